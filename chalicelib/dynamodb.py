@@ -1,0 +1,172 @@
+"""The wire to DynamoDB: one client, bounded in time, and the values it carries. The only module that knows boto3.
+
+Throttled, failing or out of reach is TemporarilyUnavailable; everything else that DynamoDB refuses is our own fault
+and stays the exception that boto3 raised.
+"""
+
+import re
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from decimal import Decimal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.errors import TemporarilyUnavailable
+from chalicelib.settings import Settings
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+
+# boto3's Attr(...), and what `&` makes of several.
+Condition = Any
+TRIES = 6
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_KEY_BYTES = (2048, 1024)  # DynamoDB's limits for a partition key and a sort key
+
+
+class DynamoDB:
+    """DynamoDB's API, counted."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._counts = threading.local()
+
+    @cached_property
+    def client(self) -> "DynamoDBClient":
+        """The boto3 client, made on first use."""
+        import boto3
+        from botocore.config import Config
+
+        # An endpoint of one's own wants credentials of any kind, and must never be sent the real ones.
+        endpoint = self._settings.dynamodb_endpoint
+        session = boto3.Session("local", "local") if endpoint else boto3.Session()
+        return session.client(
+            "dynamodb",
+            region_name=self._settings.region or "us-east-1",
+            endpoint_url=endpoint,
+            config=Config(
+                connect_timeout=1,
+                read_timeout=2,
+                retries={"mode": "standard", "total_max_attempts": 3},
+                max_pool_connections=64,
+            ),
+        )
+
+    @property
+    def calls(self) -> int:
+        """How many calls this thread has made since it last set this to 0."""
+        return getattr(self._counts, "calls", 0)
+
+    @calls.setter
+    def calls(self, value: int) -> None:
+        self._counts.calls = value
+
+    def call(self, operation: str, **parameters: Any) -> Any:
+        """One call. Raises TemporarilyUnavailable when DynamoDB is throttled, failing or out of reach."""
+        from botocore.exceptions import ClientError, HTTPClientError
+
+        for tries in range(TRIES):
+            self.calls += 1
+            try:
+                return getattr(self.client, operation)(**parameters)
+            except HTTPClientError as error:
+                raise TemporarilyUnavailable(detail=f"dynamodb {operation}: {type(error).__name__}") from error
+            except ClientError as error:
+                code = error.response.get("Error", {}).get("Code", "")
+                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+                if _is_conflict(code, error.response):
+                    # Another transaction holds one of the items: it ends within milliseconds.
+                    time.sleep(0.01 * 2**tries * (0.5 + secrets.randbelow(1000) / 1000))
+                    continue
+                if status >= 500 or "Throttl" in code or "LimitExceeded" in code or "ThroughputExceeded" in code:
+                    raise TemporarilyUnavailable(detail=f"dynamodb {operation}: {code}") from error
+                raise
+        raise TemporarilyUnavailable(detail=f"dynamodb {operation}: conflict with other transactions")
+
+
+def _is_conflict(code: str, response: Mapping[str, Any]) -> bool:
+    """Whether a write met another transaction, or a transaction was throttled, and no condition failed."""
+    if code != "TransactionCanceledException":
+        return code in ("TransactionConflictException", "TransactionInProgressException")
+    reasons = {reason.get("Code") for reason in response.get("CancellationReasons", [])}
+    passing = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+    return "ConditionalCheckFailed" not in reasons and bool(passing & reasons)
+
+
+def possible_key(key: tuple[str, ...]) -> bool:
+    """Whether DynamoDB could hold such a key: it refuses empty and over-long ones, and what is no Unicode text."""
+    return all(
+        part and not _SURROGATE.search(part) and len(part.encode()) <= longest
+        for part, longest in zip(key, _KEY_BYTES, strict=False)
+    )
+
+
+def attr(name: str) -> Any:
+    """An attribute to build a condition on: `attr("client_id").eq("x") & attr("revoked_at").not_exists()`."""
+    from boto3.dynamodb.conditions import Attr
+
+    return Attr(name)
+
+
+def expression(condition: Condition) -> tuple[str, dict[str, str], dict[str, Any]]:
+    """A condition as DynamoDB reads it: the text, the names and the (unpacked) values it refers to."""
+    from boto3.dynamodb.conditions import ConditionExpressionBuilder
+
+    built = ConditionExpressionBuilder().build_expression(condition)
+    return (
+        built.condition_expression,
+        dict(built.attribute_name_placeholders),
+        dict(built.attribute_value_placeholders),
+    )
+
+
+def update_expression(
+    set_: Mapping[str, Any], add: Mapping[str, Any], remove: tuple[str, ...]
+) -> tuple[str, dict[str, str], dict[str, Any]]:
+    """An update as DynamoDB reads it: the text, the names and the (unpacked) values it refers to."""
+    names = {f"#u{i}": field for i, field in enumerate([*set_, *add, *remove])}
+    values = {f":u{i}": value for i, value in enumerate([*set_.values(), *add.values()])}
+    name, value = iter(names), iter(values)
+    clauses = {
+        "SET": [f"{next(name)} = {next(value)}" for _ in set_],
+        "ADD": [f"{next(name)} {next(value)}" for _ in add],
+        "REMOVE": [next(name) for _ in remove],
+    }
+    return " ".join(f"{verb} {', '.join(parts)}" for verb, parts in clauses.items() if parts), names, values
+
+
+def pack(values: Mapping[str, Any]) -> dict[str, Any]:
+    """DynamoDB's typed form. None and empty sets, which DynamoDB cannot hold, are left out."""
+    from boto3.dynamodb.types import TypeSerializer
+
+    serialize = TypeSerializer().serialize
+    kept = {name: value for name, value in values.items() if value is not None and value != frozenset()}
+    return {name: serialize(_wire(value)) for name, value in kept.items()}
+
+
+def unpack(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Python's own types for a DynamoDB item: int, str, bool, bytes, frozenset, tuple, dict."""
+    from boto3.dynamodb.types import TypeDeserializer
+
+    deserialize = TypeDeserializer().deserialize
+    return {name: _plain(deserialize(value)) for name, value in item.items()}
+
+
+def _wire(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return set(value) if isinstance(value, frozenset) else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return int(value)
+    if isinstance(value, set):
+        return frozenset(value)
+    if isinstance(value, list):
+        return tuple(_plain(member) for member in value)
+    if isinstance(value, dict):
+        return {name: _plain(member) for name, member in value.items()}
+    return bytes(value) if type(value).__name__ == "Binary" else value

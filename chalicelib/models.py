@@ -1,0 +1,184 @@
+"""What is stored: frozen dataclasses, one per table, fields named as on the wire.
+
+Times are seconds since 1970 (integers). A field that is None, or an empty set, is not stored. New fields need a
+default: old and new code read each other's records. Expiry is in `expires_at` wherever DynamoDB's TTL applies.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+NO_SCOPE: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Client:
+    """A registered client (RFC 7591 section 2 gives the names; the rest is ours).
+
+    `secret_hashes`: SHA-256 of its secrets, base64url; two while one is being replaced. `default_scope`: what a
+    request without `scope` means; by default the whole `scope` but for `offline_access`. `trusted`: the operator's own
+    application, which asks nobody for consent. `direct_sign_in`: may use HTTP Basic at /oauth2/code. Lifetimes in
+    seconds replace the server's.
+    """
+
+    client_id: str
+    client_name: str
+    redirect_uris: tuple[str, ...]
+    grant_types: tuple[str, ...] = ("authorization_code", "refresh_token")
+    response_types: tuple[str, ...] = ("code",)
+    token_endpoint_auth_method: str = "client_secret_basic"  # noqa: S105
+    scope: str = "openid"
+    default_scope: str | None = None
+    default_redirect_uri: str | None = None
+    secret_hashes: tuple[str, ...] = ()
+    client_id_issued_at: int = 0
+    require_pkce: bool = True
+    trusted: bool = False
+    direct_sign_in: bool = False
+    authorization_code_lifetime: int | None = None
+    access_token_lifetime: int | None = None
+    refresh_token_lifetime: int | None = None
+    disabled_at: int | None = None
+
+    @property
+    def public(self) -> bool:
+        """Whether it can keep no secret (RFC 6749 section 2.1)."""
+        return self.token_endpoint_auth_method == "none"  # noqa: S105
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """All scopes it may ask for."""
+        return frozenset(self.scope.split())
+
+    @property
+    def default_scopes(self) -> frozenset[str]:
+        """What it gets when it names none."""
+        if self.default_scope is not None:
+            return frozenset(self.default_scope.split())
+        return self.scopes - {"offline_access"}
+
+
+@dataclass(frozen=True)
+class User:
+    """A person. `claims` holds standard claims (OpenID Connect Core section 5.1).
+
+    `sessions_generation` is counted up when every session must end (password changed, user disabled): a session
+    counts only while it bears the same number, so that one write ends them all.
+    """
+
+    sub: str
+    username: str
+    password_hash: str
+    claims: dict[str, Any]
+    admin: bool = False
+    password_change_required: bool = False
+    sessions_generation: int = 0
+    created_at: int = 0
+    disabled_at: int | None = None
+
+
+@dataclass(frozen=True)
+class Identifier:
+    """A name that a person signs in with, `username:alice`: unique, because it is the key."""
+
+    identifier: str
+    sub: str
+
+
+@dataclass(frozen=True)
+class Consent:
+    """What a person has allowed a client for good."""
+
+    sub: str
+    client_id: str
+    scope: frozenset[str] = NO_SCOPE
+    updated_at: int = 0
+
+
+@dataclass(frozen=True)
+class Session:
+    """A browser in which a person is signed in. `session_id` starts with the `sub`, so that one batch reads both.
+
+    `generation` counts sign-ins: the cookie of an earlier one is worth nothing. `request_id` is the authorization
+    request that the last sign-in was for. `grants` are the ids of the grants born in it.
+    """
+
+    session_id: str
+    sub: str
+    auth_time: int
+    expires_at: int
+    amr: tuple[str, ...] = ("pwd",)
+    generation: int = 1
+    sessions_generation: int = 0
+    request_id: str | None = None
+    grants: frozenset[str] = frozenset()
+    created_at: int = 0
+    ended_at: int | None = None
+
+
+@dataclass(frozen=True)
+class AuthorizationRequest:
+    """An authorization request that has passed every check (RFC 6749 section 4.1.1, OpenID Connect Core 3.1.2.1).
+
+    `redirect_uri` is where the answer goes; `redirect_uri_sent` tells whether the request named it. `browser_id`: the
+    browser it is bound to, None until a GET has bound it. `taken_at`: it has been answered.
+    """
+
+    request_id: str
+    client_id: str
+    redirect_uri: str
+    scope: frozenset[str]
+    expires_at: int
+    created_at: int
+    response_type: str = "code"
+    redirect_uri_sent: bool = True
+    state: str | None = None
+    nonce: str | None = None
+    code_challenge: str | None = None
+    prompt: frozenset[str] = frozenset()
+    max_age: int | None = None
+    login_hint: str | None = None
+    browser_id: str | None = None
+    taken_at: int | None = None
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a person has granted to a client: an authorization code when born, its refresh tokens afterwards.
+
+    `generation` is 0 until the code is redeemed, then the number of the current refresh token. `rotated_at` holds the
+    times of the last four rotations, latest last. `expires_at` slides with each refresh up to `ends_at`.
+    """
+
+    grant_id: str
+    client_id: str
+    sub: str
+    session_id: str
+    redirect_uri: str
+    redirect_uri_sent: bool
+    scope: frozenset[str]
+    auth_time: int
+    created_at: int
+    code_expires_at: int
+    expires_at: int
+    ends_at: int
+    amr: tuple[str, ...] = ("pwd",)
+    nonce: str | None = None
+    code_challenge: str | None = None
+    generation: int = 0
+    redeemed_at: int | None = None
+    revoked_at: int | None = None
+    rotated_at: tuple[int, ...] = ()
+
+    @property
+    def offline(self) -> bool:
+        """Whether it outlives the session it was born in (OpenID Connect Core section 11)."""
+        return "offline_access" in self.scope
+
+
+@dataclass(frozen=True)
+class SealedKeyRing:
+    """The key ring as it lies in the table: `sealed` opens only with the key that `keys.Seal` holds."""
+
+    ring: str
+    sealed: bytes
+    version: int = 1

@@ -1,0 +1,58 @@
+"""AuthorizationServer: what every endpoint is given."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from chalicelib.keys import KeyRing
+from chalicelib.models import Client
+from chalicelib.settings import Settings
+from chalicelib.store import Store
+
+CLIENT_CACHE_LIFETIME = 60
+CLIENT_CACHE_SIZE = 1000
+
+
+@dataclass(frozen=True)
+class AuthorizationServer:
+    """The settings, the storage, the keys and the clock (whole seconds) of one server."""
+
+    settings: Settings
+    store: Store
+    keys: KeyRing
+    _clients: dict[str, tuple[int, Client]] = field(default_factory=dict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @classmethod
+    def connect(cls, settings: Settings, now: Callable[[], int] | None = None) -> "AuthorizationServer":
+        """A server on the storage that the settings name. Nothing is sent before the first use."""
+        store = Store(settings, now) if now else Store(settings)
+        return cls(settings, store, KeyRing(store))
+
+    @property
+    def issuer(self) -> str:
+        """The issuer identifier, the same string everywhere (RFC 8414 section 2)."""
+        return self.settings.issuer
+
+    def now(self) -> int:
+        """Seconds since 1970."""
+        return self.store.now()
+
+    def client(self, client_id: str, *, fresh: bool = False) -> Client | None:
+        """The client, None when there is none or it is disabled.
+
+        A record is kept for 60 s in this process. A miss is never kept; `fresh` reads again, which is done before
+        anybody is refused because of what a kept record says.
+        """
+        now = self.now()
+        known = self._clients.get(client_id)
+        if known and not fresh and now - known[0] < CLIENT_CACHE_LIFETIME:
+            return known[1]
+        client = self.store.clients.get(client_id)
+        with self._lock:
+            self._clients.pop(client_id, None)
+            if client and client.disabled_at is None:
+                while len(self._clients) >= CLIENT_CACHE_SIZE:
+                    self._clients.pop(next(iter(self._clients)))
+                self._clients[client_id] = (now, client)
+        return client if client and client.disabled_at is None else None

@@ -1,0 +1,121 @@
+"""What the operator can set. The only reader of the environment; read once, then a frozen value.
+
+Every setting is an environment variable `SIGNET_…`, checked at start: a wrong value stops the server with a message
+that names it and what it may be.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
+_DAY = 24 * 60 * 60
+
+
+class SettingsError(Exception):
+    """A setting has a value it must not have; the text names the setting and its legal values."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings. Lifetimes are in seconds.
+
+    `embedded`: no DynamoDB is named and this is not Lambda, so the embedded one is to be started.
+    `dynamodb_endpoint`: an endpoint other than AWS's own. `sealing_key`: 32 bytes that seal the key ring where there
+    is no KMS. `kms_key_id`: the KMS key that seals it in AWS.
+    """
+
+    stage: str = "local"
+    issuer: str = "http://127.0.0.1:8000"
+    name: str = "Signet"
+    embedded: bool = False
+    dynamodb_endpoint: str | None = None
+    region: str | None = None
+    kms_key_id: str | None = None
+    sealing_key: bytes | None = None
+    authorization_code_lifetime: int = 60
+    access_token_lifetime: int = 600
+    refresh_token_lifetime: int = 30 * _DAY
+    refresh_token_absolute_lifetime: int = 180 * _DAY
+    refresh_token_retry_window: int = 10
+    session_idle_lifetime: int = _DAY // 2
+    request_lifetime: int = 600
+
+    @property
+    def secure(self) -> bool:
+        """Whether the issuer is https, and so are our cookies."""
+        return self.issuer.startswith("https://")
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """The settings in force. Raises SettingsError."""
+        in_lambda = "AWS_LAMBDA_FUNCTION_NAME" in environ
+        endpoint = environ.get("SIGNET_DYNAMODB_ENDPOINT") or None
+        issuer = environ.get("SIGNET_ISSUER", "")
+        if not issuer and in_lambda:
+            raise SettingsError("SIGNET_ISSUER must be set: the https URL that clients know this server by")
+        numbers: dict[str, Any] = {
+            name: _number(environ, f"SIGNET_{name.upper()}", getattr(cls, name), low, high)
+            for name, low, high in _NUMBERS
+        }
+        return cls(
+            stage=_stage(environ.get("SIGNET_STAGE", "local")),
+            issuer=_issuer(issuer or f"http://127.0.0.1:{_number(environ, 'PORT', 8000, 1, 65535)}"),
+            name=environ.get("SIGNET_NAME", "") or cls.name,
+            embedded=not in_lambda and endpoint is None,
+            dynamodb_endpoint=endpoint,
+            region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"),
+            kms_key_id=environ.get("SIGNET_KMS_KEY_ID") or None,
+            **numbers,
+        )
+
+
+# name, least, most
+_NUMBERS = (
+    ("authorization_code_lifetime", 10, 600),
+    ("access_token_lifetime", 60, _DAY),
+    ("refresh_token_lifetime", 60, 366 * _DAY),
+    ("refresh_token_absolute_lifetime", 60, 3660 * _DAY),
+    ("refresh_token_retry_window", 0, 60),
+    ("session_idle_lifetime", 60, 366 * _DAY),
+    ("request_lifetime", 60, 3600),
+)
+
+
+def _number(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = environ.get(name, "") or str(default)
+    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+        raise SettingsError(f"{name} is {text!r}; it must be a whole number from {low} to {high}")
+    return int(text)
+
+
+def _stage(text: str) -> str:
+    if not (text.isascii() and text.replace("-", "").isalnum() and len(text) <= 32):
+        raise SettingsError(f"SIGNET_STAGE is {text!r}; it must be letters, digits and hyphens, 32 at most")
+    return text
+
+
+def _issuer(text: str) -> str:
+    """OpenID Connect Discovery section 3: https, no query, no fragment. http for loopback addresses only."""
+    try:
+        parts = urlsplit(text)
+        host = parts.netloc.rsplit(":", 1)[0] if parts.port else parts.netloc
+    except ValueError:
+        parts, host = urlsplit(""), ""
+    legal = parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK)
+    if (
+        not legal
+        or not host
+        or parts.query
+        or parts.fragment
+        or "@" in host
+        or text.endswith("/")
+        or not text.isascii()
+    ):
+        raise SettingsError(
+            f"SIGNET_ISSUER is {text!r}; it must be an https URL without query, fragment and trailing slash "
+            "(http for 127.0.0.1, [::1] and localhost only)"
+        )
+    return text

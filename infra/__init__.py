@@ -1,0 +1,1 @@
+"""What an operator needs: the schema, the embedded database, the operator's command. Never in the zip."""
