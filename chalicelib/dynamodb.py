@@ -125,14 +125,19 @@ def expression(condition: Condition) -> tuple[str, dict[str, str], dict[str, Any
 def update_expression(
     set_: Mapping[str, Any], add: Mapping[str, Any], remove: tuple[str, ...]
 ) -> tuple[str, dict[str, str], dict[str, Any]]:
-    """An update as DynamoDB reads it: the text, the names and the (unpacked) values it refers to."""
-    names = {f"#u{i}": field for i, field in enumerate([*set_, *add, *remove])}
+    """An update as DynamoDB reads it: the text, the names and the (unpacked) values it refers to.
+
+    A field with a dot is a member of a map: `rotated_at.3`.
+    """
+    fields = [*set_, *add, *remove]
+    names = {f"#u{i}_{j}": part for i, field in enumerate(fields) for j, part in enumerate(field.split("."))}
+    paths = iter(".".join(f"#u{i}_{j}" for j in range(field.count(".") + 1)) for i, field in enumerate(fields))
     values = {f":u{i}": value for i, value in enumerate([*set_.values(), *add.values()])}
-    name, value = iter(names), iter(values)
+    value = iter(values)
     clauses = {
-        "SET": [f"{next(name)} = {next(value)}" for _ in set_],
-        "ADD": [f"{next(name)} {next(value)}" for _ in add],
-        "REMOVE": [next(name) for _ in remove],
+        "SET": [f"{next(paths)} = {next(value)}" for _ in set_],
+        "ADD": [f"{next(paths)} {next(value)}" for _ in add],
+        "REMOVE": [next(paths) for _ in remove],
     }
     return " ".join(f"{verb} {', '.join(parts)}" for verb, parts in clauses.items() if parts), names, values
 

@@ -41,6 +41,13 @@ class InvalidRequest(OAuthError):
     error = "invalid_request"
 
 
+class RequestEnded(InvalidRequest):
+    """An authorization request that cannot go on: expired, answered, or another browser's or person's.
+
+    Shown to the person and never redirected: the recipient may have had its answer already.
+    """
+
+
 class InvalidClient(OAuthError):
     """RFC 6749 section 5.2: client authentication failed."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from chalicelib.errors import InvalidRequest, ServerError
+from chalicelib.errors import InvalidRequest, OAuthError, ServerError
 
 if TYPE_CHECKING:
     from chalicelib.models import Client
@@ -101,8 +101,8 @@ class Params:
 class Request:
     """An HTTP request, whichever gateway brought it.
 
-    `headers` have lower-case names; `source_ip` is what the gateway saw, never a header. `client` is noted by the
-    endpoint as soon as it is known: the log line and the CORS answer need it, also when an error follows.
+    `headers` have lower-case names; `source_ip` is what the gateway saw, never a header. `client` and `error` are
+    noted by the endpoint as soon as they are known: the log line needs both, and the CORS answer the client.
     """
 
     method: str
@@ -113,6 +113,7 @@ class Request:
     source_ip: str = ""
     request_id: str = ""
     client: "Client | None" = None
+    error: OAuthError | None = None
 
     def header(self, name: str) -> str | None:
         """A header field's value, or None."""

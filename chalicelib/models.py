@@ -4,7 +4,7 @@ Times are seconds since 1970 (integers). A field that is None, or an empty set, 
 default: old and new code read each other's records. Expiry is in `expires_at` wherever DynamoDB's TTL applies.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 NO_SCOPE: frozenset[str] = frozenset()
@@ -145,8 +145,9 @@ class AuthorizationRequest:
 class Grant:
     """What a person has granted to a client: an authorization code when born, its refresh tokens afterwards.
 
-    `generation` is 0 until the code is redeemed, then the number of the current refresh token. `rotated_at` holds the
-    times of the last four rotations, latest last. `expires_at` slides with each refresh up to `ends_at`.
+    `generation` is 0 until the code is redeemed, then the number of the current refresh token. `rotated_at` tells when
+    the last four were replaced: the time of generation n stands under n modulo 4, so that a rotation writes one place
+    and need not read. `expires_at` slides with each refresh; `ends_at` is the end of all refreshing.
     """
 
     grant_id: str
@@ -167,7 +168,7 @@ class Grant:
     generation: int = 0
     redeemed_at: int | None = None
     revoked_at: int | None = None
-    rotated_at: tuple[int, ...] = ()
+    rotated_at: dict[str, int] = field(default_factory=dict)
 
     @property
     def offline(self) -> bool:

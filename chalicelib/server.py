@@ -15,11 +15,15 @@ CLIENT_CACHE_SIZE = 1000
 
 @dataclass(frozen=True)
 class AuthorizationServer:
-    """The settings, the storage, the keys and the clock (whole seconds) of one server."""
+    """The settings, the storage, the keys and the clock (whole seconds) of one server.
+
+    `addresses`: the paths of its endpoints by their names in the metadata (RFC 8414 section 2); `web` fills it in.
+    """
 
     settings: Settings
     store: Store
     keys: KeyRing
+    addresses: dict[str, str] = field(default_factory=dict)
     _clients: dict[str, tuple[int, Client]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 

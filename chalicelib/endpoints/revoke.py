@@ -1,0 +1,39 @@
+"""/oauth2/revoke: token revocation (RFC 7009)."""
+
+from chalicelib.client_auth import authenticate_client
+from chalicelib.dynamodb import attr
+from chalicelib.errors import InvalidGrant, InvalidToken
+from chalicelib.messages import NO_STORE, Params, Request, Response
+from chalicelib.server import AuthorizationServer
+from chalicelib.store import Refused
+from chalicelib.tokens import ACCESS_TOKEN_TYPE
+
+
+def post(server: AuthorizationServer, http: Request) -> Response:
+    """Ends the grant that a refresh or access token came from, all its tokens with it (RFC 7009 section 2.1).
+
+    An unknown or ended token is a success (section 2.2). Another client's token is left alone: InvalidGrant.
+    """
+    form = http.form(json_allowed=True)
+    client = authenticate_client(server, http, form)
+    grant_id = _grant_id(server, form)
+    if grant_id:
+        revoked = server.store.grants.transition(
+            (grant_id,), attr("client_id").eq(client.client_id), {"revoked_at": server.now()}
+        )
+        if isinstance(revoked, Refused) and revoked.record is not None:
+            raise InvalidGrant("The token was issued to another client.")
+    return Response(200).add({"Content-Type": "application/json", **NO_STORE})
+
+
+def _grant_id(server: AuthorizationServer, form: Params) -> str | None:
+    token = form.required("token", at_most=8192)
+    form.one("token_type_hint")  # of no use: a handle is told from a JWT by its looks (section 2.1)
+    handle = server.keys.read_handle("rt", token)
+    if handle:
+        return handle.id
+    try:
+        grant_id: str = server.keys.verify(token, ACCESS_TOKEN_TYPE, server.issuer)["grant_id"]
+    except InvalidToken:
+        return None
+    return grant_id

@@ -1,0 +1,55 @@
+"""/oauth2/userinfo: the UserInfo endpoint (OpenID Connect Core section 5.3), a protected resource (RFC 6750)."""
+
+from chalicelib import claims
+from chalicelib.errors import InsufficientScope, InvalidRequest, InvalidToken, OAuthError
+from chalicelib.messages import Request, Response, json_response
+from chalicelib.server import AuthorizationServer
+from chalicelib.tokens import ACCESS_TOKEN_TYPE
+
+REALM = 'Bearer realm="userinfo"'
+
+
+def get(server: AuthorizationServer, http: Request) -> Response:
+    """The claims that the access token's scope releases. The grant is looked at, so revocation is immediate."""
+    try:
+        return _answer(server, http)
+    except OAuthError as error:
+        if error.status in (400, 401, 403):  # RFC 6750 section 3
+            parameters = "".join(f', {name}="{value}"' for name, value in error.parameters().items())
+            scope = ', scope="openid"' if isinstance(error, InsufficientScope) else ""
+            error.headers = {"WWW-Authenticate": REALM + parameters + scope}
+        raise
+
+
+def _answer(server: AuthorizationServer, http: Request) -> Response:
+    token = _access_token(http)
+    if token is None:
+        # RFC 6750 section 3.1: who shows nothing is told nothing.
+        return json_response({}, 401, {"WWW-Authenticate": REALM, "Cache-Control": "no-store"})
+    known = server.keys.verify(token, ACCESS_TOKEN_TYPE, server.issuer)
+    http.client = server.client(known["client_id"])
+    store = server.store
+    grant, user = store.read((store.grants, (known["grant_id"],)), (store.users, (known["sub"],)))
+    if grant is None or grant.revoked_at is not None or http.client is None:
+        raise InvalidToken("The access token has been revoked.")
+    if user is None or user.disabled_at is not None:
+        raise InvalidToken("The account is not active.")
+    scope = frozenset(known["scope"].split())
+    if "openid" not in scope:
+        raise InsufficientScope("The access token has no openid scope.")
+    return json_response(claims.of_user(user, scope))
+
+
+def _access_token(http: Request) -> str | None:
+    """RFC 6750 section 2: from the header, or from the body of a POST; never from the query, never from both."""
+    scheme, _, token = (http.header("authorization") or "").strip().partition(" ")
+    in_header = token.strip() if scheme.lower() == "bearer" else None
+    has_form = http.method == "POST" and (http.header("content-type") or "").lower().startswith(
+        "application/x-www-form-urlencoded"
+    )
+    in_body = http.form().one("access_token", at_most=8192) if has_form else None
+    if in_header is not None and in_body is not None:
+        raise InvalidRequest("Send the access token in one way only.")
+    if "access_token" in http.query:
+        raise InvalidRequest("An access token does not belong in a URL.")
+    return in_body if in_header is None else in_header

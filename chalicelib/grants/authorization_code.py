@@ -1,0 +1,73 @@
+"""grant_type=authorization_code (RFC 6749 section 4.1.3, RFC 7636 section 4.6): proves a code."""
+
+from typing import Any, NoReturn
+
+from chalicelib import pkce, tokens
+from chalicelib.dynamodb import attr
+from chalicelib.errors import InvalidGrant
+from chalicelib.messages import Params
+from chalicelib.models import Client, Grant
+from chalicelib.server import AuthorizationServer
+from chalicelib.store import Refused
+
+REFUSED = "The code is invalid, expired, used, or was issued for other parameters."
+
+
+def redeem(server: AuthorizationServer, client: Client, form: Params) -> dict[str, Any]:
+    """Redeem a code, in one conditional write whose condition is the whole proof: the token response.
+
+    Raises InvalidRequest without a `code`, InvalidGrant for any other reason. A valid replay ends the grant; a code
+    presented with the wrong verifier or redirect URI is worth nothing afterwards.
+    """
+    handle = server.keys.read_handle("code", form.required("code"))
+    verifier, redirect_uri = form.one("code_verifier"), form.one("redirect_uri")
+    if handle is None:
+        raise InvalidGrant(REFUSED, detail="not a code of ours")
+    # A verifier that breaks the grammar matches nothing, whatever its hash.
+    challenge = None if verifier is None else pkce.challenge(verifier) if pkce.is_verifier(verifier) else ""
+    now = server.now()
+    refresh_lifetime = tokens.refresh_token_lifetime(server, client)
+    access_lifetime = tokens.access_token_lifetime(server, client)
+    condition = (
+        attr("client_id").eq(client.client_id)
+        & (attr("redirect_uri_sent").eq(False) if redirect_uri is None else attr("redirect_uri").eq(redirect_uri))
+        & (attr("code_challenge").not_exists() if challenge is None else attr("code_challenge").eq(challenge))
+        & attr("redeemed_at").not_exists()
+        & attr("revoked_at").not_exists()
+        & attr("code_expires_at").gt(now)
+    )
+    redeemed = server.store.grants.transition(
+        (handle.id,),
+        condition,
+        {"redeemed_at": now, "generation": 1, "expires_at": now + max(access_lifetime, refresh_lifetime)},
+    )
+    if isinstance(redeemed, Refused):
+        _refuse(server, client, redeemed.record, handle.id, redirect_uri, challenge)
+    refresh_token = server.keys.make_handle("rt", handle.id, 1) if refresh_lifetime else None
+    return tokens.issue(server, client, redeemed, redeemed.scope, refresh_token, nonce=redeemed.nonce)
+
+
+def _refuse(
+    server: AuthorizationServer,
+    client: Client,
+    record: Grant | None,
+    grant_id: str,
+    redirect_uri: str | None,
+    challenge: str | None,
+) -> NoReturn:
+    """Why it was refused, on the record as it was; and what has to follow. Always raises InvalidGrant."""
+    if record is None or record.revoked_at is not None:
+        raise InvalidGrant(REFUSED, detail="absent, expired or revoked")
+    if record.client_id != client.client_id:
+        raise InvalidGrant(REFUSED, detail="issued to another client")
+    uri_right = not record.redirect_uri_sent if redirect_uri is None else record.redirect_uri == redirect_uri
+    all_right = uri_right and record.code_challenge == challenge
+    revocation = {"revoked_at": server.now()}
+    if record.redeemed_at is not None:
+        if all_right:  # RFC 6749 section 4.1.2: somebody else has had this code
+            server.store.grants.transition((grant_id,), attr("client_id").eq(client.client_id), revocation)
+        raise InvalidGrant(REFUSED, detail="replayed: the grant has been revoked" if all_right else "used, and wrong")
+    if not all_right:  # one guess is all that a stolen code is good for
+        server.store.grants.transition((grant_id,), attr("redeemed_at").not_exists(), revocation)
+        raise InvalidGrant(REFUSED, detail="wrong redirect_uri or code_verifier: the code has been revoked")
+    raise InvalidGrant(REFUSED, detail="expired")

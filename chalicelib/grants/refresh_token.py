@@ -1,0 +1,73 @@
+"""grant_type=refresh_token (RFC 6749 section 6): rotates a refresh token (RFC 9700 section 4.14.2)."""
+
+from functools import reduce
+from operator import and_
+from typing import Any
+
+from chalicelib import tokens
+from chalicelib.dynamodb import attr
+from chalicelib.errors import InvalidGrant, InvalidScope
+from chalicelib.messages import Params
+from chalicelib.models import Client, Grant
+from chalicelib.server import AuthorizationServer
+from chalicelib.store import Refused
+
+REFUSED = "The refresh token is invalid, expired, revoked, or was issued to another client."
+ROTATIONS_KEPT = 4
+
+
+def redeem(server: AuthorizationServer, client: Client, form: Params) -> dict[str, Any]:
+    """Redeem a refresh token, in one conditional write: the token response with its successor.
+
+    `scope` may narrow the access token. Raises InvalidRequest without a `refresh_token`, InvalidScope for a scope that
+    was not granted, InvalidGrant for any other reason. Within the retry window an earlier token gets the current one
+    again, so that a lost answer logs nobody out; after it, it is theft, and the grant ends.
+    """
+    handle = server.keys.read_handle("rt", form.required("refresh_token"))
+    scope = frozenset((form.one("scope", at_most=4096) or "").split())
+    if handle is None:
+        raise InvalidGrant(REFUSED, detail="not a refresh token of ours")
+    grant = _rotate(server, client, handle.id, handle.generation, scope)
+    # The successor can be computed again and again from the record, and is never stored.
+    successor = server.keys.make_handle("rt", grant.grant_id, grant.generation, handle.key_version)
+    return tokens.issue(server, client, grant, scope or grant.scope, successor)
+
+
+def _rotate(
+    server: AuthorizationServer, client: Client, grant_id: str, generation: int, scope: frozenset[str]
+) -> Grant:
+    """The grant with its next generation, or as it is when this is a retry."""
+    now = server.now()
+    proof = (
+        attr("client_id").eq(client.client_id)
+        & attr("redeemed_at").exists()
+        & attr("generation").eq(generation)
+        & attr("revoked_at").not_exists()
+        & attr("ends_at").gt(now)
+    )
+    rotated = server.store.grants.transition(
+        (grant_id,),
+        reduce(and_, (attr("scope").contains(token) for token in sorted(scope)), proof),
+        {
+            "generation": generation + 1,
+            f"rotated_at.{generation % ROTATIONS_KEPT}": now,
+            "expires_at": now + tokens.refresh_token_lifetime(server, client),
+        },
+    )
+    if not isinstance(rotated, Refused):
+        return rotated
+    record = rotated.record
+    if record is None or record.revoked_at is not None or record.redeemed_at is None or record.ends_at <= now:
+        raise InvalidGrant(REFUSED, detail="absent, expired or revoked")
+    if record.client_id != client.client_id:
+        raise InvalidGrant(REFUSED, detail="issued to another client")
+    if not scope <= record.scope:
+        raise InvalidScope("The scope exceeds what was granted.")
+    behind = record.generation - generation
+    window = server.settings.refresh_token_retry_window
+    if 0 < behind <= ROTATIONS_KEPT and now - record.rotated_at[str(generation % ROTATIONS_KEPT)] < window:
+        return record
+    if behind > 0:
+        revocation = {"revoked_at": now}
+        server.store.grants.transition((grant_id,), attr("client_id").eq(client.client_id), revocation)
+    raise InvalidGrant(REFUSED, detail="reused long after its rotation: the grant has been revoked")

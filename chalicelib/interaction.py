@@ -1,0 +1,74 @@
+"""What must the person still do before the answer can be sent? Pure: values in, a step or an error out."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from chalicelib import redirect_uris
+from chalicelib.errors import ConsentRequired, InteractionRequired, LoginRequired, OAuthError
+from chalicelib.models import AuthorizationRequest, Client, Consent, Session, User
+
+
+class Step(Enum):
+    """Something that only the person can do."""
+
+    SIGN_IN = "sign in"
+    CHANGE_PASSWORD = "change the password"  # noqa: S105
+    CONSENT = "consent"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who is signed in, in which session."""
+
+    user: User
+    session: Session
+
+
+# OpenID Connect Core section 3.1.2.6: what prompt=none turns each step into
+_ERRORS: dict[Step, type[OAuthError]] = {
+    Step.SIGN_IN: LoginRequired,
+    Step.CHANGE_PASSWORD: InteractionRequired,
+    Step.CONSENT: ConsentRequired,
+}
+
+
+def next_step(
+    request: AuthorizationRequest, client: Client, person: Person | None, consent: Consent | None, now: int
+) -> Step | None:
+    """The next thing to do, None when nothing is left.
+
+    Raises LoginRequired, InteractionRequired or ConsentRequired when there is something and the request forbids to ask.
+    """
+    step = _next_step(request, client, person, consent, now)
+    if step and "none" in request.prompt:
+        raise _ERRORS[step]("The person would have to be asked, and prompt=none forbids it.")
+    return step
+
+
+def _next_step(
+    request: AuthorizationRequest, client: Client, person: Person | None, consent: Consent | None, now: int
+) -> Step | None:
+    if person is None or not _fresh_enough(request, person.session, now):
+        return Step.SIGN_IN
+    if person.user.password_change_required:
+        return Step.CHANGE_PASSWORD
+    return Step.CONSENT if consent_needed(request, client, consent) else None
+
+
+def _fresh_enough(request: AuthorizationRequest, session: Session, now: int) -> bool:
+    """Whether the sign-in satisfies `prompt=login` and `max_age`: one made for this very request always does."""
+    if session.request_id == request.request_id:
+        return True
+    if request.prompt & {"login", "select_account"}:
+        return False
+    # max_age=0 is the same as prompt=login (OpenID Connect Core section 3.1.2.1)
+    return request.max_age is None or (request.max_age > 0 and now - session.auth_time <= request.max_age)
+
+
+def consent_needed(request: AuthorizationRequest, client: Client, consent: Consent | None) -> bool:
+    """Whether the person has to be asked."""
+    if "consent" in request.prompt:
+        return True
+    if client.public and redirect_uris.can_be_impersonated(request.redirect_uri):
+        return True  # RFC 8252 section 8.6: anybody on the device could be asking in its name
+    return not client.trusted and not request.scope <= (consent.scope if consent else frozenset())

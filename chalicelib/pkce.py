@@ -1,0 +1,24 @@
+"""Proof Key for Code Exchange (RFC 7636), S256 only."""
+
+import base64
+import hashlib
+import re
+
+METHODS = ("S256",)
+_VERIFIER = re.compile(r"[A-Za-z0-9\-._~]{43,128}")
+_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+def challenge(verifier: str) -> str:
+    """BASE64URL-ENCODE(SHA256(ASCII(code_verifier))), RFC 7636 section 4.2."""
+    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+
+
+def is_verifier(text: str) -> bool:
+    """Whether this is a code verifier by the grammar of RFC 7636 section 4.1: 43 to 128 unreserved characters."""
+    return _VERIFIER.fullmatch(text) is not None
+
+
+def is_challenge(text: str) -> bool:
+    """Whether this can be an S256 challenge: 43 base64url characters."""
+    return _CHALLENGE.fullmatch(text) is not None

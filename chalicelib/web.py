@@ -1,0 +1,225 @@
+"""The adapter between the gateways and the endpoints: routes, errors, CORS, the log line. Owns Chalice."""
+
+import json
+import logging
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Literal
+
+from chalice import Chalice
+from chalice import Response as ChaliceResponse
+
+from chalicelib import gateway, pages
+from chalicelib.errors import MethodNotAllowed, NotFound, OAuthError, ServerError
+from chalicelib.gateway import Event
+from chalicelib.messages import NO_STORE, Request, Response, json_response
+from chalicelib.redirect_uris import origin_is_registered
+from chalicelib.server import AuthorizationServer
+
+Endpoint = Callable[[AuthorizationServer, Request], Response]
+ONE_YEAR = 31536000
+log = logging.getLogger("signet")
+
+
+@dataclass(frozen=True)
+class Route:
+    """An address: its method, its endpoint, its name in the metadata, and who may read its answers across origins.
+
+    `cross_origin`: "any" web page, or those of the "client" that asks (the origins of its redirect URIs), or none.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    endpoint: Endpoint
+    metadata: str | None = None
+    cross_origin: Literal["any", "client"] | None = None
+
+
+class Application:
+    """All routes, and the server behind them, which is connected on first use."""
+
+    def __init__(
+        self, json_routes: Iterable[Route], page_routes: Iterable[Route], connect: Callable[[], AuthorizationServer]
+    ):
+        self._connect = connect
+        self._lock = Lock()
+        self._server: AuthorizationServer | None = None
+        json_routes, page_routes = tuple(json_routes), tuple(page_routes)
+        # Which table a route stands in decides how its errors look: JSON for clients, pages for people.
+        self._shown = {route.path for route in page_routes}
+        self.routes: dict[str, dict[str, Route]] = {}
+        for route in (*json_routes, *page_routes):
+            self.routes.setdefault(route.path, {})[route.method] = route
+
+    @property
+    def server(self) -> AuthorizationServer:
+        """The server; connected by whoever asks first."""
+        with self._lock:
+            if self._server is None:
+                self._server = self._connect()
+                for methods in self.routes.values():
+                    for route in methods.values():
+                        if route.metadata:
+                            self._server.addresses[route.metadata] = route.path
+            return self._server
+
+    def handle(self, event: Event) -> dict[str, Any]:
+        """Answer a gateway's event, of any kind: never raises, logs one line."""
+        started = time.perf_counter()
+        request = gateway.read(event)
+        try:
+            server = self.server
+            server.store.dynamodb.calls = 0
+        except Exception as error:
+            request.error = _unexpected(error)
+            response = json_response(request.error.parameters(), 500)
+            calls = 0
+        else:
+            response = self._respond(server, event, request)
+            calls = server.store.dynamodb.calls
+        _log_line(request, response, calls, time.perf_counter() - started)
+        return gateway.write(response, event)
+
+    def _respond(self, server: AuthorizationServer, event: Event, request: Request) -> Response:
+        methods = self.routes.get(request.path, {})
+        route = methods.get(request.method)
+        try:
+            gateway.decode(event, request)
+            response = route.endpoint(server, request) if route else _preflight(request, methods)
+        except OAuthError as error:
+            request.error = error
+            response = self._error(server, request, error)
+        except Exception as unexpected:
+            request.error = _unexpected(unexpected)
+            response = self._error(server, request, request.error)
+        response.add(_security_headers(server, response))
+        return response.add(_cross_origin(request, route)) if route else response
+
+    def _error(self, server: AuthorizationServer, request: Request, error: OAuthError) -> Response:
+        """The one place where an error becomes an answer, but for the redirects of `authorization`."""
+        if request.path not in self._shown and not isinstance(error, NotFound):
+            return json_response(error.parameters(), error.status, NO_STORE | error.headers)
+        body = pages.page(
+            "error",
+            server.settings,
+            title=_TITLES.get(error.status, "This request cannot be answered"),
+            message=error.description or "Something went wrong here.",
+            advice=_ADVICE.get(error.status, _ADVICE[400]),
+            error=error.error,
+            request_id=request.request_id,
+        )
+        return pages.response(body, error.status).add(error.headers)
+
+
+_TITLES = {404: "There is nothing here", 500: "Something went wrong", 503: "Please try again in a moment"}
+_ADVICE = {
+    400: "Go back to the application and start again. If it happens again, tell the people who run the application.",
+    404: "The address may be mistyped. Start at the application that you want to use.",
+    500: "It is not your fault. Go back to the application and try again later.",
+    503: "The server is busy. Nothing is lost: reload this page in a few seconds.",
+}
+
+
+def build(
+    json_routes: Iterable[Route], page_routes: Iterable[Route], connect: Callable[[], AuthorizationServer]
+) -> tuple[Chalice, Callable[[Event, Any], dict[str, Any]]]:
+    """The Chalice application with these routes, and the Lambda handler that takes the events of any gateway."""
+    application = Application(json_routes, page_routes, connect)
+    app = Chalice(app_name="signet")
+    app.log.handlers.clear()  # the root logger's is enough: Lambda and `chalice local` both have one
+
+    def view() -> ChaliceResponse:
+        answer = application.handle(app.current_request.to_original_event())
+        return ChaliceResponse(
+            answer["body"], {**answer["headers"], **answer["multiValueHeaders"]}, answer["statusCode"]
+        )
+
+    for path, methods in application.routes.items():
+        allowed = [*methods, "OPTIONS"] if any(route.cross_origin for route in methods.values()) else [*methods]
+        name = path.strip("/").replace("/", "_").replace(".", "_").replace("-", "_") or "home"
+        app.route(path, methods=allowed, content_types=["*/*"], name=name)(view)
+
+    def method_not_allowed(event: Any, get_response: Callable[[Any], ChaliceResponse]) -> ChaliceResponse:
+        """Chalice answers a method that a route does not have by itself; the answer should be ours."""
+        response = get_response(event)
+        return view() if response.status_code == MethodNotAllowed.status else response
+
+    app.register_middleware(method_not_allowed, "http")
+
+    def http_handler(event: Event, _context: Any) -> dict[str, Any]:
+        return application.handle(event)
+
+    return app, http_handler
+
+
+def _preflight(request: Request, methods: dict[str, Route]) -> Response:
+    """The answer to a method that no route has: a CORS preflight, or an error."""
+    shared = next((route.cross_origin for route in methods.values() if route.cross_origin), None)
+    if not methods:
+        raise NotFound("There is nothing at this address.")
+    if request.method != "OPTIONS" or shared is None:
+        allowed = ", ".join([*methods, "OPTIONS"] if shared else methods)
+        raise MethodNotAllowed("The method is not allowed here.", headers={"Allow": allowed})
+    # Who asks is not known yet: the answer itself is readable only for the origins of the client that asks.
+    origin = "*" if shared == "any" else request.header("origin") or "*"
+    return Response(204).add(
+        {
+            "Content-Type": "text/plain; charset=utf-8",
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Allow-Methods": ", ".join(methods),
+            "Access-Control-Allow-Headers": "Authorization, Content-Type",
+            "Access-Control-Max-Age": "600",
+            "Vary": "Origin",
+        }
+    )
+
+
+def _cross_origin(request: Request, route: Route) -> dict[str, str]:
+    """CORS: never with credentials."""
+    exposed = {"Access-Control-Expose-Headers": "WWW-Authenticate"}
+    if route.cross_origin == "any":
+        return {"Access-Control-Allow-Origin": "*", **exposed}
+    if route.cross_origin is None:
+        return {}
+    origin, client = request.header("origin"), request.client
+    if origin and client and origin_is_registered(origin, client.redirect_uris):
+        return {"Access-Control-Allow-Origin": origin, **exposed, "Vary": "Origin"}
+    return {"Vary": "Origin"}
+
+
+def _security_headers(server: AuthorizationServer, response: Response) -> dict[str, str]:
+    headers = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
+    if server.settings.secure:
+        headers["Strict-Transport-Security"] = f"max-age={ONE_YEAR}"
+    if not response.values("Content-Security-Policy"):
+        headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+    return headers
+
+
+def _unexpected(error: Exception) -> ServerError:
+    """Our own fault. The message of the exception may hold anything, so only its type and place are logged."""
+    place = "; ".join(f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-5:])
+    return ServerError("The server has made a mistake.", detail=f"{type(error).__name__} at {place}")
+
+
+def _log_line(request: Request, response: Response, calls: int, seconds: float) -> None:
+    """One structured line a request: never a handle, code, token, secret, verifier or password, hence no query."""
+    error = request.error
+    line = {
+        "request_id": request.request_id,
+        "method": request.method,
+        "path": request.path,
+        "status": response.status,
+        "client_id": request.client.client_id if request.client else None,
+        "error": error.error if error else None,
+        "description": error.description if error else None,
+        "detail": error.detail if error else None,
+        "source_ip": request.source_ip,
+        "duration_ms": round(seconds * 1000, 1),
+        "dynamodb_calls": calls,
+    }
+    level = logging.ERROR if response.status >= 500 else logging.INFO
+    log.log(level, json.dumps({name: value for name, value in line.items() if value not in (None, "")}))

@@ -1,0 +1,77 @@
+"""One story that tells the whole flow, over HTTP, as a newcomer would live it."""
+
+import jwt
+import pytest
+
+from chalicelib.tokens import half_hash
+from tests.browser import CHALLENGE, VERIFIER, Browser
+from tests.site import Site
+
+
+@pytest.mark.spec("RFC 6749 §4.1")
+@pytest.mark.spec("OpenID Connect Core §3.1")
+def test_a_person_signs_in_allows_and_the_application_gets_tokens(site: Site, browser: Browser) -> None:
+    site.user("alice", claims={"name": "Alice Liddell", "email": "alice@example.com", "email_verified": True})
+    client = site.client()
+    issuer = site.settings.issuer
+
+    # The application sends the person here; nobody is signed in, so they sign in, and are asked.
+    sign_in = browser.authorize(client, scope="openid profile email offline_access", nonce="n-0S6_WzA2Mj")
+    assert sign_in.status == 200
+    assert "Photo Print" in sign_in.body
+    consent = browser.sign_in(sign_in)
+    assert consent.status == 200
+    assert "client.example.com" in consent.body
+    assert "See your e-mail address" in consent.body
+
+    # They allow it; the answer goes to the application with code, state and issuer.
+    answer = browser.submit(consent, decision="allow_once")
+    assert answer.location.startswith("https://client.example.com/cb?")
+    assert set(answer.answer) == {"code", "state", "iss"}
+    assert answer.answer["state"] == "af0ifjsldkj"
+    assert answer.answer["iss"] == issuer
+
+    # The application turns the code into tokens.
+    tokens = browser.redeem(client, answer.code)
+    assert tokens.status == 200
+    assert tokens.header("cache-control") == "no-store"
+    members = tokens.json
+    assert members["token_type"] == "Bearer"
+    assert members["expires_in"] == 600
+    assert members["scope"] == "email offline_access openid profile"
+
+    # The ID token says who signed in; its signature is checked with the published key.
+    key = jwt.PyJWKSet.from_dict(browser.get("/oauth2/jwks").json).keys[0]
+    id_token = jwt.decode(members["id_token"], key, algorithms=["RS256"], audience=client.id, issuer=issuer)
+    assert id_token["nonce"] == "n-0S6_WzA2Mj"
+    assert id_token["at_hash"] == half_hash(members["access_token"])
+    assert id_token["auth_time"] == site.clock.time
+    assert "azp" not in id_token
+    access = jwt.decode(members["access_token"], key, algorithms=["RS256"], audience=issuer, issuer=issuer)
+    assert jwt.get_unverified_header(members["access_token"])["typ"] == "at+jwt"
+    assert access["client_id"] == client.id
+    assert access["sub"] == id_token["sub"]
+
+    # The access token opens the UserInfo endpoint.
+    userinfo = browser.userinfo(members["access_token"]).json
+    assert userinfo["sub"] == id_token["sub"]
+    assert userinfo["email"] == "alice@example.com"
+    assert userinfo["preferred_username"] == "alice"
+
+    # The refresh token gets new ones, and is replaced.
+    site.clock.advance(601)
+    assert browser.userinfo(members["access_token"]).status == 401
+    refreshed = browser.refresh(client, members["refresh_token"], scope="openid").json
+    assert refreshed["scope"] == "openid"
+    assert refreshed["refresh_token"] != members["refresh_token"]
+    assert "email" not in browser.userinfo(refreshed["access_token"]).json
+
+    # The application lets go: all tokens die together.
+    revoked = browser.post(
+        "/oauth2/revoke",
+        {"token": refreshed["refresh_token"], "client_id": client.id, "client_secret": client.secret},
+    )
+    assert revoked.status == 200
+    assert browser.userinfo(refreshed["access_token"]).status == 401
+    assert browser.refresh(client, refreshed["refresh_token"]).json["error"] == "invalid_grant"
+    assert VERIFIER != CHALLENGE
