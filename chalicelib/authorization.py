@@ -13,7 +13,7 @@ from chalicelib.claims import describe
 from chalicelib.dynamodb import attr
 from chalicelib.errors import OAuthError, RequestEnded
 from chalicelib.handles import new_id
-from chalicelib.interaction import Person, Step, consent_needed, next_step
+from chalicelib.interaction import Person, Step, consent_lasts, next_step
 from chalicelib.messages import Request, Response, redirect, with_query
 from chalicelib.models import AuthorizationRequest, Client, Consent, Grant
 from chalicelib.server import AuthorizationServer
@@ -76,8 +76,7 @@ def show(
         client=client,
         redirect_uri=request.redirect_uri,
         scopes=[(describe(scope), bool(known) and scope not in known) for scope in sorted(request.scope)],
-        # "Always" is offered only where it would be honoured.
-        remembered=not consent_needed(replace(request, prompt=frozenset()), client, Consent("", "", request.scope)),
+        remembered=consent_lasts(request, client),
         username=values.pop("username", request.login_hint or ""),
         person=person.user if person else None,
         handle=server.keys.make_handle("req", request.request_id),

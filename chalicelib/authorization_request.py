@@ -5,7 +5,7 @@ every other check, and what it raises goes back to the recipient.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chalicelib import pkce, redirect_uris
 from chalicelib.errors import (
@@ -20,6 +20,7 @@ from chalicelib.errors import (
 from chalicelib.handles import new_id
 from chalicelib.messages import Params, Request
 from chalicelib.models import AuthorizationRequest, Client
+from chalicelib.registration import MAX_SCOPE_TOKENS
 from chalicelib.server import AuthorizationServer
 
 RESPONSE_TYPES = ("code",)
@@ -78,6 +79,17 @@ def _goal(client: Client, redirect_uri: str | None) -> str | None:
 
 def read(server: AuthorizationServer, params: Params, to: Recipient) -> AuthorizationRequest:
     """The request, every check passed. Raises the OAuthError that goes back to the recipient."""
+    try:
+        return _read(server, params, to)
+    except OAuthError:
+        # Nobody is refused because of what the cached record says: it is read again first.
+        client = server.client(to.client.client_id, fresh=True)
+        if client is None or client == to.client:
+            raise
+        return _read(server, params, replace(to, client=client))
+
+
+def _read(server: AuthorizationServer, params: Params, to: Recipient) -> AuthorizationRequest:
     state = params.one("state")
     if params.one("request", at_most=65536):
         raise RequestNotSupported("Request objects are not supported.")
@@ -113,15 +125,17 @@ def _check_response_type(params: Params, client: Client) -> None:
         raise InvalidRequest("The response_mode must be " + " or ".join(RESPONSE_MODES) + ".")
 
 
+def scope_tokens(text: str) -> frozenset[str]:
+    """The tokens of a scope. Raises InvalidScope when it is malformed, or has more of them than any registered one."""
+    if not _SCOPE.fullmatch(text) or text.count(" ") >= MAX_SCOPE_TOKENS:
+        raise InvalidScope(f"The scope must be 1 to {MAX_SCOPE_TOKENS} tokens, single spaces between (RFC 6749 3.3).")
+    return frozenset(text.split(" "))
+
+
 def _scope(params: Params, client: Client) -> frozenset[str]:
     """What is asked for: the client's default when nothing is named (RFC 6749 section 3.3)."""
     text = params.one("scope", at_most=4096)
-    if text is None:
-        scope = client.default_scopes
-    elif not _SCOPE.fullmatch(text):
-        raise InvalidScope("The scope must be tokens separated by single spaces (RFC 6749 section 3.3).")
-    else:
-        scope = frozenset(text.split(" "))
+    scope = client.default_scopes if text is None else scope_tokens(text)
     if not scope:
         raise InvalidScope("Name a scope: this client has no default.")
     if not scope <= client.scopes:

@@ -66,12 +66,13 @@ class DynamoDB:
     def call(self, operation: str, **parameters: Any) -> Any:
         """One call. Raises TemporarilyUnavailable when DynamoDB is throttled, failing or out of reach."""
         from botocore.exceptions import ClientError, HTTPClientError
+        from botocore.exceptions import ConnectionError as NotConnected
 
         for tries in range(TRIES):
             self.calls += 1
             try:
                 return getattr(self.client, operation)(**parameters)
-            except HTTPClientError as error:
+            except (NotConnected, HTTPClientError) as error:
                 raise TemporarilyUnavailable(detail=f"dynamodb {operation}: {type(error).__name__}") from error
             except ClientError as error:
                 code = error.response.get("Error", {}).get("Code", "")

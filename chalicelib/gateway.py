@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import secrets
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
@@ -21,7 +22,7 @@ def read(event: Event) -> Request:
     if prefix and (request.path == prefix or request.path.startswith(prefix + "/")):
         request.path = request.path[len(prefix) :]
     request.path = request.path.rstrip("/") or "/"
-    request.request_id = str(context.get("requestId", ""))
+    request.request_id = str(context.get("requestId") or secrets.token_hex(8))
     return request
 
 

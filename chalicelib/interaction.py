@@ -67,8 +67,11 @@ def _fresh_enough(request: AuthorizationRequest, session: Session, now: int) -> 
 
 def consent_needed(request: AuthorizationRequest, client: Client, consent: Consent | None) -> bool:
     """Whether the person has to be asked."""
-    if "consent" in request.prompt:
+    if "consent" in request.prompt or not consent_lasts(request, client):
         return True
-    if client.public and redirect_uris.can_be_impersonated(request.redirect_uri):
-        return True  # RFC 8252 section 8.6: anybody on the device could be asking in its name
     return not client.trusted and not request.scope <= (consent.scope if consent else frozenset())
+
+
+def consent_lasts(request: AuthorizationRequest, client: Client) -> bool:
+    """Whether it can be given for good. Not where anybody on the device could ask in its name: RFC 8252 section 8.6."""
+    return not (client.public and redirect_uris.can_be_impersonated(request.redirect_uri))

@@ -5,10 +5,11 @@ that we do not know makes us read it again at once, but no more than once in ten
 """
 
 import base64
+import hashlib
 import json
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,7 @@ class Seal:
         if not key:
             end = 2 + int.from_bytes(sealed[:2], "big")
             wrapped, sealed = sealed[2:end], sealed[end:]
-            key = self._kms.decrypt(CiphertextBlob=wrapped, EncryptionContext=self._context)["Plaintext"]
+            key = self._unwrap(wrapped)
         try:
             plain: bytes = self._aead(key).decrypt(
                 sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._settings.stage.encode()
@@ -75,6 +76,14 @@ class Seal:
         except InvalidTag as error:
             raise SettingsError("The key ring was sealed with another key than the one in force") from error
         return plain
+
+    def _unwrap(self, wrapped: bytes) -> bytes:
+        key_id, refusals = self._settings.kms_key_id or "", self._kms.exceptions
+        try:
+            made = self._kms.decrypt(KeyId=key_id, CiphertextBlob=wrapped, EncryptionContext=self._context)
+        except (refusals.InvalidCiphertextException, refusals.IncorrectKeyException) as error:
+            raise SettingsError("The key ring was sealed with another key than the one in force") from error
+        return made["Plaintext"]
 
     def _encrypt(self, key: bytes, plain: bytes) -> bytes:
         nonce = secrets.token_bytes(_NONCE_BYTES)
@@ -88,6 +97,19 @@ class Seal:
         return AESGCM(key)
 
 
+def thumbprint(jwk: Mapping[str, str]) -> str:
+    """The SHA-256 thumbprint of an RSA key (RFC 7638): the name of a key, made of nothing but the key."""
+    required = json.dumps({name: jwk[name] for name in ("e", "kty", "n")}, separators=(",", ":"))
+    return base64.urlsafe_b64encode(hashlib.sha256(required.encode()).digest()).rstrip(b"=").decode()
+
+
+def _public_jwk(private: Any) -> dict[str, str]:
+    from jwt.algorithms import RSAAlgorithm
+
+    public = RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
+    return {name: public[name] for name in ("kty", "n", "e")}
+
+
 @dataclass(frozen=True)
 class SigningKey:
     """A key that signs JWTs. `private` is parsed once: parsing an RSA key costs a hundred times a signature."""
@@ -99,14 +121,7 @@ class SigningKey:
     @cached_property
     def jwk(self) -> dict[str, str]:
         """The public half as a JWK (RFC 7517)."""
-        from jwt.algorithms import RSAAlgorithm
-
-        public = RSAAlgorithm.to_jwk(self.private.public_key(), as_dict=True)
-        return {"kty": public["kty"], "n": public["n"], "e": public["e"]} | {
-            "kid": self.kid,
-            "alg": self.alg,
-            "use": "sig",
-        }
+        return {**_public_jwk(self.private), "kid": self.kid, "alg": self.alg, "use": "sig"}
 
 
 @dataclass(frozen=True)
@@ -238,9 +253,10 @@ def _new_ring(now: int) -> bytes:
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+    kid = thumbprint(_public_jwk(private))
     return json.dumps(
         {
-            "signing": [{"kid": handles.new_id(), "alg": "RS256", "private": pem.decode(), "created_at": now}],
+            "signing": [{"kid": kid, "alg": "RS256", "private": pem.decode(), "created_at": now}],
             "handles": [
                 {"version": 1, "secret": base64.b64encode(secrets.token_bytes(32)).decode(), "created_at": now}
             ],

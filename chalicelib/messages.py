@@ -179,8 +179,9 @@ def redirect(url: str, status: int = 302) -> Response:
 
 def with_query(url: str, parameters: Mapping[str, str | None]) -> str:
     """`url` with parameters added to its query, which is kept (RFC 6749 section 3.1.2). None is left out."""
+    base, _, own = url.partition("?")
     query = urlencode({name: value for name, value in parameters.items() if value is not None})
-    return f"{url}{'&' if urlsplit(url).query else '?'}{query}".replace("?&", "?")
+    return f"{base}?{own}{'&' if own else ''}{query}"
 
 
 def cookie(name: str, value: str, *, secure: bool, max_age: int | None = None) -> dict[str, str]:

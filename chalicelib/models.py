@@ -126,9 +126,9 @@ class AuthorizationRequest:
     request_id: str
     client_id: str
     redirect_uri: str
-    scope: frozenset[str]
     expires_at: int
     created_at: int
+    scope: frozenset[str] = NO_SCOPE
     response_type: str = "code"
     redirect_uri_sent: bool = True
     state: str | None = None
@@ -156,12 +156,12 @@ class Grant:
     session_id: str
     redirect_uri: str
     redirect_uri_sent: bool
-    scope: frozenset[str]
     auth_time: int
     created_at: int
     code_expires_at: int
     expires_at: int
     ends_at: int
+    scope: frozenset[str] = NO_SCOPE
     amr: tuple[str, ...] = ("pwd",)
     nonce: str | None = None
     code_challenge: str | None = None

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from chalicelib.messages import origin_of
 
-_LOOPBACK = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]))(?::(\d{1,5}))?(?=[/?]|$)")
+_LOOPBACK = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]))(?::([0-9]{1,5}))?(?=[/?]|$)")
 
 
 def matches(registered: str, presented: str) -> bool:

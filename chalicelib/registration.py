@@ -26,6 +26,7 @@ _URI = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 _DANGEROUS_SCHEMES = ("javascript", "data", "vbscript", "file", "about", "blob", "ftp")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 MAX_REDIRECT_URIS = 20
+MAX_SCOPE_TOKENS = 100
 
 
 def secret_hash(secret: str) -> str:
@@ -80,7 +81,7 @@ def check_client(client: Client) -> None:
         raise InvalidRedirectUri("The default redirect URI must be one of the registered ones.")
     for name in ("scope", "default_scope"):
         tokens = (getattr(client, name) or "").split(" ") if getattr(client, name) else []
-        if len(tokens) > 100 or not all(_SCOPE_TOKEN.fullmatch(token) for token in tokens):
+        if len(tokens) > MAX_SCOPE_TOKENS or not all(_SCOPE_TOKEN.fullmatch(token) for token in tokens):
             raise InvalidClientMetadata(f"The {name} must be scope tokens separated by single spaces (RFC 6749 3.3).")
     if not client.scope or not client.default_scopes <= client.scopes:
         raise InvalidClientMetadata("The scope must not be empty, nor the default scope exceed it.")

@@ -24,7 +24,7 @@ class Settings:
 
     `embedded`: no DynamoDB is named and this is not Lambda, so the embedded one is to be started.
     `dynamodb_endpoint`: an endpoint other than AWS's own. `sealing_key`: 32 bytes that seal the key ring where there
-    is no KMS. `kms_key_id`: the KMS key that seals it in AWS.
+    is no KMS. `kms_key_id`: the KMS key that seals it otherwise, by default the one that infra/tables.yaml makes.
     """
 
     stage: str = "local"
@@ -56,18 +56,19 @@ class Settings:
         issuer = environ.get("SIGNET_ISSUER", "")
         if not issuer and in_lambda:
             raise SettingsError("SIGNET_ISSUER must be set: the https URL that clients know this server by")
+        stage = _stage(environ.get("SIGNET_STAGE", "local"))
         numbers: dict[str, Any] = {
             name: _number(environ, f"SIGNET_{name.upper()}", getattr(cls, name), low, high)
             for name, low, high in _NUMBERS
         }
         return cls(
-            stage=_stage(environ.get("SIGNET_STAGE", "local")),
+            stage=stage,
             issuer=_issuer(issuer or f"http://127.0.0.1:{_number(environ, 'PORT', 8000, 1, 65535)}"),
             name=environ.get("SIGNET_NAME", "") or cls.name,
             embedded=not in_lambda and endpoint is None,
             dynamodb_endpoint=endpoint,
             region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"),
-            kms_key_id=environ.get("SIGNET_KMS_KEY_ID") or None,
+            kms_key_id=environ.get("SIGNET_KMS_KEY_ID") or f"alias/signet-{stage}",
             **numbers,
         )
 

@@ -23,16 +23,7 @@ from chalicelib.dynamodb import (
     update_expression,
 )
 from chalicelib.errors import TemporarilyUnavailable
-from chalicelib.models import (
-    AuthorizationRequest,
-    Client,
-    Consent,
-    Grant,
-    Identifier,
-    SealedKeyRing,
-    Session,
-    User,
-)
+from chalicelib.models import AuthorizationRequest, Client, Consent, Grant, Identifier, SealedKeyRing, Session, User
 from chalicelib.settings import Settings
 
 if TYPE_CHECKING:
@@ -107,6 +98,8 @@ class Table(Generic[R]):
 
     def find(self, field: str, value: str, index: str | None = None) -> Iterator[R]:
         """All records whose `field` (of the key, or of an index) has this value. An index lags behind the table."""
+        if not possible_key((value,)):
+            return
         yield from self._pages(
             "query",
             **({"IndexName": index} if index else {"ConsistentRead": True}),
@@ -163,11 +156,7 @@ class Table(Generic[R]):
     def checking(self, key: tuple[str, ...], if_: Condition = None) -> "Step[R]":
         """The step that changes nothing, and refuses the transaction unless the record exists and fulfils `if_`."""
         text, names, values = self._condition(if_)
-        parameters = {
-            "Key": self._pack_key(key),
-            "ConditionExpression": text,
-            "ExpressionAttributeNames": names,
-        }
+        parameters = {"Key": self._pack_key(key), "ConditionExpression": text, "ExpressionAttributeNames": names}
         if values:
             parameters["ExpressionAttributeValues"] = pack(values)
         return Step(self, "ConditionCheck", parameters, None)

@@ -21,7 +21,9 @@ from chalicelib.server import AuthorizationServer
 
 Endpoint = Callable[[AuthorizationServer, Request], Response]
 ONE_YEAR = 31536000
-log = logging.getLogger("signet")
+# Chalice has a logger of the name "signet", and silences it.
+log = logging.getLogger("signet.requests")
+log.setLevel(logging.INFO)
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,8 @@ def build(
 ) -> tuple[Chalice, Callable[[Event, Any], dict[str, Any]]]:
     """The Chalice application with these routes, and the Lambda handler that takes the events of any gateway."""
     application = Application(json_routes, page_routes, connect)
-    app = Chalice(app_name="signet")
-    app.log.handlers.clear()  # the root logger's is enough: Lambda and `chalice local` both have one
+    # The root logger's handler is enough: Lambda and `chalice local` both have one, and Chalice's own would cut it off.
+    app = Chalice(app_name="signet", configure_logs=False)
 
     def view() -> ChaliceResponse:
         answer = application.handle(app.current_request.to_original_event())
@@ -163,16 +165,14 @@ def _preflight(request: Request, methods: dict[str, Route]) -> Response:
     if request.method != "OPTIONS" or shared is None:
         allowed = ", ".join([*methods, "OPTIONS"] if shared else methods)
         raise MethodNotAllowed("The method is not allowed here.", headers={"Allow": allowed})
-    # Who asks is not known yet: the answer itself is readable only for the origins of the client that asks.
-    origin = "*" if shared == "any" else request.header("origin") or "*"
+    # Which client asks is not known yet: the answer itself is readable only for the origins of that client.
     return Response(204).add(
         {
             "Content-Type": "text/plain; charset=utf-8",
-            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Allow-Origin": "*",
             "Access-Control-Allow-Methods": ", ".join(methods),
             "Access-Control-Allow-Headers": "Authorization, Content-Type",
             "Access-Control-Max-Age": "600",
-            "Vary": "Origin",
         }
     )
 

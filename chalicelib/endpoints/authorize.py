@@ -15,8 +15,8 @@ from chalicelib.store import Refused
 
 def get(server: AuthorizationServer, http: Request) -> Response:
     """A new authorization request, or, by its handle in `request_uri`, one that is stored."""
-    handle = server.keys.read_handle("req", http.query.one("request_uri"))
-    if handle:
+    handle = server.keys.read_handle("req", http.query.raw("request_uri"))
+    if handle and http.query.one("request_uri"):
         return _continue(server, http, handle.id)
     to = recipient(server, http, http.query)
 

@@ -11,7 +11,7 @@ from chalicelib.authorization_request import Recipient, read, recipient
 from chalicelib.client_auth import basic_credentials
 from chalicelib.dynamodb import attr
 from chalicelib.errors import AccessDenied, InvalidRequest, LoginRequired, RequestEnded, UnauthorizedClient
-from chalicelib.interaction import Person, Step, next_step
+from chalicelib.interaction import Person, Step, consent_lasts, next_step
 from chalicelib.messages import Params, Request, Response, origin_of
 from chalicelib.models import AuthorizationRequest, Client, User
 from chalicelib.registration import username_identifier
@@ -40,11 +40,13 @@ def get(server: AuthorizationServer, http: Request) -> Response:
 
 def _direct_sign_in(server: AuthorizationServer, http: Request, to: Recipient) -> Response:
     request, client = read(server, http.query, to), to.client
+    if not client.direct_sign_in:  # nobody is refused because of what the cached record says
+        client = server.client(client.client_id, fresh=True) or client
     if not client.direct_sign_in:
         raise UnauthorizedClient("The client is not registered for direct sign-in.")
     if request.prompt & {"login", "select_account"} or request.max_age is not None:
         # Credentials that the browser repeats prove no new sign-in.
-        return show(server, http, client, request, Step.SIGN_IN)
+        return proceed(server, http, client, request, None, None)
     try:
         username, password = basic_credentials(http) or ("", "")
     except ValueError:
@@ -85,6 +87,7 @@ def post(server: AuthorizationServer, http: Request) -> Response:
         return show(server, http, client, request, Step.SIGN_IN, status=400, problem=problem)
     if not server.keys.form_tag_is_ours(form_subject(request, step, person), form.one("tag") or ""):
         raise RequestEnded("This form was shown to somebody else, or not by this server. Please start again.")
+    decision = form.one("decision")
     to = Recipient(client, request.redirect_uri, request.redirect_uri_sent, request.state)
 
     def answer() -> Response:
@@ -92,7 +95,7 @@ def post(server: AuthorizationServer, http: Request) -> Response:
             return _sign_in(server, http, form, client, request, person)
         if step is Step.CHANGE_PASSWORD:
             return _change_password(server, http, form, client, request, person)
-        return _decide(server, http, form, client, request, person)
+        return _decide(server, http, decision, client, request, person)
 
     return answer_errors(server, http, to, answer)
 
@@ -186,12 +189,11 @@ def _change_password(
 def _decide(
     server: AuthorizationServer,
     http: Request,
-    form: Params,
+    decision: str | None,
     client: Client,
     request: AuthorizationRequest,
     person: Person,
 ) -> Response:
-    decision = form.one("decision")
     if decision == "deny":
         if isinstance(server.store.requests.take((request.request_id,), server.now()), Refused):
             raise RequestEnded(ANSWERED)
@@ -201,4 +203,5 @@ def _decide(
     step = next_step(request, client, person, None, server.now())
     if step not in (Step.CONSENT, None):  # it answers the last question only
         return show(server, http, client, request, step, person)
-    return grant(server, http, client, request, person, always=decision == "allow_always")
+    always = decision == "allow_always" and consent_lasts(request, client)
+    return grant(server, http, client, request, person, always=always)

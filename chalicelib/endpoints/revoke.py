@@ -3,7 +3,7 @@
 from chalicelib.client_auth import authenticate_client
 from chalicelib.dynamodb import attr
 from chalicelib.errors import InvalidGrant, InvalidToken
-from chalicelib.messages import NO_STORE, Params, Request, Response
+from chalicelib.messages import Params, Request, Response, json_response
 from chalicelib.server import AuthorizationServer
 from chalicelib.store import Refused
 from chalicelib.tokens import ACCESS_TOKEN_TYPE
@@ -23,7 +23,7 @@ def post(server: AuthorizationServer, http: Request) -> Response:
         )
         if isinstance(revoked, Refused) and revoked.record is not None:
             raise InvalidGrant("The token was issued to another client.")
-    return Response(200).add({"Content-Type": "application/json", **NO_STORE})
+    return json_response({})
 
 
 def _grant_id(server: AuthorizationServer, form: Params) -> str | None:

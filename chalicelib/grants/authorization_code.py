@@ -39,7 +39,7 @@ def redeem(server: AuthorizationServer, client: Client, form: Params) -> dict[st
     redeemed = server.store.grants.transition(
         (handle.id,),
         condition,
-        {"redeemed_at": now, "generation": 1, "expires_at": now + max(access_lifetime, refresh_lifetime)},
+        {"redeemed_at": now, "generation": 1, "expires_at": now + (refresh_lifetime or access_lifetime)},
     )
     if isinstance(redeemed, Refused):
         _refuse(server, client, redeemed.record, handle.id, redirect_uri, challenge)

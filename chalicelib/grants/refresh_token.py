@@ -5,6 +5,7 @@ from operator import and_
 from typing import Any
 
 from chalicelib import tokens
+from chalicelib.authorization_request import scope_tokens
 from chalicelib.dynamodb import attr
 from chalicelib.errors import InvalidGrant, InvalidScope
 from chalicelib.messages import Params
@@ -24,9 +25,10 @@ def redeem(server: AuthorizationServer, client: Client, form: Params) -> dict[st
     again, so that a lost answer logs nobody out; after it, it is theft, and the grant ends.
     """
     handle = server.keys.read_handle("rt", form.required("refresh_token"))
-    scope = frozenset((form.one("scope", at_most=4096) or "").split())
+    text = form.one("scope", at_most=4096)
     if handle is None:
         raise InvalidGrant(REFUSED, detail="not a refresh token of ours")
+    scope = scope_tokens(text) if text else frozenset()
     grant = _rotate(server, client, handle.id, handle.generation, scope)
     # The successor can be computed again and again from the record, and is never stored.
     successor = server.keys.make_handle("rt", grant.grant_id, grant.generation, handle.key_version)

@@ -43,24 +43,16 @@ def page(name: str, settings: Settings, **values: Any) -> str:
 def response(body: str, status: int = 200, redirect_uri: str | None = None) -> Response:
     """A page as a response, with a strict Content-Security-Policy.
 
-    `redirect_uri`: where a form on the page may lead in the end. Browsers apply `form-action` to the redirect that
-    answers a form as well, so its origin or scheme has to be named.
+    `redirect_uri`: where a form on the page may lead in the end. Browsers apply `form-action` to every redirect that
+    follows a form, those of the application's own callback too, which may lead anywhere: so its scheme is named.
     """
-    form_action = "'self'" + (f" {_source(redirect_uri)}" if redirect_uri else "")
+    form_action = "'self'" + (f" {urlsplit(redirect_uri).scheme}:" if redirect_uri else "")
     policy = (
         "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; "
         f"form-action {form_action}"
     )
     headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy, "X-Frame-Options": "DENY"}
     return Response(status, body=body).add({**headers, **NO_STORE, "X-Robots-Tag": "noindex"})
-
-
-def _source(uri: str) -> str:
-    """The CSP source that a redirect URI falls under."""
-    origin = origin_of(uri)
-    if origin is None or "[" in origin:  # CSP has no way to write an IPv6 address
-        return f"{urlsplit(uri).scheme}:"
-    return origin
 
 
 def host_of(uri: str) -> str:

@@ -1,0 +1,18 @@
+PORT ?= 8000
+PYTHON ?=
+FRESH ?=
+export PYTHON
+
+.PHONY: run test check venv
+
+run: venv  ## Serve on http://127.0.0.1:$(PORT); FRESH=1 starts over
+	@.venv/bin/python -m infra serve --port $(PORT) $(if $(filter-out 0,$(FRESH)),--fresh)
+
+test: venv  ## All tests
+	@.venv/bin/python -m pytest
+
+check: venv  ## Style and types
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+
+venv:  ## The virtualenv, made again when the requirements have changed
+	@sh infra/venv.sh

@@ -1,0 +1,278 @@
+"""What /oauth2/authorize refuses: shown on a page until the recipient is known, sent back by redirect from there on."""
+
+import re
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.browser import CHALLENGE, Answer, Browser
+from tests.site import STAGE, Site, tables
+
+HOME = "https://client.example.com/cb"
+NATIVE = ("http://127.0.0.1/cb", "http://[::1]/cb", "http://localhost:3000/cb", "com.example.app:/cb")
+STATE = "af0ifjsldkj"
+METHODS = ("GET", "POST")
+Changes = dict[str, Any]  # None leaves a parameter out, a list repeats it
+
+
+REGISTERED: dict[Any, dict[str, Any]] = {
+    "print": {"redirect_uris": [HOME], "scope": "openid email orders:read"},
+    "several": {"redirect_uris": [HOME, HOME + "/2"]},
+    "native": {"redirect_uris": NATIVE, "public": True},
+    "gone": {"redirect_uris": [HOME]},
+}
+
+
+def with_clients(site: Site, changes: Changes) -> None:
+    """Registers `print`, and the client that the request names instead."""
+    for name in {"print", str(changes.get("client_id"))} & set(REGISTERED):
+        client = site.client(client_id=name, **REGISTERED[name])
+        if name == "gone":
+            site.server.store.clients.put(replace(client.record, disabled_at=1))
+
+
+def ask(browser: Browser, method: str, changes: Changes) -> Answer:
+    """An authorization request of the client `print`, with something changed."""
+    given: Changes = {
+        "response_type": "code",
+        "client_id": "print",
+        "redirect_uri": HOME,
+        "scope": "openid",
+        "state": STATE,
+        "code_challenge": CHALLENGE,
+        "code_challenge_method": "S256",
+    }
+    query = urlencode({name: value for name, value in (given | changes).items() if value is not None}, doseq=True)
+    if method == "GET":
+        return browser.request("GET", f"/oauth2/authorize?{query}")
+    return browser.request(
+        "POST", "/oauth2/authorize", query, {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
+    )
+
+
+def nothing_kept() -> bool:
+    """Whether no request waits, and no grant was made."""
+    return not any(tables()[f"signet-{STAGE}-{kind}"].items for kind in ("requests", "grants"))
+
+
+SHOWN: list[tuple[str, Changes]] = [
+    ("client_id missing", {"client_id": None}),
+    ("client_id empty", {"client_id": ""}),
+    ("client_id repeated", {"client_id": ["print", "print"]}),
+    ("client_id of two clients", {"client_id": ["print", "several"]}),
+    ("client_id unknown", {"client_id": "nobody"}),
+    ("client_id disabled", {"client_id": "gone"}),
+    ("client_id in another case", {"client_id": "Print"}),
+    ("client_id with a space after it", {"client_id": "print "}),
+    ("client_id too long", {"client_id": "p" * 129}),
+    ("client_id longer than a key of DynamoDB", {"client_id": "p" * 3000}),
+    ("client_id with NUL", {"client_id": "print\0"}),
+    ("client_id with CR LF", {"client_id": "print\r\nSet-Cookie: a=b"}),
+    ("client_id not ASCII", {"client_id": "prínt"}),
+    ("client_id as HTML", {"client_id": "<script>alert(1)</script>"}),
+    ("redirect_uri of another client", {"redirect_uri": HOME + "/2"}),
+    ("redirect_uri repeated", {"redirect_uri": [HOME, HOME]}),
+    ("redirect_uri repeated, one of them foreign", {"redirect_uri": [HOME, "https://evil.example/cb"]}),
+    ("redirect_uri missing, several registered", {"client_id": "several", "redirect_uri": None, "scope": "email"}),
+    ("redirect_uri empty, several registered", {"client_id": "several", "redirect_uri": "", "scope": "email"}),
+    ("redirect_uri missing with openid", {"redirect_uri": None}),
+    ("redirect_uri missing with openid among others", {"redirect_uri": None, "scope": "email openid"}),
+    ("redirect_uri too long", {"redirect_uri": HOME + "/" + "a" * 2048}),
+    *(
+        (f"redirect_uri {what}", {"redirect_uri": uri})
+        for what, uri in (
+            ("with the scheme in capitals", "HTTPS://client.example.com/cb"),
+            ("with the host in capitals", "https://Client.example.com/cb"),
+            ("with the path in capitals", "https://client.example.com/CB"),
+            ("with the default port", "https://client.example.com:443/cb"),
+            ("with another port", "https://client.example.com:8443/cb"),
+            ("with an empty port", "https://client.example.com:/cb"),
+            ("by plain http", "http://client.example.com/cb"),
+            ("with a slash after it", HOME + "/"),
+            ("without its path", "https://client.example.com"),
+            ("with another path", "https://client.example.com/cb2"),
+            ("with two slashes", "https://client.example.com//cb"),
+            ("with a dot segment", "https://client.example.com/./cb"),
+            ("with two dots", "https://client.example.com/a/../cb"),
+            ("with two dots after it", HOME + "/.."),
+            ("with an encoded dot segment", "https://client.example.com/%2e/cb"),
+            ("with an encoded letter", "https://client.example.com/c%62"),
+            ("with user information", "https://user@client.example.com/cb"),
+            ("with the host as user information", "https://client.example.com@evil.example/cb"),
+            ("with a backslash", "https://client.example.com\\@evil.example/cb"),
+            ("with a fragment", HOME + "#top"),
+            ("with an empty fragment", HOME + "#"),
+            ("with a query", HOME + "?next=/"),
+            ("with an empty query", HOME + "?"),
+            ("with path parameters", HOME + ";a=b"),
+            ("with a dot after the host", "https://client.example.com./cb"),
+            ("at a longer host", "https://client.example.com.evil.example/cb"),
+            ("at a subdomain", "https://a.client.example.com/cb"),
+            ("with a space after it", HOME + " "),
+            ("with a line break after it", HOME + "\n"),
+            ("with CR LF", HOME + "\r\nSet-Cookie: a=b"),
+            ("with NUL", HOME + "\0"),
+            ("with a tab", "https://client.example\t.com/cb"),
+            ("with HTML", HOME + '"><script>alert(1)</script>'),
+            ("of a script", "javascript:alert(1)//https://client.example.com/cb"),
+            ("of a script in mixed case", "JavaScript:alert(1)"),
+            ("of data", "data:text/html,<script>alert(1)</script>"),
+            ("without a scheme", "//client.example.com/cb"),
+            ("of a path only", "/cb"),
+            ("of an open bracket", "http://["),
+        )
+    ),
+    *(
+        (f"native redirect_uri {what}", {"client_id": "native", "redirect_uri": uri})
+        for what, uri in (
+            ("at localhost with another port", "http://localhost:3001/cb"),
+            ("at localhost without its port", "http://localhost/cb"),
+            ("at another loopback address", "http://127.0.0.2:8080/cb"),
+            ("at the short loopback address", "http://127.1:8080/cb"),
+            ("at the long loopback address", "http://[0:0:0:0:0:0:0:1]:8080/cb"),
+            ("at a host that looks like loopback", "http://127.0.0.1.evil.example/cb"),
+            ("with loopback as user information", "http://127.0.0.1:80@evil.example/cb"),
+            ("at loopback by https", "https://127.0.0.1:8080/cb"),
+            ("at loopback with another path", "http://127.0.0.1:8080/cb2"),
+            ("at loopback with a query", "http://127.0.0.1:8080/cb?a=b"),
+            ("at loopback with a fragment", "http://127.0.0.1:8080/cb#a"),
+            ("at loopback with port 0", "http://127.0.0.1:0/cb"),
+            ("at loopback with port 65536", "http://127.0.0.1:65536/cb"),
+            ("at loopback with an empty port", "http://127.0.0.1:/cb"),
+            ("at loopback with a negative port", "http://127.0.0.1:-1/cb"),
+            ("at loopback with a port in other digits", "http://127.0.0.1:\uff18\uff10/cb"),
+            ("of its own scheme with a host", "com.example.app://host/cb"),
+            ("of its own scheme in capitals", "COM.example.app:/cb"),
+            ("of its own scheme with another path", "com.example.app:/cb/2"),
+        )
+    ),
+]
+
+
+@pytest.mark.spec("RFC 6749 §4.1.2.1")
+@pytest.mark.spec("RFC 9700 §2.1")
+@pytest.mark.parametrize(("wrong", "changes"), SHOWN, ids=[row[0] for row in SHOWN])
+def test_an_error_is_shown_and_not_redirected_until_the_recipient_is_known(
+    site: Site, browser: Browser, wrong: str, changes: Changes
+) -> None:
+    with_clients(site, changes)
+    for method in METHODS:
+        answer = ask(browser, method, changes)
+        assert answer.status == 400, method
+        assert answer.header("location") is None
+        assert answer.header("content-type") == "text/html; charset=utf-8"
+        assert answer.header("cache-control") == "no-store"
+        assert (answer.header("content-security-policy") or "").endswith("form-action 'self'")
+        assert "invalid_request" in answer.body
+        assert "evil" not in answer.body
+        assert "<script" not in answer.body
+    assert nothing_kept()
+
+
+@pytest.mark.spec("RFC 6749 §4.1.2.1")
+def test_an_application_learns_nothing_of_another_one_from_the_page(site: Site, browser: Browser) -> None:
+    with_clients(site, {"client_id": "gone"})
+    bodies = [ask(browser, "GET", {"client_id": name}).body for name in ("nobody", "gone")]
+    unknown, disabled = (re.sub("request <code>.*?</code>", "", body) for body in bodies)
+    assert unknown == disabled
+    assert "client.example.com" not in ask(browser, "GET", {"redirect_uri": "https://evil.example/cb"}).body
+
+
+# name, the longest value
+PARAMETERS = (
+    ("response_type", 2048),
+    ("response_mode", 2048),
+    ("code_challenge", 2048),
+    ("code_challenge_method", 2048),
+    ("scope", 4096),
+    ("nonce", 2048),
+    ("prompt", 2048),
+    ("max_age", 2048),
+    ("login_hint", 320),
+    ("request_uri", 2048),
+)
+REDIRECTED: list[tuple[str, Changes, str]] = [
+    ("response_type missing", {"response_type": None}, "invalid_request"),
+    ("response_type empty", {"response_type": ""}, "invalid_request"),
+    ("response_type unknown", {"response_type": "banana"}, "unsupported_response_type"),
+    ("response_type in capitals", {"response_type": "CODE"}, "unsupported_response_type"),
+    ("response_type token", {"response_type": "token"}, "unsupported_response_type"),
+    ("response_type code id_token", {"response_type": "code id_token"}, "unsupported_response_type"),
+    ("response_type code twice over", {"response_type": "code code"}, "unsupported_response_type"),
+    ("response_mode fragment", {"response_mode": "fragment"}, "invalid_request"),
+    ("response_mode form_post", {"response_mode": "form_post"}, "invalid_request"),
+    ("code_challenge missing", {"code_challenge": None, "code_challenge_method": None}, "invalid_request"),
+    ("code_challenge empty", {"code_challenge": "", "code_challenge_method": ""}, "invalid_request"),
+    ("code_challenge_method without code_challenge", {"code_challenge": None}, "invalid_request"),
+    ("code_challenge_method missing", {"code_challenge_method": None}, "invalid_request"),
+    ("code_challenge_method empty", {"code_challenge_method": ""}, "invalid_request"),
+    ("code_challenge_method plain", {"code_challenge_method": "plain"}, "invalid_request"),
+    ("code_challenge_method in small letters", {"code_challenge_method": "s256"}, "invalid_request"),
+    ("code_challenge_method unknown", {"code_challenge_method": "S512"}, "invalid_request"),
+    ("code_challenge of 42 characters", {"code_challenge": CHALLENGE[:42]}, "invalid_request"),
+    ("code_challenge of 44 characters", {"code_challenge": CHALLENGE + "A"}, "invalid_request"),
+    ("code_challenge padded", {"code_challenge": CHALLENGE + "="}, "invalid_request"),
+    ("code_challenge not base64url", {"code_challenge": CHALLENGE[:42] + "+"}, "invalid_request"),
+    ("code_challenge with a line break", {"code_challenge": CHALLENGE + "\n"}, "invalid_request"),
+    ("scope unregistered", {"scope": "openid phone"}, "invalid_scope"),
+    ("scope in capitals", {"scope": "OpenID"}, "invalid_scope"),
+    ("scope with two spaces", {"scope": "openid  email"}, "invalid_scope"),
+    ("scope with a space before it", {"scope": " openid"}, "invalid_scope"),
+    ("scope with a space after it", {"scope": "openid "}, "invalid_scope"),
+    ("scope of a space", {"scope": " "}, "invalid_scope"),
+    ("scope with a comma", {"scope": "openid,email"}, "invalid_scope"),
+    ("scope with a quotation mark", {"scope": 'openid "email"'}, "invalid_scope"),
+    ("scope with a backslash", {"scope": "openid\\email"}, "invalid_scope"),
+    ("scope not ASCII", {"scope": "openid émail"}, "invalid_scope"),
+    ("scope with HTML", {"scope": "<script>alert(1)</script>"}, "invalid_scope"),
+    ("scope with a tab", {"scope": "openid\temail"}, "invalid_request"),
+    ("prompt unknown", {"prompt": "create"}, "invalid_request"),
+    ("prompt in capitals", {"prompt": "NONE"}, "invalid_request"),
+    ("prompt none with another", {"prompt": "none login"}, "invalid_request"),
+    ("prompt with an unknown one", {"prompt": "login create"}, "invalid_request"),
+    ("max_age negative", {"max_age": "-1"}, "invalid_request"),
+    ("max_age a word", {"max_age": "soon"}, "invalid_request"),
+    ("max_age a fraction", {"max_age": "1.5"}, "invalid_request"),
+    ("max_age with an exponent", {"max_age": "1e3"}, "invalid_request"),
+    ("max_age with a space", {"max_age": " 1"}, "invalid_request"),
+    ("max_age with a sign", {"max_age": "+1"}, "invalid_request"),
+    ("max_age in other digits", {"max_age": "\u0663"}, "invalid_request"),
+    ("max_age too large", {"max_age": "99999999999"}, "invalid_request"),
+    ("request", {"request": "eyJhbGciOiJub25lIn0.e30."}, "request_not_supported"),
+    ("request repeated", {"request": ["a", "a"]}, "invalid_request"),
+    ("request_uri", {"request_uri": "https://client.example.com/request"}, "request_uri_not_supported"),
+    ("request_uri of PAR", {"request_uri": "urn:ietf:params:oauth:request_uri:x"}, "request_uri_not_supported"),
+    ("request_uri not ours", {"request_uri": "req_AQAAAAAAAAAAAAAA"}, "request_uri_not_supported"),
+    *(
+        row
+        for name, longest in PARAMETERS
+        for row in (
+            (f"{name} repeated", {name: ["query", "query"]}, "invalid_request"),
+            (f"{name} repeated, the first time empty", {name: ["", "query"]}, "invalid_request"),
+            (f"{name} too long", {name: "1" * (longest + 1)}, "invalid_request"),
+            (f"{name} with NUL", {name: "query\0"}, "invalid_request"),
+            (f"{name} with CR LF", {name: "query\r\nSet-Cookie: a=b"}, "invalid_request"),
+            (f"{name} with a C1 control", {name: "query\x85"}, "invalid_request"),
+        )
+    ),
+]
+
+
+@pytest.mark.spec("RFC 6749 §4.1.2.1")
+@pytest.mark.spec("RFC 9207 §2")
+@pytest.mark.parametrize(("wrong", "changes", "error"), REDIRECTED, ids=[row[0] for row in REDIRECTED])
+def test_an_error_goes_back_by_redirect_with_state_and_issuer(
+    site: Site, browser: Browser, wrong: str, changes: Changes, error: str
+) -> None:
+    with_clients(site, changes)
+    for method in METHODS:
+        answer = ask(browser, method, changes)
+        assert answer.status == 302, method
+        assert answer.location.startswith(HOME + "?")
+        assert answer.header("cache-control") == "no-store"
+        given = answer.answer
+        assert given.pop("error_description").isascii()
+        assert given == {"error": error, "state": STATE, "iss": site.settings.issuer}
+    assert nothing_kept()

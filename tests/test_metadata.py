@@ -1,0 +1,335 @@
+"""The metadata and the keys: what they say is what works, and what they do not say does not."""
+
+import json
+from typing import Any
+
+import jwt
+import pytest
+
+from chalicelib import keys, pkce
+from tests.browser import CHALLENGE, VERIFIER, Answer, Browser, basic
+from tests.shortcut import code_of
+from tests.site import Registered, Site
+
+OPENID = "/.well-known/openid-configuration"
+OAUTH = "/.well-known/oauth-authorization-server"
+
+
+@pytest.fixture
+def metadata(site: Site, browser: Browser) -> dict[str, Any]:
+    return browser.get(OPENID).json
+
+
+def path_of(metadata: dict[str, Any], name: str) -> str:
+    """The path of an endpoint, which the browser asks at the issuer."""
+    issuer, address = metadata["issuer"], metadata[name]
+    assert address.startswith(issuer + "/")
+    return str(address[len(issuer) :])
+
+
+# ---- the documents
+
+
+@pytest.mark.spec("RFC 8414 §3")
+@pytest.mark.spec("OpenID Connect Discovery §4")
+def test_both_documents_are_the_same_and_may_be_cached(site: Site, browser: Browser) -> None:
+    openid, oauth = browser.get(OPENID), browser.get(OAUTH)
+    assert openid.status == oauth.status == 200
+    assert openid.body == oauth.body
+    for answer in (openid, oauth, browser.get("/oauth2/jwks")):
+        assert answer.header("content-type") == "application/json"
+        assert answer.header("cache-control") == "public, max-age=300"
+        assert answer.header("pragma") is None
+
+
+@pytest.mark.spec("RFC 8414 §2")
+@pytest.mark.spec("OpenID Connect Discovery §3")
+def test_the_documents_have_every_required_member_and_no_empty_one(
+    site: Site, metadata: dict[str, Any], browser: Browser
+) -> None:
+    assert metadata["issuer"] == site.settings.issuer
+    assert set(metadata) >= {
+        "issuer",
+        "authorization_endpoint",
+        "token_endpoint",
+        "userinfo_endpoint",
+        "jwks_uri",
+        "scopes_supported",
+        "response_types_supported",
+        "grant_types_supported",
+        "subject_types_supported",
+        "id_token_signing_alg_values_supported",
+        "token_endpoint_auth_methods_supported",
+        "code_challenge_methods_supported",
+        "revocation_endpoint",
+    }
+    for name, value in metadata.items():
+        assert value or value is False, name
+        assert not isinstance(value, list) or len(set(value)) == len(value), name
+
+
+@pytest.mark.spec("RFC 8414 §3.3")
+def test_the_issuer_is_the_same_everywhere(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
+    site.user()
+    answer = browser.submit(browser.sign_in(browser.authorize(client := site.client())), decision="allow_once")
+    tokens = browser.redeem(client, answer.code).json
+    said = [answer.answer["iss"], *(_claims(tokens[name])["iss"] for name in ("id_token", "access_token"))]
+    assert said == [metadata["issuer"]] * 3
+
+
+def _claims(token: str) -> dict[str, Any]:
+    claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    return claims
+
+
+def test_every_endpoint_answers(browser: Browser, metadata: dict[str, Any]) -> None:
+    expected = {
+        "authorization_endpoint": ("GET", 400),
+        "token_endpoint": ("POST", 400),
+        "userinfo_endpoint": ("GET", 401),
+        "revocation_endpoint": ("POST", 400),
+        "jwks_uri": ("GET", 200),
+    }
+    assert {name for name in metadata if name.endswith("_endpoint") or name == "jwks_uri"} == set(expected)
+    for name, (method, status) in expected.items():
+        assert browser.request(method, path_of(metadata, name)).status == status, name
+
+
+# ---- each value works, and no other does
+
+
+@pytest.mark.spec("RFC 8414 §2")
+def test_each_grant_type_works_and_no_other(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
+    client = site.client()
+    working: dict[str, dict[str, Any]] = {
+        "authorization_code": {"code": code_of(site, client), "redirect_uri": "https://client.example.com/cb"},
+        "refresh_token": {},
+    }
+    assert metadata["grant_types_supported"] == list(working)
+    for grant_type, parameters in working.items():
+        answer = browser.token(client, grant_type=grant_type, code_verifier=VERIFIER, **parameters)
+        assert answer.status == 200, answer.body
+        working["refresh_token"] = {"refresh_token": answer.json["refresh_token"]}
+    for grant_type in ("password", "client_credentials", "implicit", "urn:ietf:params:oauth:grant-type:token-exchange"):
+        assert browser.token(client, grant_type=grant_type).json["error"] == "unsupported_grant_type"
+
+
+def _authenticated(browser: Browser, path: str, method: str, client: Registered, public: Registered) -> Answer:
+    body = {"grant_type": "authorization_code", "code": "x", "token": "x"}
+    if method == "client_secret_basic":
+        return browser.post(path, body, basic(client.id, client.secret or ""))
+    if method == "client_secret_post":
+        return browser.post(path, body | {"client_id": client.id, "client_secret": client.secret})
+    assert method == "none"
+    return browser.post(path, body | {"client_id": public.id})
+
+
+@pytest.mark.spec("RFC 8414 §2")
+def test_each_authentication_method_works_and_no_other(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
+    client, public = site.client(), site.client(client_name="Public", public=True)
+    for endpoint in ("token", "revocation"):
+        path = path_of(metadata, f"{endpoint}_endpoint")
+        methods = metadata[f"{endpoint}_endpoint_auth_methods_supported"]
+        assert set(methods) == {"client_secret_basic", "client_secret_post", "none"}
+        for method in methods:
+            assert _authenticated(browser, path, method, client, public).status != 401, method
+        assertion = {
+            "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            "client_assertion": jwt.encode({"iss": client.id, "sub": client.id}, client.secret or "", "HS256"),
+        }
+        body = {"grant_type": "authorization_code", "code": "x", "token": "x"}
+        assert browser.post(path, body | assertion).json["error"] == "invalid_client"
+
+
+@pytest.mark.spec("RFC 8414 §2")
+def test_each_response_type_and_mode_works_and_no_other(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
+    client = site.client()
+    types = metadata["response_types_supported"]
+    assert types == ["code"]
+    modes = metadata["response_modes_supported"]
+    assert modes == ["query"]
+    for mode in (*modes, None):
+        assert browser.authorize(client, response_type="code", response_mode=mode).status == 200
+    for other in ("token", "id_token", "code id_token", "code token", "none", "Code"):
+        answer = browser.authorize(client, response_type=other)
+        assert answer.answer["error"] == "unsupported_response_type", other
+    for other in ("fragment", "form_post", "query.jwt"):
+        assert browser.authorize(client, response_mode=other).answer["error"] == "invalid_request", other
+
+
+@pytest.mark.spec("RFC 7636 §4.3")
+def test_each_challenge_method_works_and_no_other(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
+    client = site.client()
+    assert metadata["code_challenge_methods_supported"] == ["S256"]
+    assert browser.authorize(client, code_challenge_method="S256").status == 200
+    for other in ("plain", "s256", "S512", None):
+        answer = browser.authorize(client, code_challenge_method=other)
+        assert answer.answer["error"] == "invalid_request", other
+
+
+@pytest.mark.spec("OpenID Connect Core §5.4")
+def test_each_scope_releases_claims_that_are_listed(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
+    scopes, claims = metadata["scopes_supported"], metadata["claims_supported"]
+    person: dict[str, Any] = {name: f"a {name}" for name in claims if name != "sub"}
+    alice = site.user(claims=person | {"unlisted": "a claim"})
+    client = site.client(scope=" ".join(scopes))
+    assert browser.authorize(client, scope=" ".join(scopes)).status == 200
+    code = code_of(site, client, alice, scope=frozenset(scopes))
+    tokens = browser.redeem(client, code).json
+    assert tokens["scope"].split() == sorted(scopes)
+    assert browser.userinfo(tokens["access_token"]).json == {"sub": alice.sub, **person}
+    assert browser.authorize(client, scope="openid unlisted").answer["error"] == "invalid_scope"
+
+
+@pytest.mark.spec("OpenID Connect Core §3.1.2.1")
+def test_each_prompt_works_and_no_other(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
+    client = site.client()
+    for prompt in metadata["prompt_values_supported"]:
+        answer = browser.authorize(client, prompt=prompt)
+        if prompt == "none":
+            assert answer.answer["error"] == "login_required"
+        else:
+            assert answer.status == 200, prompt
+    assert browser.authorize(client, prompt="create").answer["error"] == "invalid_request"
+
+
+@pytest.mark.spec("OpenID Connect Core §6")
+def test_what_is_said_not_to_be_supported_is_refused(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
+    client = site.client()
+    assert metadata["request_parameter_supported"] is False
+    assert browser.authorize(client, request="e30.e30.").answer["error"] == "request_not_supported"
+    assert metadata["request_uri_parameter_supported"] is False
+    answer = browser.authorize(client, request_uri="https://client.example.com/request.jwt")
+    assert answer.answer["error"] == "request_uri_not_supported"
+    assert metadata["claims_parameter_supported"] is False
+
+
+@pytest.mark.spec("RFC 9207 §3")
+def test_the_issuer_comes_with_every_answer_as_is_said(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
+    assert metadata["authorization_response_iss_parameter_supported"] is True
+    site.user()
+    client = site.client(trusted=True)
+    assert browser.sign_in(browser.authorize(client)).answer["iss"] == metadata["issuer"]
+    assert browser.authorize(client, scope="nothing").answer["iss"] == metadata["issuer"]
+
+
+@pytest.mark.spec("OpenID Connect Core §8")
+def test_the_subject_is_the_same_for_every_client(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
+    assert metadata["subject_types_supported"] == ["public"]
+    alice = site.user()
+    subjects = {_claims(browser.tokens(site.client(client_name=name))["id_token"])["sub"] for name in ("A", "B")}
+    assert subjects == {alice.sub}
+
+
+def test_the_metadata_of_an_issuer_with_a_path_has_that_path(site: Site) -> None:
+    from dataclasses import replace
+
+    from chalicelib.server import AuthorizationServer
+
+    settings = replace(site.settings, issuer="https://example.com/auth")
+    event = {"httpMethod": "GET", "path": OPENID, "headers": {}, "requestContext": {"stage": "$default"}}
+    import app
+    from chalicelib import web
+
+    server = AuthorizationServer(settings, site.server.store, site.server.keys)
+    _, handler = web.build(app.JSON_ROUTES, app.PAGE_ROUTES, lambda: server)
+    document = json.loads(handler(event, None)["body"])
+    assert document["issuer"] == "https://example.com/auth"
+    assert document["token_endpoint"] == "https://example.com/auth/oauth2/token"
+
+
+# ---- keys
+
+
+@pytest.mark.spec("RFC 7517 §5")
+@pytest.mark.spec("RFC 7518 §6.3")
+def test_the_keys_are_public_and_check_what_is_signed(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
+    published = browser.get(path_of(metadata, "jwks_uri")).json
+    assert set(published) == {"keys"}
+    for key in published["keys"]:
+        # no "d", "p", "q", "dp", "dq", "qi", "oth", "k"
+        assert set(key) == {"kty", "n", "e", "kid", "alg", "use"}
+        assert (key["kty"], key["use"]) == ("RSA", "sig")
+        assert key["alg"] in metadata["id_token_signing_alg_values_supported"]
+        assert jwt.PyJWK(key).key.key_size >= 2048
+    client = site.client()
+    tokens = browser.redeem(client, code_of(site, client)).json
+    for name, audience in (("id_token", client.id), ("access_token", metadata["issuer"])):
+        header = jwt.get_unverified_header(tokens[name])
+        key = next(key for key in published["keys"] if key["kid"] == header["kid"])
+        assert header["alg"] == key["alg"] == "RS256"
+        jwt.decode(tokens[name], jwt.PyJWK(key), algorithms=["RS256"], audience=audience, issuer=metadata["issuer"])
+
+
+# RFC 7638 section 3.1
+RFC_7638_KEY = {
+    "kty": "RSA",
+    "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3o"
+    "knjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvR"
+    "L5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDK"
+    "gw",
+    "e": "AQAB",
+    "alg": "RS256",
+    "kid": "2011-04-29",
+}
+RFC_7638_THUMBPRINT = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+
+
+@pytest.mark.spec("RFC 7638 §3.1")
+def test_the_thumbprint_of_the_example_key_is_that_of_the_rfc() -> None:
+    from joserfc.jwk import RSAKey  # comes with Authlib
+
+    assert keys.thumbprint(RFC_7638_KEY) == RFC_7638_THUMBPRINT
+    assert RSAKey.import_key({n: RFC_7638_KEY[n] for n in ("kty", "n", "e")}).thumbprint() == RFC_7638_THUMBPRINT
+
+
+@pytest.mark.spec("RFC 7638 §3.1")
+def test_the_kid_of_a_key_is_its_thumbprint(site: Site, browser: Browser) -> None:
+    for key in browser.get("/oauth2/jwks").json["keys"]:
+        assert key["kid"] == keys.thumbprint(key)
+
+
+@pytest.mark.spec("RFC 7636 §B")
+def test_the_challenge_of_the_example_verifier_is_that_of_the_rfc() -> None:
+    octets = [116, 24, 223, 180, 151, 153, 224, 37, 79, 250, 96, 125, 216, 173, 187, 186]
+    octets += [22, 212, 37, 77, 105, 214, 191, 240, 91, 88, 5, 88, 83, 132, 141, 121]
+    import base64
+
+    verifier = base64.urlsafe_b64encode(bytes(octets)).rstrip(b"=").decode()
+    assert verifier == VERIFIER == "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+    assert pkce.challenge(verifier) == CHALLENGE == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+
+
+# ---- what else is there
+
+
+def test_the_health_check_asks_nothing_of_the_database(
+    site: Site, browser: Browser, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.server.store.dynamodb.calls = 0
+    answer = browser.get("/healthz")
+    assert (answer.status, answer.json) == (200, {"status": "ok"})
+    line = json.loads(caplog.records[-1].getMessage())
+    assert (line["path"], line["dynamodb_calls"]) == ("/healthz", 0)
+
+
+def test_the_home_page_says_what_runs_here_with_links_that_work(site: Site, browser: Browser) -> None:
+    page = browser.get("/")
+    assert page.status == 200
+    assert page.header("content-type") == "text/html; charset=utf-8"
+    for path in (OPENID, OAUTH, "/oauth2/jwks"):
+        assert f'href="{site.settings.issuer}{path}"' in page.body
+        assert browser.get(path).status == 200
+    for path in ("/oauth2/authorize", "/oauth2/token", "/oauth2/userinfo", "/oauth2/revoke"):
+        assert path in page.body
+
+
+def test_the_style_sheet_may_be_kept_for_a_year_at_its_address(site: Site, browser: Browser) -> None:
+    import re
+
+    address = re.search(r'href="(/style\.css[^"]*)"', browser.get("/").body)
+    assert address
+    style = browser.get(address[1])
+    assert style.status == 200
+    assert style.header("content-type") == "text/css; charset=utf-8"
+    assert "max-age=31536000" in (style.header("cache-control") or "")
