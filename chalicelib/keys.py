@@ -170,7 +170,7 @@ class KeyRing:
                 # Time is the store's, which tests can move: PyJWT would look at the clock.
                 options={"verify_exp": False, "verify_iat": False, "require": ["exp", "iat", "iss", "aud", "sub"]},
             )
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, UnicodeError) as error:
             raise InvalidToken("The access token is not one of ours.", detail=type(error).__name__) from error
         if claims["exp"] <= self._store.now():
             raise InvalidToken("The access token has expired.")

@@ -10,19 +10,22 @@ import secrets
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from chalicelib import passwords
+from chalicelib.dynamodb import possible_key
 from chalicelib.errors import InvalidClientMetadata, InvalidRedirectUri
 from chalicelib.handles import new_id
 from chalicelib.models import Client, Identifier, User
-from chalicelib.settings import LOOPBACK
+from chalicelib.settings import LIMITS, LOOPBACK
 from chalicelib.store import Store
 
 # RFC 6749 section 3.3
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,128}")
 # RFC 3986 section 2: what a URI is written with
 _URI = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
+# A host stands in the page's Content-Security-Policy, where other characters would mean something.
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 _DANGEROUS_SCHEMES = ("javascript", "data", "vbscript", "file", "about", "blob", "ftp")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 MAX_REDIRECT_URIS = 20
@@ -85,6 +88,10 @@ def check_client(client: Client) -> None:
             raise InvalidClientMetadata(f"The {name} must be scope tokens separated by single spaces (RFC 6749 3.3).")
     if not client.scope or not client.default_scopes <= client.scopes:
         raise InvalidClientMetadata("The scope must not be empty, nor the default scope exceed it.")
+    for name in ("authorization_code_lifetime", "access_token_lifetime", "refresh_token_lifetime"):
+        (low, high), seconds = LIMITS[name], getattr(client, name)
+        if seconds is not None and not low <= seconds <= high:
+            raise InvalidClientMetadata(f"The {name} must be {low} to {high} seconds.")
     if client.public and not client.require_pkce:
         raise InvalidClientMetadata("A public client cannot do without PKCE.")
     if client.public and client.direct_sign_in:
@@ -108,7 +115,9 @@ def check_redirect_uri(uri: str) -> None:
         local = parts.netloc.rsplit(":", 1)[0] in LOOPBACK or parts.netloc in LOOPBACK
         if not host or (parts.scheme == "http" and not local):
             raise InvalidRedirectUri(f"{uri} must be https (http is for 127.0.0.1, [::1] and localhost).")
-        if any(segment in (".", "..") for segment in parts.path.split("/")):
+        if not _HOST.fullmatch(host):
+            raise InvalidRedirectUri(f"{uri} must name a host by letters, digits, hyphens and dots.")
+        if any(unquote(segment) in (".", "..") for segment in parts.path.split("/")):
             raise InvalidRedirectUri("A redirect URI has no dot segments.")
     elif parts.scheme in _DANGEROUS_SCHEMES or "." not in parts.scheme:
         raise InvalidRedirectUri(f"{uri}: a scheme of an application's own is a reversed domain name (RFC 8252 7.1).")
@@ -134,6 +143,9 @@ def register_user(
     """
     if not username.strip() or username != username.strip() or len(username) > 200 or _UNPRINTABLE.search(username):
         raise ValueError("The username must have 1 to 200 printable characters, and no space around it.")
+    identifier = username_identifier(username)
+    if not possible_key((identifier,)):  # a few characters have compatibility forms of a dozen
+        raise ValueError("The username is too long.")
     if password is not None and (problem := passwords.problem_with(password)):
         raise ValueError(f"The password is not acceptable. {problem}")
     made = passwords.new_password() if password is None else None
@@ -147,7 +159,7 @@ def register_user(
         created_at=store.now(),
     )
     taken = store.transact(
-        store.identifiers.inserting(Identifier(username_identifier(username), user.sub)),
+        store.identifiers.inserting(Identifier(identifier, user.sub)),
         store.users.inserting(user),
     )
     if taken:

@@ -5,13 +5,17 @@ that names it and what it may be.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
 _DAY = 24 * 60 * 60
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
+    r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+)*"
+)
 
 
 class SettingsError(Exception):
@@ -52,14 +56,14 @@ class Settings:
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
         """The settings in force. Raises SettingsError."""
         in_lambda = "AWS_LAMBDA_FUNCTION_NAME" in environ
-        endpoint = environ.get("SIGNET_DYNAMODB_ENDPOINT") or None
+        endpoint = _endpoint(environ.get("SIGNET_DYNAMODB_ENDPOINT", ""))
         issuer = environ.get("SIGNET_ISSUER", "")
         if not issuer and in_lambda:
             raise SettingsError("SIGNET_ISSUER must be set: the https URL that clients know this server by")
         stage = _stage(environ.get("SIGNET_STAGE", "local"))
         numbers: dict[str, Any] = {
             name: _number(environ, f"SIGNET_{name.upper()}", getattr(cls, name), low, high)
-            for name, low, high in _NUMBERS
+            for name, (low, high) in LIMITS.items()
         }
         return cls(
             stage=stage,
@@ -73,21 +77,21 @@ class Settings:
         )
 
 
-# name, least, most
-_NUMBERS = (
-    ("authorization_code_lifetime", 10, 600),
-    ("access_token_lifetime", 60, _DAY),
-    ("refresh_token_lifetime", 60, 366 * _DAY),
-    ("refresh_token_absolute_lifetime", 60, 3660 * _DAY),
-    ("refresh_token_retry_window", 0, 60),
-    ("session_idle_lifetime", 60, 366 * _DAY),
-    ("request_lifetime", 60, 3600),
-)
+# the least and the most of each lifetime, in seconds
+LIMITS = {
+    "authorization_code_lifetime": (10, 600),
+    "access_token_lifetime": (60, _DAY),
+    "refresh_token_lifetime": (60, 366 * _DAY),
+    "refresh_token_absolute_lifetime": (3600, 3660 * _DAY),  # longer than any code lives
+    "refresh_token_retry_window": (0, 60),
+    "session_idle_lifetime": (60, 366 * _DAY),
+    "request_lifetime": (60, 3600),
+}
 
 
 def _number(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
     text = environ.get(name, "") or str(default)
-    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+    if not (text.isascii() and text.isdigit() and len(text) <= 12 and low <= int(text) <= high):
         raise SettingsError(f"{name} is {text!r}; it must be a whole number from {low} to {high}")
     return int(text)
 
@@ -98,25 +102,24 @@ def _stage(text: str) -> str:
     return text
 
 
+def _url(text: str) -> re.Match[str] | None:
+    """An http or https URL of scheme, host, port and path only, without dot segments and trailing slash."""
+    url = _URL.fullmatch(text)
+    return url if url and int(url["port"] or 1) in range(1, 65536) else None
+
+
 def _issuer(text: str) -> str:
     """OpenID Connect Discovery section 3: https, no query, no fragment. http for loopback addresses only."""
-    try:
-        parts = urlsplit(text)
-        host = parts.netloc.rsplit(":", 1)[0] if parts.port else parts.netloc
-    except ValueError:
-        parts, host = urlsplit(""), ""
-    legal = parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK)
-    if (
-        not legal
-        or not host
-        or parts.query
-        or parts.fragment
-        or "@" in host
-        or text.endswith("/")
-        or not text.isascii()
-    ):
+    url = _url(text)
+    if not url or (url["scheme"] == "http" and url["host"] not in LOOPBACK):
         raise SettingsError(
             f"SIGNET_ISSUER is {text!r}; it must be an https URL without query, fragment and trailing slash "
             "(http for 127.0.0.1, [::1] and localhost only)"
         )
     return text
+
+
+def _endpoint(text: str) -> str | None:
+    if text and not _url(text.removesuffix("/")):
+        raise SettingsError(f"SIGNET_DYNAMODB_ENDPOINT is {text!r}; it must be an http or https URL, or not set")
+    return text or None

@@ -18,6 +18,7 @@ from chalicelib.gateway import Event
 from chalicelib.messages import NO_STORE, Request, Response, json_response
 from chalicelib.redirect_uris import origin_is_registered
 from chalicelib.server import AuthorizationServer
+from chalicelib.settings import SettingsError
 
 Endpoint = Callable[[AuthorizationServer, Request], Response]
 ONE_YEAR = 31536000
@@ -78,6 +79,7 @@ class Application:
         except Exception as error:
             request.error = _unexpected(error)
             response = json_response(request.error.parameters(), 500)
+            response.add(_security_headers(response))
             calls = 0
         else:
             response = self._respond(server, event, request)
@@ -97,7 +99,7 @@ class Application:
         except Exception as unexpected:
             request.error = _unexpected(unexpected)
             response = self._error(server, request, request.error)
-        response.add(_security_headers(server, response))
+        response.add(_security_headers(response, secure=server.settings.secure))
         return response.add(_cross_origin(request, route)) if route else response
 
     def _error(self, server: AuthorizationServer, request: Request, error: OAuthError) -> Response:
@@ -190,9 +192,9 @@ def _cross_origin(request: Request, route: Route) -> dict[str, str]:
     return {"Vary": "Origin"}
 
 
-def _security_headers(server: AuthorizationServer, response: Response) -> dict[str, str]:
+def _security_headers(response: Response, *, secure: bool = False) -> dict[str, str]:
     headers = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
-    if server.settings.secure:
+    if secure:
         headers["Strict-Transport-Security"] = f"max-age={ONE_YEAR}"
     if not response.values("Content-Security-Policy"):
         headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
@@ -200,7 +202,12 @@ def _security_headers(server: AuthorizationServer, response: Response) -> dict[s
 
 
 def _unexpected(error: Exception) -> ServerError:
-    """Our own fault. The message of the exception may hold anything, so only its type and place are logged."""
+    """Our own fault. The message of the exception may hold anything, so only its type and place are logged.
+
+    But for a wrong setting, whose message is ours and meant for the operator.
+    """
+    if isinstance(error, SettingsError):
+        return ServerError("The server has made a mistake.", detail=str(error))
     place = "; ".join(f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-5:])
     return ServerError("The server has made a mistake.", detail=f"{type(error).__name__} at {place}")
 

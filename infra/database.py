@@ -159,8 +159,8 @@ class Database:
         self._swept, now = time.monotonic(), time.time()
         for name, table in self._backend.tables.items():
             expiry = table.ttl.get("AttributeName")
-            for item in [item for item in table.all_items() if expiry in item.attrs]:
-                if float(item.attrs[expiry].value) < now:
+            for item in list(table.all_items()):
+                if expiry in item.attrs and item.attrs[expiry].type == "N" and float(item.attrs[expiry].value) < now:
                     table.delete_item(item.hash_key, item.range_key)
                     key = {attribute: item.attrs[attribute].to_regular_json() for attribute in table.table_key_attrs}
                     self._store_item(name, key, None)

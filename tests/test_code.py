@@ -1,8 +1,6 @@
-"""POST /oauth2/code: the forms of our own pages, and whoever imitates them."""
+"""POST /oauth2/code: who signs in, who does not, and what is no form."""
 
-import html
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
@@ -10,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.browser import Answer, Browser
-from tests.site import PASSWORD, STAGE, Registered, Site, tables
+from tests.site import PASSWORD, Registered, Site
 
 WRONG = "The username or the password is not right."
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -28,28 +26,6 @@ def client(site: Site) -> Registered:
 def sign_in(browser: Browser, client: Registered) -> Answer:
     """The sign-in page."""
     return browser.authorize(client)
-
-
-@pytest.fixture
-def consent(browser: Browser, sign_in: Answer) -> Answer:
-    """The consent page, shown to alice."""
-    return browser.sign_in(sign_in)
-
-
-def minted() -> int:
-    """How many grants there are."""
-    return len(tables()[f"signet-{STAGE}-grants"].items)
-
-
-def is_refused(answer: Answer, text: str = "") -> bool:
-    """Whether a page says that this form goes nowhere, with nothing to fill in and nobody signed in."""
-    return (
-        answer.status == 400
-        and answer.header("location") is None
-        and answer.header("set-cookie") is None
-        and answer.form.action is None
-        and text in html.unescape(answer.body)
-    )
 
 
 # ---- who signs in
@@ -135,168 +111,6 @@ def test_what_was_typed_is_escaped_in_the_page(browser: Browser, sign_in: Answer
     assert answer.form.fields["username"] == typed
 
 
-# ---- who sends the form
-
-
-@pytest.mark.spec("RFC 6749 §10.12")
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Sec-Fetch-Site": "cross-site"},
-        {"Sec-Fetch-Site": "same-site"},
-        {"Sec-Fetch-Site": "none"},
-        {"Sec-Fetch-Site": ""},
-        {"Sec-Fetch-Site": "cross-site", "Origin": "OURS"},
-        {"Origin": "https://evil.example"},
-        {"Origin": "null"},
-        {"Origin": ""},
-        {"Origin": "http://127.0.0.1"},
-        {"Origin": "https://127.0.0.1:1"},
-        {"Origin": "OURS/"},
-        {"Origin": "OURS.evil.example"},
-    ],
-    ids=str,
-)
-def test_a_form_sent_from_another_site_is_refused(
-    site: Site, browser: Browser, consent: Answer, headers: dict[str, str]
-) -> None:
-    sent = {name: value.replace("OURS", site.settings.issuer) for name, value in headers.items()}
-    for fields in ({"decision": "allow_once"}, CREDENTIALS):
-        assert is_refused(browser.post("/oauth2/code", consent.form.fields | fields, sent), "another site")
-    assert minted() == 0
-
-
-@pytest.mark.parametrize("headers", [{}, {"Origin": "OURS"}, {"Sec-Fetch-Site": "same-origin"}], ids=str)
-def test_a_form_of_ours_counts(site: Site, browser: Browser, consent: Answer, headers: dict[str, str]) -> None:
-    sent = {name: value.replace("OURS", site.settings.issuer) for name, value in headers.items()}
-    assert browser.post("/oauth2/code", consent.form.fields | {"decision": "allow_once"}, sent).code
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"request_uri": None},
-        {"request_uri": ""},
-        {"request_uri": "req_AQAAAAAAAAAAAAAAAAAAAAAA"},
-        {"request_uri": "https://client.example.com/request"},
-        {"request_uri": "TWICE"},
-        {"request_uri": "CUT"},
-        {"request_uri": "OTHER"},
-        {"tag": None},
-        {"tag": ""},
-        {"tag": "AAAAAAAAAAAAAAAAAAAAAA"},
-        {"tag": "\u00e9\U0001f511"},
-        {"tag": "TWICE"},
-        {"tag": "CUT"},
-        {"tag": "OTHER"},
-        {"tag": "SIGN_IN"},
-    ],
-    ids=str,
-)
-def test_a_form_without_its_own_handle_and_tag_is_refused(
-    browser: Browser, client: Registered, sign_in: Answer, consent: Answer, fields: dict[str, str | None]
-) -> None:
-    ((name, value),) = fields.items()
-    other = browser.authorize(client)
-    real = consent.form.fields
-    values: dict[Any, Any] = {
-        "TWICE": [real[name]] * 2,
-        "CUT": real[name][:-1],
-        "OTHER": other.form.fields[name],
-        "SIGN_IN": sign_in.form.fields[name],
-    }
-    given = real | {name: values.get(value, value)} | {"decision": "allow_once"}
-    body = urlencode({key: value for key, value in given.items() if value is not None}, doseq=True)
-    assert is_refused(browser.request("POST", "/oauth2/code", body, FORM))
-    assert minted() == 0
-    assert browser.submit(consent, decision="allow_once").code, "and nothing is lost"
-
-
-@pytest.mark.parametrize("first", ["allow_once", "allow_always", "deny"])
-@pytest.mark.parametrize("second", ["allow_once", "allow_always", "deny"])
-def test_a_question_is_answered_once(browser: Browser, consent: Answer, first: str, second: str) -> None:
-    answer = browser.submit(consent, decision=first)
-    assert answer.status == 302
-    assert minted() == (first != "deny")
-    assert is_refused(browser.submit(consent, decision=second), "has been answered already")
-    assert minted() == (first != "deny")
-
-
-def test_a_sign_in_that_was_the_whole_answer_counts_once(site: Site, browser: Browser) -> None:
-    site.user()
-    page = browser.authorize(site.client(trusted=True))
-    assert browser.sign_in(page).code
-    assert is_refused(browser.sign_in(page), "has been answered already")
-    assert minted() == 1
-
-
-@pytest.mark.parametrize("fields", [{"decision": "allow_once"}, CREDENTIALS], ids=str)
-def test_a_form_ends_with_its_request(site: Site, browser: Browser, consent: Answer, fields: dict[str, str]) -> None:
-    site.clock.advance(site.settings.request_lifetime)
-    assert is_refused(browser.submit(consent, **fields), "has expired")
-    assert minted() == 0
-
-
-@pytest.mark.parametrize("fields", [{"decision": "allow_once"}, CREDENTIALS], ids=str)
-def test_a_form_counts_in_its_own_browser_only(
-    browsers: Callable[..., Browser], browser: Browser, client: Registered, consent: Answer, fields: Any
-) -> None:
-    another = browsers()
-    assert is_refused(another.submit(consent, **fields), "another browser")
-    another.authorize(client)
-    assert is_refused(another.submit(consent, **fields), "another browser")
-    another.cookies["signet-session"] = browser.cookies["signet-session"]
-    assert is_refused(another.submit(consent, **fields), "another browser")
-    assert minted() == 0
-
-
-def test_a_page_shown_to_one_person_is_not_answered_by_another(
-    site: Site, browser: Browser, client: Registered, consent: Answer
-) -> None:
-    site.user("bob")
-    browser.sign_in(browser.authorize(client, prompt="login"), "bob")  # in another tab
-    assert is_refused(browser.submit(consent, decision="allow_always"), "somebody else")
-    assert minted() == 0
-    assert not [*site.server.store.consents.scan()]
-
-
-@pytest.mark.parametrize("how", ["the cookie is gone", "the cookie is broken", "the session ended", "disabled"])
-def test_whoever_is_signed_out_meanwhile_signs_in_and_is_asked_again(
-    site: Site, browser: Browser, consent: Answer, how: str
-) -> None:
-    (session,) = site.server.store.sessions.scan()
-    (user,) = site.server.store.users.scan()
-    if how == "the cookie is gone":
-        del browser.cookies["signet-session"]
-    elif how == "the cookie is broken":
-        browser.cookies["signet-session"] = browser.cookies["signet-session"][:-2]
-    elif how == "the session ended":
-        site.server.store.sessions.put(replace(session, ended_at=site.clock.time))
-    else:
-        site.server.store.users.put(replace(user, disabled_at=site.clock.time))
-    page = browser.submit(consent, decision="allow_once")
-    assert page.status == 400
-    assert "signed out" in page.body
-    assert minted() == 0
-    site.server.store.users.put(user)
-    again = browser.sign_in(page)
-    assert again.status == 200
-    assert browser.submit(again, decision="allow_once").code
-
-
-@pytest.mark.parametrize("decision", ["", "allow", "ALLOW_ONCE", "allow_once ", "yes", "allow_once\0", "\U0001f44d"])
-def test_a_decision_that_is_none_is_refused(browser: Browser, consent: Answer, decision: str) -> None:
-    assert is_refused(browser.submit(consent, decision=decision))
-    assert minted() == 0
-    assert browser.submit(consent, decision="allow_once").code
-
-
-def test_two_decisions_are_none(browser: Browser, consent: Answer) -> None:
-    body = urlencode([*consent.form.fields.items(), ("decision", "deny"), ("decision", "allow_once")])
-    assert is_refused(browser.request("POST", "/oauth2/code", body, FORM))
-    assert minted() == 0
-
-
 # ---- what is no form
 
 
@@ -317,9 +131,11 @@ def test_two_decisions_are_none(browser: Browser, consent: Answer) -> None:
     ],
 )
 def test_a_body_that_is_no_form_is_refused(
-    browser: Browser, consent: Answer, what: str, body: str | bytes, media_type: str
+    site: Site, browser: Browser, sign_in: Answer, what: str, body: str | bytes, media_type: str
 ) -> None:
-    form = urlencode(consent.form.fields | {"decision": "allow_once"})
+    form = urlencode(sign_in.form.fields | CREDENTIALS)
     sent = body.replace("FORM", form) if isinstance(body, str) else body
-    assert is_refused(browser.request("POST", "/oauth2/code", sent, {"Content-Type": media_type}))
-    assert minted() == 0
+    answer = browser.request("POST", "/oauth2/code", sent, {"Content-Type": media_type})
+    assert (answer.status, answer.header("location"), answer.header("set-cookie")) == (400, None, None)
+    assert "invalid_request" in answer.body
+    assert not [*site.server.store.sessions.scan()]

@@ -167,6 +167,8 @@ def _change_password(
         problem = "Choose another password than the one you have."
     if problem:
         return show(server, http, client, request, Step.CHANGE_PASSWORD, person, status=400, problem=problem)
+    # Before the change, which is not made unless the grants can be ended; and after it, when none is born any more.
+    sessions.end_grants(server, user.sub)
     changed = server.store.users.transition(
         (user.sub,),
         attr("password_hash").eq(user.password_hash) & attr("disabled_at").not_exists(),

@@ -1,0 +1,707 @@
+"""A real browser: Chromium, by Playwright, from an application at another origin through our pages and back.
+
+What Chromium complains of (in its console, by a failed request, by an error of a script) fails the test that caused it.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import jwt
+import pytest
+from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
+
+from tests.browser import CHALLENGE, VERIFIER, Browser
+from tests.site import PASSWORD, Registered, Site
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+ANSWERED = "This request has expired or has been answered already."
+HEAVIEST = 30_000
+PHONE = {"viewport": {"width": 320, "height": 640}}
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    """One for the module."""
+    if not CHROMIUM.exists():
+        if os.environ.get("CI"):
+            pytest.fail(f"There is no {CHROMIUM}, and CI must not go without it.")
+        pytest.skip(f"There is no {CHROMIUM}.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+class Application:
+    """A web server at another origin: it serves `pages`, leads on by `redirects`, and keeps what it `received`."""
+
+    def __init__(self, address: str = "127.0.0.1"):
+        self.received: list[str] = []
+        self.pages: dict[str, str] = {}
+        self.redirects: dict[str, str] = {}
+        application = self
+
+        class Server(ThreadingHTTPServer):
+            address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                path = urlsplit(self.path).path
+                application.received.append(self.path)
+                if path in application.redirects:
+                    self.send_response(302)
+                    self.send_header("Location", application.redirects[path])
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                body = f'<!doctype html><title>Application</title><link rel="icon" href="data:,">\
+                    {application.pages.get(path, "<h1>Welcome back</h1>")}'.encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = Server((address, 0), Handler)
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def url(self, path: str = "/cb", host: str = "127.0.0.1") -> str:
+        return f"http://{host}:{self.port}{path}"
+
+    @property
+    def answers(self) -> list[dict[str, str]]:
+        """The parameters of every answer that arrived at /cb."""
+        return [dict(parse_qsl(urlsplit(path).query)) for path in self.received if urlsplit(path).path == "/cb"]
+
+    @property
+    def answer(self) -> dict[str, str]:
+        """Those of the only one."""
+        (answer,) = self.answers
+        return answer
+
+
+@pytest.fixture
+def applications() -> Iterator[Callable[..., Application]]:
+    """Starts web servers."""
+    started: list[Application] = []
+
+    def start(address: str = "127.0.0.1") -> Application:
+        started.append(Application(address))
+        return started[-1]
+
+    yield start
+    for application in started:
+        application.close()
+
+
+@pytest.fixture
+def application(applications: Callable[..., Application]) -> Application:
+    return applications()
+
+
+class Window:
+    """A browser profile of its own, and the page in its first tab. Complaints are kept; those `forgiven` are not."""
+
+    def __init__(self, chromium: Chromium, site: Site, **options: Any):
+        self.site = site
+        self.complaints: list[str] = []
+        self.forgiven: list[str] = []
+        self.context: BrowserContext = chromium.new_context(**options)
+        self.context.set_default_timeout(20_000)
+        self.context.on("console", self._on_console)
+        self.context.on("requestfailed", self._on_failure)
+        self.context.on("weberror", lambda error: self.complaints.append(f"script: {error.error}"))
+        self.page: Page = self.context.new_page()
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        self.complaints.append(f"{message.type}: {message.text} [{urlsplit(message.location['url']).path}]")
+
+    def _on_failure(self, request: Request) -> None:
+        self.complaints.append(f"failed: {request.failure} [{urlsplit(request.url).path}]")
+
+    def close(self) -> None:
+        self.site.secrets.update(cookie["value"] for cookie in self.context.cookies())
+        self.context.close()
+        assert [text for text in self.complaints if not any(part in text for part in self.forgiven)] == []
+
+    # ---- what a person does
+
+    def authorize(self, client: Registered, redirect_uri: str, page: Page | None = None, **parameters: str) -> None:
+        """Follow an application's link to us."""
+        (page or self.page).goto(self.site.settings.issuer + authorization(client, redirect_uri, **parameters))
+
+    def sign_in(self, username: str = "alice", password: str = PASSWORD, page: Page | None = None) -> None:
+        page = page or self.page
+        page.get_by_label("Username").fill(username)
+        page.get_by_label("Password").fill(password)
+        self.press("Sign in", page)
+
+    def press(self, name: str, page: Page | None = None) -> None:
+        """Press a button; the page that it leads to has been loaded afterwards."""
+        page = page or self.page
+        with page.expect_navigation():
+            page.get_by_role("button", name=name, exact=True).click()
+
+    def heading(self, page: Page | None = None) -> str:
+        return (page or self.page).get_by_role("heading", level=1).inner_text()
+
+    def text(self, page: Page | None = None) -> str:
+        return (page or self.page).inner_text("main")
+
+    @property
+    def cookies(self) -> set[str]:
+        """The names of our cookies in it."""
+        return {cookie.get("name", "") for cookie in self.context.cookies(self.site.settings.issuer)}
+
+
+@pytest.fixture
+def windows(chromium: Chromium, site: Site) -> Iterator[Callable[..., Window]]:
+    """Opens windows; in the end, Chromium must have had nothing to complain of."""
+    opened: list[Window] = []
+
+    def open_(**options: Any) -> Window:
+        opened.append(Window(chromium, site, **options))
+        return opened[-1]
+
+    yield open_
+    for window in opened:
+        window.close()
+
+
+@pytest.fixture
+def window(windows: Callable[..., Window]) -> Window:
+    return windows()
+
+
+def authorization(client: Registered, redirect_uri: str, **parameters: str) -> str:
+    """An authorization request with PKCE, as path and query."""
+    given = {
+        "response_type": "code",
+        "client_id": client.id,
+        "redirect_uri": redirect_uri,
+        "scope": "openid",
+        "state": "af0ifjsldkj",
+        "code_challenge": CHALLENGE,
+        "code_challenge_method": "S256",
+    }
+    return "/oauth2/authorize?" + urlencode(given | parameters)
+
+
+def redeemed(site: Site, client: Registered, application: Application, redirect_uri: str) -> dict[str, Any]:
+    """The tokens for the code that arrived, and the claims of the ID token."""
+    answer = application.answers[-1]
+    assert set(answer) == {"code", "state", "iss"}, answer
+    assert (answer["state"], answer["iss"]) == ("af0ifjsldkj", site.settings.issuer)
+    site.secrets.add(answer["code"])
+    browser = Browser(site)
+    tokens = browser.redeem(client, answer["code"], redirect_uri=redirect_uri)
+    browser.close()
+    assert tokens.status == 200, tokens.body
+    claims: dict[str, Any] = jwt.decode(tokens.json["id_token"], options={"verify_signature": False})
+    return claims
+
+
+# ---- the flow
+
+
+@pytest.mark.spec("RFC 6749 §4.1")
+@pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without JavaScript"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_sign_in_and_consent_lead_back_to_an_application_at_another_origin(
+    site: Site, applications: Callable[..., Application], windows: Callable[..., Window], host: str, script: bool
+) -> None:
+    try:
+        application = applications("::1" if host == "[::1]" else "127.0.0.1")
+    except OSError:
+        pytest.skip("There is no IPv6 here.")
+    site.user("alice")
+    goal = application.url(host=host)
+    client = site.client(redirect_uris=[goal])
+    window = windows(java_script_enabled=script)
+    application.pages["/"] = f'<a href="{site.settings.issuer}{authorization(client, goal)}">Sign in with Signet</a>'
+    window.page.goto(application.url("/", host))
+    window.page.get_by_role("link").click()
+    assert window.heading() == "Sign in"
+    assert "Photo Print" in window.text()
+    window.sign_in()
+    assert window.heading() == "Allow access?"
+    assert f"{host}:{application.port}" in window.text()
+    assert application.answers == []
+    window.press("Allow once")
+    assert window.heading() == "Welcome back"
+    assert window.page.url.startswith(f"{goal}?code=code_")
+    redeemed(site, client, application, goal)
+
+
+@pytest.mark.spec("RFC 6749 §4.1.2.1")
+@pytest.mark.spec("RFC 9207 §2")
+@pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without JavaScript"])
+def test_deny_leads_back_with_the_error(
+    site: Site, application: Application, windows: Callable[..., Window], script: bool
+) -> None:
+    site.user("alice")
+    goal = application.url(host="localhost")
+    window = windows(java_script_enabled=script)
+    window.authorize(site.client(redirect_uris=[goal]), goal)
+    window.sign_in()
+    window.press("Deny")
+    assert window.heading() == "Welcome back"
+    answer = dict(application.answer)
+    assert answer.pop("error_description")
+    assert answer == {"error": "access_denied", "state": "af0ifjsldkj", "iss": site.settings.issuer}
+
+
+def test_a_callback_that_leads_on_to_a_third_origin_is_not_stopped_by_our_policy(
+    site: Site, applications: Callable[..., Application], window: Window
+) -> None:
+    """Chromium applies `form-action` to every redirect that follows a form, the application's own ones too."""
+    site.user("alice")
+    application, third = applications(), applications()
+    goal = application.url(host="localhost")
+    application.redirects["/cb"] = third.url("/home")
+    client = site.client(redirect_uris=[goal])
+    window.authorize(client, goal)
+    window.sign_in()
+    window.press("Allow once")
+    assert window.page.url == third.url("/home")
+    redeemed(site, client, application, goal)
+
+
+@pytest.mark.spec("RFC 8252 §7.1")
+def test_an_application_with_a_scheme_of_its_own_is_tried(site: Site, window: Window) -> None:
+    """There is none on this machine, so Chromium stays where it is; our policy did not keep it from trying."""
+    site.user("alice")
+    goal = "com.example.app:/cb"
+    window.authorize(site.client(public=True, redirect_uris=[goal]), goal)
+    window.sign_in()
+    assert "com.example.app:" in window.text()
+    window.forgiven.append("net::ERR_ABORTED [/cb]")
+    with window.page.expect_event("requestfailed") as request:
+        window.page.get_by_role("button", name="Allow once").click()
+    assert request.value.url.startswith(f"{goal}?code=")
+    assert window.heading() == "Allow access?"
+
+
+def test_who_always_allows_passes_silently_the_second_time(
+    site: Site, application: Application, window: Window
+) -> None:
+    site.user("alice")
+    goal = application.url()
+    client = site.client(redirect_uris=[goal])
+    window.authorize(client, goal, prompt="none")
+    assert application.answers[-1]["error"] == "login_required"
+    window.authorize(client, goal)
+    window.sign_in()
+    window.press("Always allow")
+    first = redeemed(site, client, application, goal)
+    for prompt in ("", "none"):
+        window.authorize(client, goal, prompt=prompt)
+        assert window.heading() == "Welcome back"
+        assert redeemed(site, client, application, goal)["sub"] == first["sub"]
+    assert len(application.answers) == 4
+
+
+@pytest.mark.spec("OpenID Connect Core §3.1.2.1")
+def test_prompt_login_asks_for_the_password_again(site: Site, application: Application, window: Window) -> None:
+    site.user("alice")
+    goal = application.url()
+    client = site.client(redirect_uris=[goal])
+    window.authorize(client, goal)
+    window.sign_in()
+    window.press("Always allow")
+    first = redeemed(site, client, application, goal)
+    site.clock.advance(100)
+    window.authorize(client, goal, prompt="login", login_hint="alice")
+    assert window.heading() == "Sign in"
+    assert window.page.get_by_label("Username").input_value() == "alice"
+    window.sign_in()
+    assert window.heading() == "Welcome back"
+    assert redeemed(site, client, application, goal)["auth_time"] == first["auth_time"] + 100
+
+
+def test_a_wrong_password_is_said_so_and_the_right_one_goes_on(
+    site: Site, application: Application, window: Window
+) -> None:
+    site.user("alice")
+    goal = application.url()
+    client = site.client(redirect_uris=[goal])
+    window.authorize(client, goal)
+    window.forgiven.append("status of 400 (Bad Request) [/oauth2/code]")
+    window.sign_in(password=PASSWORD.title())
+    assert window.page.get_by_role("alert").inner_text() == "The username or the password is not right."
+    assert window.page.get_by_label("Username").input_value() == "alice"
+    assert window.page.get_by_label("Password").input_value() == ""
+    window.sign_in()
+    window.press("Allow once")
+    redeemed(site, client, application, goal)
+
+
+def test_a_random_password_is_replaced_before_anything_else(
+    site: Site, application: Application, window: Window
+) -> None:
+    known = set(site.secrets)
+    site.user("admin", password=None, admin=True)
+    (random,) = site.secrets - known
+    goal = application.url()
+    client = site.client(redirect_uris=[goal])
+    window.authorize(client, goal)
+    window.sign_in("admin", random)
+    assert window.heading() == "Choose a new password"
+    window.forgiven.append("status of 400 (Bad Request) [/oauth2/code]")
+    new, again = window.page.get_by_label("New password", exact=True), window.page.get_by_label("New password, again")
+    new.fill(PASSWORD)
+    again.fill(PASSWORD + "!")
+    window.press("Save and continue")
+    assert window.page.get_by_role("alert").inner_text() == "The two entries differ."
+    assert application.answers == []
+    new.fill(PASSWORD)
+    again.fill(PASSWORD)
+    window.press("Save and continue")
+    assert window.heading() == "Allow access?"
+    window.press("Allow once")
+    redeemed(site, client, application, goal)
+    window.context.clear_cookies()
+    window.authorize(client, goal)
+    window.sign_in("admin")
+    assert window.heading() == "Allow access?"
+
+
+# ---- back, twice, in two tabs
+
+
+def test_back_after_the_answer_shows_that_it_was_answered(site: Site, application: Application, window: Window) -> None:
+    site.user("alice")
+    goal = application.url(host="localhost")
+    client = site.client(redirect_uris=[goal])
+    window.authorize(client, goal)
+    window.sign_in()
+    window.press("Allow once")
+    # The page before was the answer to the sign-in form: Chromium asks whether to send that again; the person does.
+    window.forgiven += ["net::ERR_CACHE_MISS", "status of 400 (Bad Request) [/oauth2/code]"]
+    with pytest.raises(PlaywrightError, match="ERR_CACHE_MISS"):
+        window.page.go_back()
+    window.page.wait_for_url("chrome-error://chromewebdata/")
+    window.page.reload()
+    assert ANSWERED in window.text()
+    assert len(application.answers) == 1
+    # Still signed in: the application's link works as before.
+    window.authorize(client, goal)
+    assert window.heading() == "Allow access?"
+
+
+def test_the_consent_form_counts_once(site: Site, application: Application, window: Window) -> None:
+    site.user("alice")
+    goal = application.url(host="localhost")
+    client = site.client(redirect_uris=[goal])
+    window.authorize(client, goal)
+    window.sign_in()
+    window.forgiven.append("status of 400 (Bad Request) [/oauth2/code]")
+    window.page.locator("form").evaluate("form => { form.target = '_blank' }")
+    pages = []
+    for name in ("Allow once", "Allow once", "Deny"):
+        with window.page.expect_popup() as popup:
+            window.page.get_by_role("button", name=name, exact=True).click()
+        popup.value.wait_for_load_state()
+        pages.append(popup.value)
+    assert window.heading(pages[0]) == "Welcome back"
+    assert ANSWERED in window.text(pages[1])
+    assert ANSWERED in window.text(pages[2])
+    redeemed(site, client, application, goal)
+    assert len(application.answers) == 1
+
+
+def test_two_tabs_as_two_people(site: Site, application: Application, window: Window) -> None:
+    """The second sign-in is the one that counts in this browser; nobody answers for the other."""
+    site.user("alice")
+    bob = site.user("bob")
+    goal = application.url()
+    client = site.client(redirect_uris=[goal])
+    first, second = window.page, window.context.new_page()
+    window.authorize(client, goal, first)
+    window.authorize(client, goal, second)
+    window.sign_in("alice", page=first)
+    window.sign_in("bob", page=second)
+    assert "alice" in window.text(first)
+    assert "bob" in window.text(second)
+    window.forgiven.append("status of 400 (Bad Request) [/oauth2/code]")
+    window.press("Allow once", first)
+    assert "This form was shown to somebody else" in window.text(first)
+    assert application.answers == []
+    window.press("Allow once", second)
+    assert redeemed(site, client, application, goal)["sub"] == bob.sub
+
+
+def test_two_tabs_of_one_person(site: Site, application: Application, window: Window) -> None:
+    """Two applications at once, or one twice: neither sign-in spoils the other's page."""
+    site.user("alice")
+    goal = application.url()
+    client = site.client(redirect_uris=[goal])
+    first, second = window.page, window.context.new_page()
+    for page in (first, second):
+        window.authorize(client, goal, page)
+    for page in (first, second):
+        window.sign_in(page=page)
+    window.press("Allow once", second)
+    redeemed(site, client, application, goal)
+    window.forgiven.append("status of 400 (Bad Request) [/oauth2/code]")
+    window.press("Allow once", first)
+
+
+# ---- other sites
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["another site", "another port"])
+def test_a_form_that_another_site_sends_signs_nobody_in(
+    site: Site, application: Application, window: Window, browser: Browser, host: str
+) -> None:
+    """Login CSRF: the attacker's own account, the attacker's own request, in the victim's browser."""
+    site.user("mallory")
+    goal = application.url(host="localhost")
+    page = browser.authorize(site.client(redirect_uris=[goal]))
+    fields = page.form.fields | {"username": "mallory", "password": PASSWORD}
+    application.pages["/attack"] = self_sending_form(f"{site.settings.issuer}/oauth2/code", fields)
+    window.forgiven.append("status of 400 (Bad Request) [/oauth2/code]")
+    with window.page.expect_navigation(url=f"{site.settings.issuer}/oauth2/code"):
+        window.page.goto(application.url("/attack", host), wait_until="commit")
+    assert "This form was sent from another site." in window.text()
+    assert "signet-session" not in window.cookies
+    assert application.answers == []
+
+
+@pytest.mark.spec("OpenID Connect Core §3.1.2.1")
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["another site", "another port"])
+def test_an_authorization_request_that_another_site_posts_goes_on_with_our_cookies(
+    site: Site, application: Application, window: Window, host: str
+) -> None:
+    """A cross-site POST carries no Lax cookie: the 303 to a GET brings them, so who is signed in stays so."""
+    site.user("alice")
+    goal = application.url(host=host)
+    client = site.client(redirect_uris=[goal])
+    window.authorize(client, goal)
+    window.sign_in()
+    fields = dict(parse_qsl(urlsplit(authorization(client, goal)).query))
+    application.pages["/start"] = self_sending_form(f"{site.settings.issuer}/oauth2/authorize", fields)
+    with window.page.expect_navigation(url="**/oauth2/authorize?request_uri=req_*"):
+        window.page.goto(application.url("/start", host), wait_until="commit")
+    assert window.heading() == "Allow access?"
+    assert "alice" in window.text()
+    window.press("Allow once")
+    redeemed(site, client, application, goal)
+    # Back leads to an address of ours that has been answered, and says so.
+    window.forgiven.append("status of 400 (Bad Request) [/oauth2/authorize]")
+    window.page.go_back()
+    assert ANSWERED in window.text()
+
+
+def self_sending_form(action: str, fields: dict[str, str]) -> str:
+    inputs = "".join(f'<input type="hidden" name="{name}" value="{value}">' for name, value in fields.items())
+    return f'<form method="post" action="{action}">{inputs}</form><script>document.forms[0].submit()</script>'
+
+
+def test_no_page_of_ours_shows_in_a_frame(site: Site, application: Application, window: Window) -> None:
+    goal = application.url(host="localhost")
+    url = site.settings.issuer + authorization(site.client(redirect_uris=[goal]), goal).replace("&", "&amp;")
+    application.pages["/frame"] = f'<iframe src="{url}"></iframe>'
+    window.forgiven += ["frame-ancestors", "net::ERR_BLOCKED_BY_RESPONSE", "[/frame]"]
+    with window.page.expect_console_message(lambda message: "frame-ancestors" in message.text):
+        window.page.goto(application.url("/frame", "localhost"))
+    (frame,) = window.page.main_frame.child_frames
+    assert frame.locator("form").count() == 0
+
+
+def test_a_browsers_own_password_popup_gets_a_code_but_no_picture_of_another_site_does(
+    site: Site, application: Application, windows: Callable[..., Window]
+) -> None:
+    site.user("alice")
+    goal = application.url(host="localhost")
+    client = site.client(redirect_uris=[goal], direct_sign_in=True, trusted=True)
+    url = site.settings.issuer + authorization(client, goal).replace("/authorize", "/code")
+    window = windows(http_credentials={"username": "alice", "password": PASSWORD})
+    window.page.goto(url)
+    assert window.heading() == "Welcome back"
+    redeemed(site, client, application, goal)
+    assert window.cookies == {"signet-browser"}
+    # The browser knows the credentials now, and would repeat them by itself.
+    application.pages["/picture"] = f'<img src="{url.replace("&", "&amp;")}">'
+    window.forgiven += ["status of 400 (Bad Request) [/oauth2/code]", "[/oauth2/code]"]
+    for host in ("localhost", "127.0.0.1"):
+        window.page.goto(application.url("/picture", host))
+    assert len(application.answers) == 1
+
+
+@pytest.mark.spec("RFC 9700 §2.6")
+def test_a_single_page_application_gets_its_tokens_by_script(
+    site: Site, applications: Callable[..., Application], window: Window
+) -> None:
+    """CORS, as a browser sees it: for the origins of registered redirect URIs, and for no other."""
+    user = site.user("alice")
+    application, stranger = applications(), applications()
+    goal = application.url(host="localhost")
+    client = site.client(public=True, redirect_uris=[goal])
+    window.authorize(client, goal)
+    assert window.heading() == "Sign in"
+    window.sign_in()
+    # RFC 8252 section 8.6: a public client on this device may be anybody, so its consent is not remembered.
+    assert window.page.get_by_role("button", name="Always allow").count() == 0
+    window.press("Allow once")
+    code = application.answer["code"]
+    site.secrets.add(code)
+    fetch_tokens = """async ([issuer, body]) => {
+        const metadata = await (await fetch(issuer + '/.well-known/openid-configuration')).json();
+        const tokens = await (await fetch(metadata.token_endpoint,
+            {method: 'POST', body: new URLSearchParams(body)})).json();
+        const authorization = {headers: {Authorization: 'Bearer ' + tokens.access_token}};
+        const userinfo = await (await fetch(metadata.userinfo_endpoint, authorization)).json();
+        const revoked = await fetch(metadata.revocation_endpoint, {method: 'POST',
+            body: new URLSearchParams({token: tokens.refresh_token, client_id: body.client_id})});
+        const after = await fetch(metadata.userinfo_endpoint, authorization);
+        await Promise.all([revoked.text(), after.text()]);
+        return [userinfo.sub, revoked.status, after.status, Object.values(tokens)];
+    }"""
+    body = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "client_id": client.id,
+        "redirect_uri": goal,
+        "code_verifier": VERIFIER,
+    }
+    window.forgiven.append("status of 401 (Unauthorized) [/oauth2/userinfo]")
+    sub, revoked, after, tokens = window.page.evaluate(fetch_tokens, [site.settings.issuer, body])
+    site.secrets.update(token for token in tokens if isinstance(token, str) and len(token) > 40)
+    assert (sub, revoked, after) == (user.sub, 200, 401)
+    # The same script on a page of another origin reads the metadata, and nothing else.
+    window.forgiven += ["has been blocked by CORS policy", "net::ERR_FAILED [/oauth2/token]", "[/oauth2/token]"]
+    window.page.goto(stranger.url("/"))
+    with pytest.raises(PlaywrightError, match="Failed to fetch"):
+        window.page.evaluate(fetch_tokens, [site.settings.issuer, body])
+    assert any("blocked by CORS policy" in text for text in window.complaints)
+
+
+# ---- the pages themselves
+
+
+def test_the_keyboard_is_enough(site: Site, application: Application, window: Window) -> None:
+    site.user("alice")
+    goal = application.url()
+    client = site.client(redirect_uris=[goal])
+    window.authorize(client, goal)
+    keyboard = window.page.keyboard
+    expect(window.page.get_by_label("Username")).to_be_focused()
+    keyboard.type("alice")
+    keyboard.press("Tab")
+    keyboard.type(PASSWORD)
+    with window.page.expect_navigation():
+        keyboard.press("Enter")
+    names = []
+    for _ in range(3):
+        keyboard.press("Tab")
+        names.append(window.page.locator(":focus").inner_text())
+    assert names == ["Allow once", "Always allow", "Deny"]
+    keyboard.press("Shift+Tab")
+    keyboard.press("Shift+Tab")
+    with window.page.expect_navigation():
+        keyboard.press("Enter")
+    redeemed(site, client, application, goal)
+
+
+def every_page(site: Site, application: Application, window: Window) -> Iterator[str]:
+    """Opens each page in turn, and says which: with long names, and everything that a page may have on it."""
+    window.forgiven.append("status of 400 (Bad Request)")
+    known = set(site.secrets)
+    site.user("alice.of-a-long-name@subdomain.example.com", password=None)
+    (random,) = site.secrets - known
+    goal = application.url(host="localhost")
+    client = site.client(
+        client_name="The Photograph Printing & Framing Company of North-Western Donaudampfschifffahrtsgesellschaft",
+        redirect_uris=[goal],
+        scope="openid profile email address phone offline_access urn:example.com:scopes:photographs:read-and-write",
+    )
+    window.page.goto(site.settings.issuer)
+    yield "home"
+    window.page.goto(f"{site.settings.issuer}/oauth2/authorize?client_id=nobody")
+    yield "error"
+    window.authorize(client, goal)
+    yield "sign-in"
+    window.sign_in("alice.of-a-long-name@subdomain.example.com", "wrong password")
+    yield "sign-in again"
+    window.sign_in("alice.of-a-long-name@subdomain.example.com", random)
+    yield "new password"
+    for label in ("New password", "New password, again"):
+        window.page.get_by_label(label, exact=True).fill(random)
+    window.press("Save and continue")
+    yield "new password again"
+    for label in ("New password", "New password, again"):
+        window.page.get_by_label(label, exact=True).fill(PASSWORD)
+    window.press("Save and continue")
+    yield "consent"
+    window.press("Always allow")
+    window.authorize(client, goal, scope=client.record.scope)
+    yield "consent to more"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"viewport": {"width": 1280, "height": 800}}, id="desk"),
+        pytest.param({**PHONE, "color_scheme": "dark"}, id="phone in the dark"),
+    ],
+)
+def test_pages_are_light_and_labelled_and_do_not_scroll_sideways(
+    site: Site, application: Application, windows: Callable[..., Window], tmp_path: Path, options: dict[str, Any]
+) -> None:
+    window = windows(**options)
+    page = window.page
+    weights: dict[str, int] = {}
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
+    titles = set()
+    for name in every_page(site, application, window):
+        page.screenshot(path=tmp_path / f"{name}.png", full_page=True)
+        assert page.locator("html").get_attribute("lang") == "en"
+        assert page.title() == f"{window.heading()} · Signet"
+        titles.add(page.title())
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), name
+        # WCAG 2.2, 2.5.8: what can be pressed is not too small.
+        for button in page.get_by_role("button").all():
+            box = button.bounding_box()
+            assert box
+            assert box["height"] >= 24
+        for field in page.locator("input:not([type=hidden])").all():
+            assert field.evaluate("field => field.labels.length") == 1
+        for kind, wanted in [("sign-in", ["current-password"]), ("new password", ["new-password"] * 2)]:
+            if name.startswith(kind):
+                passwords = page.locator("input[type=password]").all()
+                assert [field.get_attribute("autocomplete") for field in passwords] == wanted
+        weights[name] = len((page.content() + page.request.get(f"{site.settings.issuer}/style.css").text()).encode())
+    assert max(weights.values()) < HEAVIEST, weights
+    origins = (site.settings.issuer, application.url("", "localhost"), "data:")
+    assert [url for url in urls if not url.startswith(origins)] == []
+    assert len(titles) == 5

@@ -1,0 +1,148 @@
+"""What surrounds our pages: cookies, Content-Security-Policy, caching."""
+
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from chalicelib.server import AuthorizationServer
+from tests.browser import Answer, Browser
+from tests.site import PASSWORD, Site
+
+
+def cookies(answer: Answer) -> dict[str, set[str]]:
+    """The cookies that an answer sets, and their attributes."""
+    values = [value.split("; ") for name, value in answer.headers if name.lower() == "set-cookie"]
+    return {first.partition("=")[0]: set(attributes) for first, *attributes in values}
+
+
+LAX = {"Path=/", "HttpOnly", "SameSite=Lax"}
+
+
+@pytest.mark.spec("RFC 6265 §5.4")
+def test_a_cookie_is_for_this_host_and_no_script_and_no_other_site(site: Site, browser: Browser) -> None:
+    site.user()
+    client = site.client()
+    page = browser.authorize(client)
+    assert cookies(page) == {"signet-browser": LAX | {"Max-Age=31536000"}}
+    consent = browser.sign_in(page)
+    assert cookies(consent) == {"signet-session": LAX}
+    assert cookies(browser.submit(consent, decision="allow_once")) == {}
+    assert cookies(browser.authorize(client)) == {}, "both are known now"
+
+
+@pytest.mark.spec("RFC 6265bis §4.1.3.2")
+@pytest.mark.parametrize("issuer", ["https://id.example.com", "https://id.example.com/tenant"])
+def test_with_an_https_issuer_a_cookie_is_secure_and_bound_to_the_host(
+    site: Site, site_with: Any, browsers: Any, issuer: str
+) -> None:
+    secure = site_with()
+    secure.settings = replace(secure.settings, issuer=issuer)
+    secure.server = AuthorizationServer.connect(secure.settings, site.clock)
+    site.user()
+    client = site.client(trusted=True)
+    browser = browsers(secure)
+    page = browser.authorize(client)
+    assert cookies(page) == {"__Host-signet-browser": LAX | {"Secure", "Max-Age=31536000"}}
+    assert page.header("strict-transport-security") == "max-age=31536000"
+    assert page.form.action == urlsplit(issuer).path + "/oauth2/code"
+    headers = {"Origin": "https://id.example.com"}
+    answer = browser.post("/oauth2/code", page.form.fields | {"username": "alice", "password": PASSWORD}, headers)
+    assert cookies(answer) == {"__Host-signet-session": LAX | {"Secure"}}
+    assert answer.answer["iss"] == issuer
+    assert browser.authorize(client, prompt="none").code
+    browser.cookies = {name.removeprefix("__Host-"): value for name, value in browser.cookies.items()}
+    assert browser.authorize(client, prompt="none").answer["error"] == "login_required", "no cookie without the prefix"
+
+
+def test_a_sign_in_gives_a_new_cookie_and_the_one_before_is_worth_nothing(site: Site, browser: Browser) -> None:
+    site.user()
+    client = site.client(trusted=True)
+    browser.code(client)
+    before = browser.cookies["signet-session"]
+    browser.code(client, prompt="login")
+    after = browser.cookies["signet-session"]
+    assert before != after
+    browser.cookies["signet-session"] = before
+    assert browser.authorize(client, prompt="none").answer["error"] == "login_required"
+    browser.cookies["signet-session"] = after
+    assert browser.authorize(client, prompt="none").code
+
+
+@pytest.mark.parametrize("value", ["", "x", "sid_", "sid_AQ", "\u00ff", "a=b", '"sid_x"', "sid_" + "A" * 4000])
+def test_a_cookie_that_is_not_ours_is_no_cookie(site: Site, browser: Browser, value: str) -> None:
+    client = site.client()
+    browser.cookies = {"signet-session": value, "signet-browser": value}
+    assert browser.authorize(client, prompt="none").answer["error"] == "login_required"
+    page = browser.authorize(client)
+    assert page.status == 200
+    assert set(cookies(page)) == {"signet-browser"}
+
+
+@pytest.mark.parametrize(
+    ("uri", "sources"),
+    [
+        ("https://client.example.com/cb?a=b", {"https://client.example.com", "https:"}),
+        ("https://client.example.com:8443/cb", {"https://client.example.com:8443", "https:"}),
+        ("http://127.0.0.1:5000/cb", {"http://127.0.0.1:5000", "http:"}),
+        ("http://[::1]:5000/cb", {"http:"}),  # CSP cannot name an IPv6 address
+        ("http://localhost:3000/cb", {"http://localhost:3000", "http:"}),
+        ("com.example.app:/cb", {"com.example.app:"}),
+    ],
+)
+def test_a_page_may_send_its_form_to_us_and_the_answer_where_it_belongs(
+    site: Site, browser: Browser, uri: str, sources: set[str]
+) -> None:
+    page = browser.authorize(site.client(redirect_uris=[uri], public=True))
+    policy = dict(
+        directive.strip().partition(" ")[::2] for directive in (page.header("content-security-policy") or "").split(";")
+    )
+    own, target = policy["form-action"].split()
+    assert own == "'self'"
+    assert target in sources
+    assert policy["frame-ancestors"] == policy["default-src"] == policy["base-uri"] == "'none'"
+    assert "script-src" not in policy
+
+
+def test_no_page_is_cached_framed_or_told_to_others(site: Site, browser: Browser) -> None:
+    site.user(password=None)
+    site.user("bob")
+    client = site.client()
+    sign_in = browser.authorize(client)
+    consent = browser.sign_in(sign_in, "bob")
+    shown = [sign_in, consent, browser.authorize(client, client_id="nobody"), browser.get("/")]
+    for page in shown:
+        assert page.header("cache-control") == "no-store"
+        assert page.header("content-type") == "text/html; charset=utf-8"
+        assert page.header("x-content-type-options") == "nosniff"
+        assert page.header("referrer-policy") == "same-origin"
+        assert "frame-ancestors 'none'" in (page.header("content-security-policy") or "")
+        assert "<script" not in page.body
+        assert page.body.startswith("<!doctype html>\n<html lang=")
+    answer = browser.submit(consent, decision="allow_once")
+    assert answer.header("cache-control") == "no-store"
+    assert answer.header("referrer-policy") == "same-origin"
+
+
+def test_names_are_escaped_in_the_pages(site: Site, browser: Browser) -> None:
+    site.user("<i>\"alice'&amp;")
+    client = site.client(client_name="<b>\"Print'&amp;", scope="openid <u>&amp;</u>")
+    page = browser.authorize(client, login_hint="<s>\"hint'", scope="openid <u>&amp;</u>")
+    consent = browser.sign_in(page, "<i>\"alice'&amp;")
+    assert page.form.fields["username"] == "<s>\"hint'"
+    for body in (page.body, consent.body):
+        assert not any(tag in body for tag in ("<b>", "<i>", "<s>", "<u>"))
+        assert "&lt;b&gt;" in body
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/oauth2/authorize", "/oauth2/code"])
+def test_a_page_has_no_other_methods_and_no_reader_of_another_origin(site: Site, path: str, method: str) -> None:
+    # Straight to the handler: `chalice local` answers OPTIONS by itself.
+    context = {"http": {"method": method, "path": path, "sourceIp": "192.0.2.1"}, "stage": "$default"}
+    event = {"version": "2.0", "rawPath": path, "rawQueryString": "", "requestContext": context}
+    answer = site.http_handler(event | {"headers": {"origin": "https://client.example.com"}}, None)
+    assert answer["statusCode"] == 405
+    assert answer["headers"]["Allow"] == "GET, POST"
+    assert "Access-Control-Allow-Origin" not in answer["headers"]
