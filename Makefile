@@ -1,6 +1,7 @@
 PORT ?= 8000
 PYTHON ?=
 FRESH ?=
+ARGS ?=
 export PYTHON
 
 .PHONY: run test check venv
@@ -8,8 +9,8 @@ export PYTHON
 run: venv  ## Serve on http://127.0.0.1:$(PORT); FRESH=1 starts over
 	@.venv/bin/python -m infra serve --port $(PORT) $(if $(filter-out 0,$(FRESH)),--fresh)
 
-test: venv  ## All tests
-	@.venv/bin/python -m pytest
+test: venv  ## All tests; ARGS are pytest's
+	@.venv/bin/python -m pytest $(ARGS)
 
 check: venv  ## Style and types
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

@@ -1,5 +1,7 @@
 """Every address of the authorization server, on one page."""
 
+import sys
+
 from chalicelib import web
 from chalicelib.endpoints import authorize, code, home, metadata, revoke, token, userinfo
 from chalicelib.server import AuthorizationServer
@@ -38,4 +40,13 @@ def connect() -> AuthorizationServer:
     return AuthorizationServer.connect(settings)
 
 
+def prepare() -> None:
+    """Under `chalice local`: check the port, start the embedded database, say what to do next; else nothing."""
+    from infra import local  # never in the zip
+
+    local.prepare()
+
+
+if "chalice.cli" in sys.modules:  # loaded by Chalice's command, never so in Lambda
+    prepare()
 app, http_handler = web.build(JSON_ROUTES, PAGE_ROUTES, connect)

@@ -6,12 +6,13 @@ A page, a redirect with a code, or a redirect with an error. No step knows the n
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from chalicelib import pages, sessions
 from chalicelib.authorization_request import Recipient
 from chalicelib.claims import describe
 from chalicelib.dynamodb import attr
-from chalicelib.errors import OAuthError, RequestEnded
+from chalicelib.errors import OAuthError, RequestEnded, unexpected
 from chalicelib.handles import new_id
 from chalicelib.interaction import Person, Step, consent_lasts, next_step
 from chalicelib.messages import Request, Response, redirect, with_query
@@ -31,9 +32,20 @@ def answer_errors(
         return produce()
     except RequestEnded:
         raise
-    except OAuthError as error:
-        http.error = error
-        return redirect(with_query(to.redirect_uri, error.parameters() | {"state": to.state, "iss": server.issuer}))
+    except OAuthError as known:
+        error = known
+    except Exception as mistake:
+        error = unexpected(mistake)
+    http.error = error
+    answer = error.parameters() | {"state": to.state, "iss": server.issuer}
+    return redirect(http, with_query(to.redirect_uri, answer))
+
+
+def waiting(server: AuthorizationServer, http: Request, request: AuthorizationRequest) -> Response:
+    """The redirect to a stored request, by its handle: a page that a GET has shown can be reloaded and gone back to."""
+    address = urlsplit(server.issuer).path + server.addresses["authorization_endpoint"]
+    handle = server.keys.make_handle("req", request.request_id)
+    return redirect(http, with_query(address, {"request_uri": handle}))
 
 
 def proceed(
@@ -48,6 +60,8 @@ def proceed(
     step = next_step(request, client, person, consent, server.now())
     if step is None and person:
         return grant(server, http, client, request, person)
+    if http.method == "POST":
+        return waiting(server, http, request)
     return show(server, http, client, request, step or Step.SIGN_IN, person, consent)
 
 
@@ -88,10 +102,10 @@ def show(
 
 
 def form_subject(request: AuthorizationRequest, step: Step, person: Person | None) -> str:
-    """What a form's tag vouches for: this step of this request, shown to this browser or this sign-in."""
+    """What a form's tag vouches for: this step of this request, shown to this browser or in this session."""
     if step is Step.SIGN_IN or person is None:
         return f"{Step.SIGN_IN.name} {request.request_id} {request.browser_id}"
-    return f"{step.name} {request.request_id} {person.session.session_id} {person.session.generation}"
+    return f"{step.name} {request.request_id} {person.session.session_id}"
 
 
 def grant(
@@ -134,7 +148,7 @@ def grant(
         return proceed(server, http, client, request, None, None)
     code = server.keys.make_handle("code", born.grant_id)
     answer = {"code": code, "state": request.state, "iss": server.issuer}
-    return redirect(with_query(request.redirect_uri, answer))
+    return redirect(http, with_query(request.redirect_uri, answer))
 
 
 def _new_grant(

@@ -6,6 +6,7 @@ every other check, and what it raises goes back to the recipient.
 
 import re
 from dataclasses import dataclass, replace
+from urllib.parse import quote_plus
 
 from chalicelib import pkce, redirect_uris
 from chalicelib.errors import (
@@ -25,6 +26,7 @@ from chalicelib.server import AuthorizationServer
 
 RESPONSE_TYPES = ("code",)
 RESPONSE_MODES = ("query",)
+LONGEST_ENCODED_STATE = 8192
 PROMPTS = ("none", "login", "consent", "select_account")
 # RFC 6749 section 3.3
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
@@ -54,7 +56,7 @@ def recipient(server: AuthorizationServer, request: Request, params: Params) -> 
         if client and goal:
             request.client = client
             try:
-                state = params.one("state")
+                state = _state(params)
             except OAuthError:
                 state = None  # `read` refuses it; what is malformed is not repeated
             asks_openid = "openid" in (params.raw("scope") or "").split(" ")
@@ -90,7 +92,7 @@ def read(server: AuthorizationServer, params: Params, to: Recipient) -> Authoriz
 
 
 def _read(server: AuthorizationServer, params: Params, to: Recipient) -> AuthorizationRequest:
-    state = params.one("state")
+    state = _state(params)
     if params.one("request", at_most=65536):
         raise RequestNotSupported("Request objects are not supported.")
     if params.one("request_uri"):
@@ -112,6 +114,14 @@ def _read(server: AuthorizationServer, params: Params, to: Recipient) -> Authori
         created_at=now,
         expires_at=now + server.settings.request_lifetime,
     )
+
+
+def _state(params: Params) -> str | None:
+    """The state, if it can come back in a header field, which a gateway limits."""
+    state = params.one("state")
+    if state and len(quote_plus(state)) > LONGEST_ENCODED_STATE:
+        raise InvalidRequest(f"The parameter state is longer than {LONGEST_ENCODED_STATE} characters when encoded.")
+    return state
 
 
 def _check_response_type(params: Params, client: Client) -> None:

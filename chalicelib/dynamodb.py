@@ -44,7 +44,7 @@ class DynamoDB:
         session = boto3.Session("local", "local") if endpoint else boto3.Session()
         return session.client(
             "dynamodb",
-            region_name=self._settings.region or "us-east-1",
+            region_name=self._settings.region or ("us-east-1" if endpoint else None),
             endpoint_url=endpoint,
             config=Config(
                 connect_timeout=1,

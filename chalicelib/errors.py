@@ -6,6 +6,7 @@ developer and is sent; `detail` goes to the log only. Neither ever holds a value
 """
 
 import re
+import traceback
 from typing import ClassVar
 
 # RFC 6749 section 5.2: error_description is limited to these characters.
@@ -152,6 +153,15 @@ class ServerError(OAuthError):
 
     error = "server_error"
     status = 500
+
+    def __init__(self, description: str = "The server has made a mistake.", *, detail: str = ""):
+        super().__init__(description, detail=detail)
+
+
+def unexpected(error: Exception) -> ServerError:
+    """What an exception that nobody foresaw becomes. Its message may hold anything: type and place are kept."""
+    place = "; ".join(f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-5:])
+    return ServerError(detail=f"{type(error).__name__} at {place}")
 
 
 class TemporarilyUnavailable(OAuthError):

@@ -172,9 +172,15 @@ def json_response(members: Mapping[str, object], status: int = 200, headers: Map
     return Response(status, body=body).add({"Content-Type": "application/json", **headers})
 
 
-def redirect(url: str, status: int = 302) -> Response:
-    """A redirect; never stored by a cache. `url` must be printable ASCII, which `with_query` sees to."""
-    return Response(status).add({"Location": url, "Content-Type": "text/plain; charset=utf-8", **NO_STORE})
+def redirect(request: Request, url: str) -> Response:
+    """A redirect, to be followed by GET whatever the request was; never stored by a cache.
+
+    303 after a POST, so that no browser sends a password on (RFC 9700 section 4.12). `url` must be printable ASCII,
+    which `with_query` sees to.
+    """
+    return Response(303 if request.method == "POST" else 302).add(
+        {"Location": url, "Content-Type": "text/plain; charset=utf-8", **NO_STORE}
+    )
 
 
 def with_query(url: str, parameters: Mapping[str, str | None]) -> str:

@@ -31,11 +31,6 @@ def _context() -> Any:
     )
 
 
-@cache
-def _nobodys_hash() -> str:
-    return hash_password(secrets.token_urlsafe(16))
-
-
 def hash_password(password: str) -> str:
     """The hash to store, in PHC string format. Raises ValueError for what is no Unicode text."""
     hashed: str = _context().hash(_normal(password))
@@ -44,14 +39,16 @@ def hash_password(password: str) -> str:
 
 def verify(password: str, password_hash: str | None) -> bool:
     """Whether the password is right. With no hash (an unknown user) it costs the same time and is False."""
-    known = password_hash is not None
     usable = 0 < len(password) <= LONGEST
     try:
         text = _normal(password) if usable else ""
     except ValueError:
         text, usable = "", False
-    matches: bool = _context().verify(text, password_hash or _nobodys_hash())
-    return matches and known and usable
+    if password_hash is None:
+        _context().hash(text)  # a hash is as dear as a verification
+        return False
+    matches: bool = _context().verify(text, password_hash)
+    return matches and usable
 
 
 def needs_rehash(password_hash: str) -> bool:

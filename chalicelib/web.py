@@ -3,7 +3,6 @@
 import json
 import logging
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from threading import Lock
@@ -13,7 +12,7 @@ from chalice import Chalice
 from chalice import Response as ChaliceResponse
 
 from chalicelib import gateway, pages
-from chalicelib.errors import MethodNotAllowed, NotFound, OAuthError, ServerError
+from chalicelib.errors import MethodNotAllowed, NotFound, OAuthError, ServerError, unexpected
 from chalicelib.gateway import Event
 from chalicelib.messages import NO_STORE, Request, Response, json_response
 from chalicelib.redirect_uris import origin_is_registered
@@ -77,7 +76,7 @@ class Application:
             server = self.server
             server.store.dynamodb.calls = 0
         except Exception as error:
-            request.error = _unexpected(error)
+            request.error = _mistake(error)
             response = json_response(request.error.parameters(), 500)
             response.add(_security_headers(response))
             calls = 0
@@ -96,8 +95,8 @@ class Application:
         except OAuthError as error:
             request.error = error
             response = self._error(server, request, error)
-        except Exception as unexpected:
-            request.error = _unexpected(unexpected)
+        except Exception as mistake:
+            request.error = _mistake(mistake)
             response = self._error(server, request, request.error)
         response.add(_security_headers(response, secure=server.settings.secure))
         return response.add(_cross_origin(request, route)) if route else response
@@ -201,15 +200,11 @@ def _security_headers(response: Response, *, secure: bool = False) -> dict[str, 
     return headers
 
 
-def _unexpected(error: Exception) -> ServerError:
-    """Our own fault. The message of the exception may hold anything, so only its type and place are logged.
-
-    But for a wrong setting, whose message is ours and meant for the operator.
-    """
+def _mistake(error: Exception) -> ServerError:
+    """Our own fault; the message about a wrong setting is ours, and meant for the operator's log."""
     if isinstance(error, SettingsError):
-        return ServerError("The server has made a mistake.", detail=str(error))
-    place = "; ".join(f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-5:])
-    return ServerError("The server has made a mistake.", detail=f"{type(error).__name__} at {place}")
+        return ServerError(detail=str(error))
+    return unexpected(error)
 
 
 def _log_line(request: Request, response: Response, calls: int, seconds: float) -> None:

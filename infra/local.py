@@ -1,6 +1,7 @@
 """`make run`, and what it shares with plain `chalice local`: a port that is free, a database, a welcome."""
 
 import errno
+import io
 import os
 import signal
 import socket
@@ -52,6 +53,8 @@ def prepare() -> None:
 
 
 def _start(port: int) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # chalice does not flush what it says into a pipe
     os.environ.setdefault("SIGNET_ISSUER", f"http://127.0.0.1:{port}")
     embedded.cure_chalice_local()
     settings = Settings.from_environ()

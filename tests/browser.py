@@ -109,7 +109,7 @@ class Browser:
         secrets = self.site.secrets
         secrets.update(self.cookies.values())
         secrets.update(filter(None, (answer.form.fields.get(name) for name in ("request_uri", "tag"))))
-        if answer.status == 302:
+        if answer.status in (302, 303):
             secrets.update(parse_qs(urlsplit(answer.header("location") or "").query).get("code", []))
         if "token" in answer.body and answer.body.startswith("{"):
             members = json.loads(answer.body)
@@ -123,11 +123,20 @@ class Browser:
         sent = {"Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
         return self.request("POST", path, urlencode(parameters), sent)
 
-    def submit(self, page: Answer, headers: dict[str, str] | None = None, **values: str) -> Answer:
+    def send(self, page: Answer, headers: dict[str, str] | None = None, **values: str) -> Answer:
         """Fill in the page's form and send it, as a browser does from the page itself."""
         assert page.form.action, page.body
         sent = {"Sec-Fetch-Site": "same-origin", "Origin": self.site.settings.issuer, **(headers or {})}
         return self.post(page.form.action, page.form.fields | values, sent)
+
+    def submit(self, page: Answer, headers: dict[str, str] | None = None, **values: str) -> Answer:
+        """The same; a redirect to the server's next page is followed."""
+        return self.follow(self.send(page, headers, **values))
+
+    def follow(self, answer: Answer) -> Answer:
+        """The server's next page, if the answer leads there; else the answer."""
+        ours = answer.status == 303 and answer.location.startswith("/")
+        return self.get(answer.location) if ours else answer
 
     # ---- the flow
 

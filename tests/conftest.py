@@ -12,6 +12,7 @@ from infra.embedded import create_tables, cure_chalice_local, lock_moto
 from tests.browser import Browser
 from tests.site import STAGE, Site
 
+pytest_plugins = ["tests.specs"]
 LOGGED: list[str] = []
 SECRETS: set[str] = set()
 

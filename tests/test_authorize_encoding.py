@@ -25,7 +25,7 @@ def test_a_state_that_is_refused_is_not_repeated(site: Site, browser: Browser, s
 
 
 SYMBOLS = ["0", " ", "`+&=#%", "%25%00", "a b+c", "\\\"'<>{}|^~", "ünï\u2028©\u202e\ufffd\U0001f600"]
-LONG = ["`+&=#%é/?." * 200, "\U0001f600" * 2000, "x" * 2048]
+LONG = ["`+&=#%é/?." * 200, "\U0001f600" * 600, "x" * 2048]
 
 
 @pytest.mark.spec("RFC 6749 §4.1.2")

@@ -38,7 +38,9 @@ def test_seed_000_a_person_signs_in_under_either_name_of_the_fields(
 ) -> None:
     fields = {name: value for name, value in sign_in.form.fields.items() if name in ("request_uri", "tag")}
     fields |= {f"{prefix}username": username, f"{prefix}password": PASSWORD}
-    consent = browser.post("/oauth2/code", fields, {"Sec-Fetch-Site": "same-origin"})
+    answer = browser.post("/oauth2/code", fields, {"Sec-Fetch-Site": "same-origin"})
+    assert answer.status == 303
+    consent = browser.get(answer.location)
     assert consent.status == 200
     assert ("decision", "allow_once") in consent.form.buttons
 

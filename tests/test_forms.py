@@ -128,7 +128,7 @@ def test_a_form_without_its_own_handle_and_tag_is_refused(
 @pytest.mark.parametrize("second", ["allow_once", "allow_always", "deny"])
 def test_a_question_is_answered_once(browser: Browser, consent: Answer, first: str, second: str) -> None:
     answer = browser.submit(consent, decision=first)
-    assert answer.status == 302
+    assert answer.status == 303  # RFC 9700 section 4.12
     assert minted() == (first != "deny")
     assert is_refused(browser.submit(consent, decision=second), "has been answered already")
     assert minted() == (first != "deny")

@@ -197,7 +197,7 @@ def test_a_consent_form_posted_ten_times_at_once_gives_one_code(
     page = browser.sign_in(browser.authorize(client))
     tabs = same_browser(browsers, browser, 10)
     answers = at_once(partial(tab.submit, page, decision="allow_once") for tab in tabs)
-    (winner,) = answers_with(answers, 302)
+    (winner,) = answers_with(answers, 303)
     losers = answers_with(answers, 400)
     assert len(losers) == 9
     assert all("answered already" in answer.body for answer in losers)
@@ -211,7 +211,7 @@ def test_allow_and_deny_at_once_give_one_answer(site: Site, browser: Browser, br
     decisions = ["allow_once", "deny", "allow_always", "deny"] * 2
     tabs = zip(same_browser(browsers, browser, 8), decisions, strict=True)
     answers = at_once(partial(tab.submit, page, decision=d) for tab, d in tabs)
-    (winner,) = answers_with(answers, 302)
+    (winner,) = answers_with(answers, 303)
     assert len(answers_with(answers, 400)) == 7
     assert len(grants(site)) == ("code" in winner.answer)
 
@@ -223,7 +223,7 @@ def test_a_sign_in_form_posted_ten_times_at_once_signs_in_but_gives_one_code(
     page = browser.authorize(client)
     tabs = same_browser(browsers, browser, 10)
     answers = at_once(partial(tab.sign_in, page) for tab in tabs)
-    (winner,) = answers_with(answers, 302)
+    (winner,) = answers_with(answers, 303)
     assert len(answers_with(answers, 400)) == 9
     assert len(grants(site)) == 1
     assert browser.redeem(client, winner.code).status == 200
@@ -248,7 +248,7 @@ def test_signing_in_again_ten_times_at_once_leaves_every_tab_signed_in_and_one_s
     carried_on = [session for session in site.server.store.sessions.scan() if session.generation > 1]
     assert [session.generation for session in carried_on] == [2]
     answers = at_once(partial(tab.submit, page, decision="allow_once") for tab, page in zip(tabs, answers, strict=True))
-    assert len(answers_with(answers, 302)) == 1
+    assert len(answers_with(answers, 303)) == 1
 
 
 def test_always_allow_from_two_tabs_with_different_scopes_remembers_both(
@@ -260,7 +260,7 @@ def test_always_allow_from_two_tabs_with_different_scopes_remembers_both(
     pages = [browser.authorize(client, scope=scope) for scope in scopes]
     tabs = zip(same_browser(browsers, browser, 4), pages, strict=True)
     answers = at_once(partial(t.submit, page, decision="allow_always") for t, page in tabs)
-    assert [answer.status for answer in answers] == [302] * 4
+    assert [answer.status for answer in answers] == [303] * 4
     assert len({answer.code for answer in answers}) == 4
     consent = site.server.store.consents.get(user.sub, client.id)
     assert consent is not None
@@ -364,7 +364,7 @@ def test_a_grant_born_while_its_session_ends_is_ended_with_it_or_never_born(
     actions: list[Callable[[], Answer | None]] = [partial(tab.authorize, client) for tab in tabs]
     actions.insert(6, partial(end_session, site, user))
     answers = [answer for answer in at_once(actions) if answer]
-    codes = [answer.code for answer in answers if answer.status == 302]
+    codes = [answer.code for answer in answers if answer.status == 303]
     assert len(codes) + len(answers_with(answers, 200)) == 12
     assert len(grants(site)) == len(codes) + 1
     assert not [grant for grant in grants(site) if grant.revoked_at is None]
@@ -382,7 +382,7 @@ def test_a_password_is_changed_once_by_two_at_once(site: Site, browser: Browser,
     tabs = zip(same_browser(browsers, browser, 2), passwords, strict=True)
     answers = at_once(partial(tab.submit, page, new_password=new, new_password_again=new) for tab, new in tabs)
     (winner,) = answers_with(answers, 200)
-    (loser,) = answers_with(answers, 302)
+    (loser,) = answers_with(answers, 303)
     assert "decision" in winner.body
     assert loser.answer["error"] == "access_denied"
     another = browsers()

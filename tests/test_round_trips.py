@@ -46,7 +46,7 @@ def what_was_posted(site: Site, browser: Browser, client: Registered) -> Act:
 
 
 def sign_in(site: Site, browser: Browser, client: Registered) -> Act:
-    return partial(browser.sign_in, browser.authorize(client))
+    return partial(browser.send, browser.authorize(client), username="alice", password=PASSWORD)
 
 
 def sign_in_to_a_code(site: Site, browser: Browser, client: Registered) -> Act:
@@ -57,7 +57,7 @@ def sign_in_to_a_code(site: Site, browser: Browser, client: Registered) -> Act:
 
 def sign_in_again(site: Site, browser: Browser, client: Registered) -> Act:
     browser.code(client)
-    return partial(browser.sign_in, browser.authorize(client, prompt="login"))
+    return partial(browser.send, browser.authorize(client, prompt="login"), username="alice", password=PASSWORD)
 
 
 def wrong_password(site: Site, browser: Browser, client: Registered) -> Act:
@@ -77,7 +77,7 @@ def change_password(site: Site, browser: Browser, client: Registered) -> Act:
     user = next(iter(site.server.store.users.scan()))
     site.server.store.users.put(replace(user, password_change_required=True))
     page = browser.sign_in(browser.authorize(client))
-    return partial(browser.submit, page, new_password=NEW_PASSWORD, new_password_again=NEW_PASSWORD)
+    return partial(browser.send, page, new_password=NEW_PASSWORD, new_password_again=NEW_PASSWORD)
 
 
 def code_by_basic(site: Site, browser: Browser, client: Registered) -> Act:
@@ -125,15 +125,15 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], Act], int, int]] = 
     ("GET /oauth2/authorize, with a session: batch; request", with_a_session, 200, 2),
     ("POST /oauth2/authorize: request", by_post, 303, 1),
     ("GET /oauth2/authorize, what was posted: request; binding", what_was_posted, 200, 2),
-    ("POST /oauth2/code, sign-in: request; name, user, session, consent", sign_in, 200, 5),
-    ("POST /oauth2/code, sign-in, consent remembered: the same; birth", sign_in_to_a_code, 302, 6),
-    ("POST /oauth2/code, sign-in again: batch; name, user, session, consent", sign_in_again, 200, 5),
+    ("POST /oauth2/code, sign-in: request; name, user, session, consent", sign_in, 303, 5),
+    ("POST /oauth2/code, sign-in, consent remembered: the same; birth", sign_in_to_a_code, 303, 6),
+    ("POST /oauth2/code, sign-in again: batch; name, user, session, consent", sign_in_again, 303, 5),
     ("POST /oauth2/code, wrong password: request; name, user", wrong_password, 400, 3),
     ("POST /oauth2/code, unknown user: request; name, user", unknown_user, 400, 3),
-    ("POST /oauth2/code, allow once: batch; birth", partial(decision, which="allow_once"), 302, 2),
-    ("POST /oauth2/code, always allow: batch; birth", partial(decision, which="allow_always"), 302, 2),
-    ("POST /oauth2/code, deny: batch; request", partial(decision, which="deny"), 302, 2),
-    ("POST /oauth2/code, new password: batch; 4 x grants, user, session, consent", change_password, 200, 8),
+    ("POST /oauth2/code, allow once: batch; birth", partial(decision, which="allow_once"), 303, 2),
+    ("POST /oauth2/code, always allow: batch; birth", partial(decision, which="allow_always"), 303, 2),
+    ("POST /oauth2/code, deny: batch; request", partial(decision, which="deny"), 303, 2),
+    ("POST /oauth2/code, new password: batch; 4 x grants, user, session, consent", change_password, 303, 8),
     ("GET /oauth2/code: name, user, session, consent; birth", code_by_basic, 302, 5),
     ("POST /oauth2/token, code: redemption", code_exchange, 200, 1),
     ("POST /oauth2/token, a forged code", forged_code, 400, 0),

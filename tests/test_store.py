@@ -416,6 +416,15 @@ def test_a_write_that_meets_another_transaction_is_tried_again(kind: Kind, wire:
     assert kind.table.get(*key_of(kind.table, kind.other(1))) == kind.other(1)
 
 
+def test_a_write_that_meets_other_transactions_for_ever_is_temporarily_unavailable(store: Store, wire: Wire) -> None:
+    record = EXAMPLES["grants"][0]
+    with wire.every("PutItem", faults.conflict), pytest.raises(TemporarilyUnavailable):
+        store.grants.insert(record)
+    with wire.every("TransactWriteItems", faults.conflict), pytest.raises(TemporarilyUnavailable):
+        store.transact(store.grants.inserting(record), store.users.checking(("u-1",)))
+    assert store.grants.get(record.grant_id) is None
+
+
 # ---- nothing is resurrected
 
 

@@ -28,7 +28,7 @@ def handle(site: Site, browser: Browser) -> str:
     assert answer.status == 303
     assert answer.header("cache-control") == "no-store"
     assert not browser.cookies
-    start = f"{site.settings.issuer}/oauth2/authorize?request_uri=req_"
+    start = "/oauth2/authorize?request_uri=req_"
     assert answer.location.startswith(start)
     return answer.location
 

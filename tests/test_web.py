@@ -263,11 +263,13 @@ def test_the_whole_flow_works_behind_every_gateway(site: Site, gateway: str) -> 
     assert page.status == 200
     ours = {"Sec-Fetch-Site": "same-origin"}
     site.secrets.update(page.form.fields[name] for name in ("request_uri", "tag"))
-    consent = at.post(
+    answer = at.post(
         "/oauth2/code", page.form.fields | {"username": "zoë", "password": "correct horse battery staple"}, ours
     )
-    assert consent.status == 200, consent.body
+    assert answer.status == 303, answer.body
     assert len(at.cookies) == 2
+    consent = at.request("GET", answer.location)
+    assert consent.status == 200, consent.body
     site.secrets.update(consent.form.fields[name] for name in ("request_uri", "tag"))
     answer = at.post("/oauth2/code", consent.form.fields | {"decision": "allow_once"}, ours)
     site.secrets.add(answer.code)

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from chalicelib import sessions
-from chalicelib.authorization import ANSWERED, answer_errors, proceed
+from chalicelib.authorization import ANSWERED, answer_errors, proceed, waiting
 from chalicelib.authorization_request import Recipient, read, recipient
 from chalicelib.dynamodb import attr
 from chalicelib.errors import RequestEnded
-from chalicelib.messages import Request, Response, redirect, with_query
+from chalicelib.messages import Request, Response
 from chalicelib.models import AuthorizationRequest
 from chalicelib.server import AuthorizationServer
 from chalicelib.store import Refused
@@ -36,8 +36,7 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     def answer() -> Response:
         request = read(server, form, to)
         server.store.requests.put(request)
-        handle = server.keys.make_handle("req", request.request_id)
-        return redirect(with_query(server.issuer + http.path, {"request_uri": handle}), status=303)
+        return waiting(server, http, request)
 
     return answer_errors(server, http, to, answer)
 
