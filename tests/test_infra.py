@@ -456,8 +456,13 @@ def test_a_wrong_setting_is_one_line(tmp_path: Path) -> None:
 
 
 def test_another_stage_is_aws_and_without_credentials_that_is_one_line(tmp_path: Path) -> None:
-    known = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_DEFAULT_REGION": "eu-central-1"}
-    line = command(tmp_path, "--stage", "prod", "client", "list", code=2, **known).stderr
+    line = command(
+        tmp_path,
+        *("--stage", "prod", "client", "list"),
+        code=2,
+        AWS_EC2_METADATA_DISABLED="true",
+        AWS_DEFAULT_REGION="eu-central-1",
+    ).stderr
     assert "credentials" in line
     assert line.count("\n") == 1
     assert not (tmp_path / "signet").exists()
