@@ -3,7 +3,7 @@
 import sys
 
 from chalicelib import web
-from chalicelib.endpoints import authorize, code, home, metadata, revoke, token, userinfo
+from chalicelib.endpoints import authorize, code, health, home, metadata, revoke, token, userinfo
 from chalicelib.server import AuthorizationServer
 from chalicelib.settings import Settings
 from chalicelib.web import Route
@@ -17,7 +17,7 @@ JSON_ROUTES = (
     Route("GET", "/oauth2/jwks", metadata.jwks, "jwks_uri", cross_origin="any"),
     Route("GET", "/.well-known/openid-configuration", metadata.get, cross_origin="any"),
     Route("GET", "/.well-known/oauth-authorization-server", metadata.get, cross_origin="any"),
-    Route("GET", "/healthz", home.health),
+    Route("GET", "/healthz", health.get),
 )
 # Answers are for people: errors are pages.
 PAGE_ROUTES = (
@@ -41,12 +41,12 @@ def connect() -> AuthorizationServer:
 
 
 def prepare() -> None:
-    """Under `chalice local`: check the port, start the embedded database, say what to do next; else nothing."""
+    """Check the port, start the embedded database, say what to do next."""
     from infra import local  # never in the zip
 
     local.prepare()
 
 
-if "chalice.cli" in sys.modules:  # loaded by Chalice's command, never so in Lambda
+if "chalice.cli" in sys.modules and "local" in sys.argv:  # `chalice local`, and no other command of Chalice's
     prepare()
 app, http_handler = web.build(JSON_ROUTES, PAGE_ROUTES, connect)

@@ -1,4 +1,4 @@
-"""The wire to DynamoDB: one client, bounded in time, and the values it carries. The only module that knows boto3.
+"""The wire to DynamoDB: one client, bounded in time, and the conditions and values it carries. Owns boto3.
 
 Throttled, failing or out of reach is TemporarilyUnavailable; everything else that DynamoDB refuses is our own fault
 and stays the exception that boto3 raised.
@@ -8,7 +8,8 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from chalicelib.errors import TemporarilyUnavailable
 from chalicelib.settings import Settings
 
 if TYPE_CHECKING:
+    from boto3 import Session
     from types_boto3_dynamodb import DynamoDBClient
 
 # boto3's Attr(...), and what `&` makes of several.
@@ -34,61 +36,102 @@ class DynamoDB:
         self._counts = threading.local()
 
     @cached_property
+    def session(self) -> "Session":
+        """The session. Whoever makes another client here, makes it with this: it loads what all need once."""
+        return new_session()
+
+    @cached_property
     def client(self) -> "DynamoDBClient":
-        """The boto3 client, made on first use."""
-        import boto3
+        """The client, made on first use."""
         from botocore.config import Config
 
         # An endpoint of one's own wants credentials of any kind, and must never be sent the real ones.
         endpoint = self._settings.dynamodb_endpoint
-        session = boto3.Session("local", "local") if endpoint else boto3.Session()
-        return session.client(
+        credentials = "local" if endpoint else None
+        return self.session.client(
             "dynamodb",
+            # Without a setting, the operator's AWS profile names the region.
             region_name=self._settings.region or ("us-east-1" if endpoint else None),
             endpoint_url=endpoint,
+            aws_access_key_id=credentials,
+            aws_secret_access_key=credentials,
             config=Config(
                 connect_timeout=1,
                 read_timeout=2,
                 retries={"mode": "standard", "total_max_attempts": 3},
                 max_pool_connections=64,
+                # Both take a tenth of each call otherwise: botocore checks what DynamoDB checks, and says who it is
+                # at length.
+                parameter_validation=False,
+                user_agent="signet",
             ),
         )
 
-    @property
-    def calls(self) -> int:
-        """How many calls this thread has made since it last set this to 0."""
-        return getattr(self._counts, "calls", 0)
+    def consumed(self) -> tuple[int, float]:
+        """How many calls this thread has made since it last asked, and the capacity units they took."""
+        counted = getattr(self._counts, "calls", 0), getattr(self._counts, "capacity", 0.0)
+        self._counts.calls, self._counts.capacity = 0, 0.0
+        return counted
 
-    @calls.setter
-    def calls(self, value: int) -> None:
-        self._counts.calls = value
+    def _count(self, calls: int, capacity: float) -> None:
+        known = self._counts.__dict__
+        known["calls"] = known.get("calls", 0) + calls
+        known["capacity"] = known.get("capacity", 0.0) + capacity
 
     def call(self, operation: str, **parameters: Any) -> Any:
         """One call. Raises TemporarilyUnavailable when DynamoDB is throttled, failing or out of reach."""
-        from botocore.exceptions import ClientError, HTTPClientError
-        from botocore.exceptions import ConnectionError as NotConnected
+        from botocore.exceptions import ClientError
 
         for tries in range(TRIES):
-            self.calls += 1
+            self._count(1, 0.0)
             try:
-                return getattr(self.client, operation)(**parameters)
-            except (NotConnected, HTTPClientError) as error:
-                raise TemporarilyUnavailable(detail=f"dynamodb {operation}: {type(error).__name__}") from error
+                with unavailable(f"dynamodb {operation}"):
+                    answer = getattr(self.client, operation)(ReturnConsumedCapacity="TOTAL", **parameters)
             except ClientError as error:
-                code = error.response.get("Error", {}).get("Code", "")
-                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-                if _is_conflict(code, error.response):
-                    # Another transaction holds one of the items: it ends within milliseconds.
-                    time.sleep(0.01 * 2**tries * (0.5 + secrets.randbelow(1000) / 1000))
-                    continue
-                if status >= 500 or "Throttl" in code or "LimitExceeded" in code or "ThroughputExceeded" in code:
-                    raise TemporarilyUnavailable(detail=f"dynamodb {operation}: {code}") from error
-                raise
+                if not _is_conflict(error.response):
+                    raise
+                # Another transaction holds one of the items: it ends within milliseconds.
+                time.sleep(0.01 * 2**tries * (0.5 + secrets.randbelow(1000) / 1000))
+            else:
+                self._count(0, _capacity(answer.get("ConsumedCapacity")))
+                return answer
         raise TemporarilyUnavailable(detail=f"dynamodb {operation}: conflict with other transactions")
 
 
-def _is_conflict(code: str, response: Mapping[str, Any]) -> bool:
+def new_session() -> "Session":
+    """A session, under the credentials of the environment."""
+    from boto3 import Session
+
+    return Session()
+
+
+@contextmanager
+def unavailable(what: str) -> Iterator[None]:
+    """Turns an AWS service that is throttled, failing or out of reach into TemporarilyUnavailable."""
+    from botocore.exceptions import ClientError, HTTPClientError
+    from botocore.exceptions import ConnectionError as NotConnected
+
+    try:
+        yield
+    except (NotConnected, HTTPClientError) as error:
+        raise TemporarilyUnavailable(detail=f"{what}: {type(error).__name__}") from error
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if status >= 500 or "Throttl" in code or "LimitExceeded" in code or "ThroughputExceeded" in code:
+            raise TemporarilyUnavailable(detail=f"{what}: {code}") from error
+        raise
+
+
+def _capacity(consumed: Any) -> float:
+    """The capacity units of one call: DynamoDB gives them for one table, or a list for several."""
+    parts = consumed if isinstance(consumed, list) else [consumed or {}]
+    return sum(float(part.get("CapacityUnits", 0)) for part in parts)
+
+
+def _is_conflict(response: Mapping[str, Any]) -> bool:
     """Whether a write met another transaction, or a transaction was throttled, and no condition failed."""
+    code = response.get("Error", {}).get("Code", "")
     if code != "TransactionCanceledException":
         return code in ("TransactionConflictException", "TransactionInProgressException")
     reasons = {reason.get("Code") for reason in response.get("CancellationReasons", [])}

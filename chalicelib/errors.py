@@ -17,16 +17,24 @@ class OAuthError(Exception):
     """An error that a specification names.
 
     `description`: one sentence for the developer of the client. `detail`: for the log of the operator only.
-    `headers`: header fields that the answer has to carry.
+    `headers`: header fields that the answer has to carry. `event`: its name in the log, when operators count it.
     """
 
     error: ClassVar[str] = "server_error"
     status: ClassVar[int] = 400
 
-    def __init__(self, description: str = "", *, detail: str = "", headers: dict[str, str] | None = None):
+    def __init__(
+        self,
+        description: str = "",
+        *,
+        detail: str = "",
+        headers: dict[str, str] | None = None,
+        event: str | None = None,
+    ):
         super().__init__(f"{self.error}: {description}")
         self.description = _NOT_ALLOWED.sub("'", description)
         self.detail = detail
+        self.event = event
         self.headers = headers or {}
 
     def parameters(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 import secrets
 from collections.abc import Iterable
 from typing import Any
@@ -11,6 +12,7 @@ from chalicelib.errors import InvalidRequest
 from chalicelib.messages import Params, Request, Response
 
 Event = dict[str, Any]
+_DOMAIN = re.compile(r"[a-z0-9.-]{1,253}")
 
 
 def read(event: Event) -> Request:
@@ -22,6 +24,9 @@ def read(event: Event) -> Request:
     if prefix and (request.path == prefix or request.path.startswith(prefix + "/")):
         request.path = request.path[len(prefix) :]
     request.path = request.path.rstrip("/") or "/"
+    domain = str(context.get("domainName", ""))
+    if _DOMAIN.fullmatch(domain):  # API Gateway sets it, and no client can
+        request.base_url = f"https://{domain}{prefix}"
     request.request_id = str(context.get("requestId") or secrets.token_hex(8))
     return request
 
@@ -81,6 +86,9 @@ def _headers(pairs: Iterable[tuple[str, Any]]) -> dict[str, str]:
 def write(response: Response, event: Event) -> dict[str, Any]:
     """The response in the form that this event's gateway expects."""
     single = {name: value for name, value in response.headers if name != "Set-Cookie"}
+    # API Gateway renames WWW-Authenticate; infra/api.yaml has an HTTP API write it from this one.
+    if challenge := single.get("WWW-Authenticate"):
+        single["x-signet-www-authenticate"] = challenge
     answer: dict[str, Any] = {"statusCode": response.status, "headers": single, "body": response.body}
     cookies = response.values("Set-Cookie")
     if event.get("version") == "2.0" or "http" in event["requestContext"]:

@@ -1,127 +1,28 @@
-"""The key ring: signs and checks JWTs, publishes the JWKS, makes and checks handles. Owns cryptography, PyJWT and KMS.
+"""The key ring: signs and checks JWTs, publishes the JWKS, makes and checks handles.
 
 The ring is one record, sealed; it is made by whoever comes first, read once, and read again after ten minutes. A key
 that we do not know makes us read it again at once, but no more than once in ten seconds.
 """
 
 import base64
-import hashlib
 import json
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from chalicelib import handles
+from chalicelib import handles, signing
 from chalicelib.errors import InvalidToken
 from chalicelib.handles import Handle, Kind
 from chalicelib.models import SealedKeyRing
-from chalicelib.settings import Settings, SettingsError
+from chalicelib.seal import Seal
+from chalicelib.signing import SigningKey
 from chalicelib.store import Store
-
-if TYPE_CHECKING:
-    from types_boto3_kms import KMSClient
 
 RING = "main"
 READ_AGAIN_AFTER = 600
 UNKNOWN_KEY_PAUSE = 10
-SIGNING_ALGORITHMS = ("RS256",)
-_NONCE_BYTES = 12
-
-
-class Seal:
-    """Closes and opens the key ring with AES-256-GCM.
-
-    The key is the settings' `sealing_key`, or, in AWS, a data key that KMS wraps and that lies wrapped before the
-    sealed text; KMS is told the stage as encryption context, so that one stage's ring never opens in another.
-    """
-
-    def __init__(self, settings: Settings):
-        self._settings = settings
-        self._context = {"signet-stage": settings.stage}
-
-    @cached_property
-    def _kms(self) -> "KMSClient":
-        import boto3
-
-        return boto3.client("kms", region_name=self._settings.region)
-
-    def seal(self, plain: bytes) -> bytes:
-        """Sealed bytes that only `unseal` of the same stage opens."""
-        if self._settings.sealing_key:
-            return self._encrypt(self._settings.sealing_key, plain)
-        if not self._settings.kms_key_id:
-            raise SettingsError("SIGNET_KMS_KEY_ID must be set: the KMS key that seals the key ring")
-        made = self._kms.generate_data_key(
-            KeyId=self._settings.kms_key_id, KeySpec="AES_256", EncryptionContext=self._context
-        )
-        wrapped = made["CiphertextBlob"]
-        return len(wrapped).to_bytes(2, "big") + wrapped + self._encrypt(made["Plaintext"], plain)
-
-    def unseal(self, sealed: bytes) -> bytes:
-        """What was sealed. Raises SettingsError when it was sealed with another key."""
-        from cryptography.exceptions import InvalidTag
-
-        key = self._settings.sealing_key
-        if not key:
-            end = 2 + int.from_bytes(sealed[:2], "big")
-            wrapped, sealed = sealed[2:end], sealed[end:]
-            key = self._unwrap(wrapped)
-        try:
-            plain: bytes = self._aead(key).decrypt(
-                sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._settings.stage.encode()
-            )
-        except InvalidTag as error:
-            raise SettingsError("The key ring was sealed with another key than the one in force") from error
-        return plain
-
-    def _unwrap(self, wrapped: bytes) -> bytes:
-        key_id, refusals = self._settings.kms_key_id or "", self._kms.exceptions
-        try:
-            made = self._kms.decrypt(KeyId=key_id, CiphertextBlob=wrapped, EncryptionContext=self._context)
-        except (refusals.InvalidCiphertextException, refusals.IncorrectKeyException) as error:
-            raise SettingsError("The key ring was sealed with another key than the one in force") from error
-        return made["Plaintext"]
-
-    def _encrypt(self, key: bytes, plain: bytes) -> bytes:
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed: bytes = self._aead(key).encrypt(nonce, plain, self._settings.stage.encode())
-        return nonce + sealed
-
-    @staticmethod
-    def _aead(key: bytes) -> Any:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-        return AESGCM(key)
-
-
-def thumbprint(jwk: Mapping[str, str]) -> str:
-    """The SHA-256 thumbprint of an RSA key (RFC 7638): the name of a key, made of nothing but the key."""
-    required = json.dumps({name: jwk[name] for name in ("e", "kty", "n")}, separators=(",", ":"))
-    return base64.urlsafe_b64encode(hashlib.sha256(required.encode()).digest()).rstrip(b"=").decode()
-
-
-def _public_jwk(private: Any) -> dict[str, str]:
-    from jwt.algorithms import RSAAlgorithm
-
-    public = RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
-    return {name: public[name] for name in ("kty", "n", "e")}
-
-
-@dataclass(frozen=True)
-class SigningKey:
-    """A key that signs JWTs. `private` is parsed once: parsing an RSA key costs a hundred times a signature."""
-
-    kid: str
-    alg: str
-    private: Any = field(repr=False)
-
-    @cached_property
-    def jwk(self) -> dict[str, str]:
-        """The public half as a JWK (RFC 7517)."""
-        return {**_public_jwk(self.private), "kid": self.kid, "alg": self.alg, "use": "sig"}
 
 
 @dataclass(frozen=True)
@@ -136,23 +37,22 @@ class KeyRing:
 
     def __init__(self, store: Store):
         self._store = store
-        self._seal = Seal(store.settings)
+        self._seal = Seal(store.settings, lambda: store.dynamodb.session)
         self._lock = threading.Lock()
         self._known: _Contents | None = None
 
     # ---- JWTs
 
-    def sign(self, claims: dict[str, Any], typ: str) -> str:
-        """A JWT with these claims (RFC 7519), signed by the current key. `typ` is the header's media type."""
-        import jwt
+    def sign(self, claims: dict[str, Any], typ: str, alg: str = signing.ALGORITHMS[0]) -> str:
+        """A JWT with these claims (RFC 7519), signed by the current key for `alg`. `typ` is the header's media type."""
+        key = next(key for key in self._contents().signing if key.alg == alg)
+        return key.jwt(claims, typ)
 
-        key = self._contents().signing[0]
-        return jwt.encode(claims, key.private, algorithm=key.alg, headers={"kid": key.kid, "typ": typ})
+    def verify(self, token: str, typ: str, issuer: str) -> dict[str, Any]:
+        """The claims of a JWT of ours that is meant for ourselves.
 
-    def verify(self, token: str, typ: str, audience: str) -> dict[str, Any]:
-        """The claims of a JWT of ours.
-
-        Raises InvalidToken unless it bears this `typ` and audience, our issuer and signature, and has not expired.
+        Raises InvalidToken unless it bears this `typ`, this issuer as issuer and audience, and a signature of ours, and
+        has not expired.
         """
         import jwt
 
@@ -163,10 +63,10 @@ class KeyRing:
                 raise InvalidToken("The access token is not one of ours.")
             claims: dict[str, Any] = jwt.decode(
                 token,
-                key.private.public_key(),
+                key.public,
                 algorithms=[key.alg],
-                audience=audience,
-                issuer=self._store.settings.issuer,
+                audience=issuer,
+                issuer=issuer,
                 # Time is the store's, which tests can move: PyJWT would look at the clock.
                 options={"verify_exp": False, "verify_iat": False, "require": ["exp", "iat", "iss", "aud", "sub"]},
             )
@@ -237,42 +137,25 @@ class KeyRing:
     def _read(self, known: _Contents | None) -> _Contents:
         record = self._store.keys.get(RING)
         if record is None:
-            sealed = self._seal.seal(_new_ring(self._store.now()))
+            sealed = self._seal.seal(self._new_ring())
             # Whoever comes second uses the ring of whoever came first.
             if not self._store.keys.insert(SealedKeyRing(RING, sealed)):
                 record = self._store.keys.get(RING)
             record = record or SealedKeyRing(RING, sealed)
-        return _parse(self._seal.unseal(record.sealed), self._store.now(), known)
+        ring = json.loads(self._seal.unseal(record.sealed))
+        # Keys that we know already are not parsed again: that costs a hundred times a signature.
+        parsed = {key.kid: key for key in known.signing} if known else {}
+        keys = tuple(parsed.get(key["kid"]) or signing.parse(key, lambda: self._seal.kms) for key in ring["signing"])
+        return _Contents(
+            keys, {key["version"]: base64.b64decode(key["secret"]) for key in ring["handles"]}, self._store.now()
+        )
 
-
-def _new_ring(now: int) -> bytes:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = private.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    kid = thumbprint(_public_jwk(private))
-    return json.dumps(
-        {
-            "signing": [{"kid": kid, "alg": "RS256", "private": pem.decode(), "created_at": now}],
-            "handles": [
-                {"version": 1, "secret": base64.b64encode(secrets.token_bytes(32)).decode(), "created_at": now}
-            ],
-        }
-    ).encode()
-
-
-def _parse(plain: bytes, now: int, known: _Contents | None) -> _Contents:
-    """The ring's contents. Keys that we know already are not parsed again."""
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    parsed = {key.kid: key for key in known.signing} if known else {}
-    ring = json.loads(plain)
-    signing = tuple(
-        parsed.get(key["kid"])
-        or SigningKey(key["kid"], key["alg"], load_pem_private_key(key["private"].encode(), password=None))
-        for key in ring["signing"]
-    )
-    return _Contents(signing, {key["version"]: base64.b64decode(key["secret"]) for key in ring["handles"]}, now)
+    def _new_ring(self) -> bytes:
+        settings, now = self._store.settings, self._store.now()
+        if settings.signing == "kms":
+            alias = f"alias/signet-{settings.stage}-"
+            pairs = [signing.kms_entry(alg, self._seal.kms, alias + alg.lower(), now) for alg in signing.ALGORITHMS]
+        else:
+            pairs = [signing.new_entry(alg, now) for alg in signing.ALGORITHMS]
+        secret = base64.b64encode(secrets.token_bytes(32)).decode()
+        return json.dumps({"signing": pairs, "handles": [{"version": 1, "secret": secret, "created_at": now}]}).encode()

@@ -101,8 +101,10 @@ class Params:
 class Request:
     """An HTTP request, whichever gateway brought it.
 
-    `headers` have lower-case names; `source_ip` is what the gateway saw, never a header. `client` and `error` are
-    noted by the endpoint as soon as they are known: the log line needs both, and the CORS answer the client.
+    `headers` have lower-case names; `source_ip` and `base_url` are what the
+    gateway saw, never a header. `client` and `error` are
+    noted by the endpoint as soon as they are known: the log line needs both, and the CORS answer the client. `events`
+    are what the operator wants to hear of, by the names in `audit`.
     """
 
     method: str
@@ -112,8 +114,11 @@ class Request:
     body: bytes = b""
     source_ip: str = ""
     request_id: str = ""
+    base_url: str = ""
     client: "Client | None" = None
     error: OAuthError | None = None
+    endpoint: str = ""
+    events: list[str] = field(default_factory=list)
 
     def header(self, name: str) -> str | None:
         """A header field's value, or None."""

@@ -26,6 +26,7 @@ class Client:
     grant_types: tuple[str, ...] = ("authorization_code", "refresh_token")
     response_types: tuple[str, ...] = ("code",)
     token_endpoint_auth_method: str = "client_secret_basic"  # noqa: S105
+    id_token_signed_response_alg: str = "RS256"  # noqa: S105
     scope: str = "openid"
     default_scope: str | None = None
     default_redirect_uri: str | None = None
@@ -61,6 +62,7 @@ class Client:
 class User:
     """A person. `claims` holds standard claims (OpenID Connect Core section 5.1).
 
+    `password_hash` is empty for somebody who has come from elsewhere and must be given a password first.
     `sessions_generation` is counted up when every session must end (password changed, user disabled): a session
     counts only while it bears the same number, so that one write ends them all.
     """

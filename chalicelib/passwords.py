@@ -1,7 +1,8 @@
 """Passwords: hash, verify, needs_rehash. Owns passlib (its maintained continuation, libpass).
 
-argon2id with 19 MiB, two passes, one lane (OWASP's first recommendation). A password is compared in Unicode's NFC
-form, as RFC 8265 section 4.2 has it, so that it does not matter which keyboard composed its accents.
+argon2id with 19 MiB, two passes, one lane (OWASP's first recommendation). Hashes that people have brought from another
+server are checked too, and replaced at the first sign-in. A password is compared in Unicode's NFC form, as RFC 8265
+section 4.2 has it, so that it does not matter which keyboard composed its accents.
 """
 
 import secrets
@@ -13,6 +14,8 @@ from typing import Any
 MEMORY_COST = 19 * 1024  # KiB
 TIME_COST = 2
 PARALLELISM = 1
+# Schemes that a hash may have been made with elsewhere; none of ours is.
+FOREIGN = ("pbkdf2_sha512", "pbkdf2_sha256", "pbkdf2_sha1")
 LONGEST = 1024
 SHORTEST = 8
 _ALPHABET = "".join(sorted(set(string.ascii_letters + string.digits) - set("0O1lI")))
@@ -23,7 +26,8 @@ def _context() -> Any:
     from passlib.context import CryptContext
 
     return CryptContext(
-        schemes=["argon2"],
+        schemes=["argon2", *FOREIGN],
+        deprecated=list(FOREIGN),
         argon2__type="ID",
         argon2__memory_cost=MEMORY_COST,
         argon2__time_cost=TIME_COST,
@@ -38,13 +42,15 @@ def hash_password(password: str) -> str:
 
 
 def verify(password: str, password_hash: str | None) -> bool:
-    """Whether the password is right. With no hash (an unknown user) it costs the same time and is False."""
+    """Whether the password is right. With no hash (an unknown user, or one who has no password) it costs the same time,
+    and is False.
+    """
     usable = 0 < len(password) <= LONGEST
     try:
         text = _normal(password) if usable else ""
     except ValueError:
         text, usable = "", False
-    if password_hash is None:
+    if not password_hash:
         _context().hash(text)  # a hash is as dear as a verification
         return False
     matches: bool = _context().verify(text, password_hash)
@@ -52,9 +58,18 @@ def verify(password: str, password_hash: str | None) -> bool:
 
 
 def needs_rehash(password_hash: str) -> bool:
-    """Whether the hash was made with weaker parameters than today's."""
+    """Whether the hash was made elsewhere, or with other parameters than today's."""
     answer: bool = _context().needs_update(password_hash)
     return answer
+
+
+def is_hash(text: str) -> bool:
+    """Whether `verify` can check a password against this hash."""
+    try:
+        _context().needs_update(text)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def problem_with(password: str) -> str | None:

@@ -18,6 +18,7 @@ from chalicelib.errors import InvalidClientMetadata, InvalidRedirectUri
 from chalicelib.handles import new_id
 from chalicelib.models import Client, Identifier, User
 from chalicelib.settings import LIMITS, LOOPBACK
+from chalicelib.signing import ALGORITHMS
 from chalicelib.store import Store
 
 # RFC 6749 section 3.3
@@ -88,6 +89,8 @@ def check_client(client: Client) -> None:
             raise InvalidClientMetadata(f"The {name} must be scope tokens separated by single spaces (RFC 6749 3.3).")
     if not client.scope or not client.default_scopes <= client.scopes:
         raise InvalidClientMetadata("The scope must not be empty, nor the default scope exceed it.")
+    if client.id_token_signed_response_alg not in ALGORITHMS:
+        raise InvalidClientMetadata("The id_token_signed_response_alg must be one of: " + ", ".join(ALGORITHMS))
     for name in ("authorization_code_lifetime", "access_token_lifetime", "refresh_token_lifetime"):
         (low, high), seconds = LIMITS[name], getattr(client, name)
         if seconds is not None and not low <= seconds <= high:
@@ -128,6 +131,14 @@ def username_identifier(username: str) -> str:
     return "username:" + unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
 
 
+def check_username(username: str) -> None:
+    """Raises ValueError, with a sentence for the operator, unless a person may have this username."""
+    if not username.strip() or username != username.strip() or len(username) > 200 or _UNPRINTABLE.search(username):
+        raise ValueError("The username must have 1 to 200 printable characters, and no space around it.")
+    if not possible_key((username_identifier(username),)):  # a few characters have compatibility forms of a dozen
+        raise ValueError("The username is too long.")
+
+
 def register_user(
     store: Store,
     *,
@@ -141,11 +152,7 @@ def register_user(
     Raises ValueError with a sentence for the operator when the username is taken or not acceptable, or the password
     is too short.
     """
-    if not username.strip() or username != username.strip() or len(username) > 200 or _UNPRINTABLE.search(username):
-        raise ValueError("The username must have 1 to 200 printable characters, and no space around it.")
-    identifier = username_identifier(username)
-    if not possible_key((identifier,)):  # a few characters have compatibility forms of a dozen
-        raise ValueError("The username is too long.")
+    check_username(username)
     if password is not None and (problem := passwords.problem_with(password)):
         raise ValueError(f"The password is not acceptable. {problem}")
     made = passwords.new_password() if password is None else None
@@ -159,7 +166,7 @@ def register_user(
         created_at=store.now(),
     )
     taken = store.transact(
-        store.identifiers.inserting(Identifier(identifier, user.sub)),
+        store.identifiers.inserting(Identifier(username_identifier(username), user.sub)),
         store.users.inserting(user),
     )
     if taken:

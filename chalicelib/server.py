@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from chalicelib.keys import KeyRing
 from chalicelib.models import Client
@@ -37,6 +37,10 @@ class AuthorizationServer:
     def issuer(self) -> str:
         """The issuer identifier, the same string everywhere (RFC 8414 section 2)."""
         return self.settings.issuer
+
+    def at(self, issuer: str) -> "AuthorizationServer":
+        """The same server under another issuer: for a gateway whose address no setting names."""
+        return replace(self, settings=replace(self.settings, issuer=issuer))
 
     def now(self) -> int:
         """Seconds since 1970."""

@@ -29,6 +29,9 @@ class Settings:
     `embedded`: no DynamoDB is named and this is not Lambda, so the embedded one is to be started.
     `dynamodb_endpoint`: an endpoint other than AWS's own. `sealing_key`: 32 bytes that seal the key ring where there
     is no KMS. `kms_key_id`: the KMS key that seals it otherwise, by default the one that infra/tables.yaml makes.
+    `signing`: whether private signing keys lie in the `ring` or stay in `kms`. `issuer` may be empty in Lambda: it is
+    then the gateway's own address. `operator_token_hash`: SHA-256 of the token that opens the deep health check.
+    `metrics`: log lines carry CloudWatch metrics (EMF).
     """
 
     stage: str = "local"
@@ -37,7 +40,10 @@ class Settings:
     embedded: bool = False
     dynamodb_endpoint: str | None = None
     region: str | None = None
-    kms_key_id: str | None = None
+    kms_key_id: str = "alias/signet-local"
+    signing: str = "ring"
+    operator_token_hash: str | None = None
+    metrics: bool = False
     sealing_key: bytes | None = None
     authorization_code_lifetime: int = 60
     access_token_lifetime: int = 600
@@ -58,8 +64,6 @@ class Settings:
         in_lambda = "AWS_LAMBDA_FUNCTION_NAME" in environ
         endpoint = _endpoint(environ.get("SIGNET_DYNAMODB_ENDPOINT", ""))
         issuer = environ.get("SIGNET_ISSUER", "")
-        if not issuer and in_lambda:
-            raise SettingsError("SIGNET_ISSUER must be set: the https URL that clients know this server by")
         stage = _stage(environ.get("SIGNET_STAGE", "local"))
         numbers: dict[str, Any] = {
             name: _number(environ, f"SIGNET_{name.upper()}", getattr(cls, name), low, high)
@@ -67,12 +71,16 @@ class Settings:
         }
         return cls(
             stage=stage,
-            issuer=_issuer(issuer or f"http://127.0.0.1:{_number(environ, 'PORT', 8000, 1, 65535)}"),
+            # In Lambda, without one, the gateway's own address is taken from each event.
+            issuer="" if in_lambda and not issuer else _issuer(issuer or f"http://127.0.0.1:{_port(environ)}"),
             name=environ.get("SIGNET_NAME", "") or cls.name,
             embedded=not in_lambda and endpoint is None,
             dynamodb_endpoint=endpoint,
             region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"),
             kms_key_id=environ.get("SIGNET_KMS_KEY_ID") or f"alias/signet-{stage}",
+            signing=_one_of(environ, "SIGNET_SIGNING", ("ring", "kms")),
+            operator_token_hash=_operator_token_hash(environ.get("SIGNET_OPERATOR_TOKEN_HASH", "")),
+            metrics=in_lambda,
             **numbers,
         )
 
@@ -94,6 +102,23 @@ def _number(environ: Mapping[str, str], name: str, default: int, low: int, high:
     if not (text.isascii() and text.isdigit() and len(text) <= 12 and low <= int(text) <= high):
         raise SettingsError(f"{name} is {text!r}; it must be a whole number from {low} to {high}")
     return int(text)
+
+
+def _port(environ: Mapping[str, str]) -> int:
+    return _number(environ, "PORT", 8000, 1, 65535)
+
+
+def _one_of(environ: Mapping[str, str], name: str, legal: tuple[str, ...]) -> str:
+    text = environ.get(name, "") or legal[0]
+    if text not in legal:
+        raise SettingsError(f"{name} is {text!r}; it must be one of: {', '.join(legal)}")
+    return text
+
+
+def _operator_token_hash(text: str) -> str | None:
+    if text and not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise SettingsError("SIGNET_OPERATOR_TOKEN_HASH must be the SHA-256 of the token, 64 hexadecimal digits")
+    return text or None
 
 
 def _stage(text: str) -> str:

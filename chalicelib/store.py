@@ -228,6 +228,7 @@ class Store:
         self.requests = Table(self, "requests", AuthorizationRequest, "request_id")
         self.sessions = Table(self, "sessions", Session, "session_id")
         self.keys = Table(self, "keys", SealedKeyRing, "ring")
+        self.tables = tuple(table for table in vars(self).values() if isinstance(table, Table))
 
     def read(self, *wanted: tuple[Table[Any], tuple[str, ...]]) -> tuple[Any, ...]:
         """Several records in one consistent call, in the order asked for; None for one that is absent or expired."""

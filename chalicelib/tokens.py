@@ -53,7 +53,7 @@ def issue(
             "auth_time": grant.auth_time,
             "grant_id": grant.grant_id,
         },
-        typ=ACCESS_TOKEN_TYPE,
+        ACCESS_TOKEN_TYPE,
     )
     members = {
         "access_token": access_token,
@@ -76,7 +76,7 @@ def _id_token(
     server: AuthorizationServer, client: Client, grant: Grant, access_token: str, nonce: str | None, expires_at: int
 ) -> str:
     """OpenID Connect Core section 2. One audience, hence no `azp`."""
-    claims = {
+    claims: dict[str, Any] = {
         "iss": server.issuer,
         "sub": grant.sub,
         "aud": client.client_id,
@@ -86,7 +86,8 @@ def _id_token(
         "amr": list(grant.amr),
         "at_hash": half_hash(access_token),
     }
-    return server.keys.sign(claims if nonce is None else {**claims, "nonce": nonce}, typ="JWT")
+    claims |= {} if nonce is None else {"nonce": nonce}
+    return server.keys.sign(claims, "JWT", client.id_token_signed_response_alg)
 
 
 def half_hash(value: str) -> str:

@@ -1,29 +1,35 @@
-"""The adapter between the gateways and the endpoints: routes, errors, CORS, the log line. Owns Chalice."""
+"""The adapter between the gateways and the endpoints: routes, errors, CORS. Owns Chalice."""
 
-import json
-import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from threading import Lock
 from typing import Any, Literal
 
 from chalice import Chalice
 from chalice import Response as ChaliceResponse
 
-from chalicelib import gateway, pages
+from chalicelib import audit, gateway, pages
 from chalicelib.errors import MethodNotAllowed, NotFound, OAuthError, ServerError, unexpected
 from chalicelib.gateway import Event
 from chalicelib.messages import NO_STORE, Request, Response, json_response
 from chalicelib.redirect_uris import origin_is_registered
 from chalicelib.server import AuthorizationServer
-from chalicelib.settings import SettingsError
+from chalicelib.settings import Settings, SettingsError
 
 Endpoint = Callable[[AuthorizationServer, Request], Response]
 ONE_YEAR = 31536000
-# Chalice has a logger of the name "signet", and silences it.
-log = logging.getLogger("signet.requests")
-log.setLevel(logging.INFO)
+# What its owners import on first use.
+LIBRARIES = (
+    "boto3.dynamodb.conditions",
+    "boto3.dynamodb.types",
+    "cryptography.hazmat.primitives.ciphers.aead",
+    "jinja2",
+    "jwt",
+    "passlib.context",
+    "passlib.handlers.argon2",
+)
 
 
 @dataclass(frozen=True)
@@ -72,23 +78,38 @@ class Application:
         """Answer a gateway's event, of any kind: never raises, logs one line."""
         started = time.perf_counter()
         request = gateway.read(event)
+        server: AuthorizationServer | None = None
         try:
-            server = self.server
-            server.store.dynamodb.calls = 0
-        except Exception as error:
+            server = self._server_for(request)
+            response = self._respond(server, event, request)
+        except Exception as error:  # not even connected
             request.error = _mistake(error)
             response = json_response(request.error.parameters(), 500)
             response.add(_security_headers(response))
-            calls = 0
-        else:
-            response = self._respond(server, event, request)
-            calls = server.store.dynamodb.calls
-        _log_line(request, response, calls, time.perf_counter() - started)
+        settings = server.settings if server else Settings()
+        calls, capacity = server.store.dynamodb.consumed() if server else (0, 0.0)
+        audit.log_request(settings, request, response, time.perf_counter() - started, calls, capacity)
         return gateway.write(response, event)
+
+    def forget(self) -> None:
+        """Drop the server: connections and keys of before a snapshot are not those of after it."""
+        with self._lock:
+            self._server = None
+
+    def _server_for(self, request: Request) -> AuthorizationServer:
+        """The server, under the gateway's own address where no setting names an issuer. Raises SettingsError."""
+        server = self.server
+        server.store.dynamodb.consumed()
+        if server.issuer:
+            return server
+        if not request.base_url:
+            raise SettingsError("SIGNET_ISSUER must be set: this gateway does not tell its address")
+        return server.at(request.base_url)
 
     def _respond(self, server: AuthorizationServer, event: Event, request: Request) -> Response:
         methods = self.routes.get(request.path, {})
         route = methods.get(request.method)
+        request.endpoint = request.path if methods else ""
         try:
             gateway.decode(event, request)
             response = route.endpoint(server, request) if route else _preflight(request, methods)
@@ -151,11 +172,32 @@ def build(
         return view() if response.status_code == MethodNotAllowed.status else response
 
     app.register_middleware(method_not_allowed, "http")
+    _mind_the_snapshot(application)
 
     def http_handler(event: Event, _context: Any) -> dict[str, Any]:
         return application.handle(event)
 
     return app, http_handler
+
+
+def _mind_the_snapshot(application: Application) -> None:
+    """Under SnapStart a function goes on from a snapshot that is made before the first request.
+
+    The libraries should be in it, or each restored function would import them again. What was connected or read before
+    it is dropped after it.
+    """
+    try:
+        from snapshot_restore_py import register_after_restore, register_before_snapshot
+    except ImportError:  # only Lambda's own runtimes have it
+        return
+    register_before_snapshot(preload)
+    register_after_restore(application.forget)
+
+
+def preload() -> None:
+    """Import what is otherwise imported on first use."""
+    for library in LIBRARIES:
+        import_module(library)
 
 
 def _preflight(request: Request, methods: dict[str, Route]) -> Response:
@@ -205,23 +247,3 @@ def _mistake(error: Exception) -> ServerError:
     if isinstance(error, SettingsError):
         return ServerError(detail=str(error))
     return unexpected(error)
-
-
-def _log_line(request: Request, response: Response, calls: int, seconds: float) -> None:
-    """One structured line a request: never a handle, code, token, secret, verifier or password, hence no query."""
-    error = request.error
-    line = {
-        "request_id": request.request_id,
-        "method": request.method,
-        "path": request.path,
-        "status": response.status,
-        "client_id": request.client.client_id if request.client else None,
-        "error": error.error if error else None,
-        "description": error.description if error else None,
-        "detail": error.detail if error else None,
-        "source_ip": request.source_ip,
-        "duration_ms": round(seconds * 1000, 1),
-        "dynamodb_calls": calls,
-    }
-    level = logging.ERROR if response.status >= 500 else logging.INFO
-    log.log(level, json.dumps({name: value for name, value in line.items() if value not in (None, "")}))

@@ -44,7 +44,8 @@ class Site:
         self._ring: SealedKeyRing | None = None
         self.local = self._listen()
         self.port = self.local.server.server_port
-        self.settings = replace(self.settings, issuer=f"http://127.0.0.1:{self.port}", **settings)
+        given = {"issuer": f"http://127.0.0.1:{self.port}"} | settings
+        self.settings = replace(self.settings, **given)
         self.server = AuthorizationServer.connect(self.settings, self.clock)
         threading.Thread(target=self.local.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 

@@ -10,6 +10,7 @@ import pytest
 from chalicelib import handles, keys
 from chalicelib.handles import Handle, Kind
 from chalicelib.models import SealedKeyRing
+from chalicelib.seal import Seal
 from tests.site import Site
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -99,18 +100,16 @@ def test_ids_are_128_random_bits() -> None:
 # ---- and the ring that holds the secrets
 
 
-def ring_of(site: Site) -> tuple[keys.KeyRing, keys.Seal]:
+def ring_of(site: Site) -> tuple[keys.KeyRing, Seal]:
     """A ring of its own, that has read the table once."""
     ring = keys.KeyRing(site.server.store)
     ring.jwks()
-    return ring, keys.Seal(site.settings)
+    return ring, Seal(site.settings)
 
 
 def calls(site: Site) -> int:
     """How many calls of DynamoDB there were since this was last asked."""
-    counted = site.server.store.dynamodb.calls
-    site.server.store.dynamodb.calls = 0
-    return counted
+    return site.server.store.dynamodb.consumed()[0]
 
 
 def test_garbage_and_forgeries_never_reach_the_database(site: Site) -> None:

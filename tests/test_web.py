@@ -598,9 +598,8 @@ def test_an_issuer_is_taken_as_it_is(issuer: str) -> None:
     assert settings.secure == issuer.startswith("https:")
 
 
-def test_in_lambda_the_issuer_must_be_set_and_the_database_is_awss_own() -> None:
-    with pytest.raises(SettingsError, match="SIGNET_ISSUER must be set"):
-        Settings.from_environ({"AWS_LAMBDA_FUNCTION_NAME": "signet"})
+def test_in_lambda_the_issuer_may_be_the_gateways_and_the_database_is_awss_own() -> None:
+    assert Settings.from_environ({"AWS_LAMBDA_FUNCTION_NAME": "signet"}).issuer == ""
     settings = Settings.from_environ({"AWS_LAMBDA_FUNCTION_NAME": "signet", "SIGNET_ISSUER": "https://a.example"})
     assert (settings.embedded, settings.dynamodb_endpoint) == (False, None)
 

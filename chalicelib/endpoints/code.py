@@ -5,7 +5,7 @@ GET: by HTTP Basic, for clients registered for direct sign-in. POST: the forms o
 
 from dataclasses import replace
 
-from chalicelib import passwords, sessions
+from chalicelib import audit, passwords, sessions
 from chalicelib.authorization import ANSWERED, answer_errors, form_subject, grant, proceed, show
 from chalicelib.authorization_request import Recipient, read, recipient
 from chalicelib.client_auth import basic_credentials
@@ -51,7 +51,7 @@ def _direct_sign_in(server: AuthorizationServer, http: Request, to: Recipient) -
         username, password = basic_credentials(http) or ("", "")
     except ValueError:
         username, password = "", ""
-    user = _authenticate(server, username, password) if username else None
+    user = _authenticate(server, http, username, password) if username else None
     if user is None:
         if "none" in request.prompt:
             raise LoginRequired("The person would have to be asked, and prompt=none forbids it.")
@@ -124,7 +124,7 @@ def _sign_in(
 ) -> Response:
     username = form.raw("username") or form.raw("j_username") or ""
     password = form.raw("password") or form.raw("j_password") or ""
-    user = _authenticate(server, username, password)
+    user = _authenticate(server, http, username, password)
     if user is None:
         shown = username[:LONGEST_USERNAME]
         return show(server, http, client, request, Step.SIGN_IN, status=400, problem=WRONG, username=shown)
@@ -134,7 +134,7 @@ def _sign_in(
     return response.add(sessions.session_cookie(server, person.session))
 
 
-def _authenticate(server: AuthorizationServer, username: str, password: str) -> User | None:
+def _authenticate(server: AuthorizationServer, http: Request, username: str, password: str) -> User | None:
     """The person with this name and password. An unknown name takes as long, and as many reads, as a wrong password."""
     users = server.store.users
     identifier = server.store.identifiers.get(username_identifier(username))
@@ -144,7 +144,9 @@ def _authenticate(server: AuthorizationServer, username: str, password: str) -> 
         or user is None
         or user.disabled_at is not None
     ):
+        http.events.append(audit.SIGN_IN_FAILED)
         return None
+    http.events.append(audit.SIGN_IN)
     if passwords.needs_rehash(user.password_hash):
         unchanged = attr("password_hash").eq(user.password_hash)
         users.transition((user.sub,), unchanged, {"password_hash": passwords.hash_password(password)})

@@ -1,7 +1,7 @@
-"""What runs here: the home page, its style sheet, and the health of the function."""
+"""What runs here: the home page, and the style sheet of all pages."""
 
 from chalicelib import pages
-from chalicelib.messages import Request, Response, json_response
+from chalicelib.messages import Request, Response
 from chalicelib.server import AuthorizationServer
 
 
@@ -15,8 +15,3 @@ def style(_server: AuthorizationServer, _http: Request) -> Response:
     """The style sheet of all pages; its address changes with its content, so it may be kept for a year."""
     caching = {"Cache-Control": "public, max-age=31536000, immutable"}
     return Response(body=pages.STYLE).add({"Content-Type": "text/css; charset=utf-8", **caching})
-
-
-def health(_server: AuthorizationServer, _http: Request) -> Response:
-    """That the function runs. Asks nothing of the database."""
-    return json_response({"status": "ok"})

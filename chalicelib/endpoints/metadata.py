@@ -1,6 +1,6 @@
 """The server's metadata (RFC 8414, OpenID Connect Discovery) and its keys, computed from what does the work."""
 
-from chalicelib import authorization_request, claims, client_auth, keys, pkce
+from chalicelib import authorization_request, claims, client_auth, pkce, signing
 from chalicelib.grants import GRANTS
 from chalicelib.messages import Request, Response, json_response
 from chalicelib.server import AuthorizationServer
@@ -23,7 +23,7 @@ def get(server: AuthorizationServer, _http: Request) -> Response:
             "grant_types_supported": list(GRANTS),
             "prompt_values_supported": list(authorization_request.PROMPTS),
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": list(keys.SIGNING_ALGORITHMS),
+            "id_token_signing_alg_values_supported": list(signing.ALGORITHMS),
             "token_endpoint_auth_methods_supported": methods,
             "revocation_endpoint_auth_methods_supported": methods,
             "code_challenge_methods_supported": list(pkce.METHODS),

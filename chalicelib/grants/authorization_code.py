@@ -2,7 +2,7 @@
 
 from typing import Any, NoReturn
 
-from chalicelib import pkce, tokens
+from chalicelib import audit, pkce, tokens
 from chalicelib.dynamodb import attr
 from chalicelib.errors import InvalidGrant
 from chalicelib.messages import Params
@@ -44,7 +44,18 @@ def redeem(server: AuthorizationServer, client: Client, form: Params) -> dict[st
     if isinstance(redeemed, Refused):
         _refuse(server, client, redeemed.record, handle.id, redirect_uri, challenge)
     refresh_token = server.keys.make_handle("rt", handle.id, 1) if refresh_lifetime else None
-    return tokens.issue(server, client, redeemed, redeemed.scope, refresh_token, nonce=redeemed.nonce)
+    try:
+        return tokens.issue(server, client, redeemed, redeemed.scope, refresh_token, nonce=redeemed.nonce)
+    except Exception:
+        _give_back(server, redeemed)
+        raise
+
+
+def _give_back(server: AuthorizationServer, redeemed: Grant) -> None:
+    """No token was made (KMS did not sign): the code counts again, or the client's next try would end the grant."""
+    untouched = attr("generation").eq(1) & attr("revoked_at").not_exists()
+    born = {"generation": 0, "expires_at": redeemed.code_expires_at}
+    server.store.grants.transition((redeemed.grant_id,), untouched, born, remove=("redeemed_at",))
 
 
 def _refuse(
@@ -66,7 +77,9 @@ def _refuse(
     if record.redeemed_at is not None:
         if all_right:  # RFC 6749 section 4.1.2: somebody else has had this code
             server.store.grants.transition((grant_id,), attr("client_id").eq(client.client_id), revocation)
-        raise InvalidGrant(REFUSED, detail="replayed: the grant has been revoked" if all_right else "used, and wrong")
+            detail = "replayed: the grant has been revoked"
+            raise InvalidGrant(REFUSED, detail=detail, event=audit.REUSE_DETECTED)
+        raise InvalidGrant(REFUSED, detail="used, and wrong")
     if not all_right:  # one guess is all that a stolen code is good for
         server.store.grants.transition((grant_id,), attr("redeemed_at").not_exists(), revocation)
         raise InvalidGrant(REFUSED, detail="wrong redirect_uri or code_verifier: the code has been revoked")

@@ -4,7 +4,7 @@ from functools import reduce
 from operator import and_
 from typing import Any
 
-from chalicelib import tokens
+from chalicelib import audit, tokens
 from chalicelib.authorization_request import scope_tokens
 from chalicelib.dynamodb import attr
 from chalicelib.errors import InvalidGrant, InvalidScope
@@ -69,7 +69,9 @@ def _rotate(
     window = server.settings.refresh_token_retry_window
     if 0 < behind <= ROTATIONS_KEPT and now - record.rotated_at[str(generation % ROTATIONS_KEPT)] < window:
         return record
-    if behind > 0:
+    reused = behind > 0
+    if reused:
         revocation = {"revoked_at": now}
         server.store.grants.transition((grant_id,), attr("client_id").eq(client.client_id), revocation)
-    raise InvalidGrant(REFUSED, detail="reused long after its rotation: the grant has been revoked")
+    detail = "reused long after its rotation: the grant has been revoked" if reused else "never issued"
+    raise InvalidGrant(REFUSED, detail=detail, event=audit.REUSE_DETECTED if reused else None)

@@ -1,0 +1,222 @@
+"""The four fronts of a Lambda function: a request as the event that each of them makes of it, and its answer back.
+
+The shapes are those of AWS's documentation: Lambda proxy integration of a REST API; payload 1.0 and 2.0 of an HTTP
+API; Function URL. HTTP APIs and Function URLs write header names in lower case, and forms in base64.
+"""
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from tests.browser import Answer, Browser
+from tests.site import Site
+
+Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
+REQUEST_ID = "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
+ADDRESS = "192.0.2.7"
+_TIMES = {"time": "20/Nov/2026:12:00:00 +0000", "timeEpoch": 1795176000000}
+_TEXT = ("text/", "application/json", "application/javascript", "application/xml")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A request on the wire. Header fields may be repeated."""
+
+    method: str
+    path: str
+    query: str
+    headers: list[tuple[str, str]]
+    body: bytes | None
+
+    def joined(self, by: str) -> dict[str, str]:
+        """The header fields by lower-case name, repeated ones joined, without cookies."""
+        found: dict[str, str] = {}
+        for name, value in self.headers:
+            key = name.lower()
+            if key != "cookie":
+                found[key] = found[key] + by + value if key in found else value
+        return found
+
+    @property
+    def cookies(self) -> list[str]:
+        return [part for name, value in self.headers if name.lower() == "cookie" for part in value.split("; ")]
+
+
+@dataclass(frozen=True)
+class Front:
+    """A front: how it writes an event, what it reads in the answer, where it stands."""
+
+    name: str
+    event: Callable[[Sent, str, str], dict[str, Any]]
+    domain: str
+    stage: str = "$default"
+
+    @property
+    def url(self) -> str:
+        """Its own address."""
+        return f"https://{self.domain}" + ("" if self.stage == "$default" else f"/{self.stage}")
+
+
+def _many(pairs: list[tuple[str, str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in pairs:
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def _payload_1(sent: Sent, domain: str, stage: str, *, in_path: bool, lower: bool) -> dict[str, Any]:
+    headers = _many([(name.lower() if lower else name, value) for name, value in sent.headers])
+    query = _many(parse_qsl(sent.query, keep_blank_values=True))
+    prefix = "" if stage == "$default" else f"/{stage}"
+    path = unquote(sent.path)
+    return {
+        "resource": path,
+        "path": prefix + path if in_path else path,
+        "httpMethod": sent.method,
+        "headers": {name: values[-1] for name, values in headers.items()} or None,
+        "multiValueHeaders": headers or None,
+        "queryStringParameters": {name: values[-1] for name, values in query.items()} or None,
+        "multiValueQueryStringParameters": query or None,
+        "pathParameters": None,
+        "stageVariables": None,
+        "requestContext": {
+            "accountId": "123456789012",
+            "apiId": domain.partition(".")[0],
+            "domainName": domain,
+            "domainPrefix": domain.partition(".")[0],
+            "extendedRequestId": "AbCdEfGhIjK=",
+            "httpMethod": sent.method,
+            "identity": {"sourceIp": ADDRESS, "userAgent": "test", "accessKey": None, "user": None},
+            "path": prefix + path,
+            "protocol": "HTTP/1.1",
+            "requestId": REQUEST_ID,
+            "requestTime": _TIMES["time"],
+            "requestTimeEpoch": _TIMES["timeEpoch"],
+            "resourceId": "abc123",
+            "resourcePath": path,
+            "stage": stage,
+        },
+    }
+
+
+def rest(sent: Sent, domain: str, stage: str) -> dict[str, Any]:
+    """A REST API: the stage stands in requestContext only, header names are as they came, text stays text."""
+    body = None if sent.body is None else sent.body.decode()
+    return {**_payload_1(sent, domain, stage, in_path=False, lower=False), "body": body, "isBase64Encoded": False}
+
+
+def http_1(sent: Sent, domain: str, stage: str) -> dict[str, Any]:
+    """An HTTP API, payload format version 1.0."""
+    return {"version": "1.0", **_payload_1(sent, domain, stage, in_path=True, lower=True), **_encoded(sent)}
+
+
+def http_2(sent: Sent, domain: str, stage: str) -> dict[str, Any]:
+    """An HTTP API, payload format version 2.0."""
+    path = ("" if stage == "$default" else f"/{stage}") + sent.path
+    query = {name: ",".join(values) for name, values in _many(parse_qsl(sent.query, keep_blank_values=True)).items()}
+    event = {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": unquote(path),
+        "rawQueryString": sent.query,
+        "headers": sent.joined(","),
+        "requestContext": {
+            "accountId": "123456789012",
+            "apiId": domain.partition(".")[0],
+            "domainName": domain,
+            "domainPrefix": domain.partition(".")[0],
+            "http": {
+                "method": sent.method,
+                "path": unquote(path),
+                "protocol": "HTTP/1.1",
+                "sourceIp": ADDRESS,
+                "userAgent": "test",
+            },
+            "requestId": REQUEST_ID,
+            "routeKey": "$default",
+            "stage": stage,
+            **_TIMES,
+        },
+        **_encoded(sent),
+    }
+    # Both are left out, not empty, when there are none.
+    return (
+        event
+        | ({"cookies": sent.cookies} if sent.cookies else {})
+        | ({"queryStringParameters": query} if query else {})
+    )
+
+
+def function_url(sent: Sent, domain: str, stage: str) -> dict[str, Any]:
+    """A Function URL: payload 2.0; an unsigned caller has the account `anonymous`; no body, no member."""
+    event = http_2(sent, domain, stage)
+    event["requestContext"] |= {"accountId": "anonymous", "authentication": None}
+    return event if sent.body is not None else {name: value for name, value in event.items() if name != "body"}
+
+
+def _encoded(sent: Sent) -> dict[str, Any]:
+    media_type = sent.joined(",").get("content-type", "")
+    if sent.body is None or media_type.startswith(_TEXT):
+        return {"body": None if sent.body is None else sent.body.decode(), "isBase64Encoded": False}
+    return {"body": base64.b64encode(sent.body).decode(), "isBase64Encoded": True}
+
+
+FRONTS = (
+    Front("REST", rest, "r3st.execute-api.eu-west-1.amazonaws.com", "api"),
+    Front("HTTP 1.0", http_1, "h1.execute-api.eu-west-1.amazonaws.com"),
+    Front("HTTP 1.0 with a stage", http_1, "h1s.execute-api.eu-west-1.amazonaws.com", "v1"),
+    Front("HTTP 2.0", http_2, "h2.execute-api.eu-west-1.amazonaws.com"),
+    Front("HTTP 2.0 with a stage", http_2, "h2s.execute-api.eu-west-1.amazonaws.com", "v1"),
+    Front("Function URL", function_url, "furl.lambda-url.eu-west-1.on.aws"),
+)
+
+
+class FrontBrowser(Browser):
+    """A browser whose requests reach the handler through a front."""
+
+    def __init__(self, site: Site, front: Front, handler: Handler | None = None):
+        self.site = site
+        self.front = front
+        self.cookies = {}
+        self._handler = handler or site.http_handler
+
+    def close(self) -> None:
+        """There is no connection."""
+
+    def request(
+        self, method: str, url: str, body: str | bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        """One request, no redirect followed."""
+        pairs = list((headers or {}).items())
+        if self.cookies and "Cookie" not in (headers or {}):
+            pairs.append(("Cookie", "; ".join(f"{name}={value}" for name, value in self.cookies.items())))
+        return self.deliver(method, url, pairs, body.encode() if isinstance(body, str) else body)
+
+    def deliver(self, method: str, url: str, headers: list[tuple[str, str]], body: bytes | None = None) -> Answer:
+        """The same with header fields that may be repeated."""
+        parts = urlsplit(url)
+        path = parts.path.removeprefix(urlsplit(self.front.url).path) or "/"  # the front adds the stage again
+        sent = Sent(method, path, parts.query, [("Host", self.front.domain), *headers], body)
+        event = self.front.event(sent, self.front.domain, self.front.stage)
+        # What crosses the border of the function is JSON.
+        result = json.loads(json.dumps(self._handler(json.loads(json.dumps(event)), None)))
+        answer = Answer(result["statusCode"], _answered(result, "http" in event["requestContext"]), result["body"], url)
+        for name, value in answer.headers:
+            if name.lower() == "set-cookie":
+                key, _, rest_ = value.partition("=")
+                self.cookies[key] = rest_.partition(";")[0]
+        self._note_secrets(answer)
+        return answer
+
+
+def _answered(result: dict[str, Any], payload_2: bool) -> list[tuple[str, str]]:
+    """The header fields that the front sends on: one of payload 2.0 reads `cookies`, the others `multiValueHeaders`."""
+    assert not result.get("isBase64Encoded")
+    fields = list(result.get("headers", {}).items())
+    assert all(isinstance(value, str) for _, value in fields), fields
+    if payload_2:
+        return fields + [("Set-Cookie", value) for value in result.get("cookies", ())]
+    return fields + [(name, value) for name, values in result.get("multiValueHeaders", {}).items() for value in values]
