@@ -10,8 +10,12 @@ from chalicelib.errors import OAuthError
 from chalicelib.settings import SettingsError
 from infra import local
 from infra.commands import client, user
+from infra.deploy import data, deploy
+from infra.destroy import destroy
+from infra.doctor import doctor
 from infra.embedded import STAGE
 from infra.state import StateError
+from infra.transfer import export, import_
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,6 +36,12 @@ def serve(port: int, fresh: bool) -> None:
 
 command.add_command(client)
 command.add_command(user)
+command.add_command(doctor)
+command.add_command(data)
+command.add_command(deploy)
+command.add_command(destroy)
+command.add_command(export)
+command.add_command(import_)
 
 
 def main() -> int:

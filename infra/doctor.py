@@ -1,0 +1,98 @@
+"""`python -m infra doctor`: looks at a deployment from outside, as clients do, and from inside, as its operator can."""
+
+import json
+import os
+import ssl
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import click
+
+from chalicelib.store import Store
+from infra import doctor_inside, doctor_outside
+from infra.commands import storage
+from infra.findings import Finding
+from infra.visit import Visit
+
+OPERATOR_TOKEN = "SIGNET_OPERATOR_TOKEN"  # noqa: S105  the name of a variable
+_MARKS = {True: "✓", False: "✗", None: "–"}
+_COLOURS = {True: "green", False: "red", None: "yellow"}
+_WIDTH = 23
+
+
+def check(
+    url: str | None,
+    store: Store | None = None,
+    *,
+    operator_token: str | None = None,
+    trust: ssl.SSLContext | None = None,
+) -> list[Finding]:
+    """Everything that can be found out about the server at `url`, and, with its `store`, about what lies behind it.
+
+    `trust`: the certificates to trust, by default the machine's. Changes nothing. Never raises because of what it
+    finds: that is a finding.
+    """
+    return list(_findings(url, store, operator_token, trust))
+
+
+def _findings(
+    url: str | None, store: Store | None, operator_token: str | None = None, trust: ssl.SSLContext | None = None
+) -> Iterator[Finding]:
+    if url:
+        client = doctor_inside.some_client(store) if store else None
+        yield from doctor_outside.look(Visit(url.rstrip("/"), client, operator_token, trust))
+    if store:
+        yield from doctor_inside.look(store)
+
+
+@click.command()
+@click.argument("url", required=False)
+@click.option("--stage", help="Whose data is looked at too; by default the one given before the command.")
+@click.option("--outside", is_flag=True, help="From outside only: no credentials are needed.")
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON: a list of {name, ok, detail, fix}.")
+@click.pass_obj
+def doctor(stage_before: str, /, url: str | None, stage: str | None, outside: bool, as_json: bool) -> int:
+    """Check the server at URL (by default the stage's own) from outside, and the stage's data from inside.
+
+    The exit code is 0 when something could be judged, and nothing is wrong. With the operator's token in
+    SIGNET_OPERATOR_TOKEN the deep health check is made too.
+    """
+    stage = stage or stage_before
+    if outside and not url:
+        raise click.UsageError("From outside only, a URL is needed.")
+    if url and not url.startswith(("https://", "http://")):
+        raise click.UsageError(f"{url} is no URL: it starts with https://, or with http:// on this machine.")
+    findings = []
+    with nullcontext() if outside else storage(stage) as store:
+        address = url or (doctor_inside.own_url(store) if store else None)
+        if not address:
+            found = Finding("outside", None, "Nothing was looked at from outside: no URL is given, nor is one pinned.")
+            findings.append(_shown(found, as_json))
+        found_here = _findings(address, store, os.environ.get(OPERATOR_TOKEN))
+        findings.extend(_shown(found, as_json) for found in found_here)
+    if as_json:
+        print(json.dumps([finding.document for finding in findings], indent=2, ensure_ascii=False))
+    else:
+        print(_summary(findings))
+    well = [finding.ok for finding in findings if finding.ok is not None]
+    return 0 if well and all(well) else 1
+
+
+def _shown(finding: Finding, as_json: bool) -> Finding:
+    """The finding, which people read as soon as it is there."""
+    if not as_json:
+        mark = click.style(_MARKS[finding.ok], fg=_COLOURS[finding.ok])
+        click.echo(f"{mark} {finding.name:{_WIDTH}}  {finding.detail}")
+        if finding.ok is False:
+            click.echo(f"  {'':{_WIDTH}}  → {finding.fix}")
+    return finding
+
+
+def _summary(findings: list[Finding]) -> str:
+    wrong = sum(finding.ok is False for finding in findings)
+    left_out = sum(finding.ok is None for finding in findings)
+    judged = len(findings) - left_out
+    if not judged:
+        return "\nNothing could be judged."
+    verdict = f"{wrong} of {judged} not well" if wrong else f"All {judged} well"
+    return f"\n{verdict}" + (f"; {left_out} not judged, for the reasons given." if left_out else ".")

@@ -1,0 +1,192 @@
+"""The doctor's look from inside: the tables, the keys, the function and its alarms, the registered clients.
+
+In this checkout's embedded database there is no KMS, Lambda or CloudWatch: what only AWS has is left out, and said so.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from chalicelib.errors import OAuthError
+from chalicelib.keys import RING
+from chalicelib.models import Client
+from chalicelib.seal import Seal
+from chalicelib.settings import SettingsError
+from chalicelib.store import Store
+from infra import doctor_clients, doctor_function
+from infra.findings import Finding, Verdict, judge, skipped
+from infra.inside import Inside
+
+DAY = 86400
+OLDEST_KEY = 400 * DAY
+_DATA = "`python -m infra data --stage {stage}` makes what infra/tables.yaml describes."
+
+
+def look(store: Store) -> Iterator[Finding]:
+    """All findings from inside."""
+    inside = Inside(store)
+    for name, check, only_in_aws in CHECKS:
+        if only_in_aws and not inside.in_aws:
+            continue
+        try:
+            verdict = check(inside)
+        except BotoCoreError as error:  # no credentials, no region, no connection: nothing else can be asked either
+            yield Finding("inside", None, f"AWS cannot be asked: {' '.join(str(error).split())}")
+            return
+        except (ClientError, OAuthError) as error:
+            reason = getattr(error, "detail", "") or " ".join(str(error).split())
+            verdict = skipped(f"It cannot be asked with these credentials: {reason}")
+        yield Finding(name, verdict.ok, verdict.detail, verdict.fix)
+    if not inside.in_aws:
+        names = ", ".join(name for name, _, only_in_aws in CHECKS if only_in_aws)
+        yield Finding("only in AWS", None, f"The embedded database has none of these: {names}.")
+    try:
+        yield from doctor_clients.look(store)
+    except (ClientError, BotoCoreError, OAuthError):
+        yield Finding("clients", None, "The clients cannot be read with these credentials.")
+
+
+def some_client(store: Store) -> Client | None:
+    """A client that may ask for a code, None when there is none or it cannot be read."""
+    with suppress(ClientError, BotoCoreError, OAuthError):
+        for client in store.clients.scan():
+            if client.disabled_at is None and "code" in client.response_types:
+                return client
+    return None
+
+
+def own_url(store: Store) -> str | None:
+    """Where the stage says it can be reached: the pinned issuer."""
+    inside = Inside(store)
+    if not inside.in_aws:
+        return store.settings.issuer
+    with suppress(ClientError, BotoCoreError):
+        variables = (inside.function or {}).get("Environment", {}).get("Variables", {})
+        return variables.get("SIGNET_ISSUER") or None
+    return None
+
+
+# ---- tables
+
+
+def _tables(inside: Inside) -> Verdict:
+    problems = [f"{name} is missing" for name in inside.schema if name not in inside.tables]
+    for name, table in inside.tables.items():
+        if table["TableStatus"] not in ("ACTIVE", "UPDATING"):
+            problems.append(f"{name} is {table['TableStatus']}")
+        if _shape(table) != _shape(inside.schema[name]):
+            problems.append(f"{name} has other keys or indexes than infra/tables.yaml")
+    fix = _DATA.format(stage=inside.stage) + " A key cannot be changed: copy the items to a new table."
+    return judge(problems, f"{len(inside.tables)} tables, with the schema of infra/tables.yaml.", fix)
+
+
+def _shape(table: dict[str, Any]) -> dict[str, tuple[tuple[str, str, str], ...]]:
+    """The keys of a table and its indexes, with their types."""
+    types = {attribute["AttributeName"]: attribute["AttributeType"] for attribute in table["AttributeDefinitions"]}
+    keys = {"": table["KeySchema"]} | {i["IndexName"]: i["KeySchema"] for i in table.get("GlobalSecondaryIndexes", ())}
+    return {
+        index: tuple((part["AttributeName"], part["KeyType"], types[part["AttributeName"]]) for part in parts)
+        for index, parts in keys.items()
+    }
+
+
+def _expiry(inside: Inside) -> Verdict:
+    client, problems, wanted = inside.store.dynamodb.client, [], 0
+    for name in inside.tables:
+        expiry = inside.schema[name].get("TimeToLiveSpecification")
+        if not expiry:
+            continue
+        wanted += 1
+        found = client.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
+        on = found.get("TimeToLiveStatus") in ("ENABLED", "ENABLING")
+        if not on or found.get("AttributeName") != expiry["AttributeName"]:
+            problems.append(f"{name} keeps what has expired")
+    return judge(problems, f"{wanted} tables forget what has expired.", _DATA.format(stage=inside.stage))
+
+
+def _backups(inside: Inside) -> Verdict:
+    client, problems, durable = inside.store.dynamodb.client, [], _durable(inside)
+    for name in durable:
+        found = client.describe_continuous_backups(TableName=name)["ContinuousBackupsDescription"]
+        if found.get("PointInTimeRecoveryDescription", {}).get("PointInTimeRecoveryStatus") != "ENABLED":
+            problems.append(f"{name} cannot be restored to a point in time")
+    well = f"{len(durable)} durable tables can be restored to any second of the last 35 days."
+    return judge(problems, well, _DATA.format(stage=inside.stage))
+
+
+def _protection(inside: Inside) -> Verdict:
+    open_ = [name for name in _durable(inside) if not inside.tables[name].get("DeletionProtectionEnabled")]
+    problems = [f"{name} can be deleted by a single call" for name in open_]
+    return judge(problems, "The durable tables are protected from deletion.", _DATA.format(stage=inside.stage))
+
+
+def _durable(inside: Inside) -> list[str]:
+    return [name for name in inside.tables if "PointInTimeRecoverySpecification" in inside.schema[name]]
+
+
+def _encryption(inside: Inside) -> Verdict:
+    key = inside.aws("kms").describe_key(KeyId=inside.store.settings.kms_key_id)["KeyMetadata"]["Arn"]
+    problems = [
+        f"{name} is not encrypted with our key"
+        for name, table in inside.tables.items()
+        if table.get("SSEDescription", {}).get("KMSMasterKeyArn") != key
+    ]
+    return judge(problems, "All tables are encrypted with the stage's own key.", _DATA.format(stage=inside.stage))
+
+
+# ---- keys
+
+
+def _kms_key(inside: Inside) -> Verdict:
+    alias, kms = inside.store.settings.kms_key_id, inside.aws("kms")
+    try:
+        key = kms.describe_key(KeyId=alias)["KeyMetadata"]
+    except kms.exceptions.NotFoundException:
+        return Verdict(False, f"There is no key {alias}.", _DATA.format(stage=inside.stage))
+    if key["KeyState"] != "Enabled":
+        fix = "Cancel its deletion, or enable it, at once: without it no token can be made, and no table read."
+        return Verdict(False, f"{alias} is {key['KeyState']}.", fix)
+    rotates = kms.get_key_rotation_status(KeyId=key["KeyId"])["KeyRotationEnabled"]
+    problems = [] if rotates else [f"{alias} does not rotate"]
+    return judge(problems, f"{alias} is enabled, and rotates.", "aws kms enable-key-rotation --key-id " + key["KeyId"])
+
+
+def _key_ring(inside: Inside) -> Verdict:
+    # Read here, not through KeyRing: that would make the ring, and the doctor changes nothing.
+    record = inside.store.keys.get(RING)
+    if record is None:
+        return skipped("There is no key ring yet; the first request that needs a key makes it.")
+    try:
+        ring = json.loads(Seal(inside.store.settings).unseal(record.sealed))
+    except SettingsError as error:
+        fix = "Restore the key that sealed it; a new ring would end every session and token."
+        return Verdict(False, f"The key ring cannot be opened: {error}.", fix)
+    now, problems = inside.store.now(), []
+    for key in ring["signing"]:
+        if now - key["created_at"] > OLDEST_KEY:
+            problems.append(f"The {key['alg']} key {key['kid']} is {(now - key['created_at']) // DAY} days old")
+        if "kms_key_id" in key:
+            state = inside.aws("kms").describe_key(KeyId=key["kms_key_id"])["KeyMetadata"]["KeyState"]
+            problems += [f"The {key['alg']} key in KMS is {state}"] if state != "Enabled" else []
+    oldest = max((now - key["created_at"]) // DAY for key in ring["signing"])
+    well = f"The key ring opens: {len(ring['signing'])} signing keys, the oldest made {oldest} days ago."
+    return judge(problems, well, "Rotate the signing keys; a key in KMS that is off has to be enabled again.")
+
+
+# name, check, whether only AWS has it
+CHECKS: tuple[tuple[str, Callable[[Inside], Verdict], bool], ...] = (
+    ("tables", _tables, False),
+    ("expiry", _expiry, False),
+    ("backups", _backups, False),
+    ("deletion protection", _protection, True),
+    ("encryption", _encryption, True),
+    ("KMS key", _kms_key, True),
+    ("key ring", _key_ring, False),
+    ("function", doctor_function.age, True),
+    ("runtime", doctor_function.runtime, True),
+    ("pinned issuer", doctor_function.pinned_issuer, True),
+    ("alarms", doctor_function.alarms, True),
+)
