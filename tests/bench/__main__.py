@@ -1,0 +1,135 @@
+"""`python -m tests.bench [--quick] [--json FILE] [--warm]`: measure, print the report, write the figures."""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tests.bench import cost, report
+from tests.bench.services import services
+
+EXCHANGE_AIM, IMPORT_AIM = 1.5, 0.8
+
+
+def main() -> None:
+    """Measure and report. What is measured runs as in Lambda; DynamoDB and KMS answer from another process."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few repetitions: to see that it works")
+    parser.add_argument("--warm", action="store_true", help="leave out the cold starts, which take a minute")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures here too")
+    arguments = parser.parse_args()
+    with services() as environment:
+        os.environ.update(environment)
+        figures = measure(environment, quick=arguments.quick, cold=not arguments.warm)
+    print(report.markdown(figures))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def measure(environment: dict[str, str], *, quick: bool, cold: bool) -> dict[str, Any]:
+    """All figures."""
+    from tests.bench.endpoints import Bench  # only now: it imports the application, under this environment
+
+    bench = Bench()
+    _say("endpoints")
+    endpoints, calibrations = bench.endpoints(5 if quick else 150)
+    fixed = median(calibrations)
+    _say("code exchange")
+    whole, bare = bench.exchange(20 if quick else 400)
+    figures: dict[str, Any] = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": _machine(),
+        "calibration_ms": fixed,
+        "endpoints": {
+            name: {
+                "cpu_ms": found.milliseconds,
+                "ratio": found.milliseconds / fixed,
+                "calls": found.calls,
+                "reads": found.reads,
+                "writes": found.writes,
+                "log_bytes": found.log_bytes,
+            }
+            for name, found in endpoints.items()
+        },
+        "exchange": {"cpu_ms": whole, "bare_ms": bare, "ratio": whole / bare, "aim": EXCHANGE_AIM},
+    }
+    if cold:
+        figures |= _cold(bench, environment, 3 if quick else 15)
+    memory = cost.memory_size()
+    parts = cost.per_million(endpoints, memory)
+    known = cost.prices()
+    figures["cost"] = {
+        "date": known["date"],
+        "region": known["region"],
+        "currency": known["currency"],
+        "parts": {name: {"amount": amount, "price": price} for name, (amount, price) in parts.items()},
+        "total": sum(price for _, price in parts.values()),
+        "signing_in_kms": cost.signing_in_kms(),
+        "key_month": known["prices"]["kms_key_month"]["price"],
+        "assumptions": cost.assumptions(memory),
+    }
+    return figures
+
+
+def _cold(bench: Any, environment: dict[str, str], repetitions: int) -> dict[str, Any]:
+    from tests.bench import cold, flow
+
+    def events() -> dict[str, flow.Event]:
+        return {cold.FIRST: flow.discovery(), cold.TOKEN: flow.code_exchange(bench.code(), bench.client)}
+
+    _say("package")
+    with cold.trees() as trees:
+        _say("cold starts")
+        starts = cold.starts(trees, environment, events, repetitions)
+        imported = cold.imports(trees, environment, events)
+    marks = {"import": cold.IMPORT, "discovery": cold.FIRST, "token": cold.TOKEN}
+    shown: dict[str, Any] = {}
+    for name, start in starts.items():
+        fixed = median(start.calibrations)
+        shown[name] = {
+            short: {
+                "cpu_ms": start.milliseconds(mark),
+                "wall_ms": start.elapsed(mark),
+                "ratio": start.milliseconds(mark) / fixed,
+            }
+            for short, mark in marks.items()
+            if mark in start.cpu
+        } | {"peak_mb": start.megabytes}
+    naive = starts["naive"].milliseconds(cold.IMPORT)
+    return {
+        "cold": {
+            "starts": shown,
+            "ratio": starts["app"].milliseconds(cold.IMPORT) / naive,
+            "token_ratio": starts["app"].milliseconds(cold.TOKEN) / naive,
+            "aim": IMPORT_AIM,
+        },
+        "imports": [{"name": name, "modules": modules, "ms": ms} for name, modules, ms in imported],
+    }
+
+
+def _machine() -> dict[str, Any]:
+    cpuinfo = Path("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in _lines(cpuinfo) if line.startswith("model name")]
+    return {
+        "python": platform.python_version(),
+        "processor": names[0] if names else platform.processor() or "unknown processor",
+        "processors": os.cpu_count(),
+        "architecture": platform.machine(),
+    }
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def _say(what: str) -> None:
+    print(f"measuring: {what} …", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

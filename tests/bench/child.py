@@ -1,0 +1,59 @@
+"""Run by a fresh interpreter: how long until the application is imported, and has given its first answers.
+
+Arguments: `app`, `naive` or `restored`, then the folders to import from. `restored` is the application as SnapStart
+goes on with it: what happens before its snapshot does not count. Writes JSON to standard error: CPU and wall-clock
+milliseconds, peak memory, and the calibration.
+"""
+
+import sys
+import time
+
+BORN = time.perf_counter()
+marks = {"interpreter": (time.process_time() * 1000, 0.0)}
+
+
+def mark(name: str) -> None:
+    marks[name] = (time.process_time() * 1000, (time.perf_counter() - BORN) * 1000)
+
+
+sys.path[0:1] = sys.argv[2:]
+if sys.argv[1] == "naive":
+    import boto3
+    import chalice  # noqa: F401
+    import jinja2  # noqa: F401
+    import jwt  # noqa: F401
+    from passlib.hash import argon2  # noqa: F401
+
+    boto3.resource("dynamodb")
+    mark("import")
+else:
+    import app
+
+    mark("import")
+    import json
+
+    if sys.argv[1] == "restored":
+        from chalicelib.web import preload
+
+        preload()
+        BORN = time.perf_counter()
+        marks = {}
+        mark("interpreter")
+    for name, event in json.load(sys.stdin).items():
+        assert app.http_handler(event, None)["statusCode"] == 200
+        mark(name)
+
+import json  # noqa: E402
+import resource  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+status = Path("/proc/self/status")
+# Linux counts the parent's memory into a child's ru_maxrss, until the child is larger: its own peak stands there.
+lines = status.read_text().splitlines() if status.exists() else []
+peak = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
+kilobytes = peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+sys.path.insert(0, str(Path(__file__).parent))
+from calibration import calibrate  # type: ignore[import-not-found]  # noqa: E402
+
+calibration = sorted(calibrate() for _ in range(5))[2]
+print(json.dumps({"marks": marks, "kilobytes": kilobytes, "calibration": calibration}), file=sys.stderr)

@@ -1,0 +1,156 @@
+"""What people and clients send, as the events that an HTTP API makes of it (payload 1.0), for one of each.
+
+Knows nothing of the server but its addresses, and imports nothing of the tests: they bring moto, which would hang
+its hooks into the calls that are measured here.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl, urlencode, urljoin, urlsplit
+
+Event = dict[str, Any]
+# Sends an event under the name of what it is an example of; gives the gateway's answer.
+Send = Callable[[str, Event], dict[str, Any]]
+
+ORIGIN = "https://id.example.com"
+USERNAME, PASSWORD = "alice", "correct horse battery staple"
+REDIRECT_URI = "https://client.example.com/cb"
+SCOPE = "openid profile email offline_access"
+VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"  # RFC 7636 appendix B
+CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
+
+DISCOVERY = "discovery"
+SIGN_IN_PAGE = "authorize: the sign-in page"
+SIGN_IN = "code: signing in, the consent page"
+CONSENT = "code: allowing it, the code"
+EXCHANGE = "token: the code exchange"
+REFRESH = "token: a refresh"
+USERINFO = "userinfo"
+COMPLETE = (SIGN_IN_PAGE, SIGN_IN, CONSENT, EXCHANGE, REFRESH, USERINFO)
+# A redirect from us to us is a request of its own, and counts with what led to it.
+REDIRECTED = ", redirected"
+
+
+def event(
+    method: str,
+    path: str,
+    query: dict[str, str] | None = None,
+    form: dict[str, str] | None = None,
+    headers: dict[str, str] | None = None,
+) -> Event:
+    """The event of one request from a browser or a client."""
+    sent = {"host": "id.example.com", "user-agent": "bench/1", "accept": "*/*", **(headers or {})}
+    if form:
+        sent["content-type"] = "application/x-www-form-urlencoded"
+    return {
+        "version": "1.0",
+        "resource": "$default",
+        "path": path,
+        "httpMethod": method,
+        "headers": sent,
+        "multiValueHeaders": {name: [value] for name, value in sent.items()},
+        "queryStringParameters": query,
+        "multiValueQueryStringParameters": {name: [value] for name, value in query.items()} if query else None,
+        "requestContext": {
+            "accountId": "123456789012",
+            "apiId": "a1b2c3",
+            "domainName": "a1b2c3.execute-api.us-east-1.amazonaws.com",
+            "httpMethod": method,
+            "identity": {"sourceIp": "192.0.2.7", "userAgent": "bench/1"},
+            "path": path,
+            "protocol": "HTTP/1.1",
+            "requestId": "c6af9ac6-7b61-11e6-9a41-93e8deadbeef",
+            "stage": "$default",
+        },
+        # HTTP APIs encode a form.
+        "body": base64.b64encode(urlencode(form).encode()).decode() if form else None,
+        "isBase64Encoded": bool(form),
+    }
+
+
+def discovery() -> Event:
+    """A client that learns where everything is."""
+    return event("GET", "/.well-known/openid-configuration")
+
+
+def code_exchange(code: str, client: tuple[str, str]) -> Event:
+    """A confidential client that redeems a code. `client`: its id and its secret."""
+    form = {"grant_type": "authorization_code", "code": code, "redirect_uri": REDIRECT_URI, "code_verifier": VERIFIER}
+    return event("POST", "/oauth2/token", form=form, headers=_basic(client))
+
+
+def visit(send: Send, client: tuple[str, str], trusted: str) -> None:
+    """One request of every kind, in the order in which a person and a client make them.
+
+    `trusted`: the id of a client that asks nobody for consent.
+    """
+    send(DISCOVERY, discovery())
+    send("jwks", event("GET", "/oauth2/jwks"))
+    send("health", event("GET", "/healthz"))
+    send("home", event("GET", "/"))
+    send("style sheet", event("GET", "/style.css"))
+
+    cookies: dict[str, str] = {}
+    page = _browse(send, SIGN_IN_PAGE, event("GET", "/oauth2/authorize", _request(client[0])), cookies)
+    page = _browse(send, SIGN_IN, _submit(page, cookies, username=USERNAME, password=PASSWORD), cookies)
+    answer = _browse(send, CONSENT, _submit(page, cookies, decision="allow_once"), cookies)
+    tokens = json.loads(send(EXCHANGE, code_exchange(_code(answer), client))["body"])
+    refresh = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
+    tokens = json.loads(send(REFRESH, event("POST", "/oauth2/token", form=refresh, headers=_basic(client)))["body"])
+    send(USERINFO, event("GET", "/oauth2/userinfo", headers={"authorization": f"Bearer {tokens['access_token']}"}))
+
+    again = event("GET", "/oauth2/authorize", _request(trusted), headers={"cookie": _cookie(cookies)})
+    _code(_browse(send, "authorize: signed in, the code", again, cookies))
+    refresh = {"token": tokens["refresh_token"]}
+    send("revoke", event("POST", "/oauth2/revoke", form=refresh, headers=_basic(client)))
+
+
+def _request(client_id: str) -> dict[str, str]:
+    return {
+        "response_type": "code",
+        "client_id": client_id,
+        "redirect_uri": REDIRECT_URI,
+        "scope": SCOPE,
+        "state": "af0ifjsldkj",
+        "nonce": "n-0S6_WzA2Mj",
+        "code_challenge": CHALLENGE,
+        "code_challenge_method": "S256",
+    }
+
+
+def _browse(send: Send, name: str, sent: Event, cookies: dict[str, str]) -> dict[str, Any]:
+    """What a browser does: it keeps the cookies of the answer, and follows it as long as it leads to us again."""
+    answer = send(name, sent)
+    for line in answer["multiValueHeaders"].get("Set-Cookie", []):
+        key, _, rest = line.partition("=")
+        cookies[key] = rest.partition(";")[0]
+    location = urljoin(ORIGIN, answer["headers"].get("Location", REDIRECT_URI))
+    if not location.startswith(f"{ORIGIN}/"):
+        return answer
+    parts = urlsplit(location)
+    onward = event("GET", parts.path, dict(parse_qsl(parts.query)), headers={"cookie": _cookie(cookies)})
+    return _browse(send, name + REDIRECTED, onward, cookies)
+
+
+def _submit(page: dict[str, Any], cookies: dict[str, str], **values: str) -> Event:
+    """The page's form, filled in and sent by the browser that has these cookies."""
+    hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page["body"]))
+    headers = {"cookie": _cookie(cookies), "sec-fetch-site": "same-origin", "origin": ORIGIN}
+    return event("POST", "/oauth2/code", form=hidden | values, headers=headers)
+
+
+def _cookie(cookies: dict[str, str]) -> str:
+    return "; ".join(f"{name}={value}" for name, value in cookies.items())
+
+
+def _code(answer: dict[str, Any]) -> str:
+    location: str = answer["headers"]["Location"]
+    return parse_qs(urlsplit(location).query)["code"][0]
+
+
+def _basic(client: tuple[str, str]) -> dict[str, str]:
+    return {"authorization": "Basic " + base64.b64encode(":".join(client).encode()).decode()}

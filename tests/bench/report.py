@@ -1,0 +1,98 @@
+"""The figures as a page of Markdown, for the terminal and the README."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+MARKS = ("import", "discovery", "token")
+_PAID = {
+    "lambda_gb_second": "Lambda, GB-seconds",
+    "lambda_request": "Lambda, requests",
+    "http_api_request": "HTTP API, requests",
+    "dynamodb_read_unit": "DynamoDB, read units",
+    "dynamodb_write_unit": "DynamoDB, write units",
+    "log_gb": "CloudWatch Logs, GB",
+}
+
+
+def markdown(figures: dict[str, Any]) -> str:
+    """The whole report. `figures` is what `--json` writes."""
+    machine = figures["machine"]
+    parts = [
+        f"Measured on {figures['date']}: Python {machine['python']}, {machine['processors']} × {machine['processor']} "
+        f"({machine['architecture']}); calibration loop {figures['calibration_ms']:.2f} ms. "
+        "In brackets: multiples of that loop, measured at the same time.",
+        _endpoints(figures["endpoints"]),
+        _exchange(figures["exchange"]),
+    ]
+    if "cold" in figures:
+        parts += [_cold(figures["cold"]), _imports(figures["imports"])]
+    return "\n\n".join([*parts, _cost(figures["cost"])])
+
+
+def _endpoints(rows: dict[str, Any]) -> str:
+    return _table(
+        ("One request, warm", "CPU ms", "DynamoDB calls", "read units", "write units"),
+        (
+            (name, _ms(row["cpu_ms"], row["ratio"]), row["calls"], f"{row['reads']:g}", f"{row['writes']:g}")
+            for name, row in rows.items()
+        ),
+    )
+
+
+def _exchange(row: dict[str, float]) -> str:
+    return (
+        f"A code exchange takes {row['cpu_ms']:.2f} ms, {row['ratio']:.2f} times its bare needs, one boto3 UpdateItem "
+        f"and two RS256 signatures ({row['bare_ms']:.2f} ms). The aim is below {row['aim']}."
+    )
+
+
+def _cold(cold: dict[str, Any]) -> str:
+    table = _table(
+        ("Cold start, CPU ms", "import", "first discovery", "first token", "the same by the clock", "peak MB"),
+        (
+            (
+                name,
+                *(_ms(row[mark]["cpu_ms"], row[mark]["ratio"]) if mark in row else "" for mark in MARKS),
+                f"{max(row[mark]['wall_ms'] for mark in MARKS if mark in row):.0f}",
+                f"{row['peak_mb']:.0f}",
+            )
+            for name, row in cold["starts"].items()
+        ),
+    )
+    return (
+        f"{table}\n\nImported cold, with bytecode, the application takes {cold['ratio']:.2f} of a naive one (chalice, "
+        f"jwt, passlib, jinja2 and a boto3 resource); with its DynamoDB and KMS clients, keys and a first token "
+        f"{cold['token_ratio']:.2f}. The aim is below {cold['aim']} for the import."
+    )
+
+
+def _imports(rows: Iterable[dict[str, Any]]) -> str:
+    return _table(
+        ("Imported for the first token", "modules", "ms under -X importtime"),
+        ((row["name"], row["modules"], f"{row['ms']:.0f}") for row in rows),
+    )
+
+
+def _cost(cost: dict[str, Any]) -> str:
+    rows = [(_PAID[name], _amount(row["amount"]), f"{row['price']:.2f}") for name, row in cost["parts"].items()]
+    table = _table(
+        ("A million complete flows", "amount", cost["currency"]), [*rows, ("Together", "", f"{cost['total']:.2f}")]
+    )
+    said = " ".join(cost["assumptions"])
+    return (
+        f"{table}\n\nList prices of {cost['region']} on {cost['date']}. {said} Signing in KMS adds "
+        f"{cost['signing_in_kms']:.2f}; the key costs {cost['key_month']:.2f} a month."
+    )
+
+
+def _ms(milliseconds: float, ratio: float) -> str:
+    return f"{milliseconds:.2f} ({ratio:.2f})" if milliseconds < 100 else f"{milliseconds:.0f} ({ratio:.0f})"
+
+
+def _amount(amount: float) -> str:
+    return f"{amount:,.0f}" if amount >= 100 else f"{amount:.1f}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

@@ -1,0 +1,84 @@
+"""DynamoDB and KMS in a process of their own, so that their work is not counted as ours.
+
+DynamoDB is the embedded one; KMS is moto's server.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from infra.state import CHECKOUT
+from tests.bench.flow import ORIGIN
+
+STAGE = "bench"
+REGION = "us-east-1"
+
+
+@contextmanager
+def services() -> Iterator[dict[str, str]]:
+    """The environment that Lambda would give the function, with both services in reach."""
+    with TemporaryDirectory(prefix="signet-bench-") as folder:
+        command = [sys.executable, "-m", "tests.bench.services", folder]
+        with subprocess.Popen(
+            command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdin
+            assert process.stdout
+            try:
+                dynamodb, kms = process.stdout.readline().split()
+                yield _environment(dynamodb, kms)
+            finally:
+                process.stdin.close()  # it ends with its input
+
+
+def _environment(dynamodb: str, kms: str) -> dict[str, str]:
+    return {
+        "AWS_LAMBDA_FUNCTION_NAME": "signet-bench",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_ENDPOINT_URL_KMS": f"http://127.0.0.1:{kms}",
+        "no_proxy": "127.0.0.1",
+        "SIGNET_STAGE": STAGE,
+        "SIGNET_ISSUER": ORIGIN,
+        "SIGNET_DYNAMODB_ENDPOINT": f"http://127.0.0.1:{dynamodb}",
+    }
+
+
+def _serve(folder: Path) -> None:
+    import logging
+
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    from chalicelib.dynamodb import DynamoDB
+    from chalicelib.settings import Settings
+    from infra.database import Database
+    from infra.embedded import create_tables, keep_aws_away, lock_moto
+
+    keep_aws_away()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    database = Database(folder / "items", "bench", lock_moto())
+    endpoint = f"http://127.0.0.1:{database.port}"
+    create_tables(DynamoDB(Settings(region=REGION, dynamodb_endpoint=endpoint)).client, STAGE)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    session = boto3.Session("local", "local", region_name=REGION)
+    kms = session.client("kms", endpoint_url=f"http://127.0.0.1:{port}")
+    kms.create_alias(AliasName=f"alias/signet-{STAGE}", TargetKeyId=kms.create_key()["KeyMetadata"]["KeyId"])
+    print(database.port, port, flush=True)
+    sys.stdin.read()
+    server.stop()
+    database.close()
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]))
