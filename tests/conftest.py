@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
+from chalicelib import passwords
 from infra.embedded import create_tables, cure_chalice_local, lock_moto
 from tests.browser import Browser
 from tests.site import STAGE, Site
@@ -31,6 +32,24 @@ def _log() -> Iterator[None]:
     logging.getLogger("signet").setLevel(logging.INFO)
     yield
     root.removeHandler(handler)
+
+
+DEAR_PASSWORDS = passwords._context
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_passwords() -> Iterator[None]:
+    """A hash costs 20 ms by intention. tests/test_passwords.py holds its parameters, and pays it."""
+    cheap = DEAR_PASSWORDS().copy(argon2__memory_cost=8, argon2__time_cost=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_context", lambda: cheap)
+        yield
+
+
+@pytest.fixture
+def dear_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashes with the parameters of the server, for tests of what they are."""
+    monkeypatch.setattr(passwords, "_context", DEAR_PASSWORDS)
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +78,17 @@ def site(_site: Site) -> Site:
     _site.empty()
     SECRETS.update(_site.secrets)
     return _site
+
+
+@pytest.fixture
+def without_ring(site: Site) -> Iterator[Site]:
+    """A site whose table has no ring, which the ring that all tests share comes back to."""
+    store = site.server.store
+    kept = store.keys.get("main")
+    assert kept
+    store.keys.delete("main")
+    yield site
+    store.keys.put(kept)
 
 
 @pytest.fixture

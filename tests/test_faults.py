@@ -3,12 +3,12 @@
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
-from unittest import mock
 
 import pytest
 
+from chalicelib import passwords
 from chalicelib.keys import RING
 from chalicelib.models import Identifier, User
 from chalicelib.store import Table
@@ -26,20 +26,6 @@ FOR_GOOD: list[Fault] = [faults.unreachable, faults.throttled, faults.answer_los
 FOR_ONCE: list[Fault] = [faults.unreachable, faults.answer_lost, faults.conflict]
 WRITES = ("PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems")
 R = TypeVar("R", bound="DataclassInstance")
-
-
-@cache
-def cheap_passwords() -> Any:
-    """Hundreds of sign-ins: what they cost is the subject of other tests."""
-    from passlib.context import CryptContext
-
-    return CryptContext(schemes=["argon2"], argon2__memory_cost=8, argon2__time_cost=1, argon2__parallelism=1)
-
-
-@cache
-def password_hash() -> str:
-    hashed: str = cheap_passwords().hash(PASSWORD)
-    return hashed
 
 
 @dataclass
@@ -427,11 +413,11 @@ SCENARIOS: list[Callable[[World], Act]] = [
 def world(site: Site, browser: Browser) -> Iterator[World]:
     """A person and a client; the key ring that all tests share is there again afterwards."""
     known, ring = site.server.keys._known, site.server.store.keys.get(RING)
-    user = User("alices-own-id", "alice", password_hash(), {})
+    user = User("alices-own-id", "alice", passwords.hash_password(PASSWORD), {})
     site.server.store.users.put(user)
     site.server.store.identifiers.put(Identifier("username:alice", user.sub))
     site.secrets.update([PASSWORD, NEW_PASSWORD])
-    with faults.wire() as wire, mock.patch("chalicelib.passwords._context", cheap_passwords):
+    with faults.wire() as wire:
         yield World(site, browser, wire, user, site.client(direct_sign_in=True))
     site.server.keys._known = known
     if ring:

@@ -12,6 +12,7 @@ from chalicelib.models import User
 from tests.browser import Answer, Browser
 from tests.site import PASSWORD, Site
 
+pytestmark = pytest.mark.usefixtures("dear_passwords")
 PARAMETERS = "$argon2id$v=19$m=19456,t=2,p=1$"
 
 

@@ -340,6 +340,7 @@ def realm(file: Path, *users: dict[str, Any]) -> Path:
     return file
 
 
+@pytest.mark.usefixtures("dear_passwords")
 @pytest.mark.parametrize(
     ("credential", "password"),
     [
