@@ -35,6 +35,11 @@ def new_id() -> str:
     return base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
 
 
+def new_secret() -> str:
+    """A secret to make handles with: 256 random bits, base64."""
+    return base64.b64encode(secrets.token_bytes(32)).decode()
+
+
 def make(kind: Kind, record_id: str, generation: int, key_version: int, secret: bytes) -> str:
     """The handle for a record. `key_version` (1 to 255) names `secret`."""
     head = key_version.to_bytes(1, "big") + generation.to_bytes(4, "big")

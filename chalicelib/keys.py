@@ -10,16 +10,18 @@ import secrets
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from chalicelib import handles, signing
-from chalicelib.errors import InvalidToken
+from chalicelib.dynamodb import attr
+from chalicelib.errors import InvalidToken, TemporarilyUnavailable
 from chalicelib.handles import Handle, Kind
 from chalicelib.models import SealedKeyRing
 from chalicelib.seal import Seal
 from chalicelib.signing import SigningKey
-from chalicelib.store import Store
+from chalicelib.store import Refused, Store
 
+K = TypeVar("K", str, int)
 RING = "main"
 READ_AGAIN_AFTER = 600
 UNKNOWN_KEY_PAUSE = 10
@@ -28,7 +30,7 @@ UNKNOWN_KEY_PAUSE = 10
 @dataclass(frozen=True)
 class _Contents:
     signing: tuple[SigningKey, ...]
-    handles: dict[int, bytes] = field(repr=False)
+    handles: dict[int, tuple[bytes, int]] = field(repr=False)  # by version: the secret, and since when it is used
     read_at: int
 
 
@@ -45,8 +47,8 @@ class KeyRing:
 
     def sign(self, claims: dict[str, Any], typ: str, alg: str = signing.ALGORITHMS[0]) -> str:
         """A JWT with these claims (RFC 7519), signed by the current key for `alg`. `typ` is the header's media type."""
-        key = next(key for key in self._contents().signing if key.alg == alg)
-        return key.jwt(claims, typ)
+        keys = {key.kid: key for key in self._contents().signing if key.alg == alg}
+        return keys[self._current({kid: key.used_from for kid, key in keys.items()})].jwt(claims, typ)
 
     def verify(self, token: str, typ: str, issuer: str) -> dict[str, Any]:
         """The claims of a JWT of ours that is meant for ourselves.
@@ -84,9 +86,8 @@ class KeyRing:
 
     def make_handle(self, kind: Kind, record_id: str, generation: int = 0, key_version: int | None = None) -> str:
         """A handle, made with the current key, or with the version that an earlier handle was made with."""
-        secrets_ = self._contents().handles
-        version = max(secrets_) if key_version is None else key_version
-        return handles.make(kind, record_id, generation, version, secrets_[version])
+        version = self._current_version() if key_version is None else key_version
+        return handles.make(kind, record_id, generation, version, self._contents().handles[version][0])
 
     def read_handle(self, kind: Kind, text: str | None) -> Handle | None:
         """The handle in `text`, None unless it is one of ours and of this kind. Asks no database."""
@@ -94,16 +95,50 @@ class KeyRing:
 
     def form_tag(self, subject: str) -> str:
         """The tag of a form that we show for this subject."""
-        secrets_ = self._contents().handles
-        return handles.form_tag(subject, secrets_[max(secrets_)])
+        return handles.form_tag(subject, self._contents().handles[self._current_version()][0])
 
     def form_tag_is_ours(self, subject: str, tag: str) -> bool:
         """Whether we showed a form with this tag for this subject. Compares in constant time."""
         shown = tag.encode("utf-8", "replace")
-        candidates = (handles.form_tag(subject, secret).encode() for secret in self._contents().handles.values())
+        candidates = (handles.form_tag(subject, secret).encode() for secret, _ in self._contents().handles.values())
         return any(secrets.compare_digest(candidate, shown) for candidate in candidates)
 
+    # ---- the ring itself
+
+    def read_document(self) -> tuple[dict[str, Any], int]:
+        """The ring as it lies in the table, unsealed, and its version. For `rotation`: it holds every secret."""
+        self._contents()
+        record = self._store.keys.get(RING)
+        if record is None:
+            raise TemporarilyUnavailable(detail="the key ring has gone")
+        document: dict[str, Any] = json.loads(self._seal.unseal(record.sealed))
+        return document, record.version
+
+    def replace_document(self, document: dict[str, Any], version: int) -> bool:
+        """Put another ring in the place of that version; False when somebody else has been quicker."""
+        changed = {"sealed": self._seal.seal(json.dumps(document).encode()), "version": version + 1}
+        done = self._store.keys.transition((RING,), attr("version").eq(version), changed)
+        self._known = None
+        return not isinstance(done, Refused)
+
+    def new_pairs(self) -> list[dict[str, Any]]:
+        """A new key pair for each algorithm, as it stands in the ring: made here, or what the aliases in KMS name."""
+        settings, now = self._store.settings, self._store.now()
+        if settings.signing == "kms":
+            alias = f"alias/signet-{settings.stage}-"
+            return [signing.kms_entry(alg, self._seal.kms, alias + alg.lower(), now) for alg in signing.ALGORITHMS]
+        return [signing.new_entry(alg, now) for alg in signing.ALGORITHMS]
+
     # ---- underneath
+
+    def _current_version(self) -> int:
+        return self._current({version: start for version, (_, start) in self._contents().handles.items()})
+
+    def _current(self, starts: dict[K, int]) -> K:
+        """Of keys and the times they are used from, the newest in use. Our clock may be behind that of the maker."""
+        now = self._store.now()
+        in_use = [key for key, start in starts.items() if start <= now]
+        return max(in_use, key=starts.__getitem__) if in_use else min(starts, key=starts.__getitem__)
 
     def _signing_key(self, kid: object) -> SigningKey | None:
         for contents in self._now_and_read_again():
@@ -115,7 +150,7 @@ class KeyRing:
     def _handle_secret(self, version: int) -> bytes | None:
         for contents in self._now_and_read_again():
             if version in contents.handles:
-                return contents.handles[version]
+                return contents.handles[version][0]
         return None
 
     def _now_and_read_again(self) -> Iterator[_Contents]:
@@ -146,16 +181,9 @@ class KeyRing:
         # Keys that we know already are not parsed again: that costs a hundred times a signature.
         parsed = {key.kid: key for key in known.signing} if known else {}
         keys = tuple(parsed.get(key["kid"]) or signing.parse(key, lambda: self._seal.kms) for key in ring["signing"])
-        return _Contents(
-            keys, {key["version"]: base64.b64decode(key["secret"]) for key in ring["handles"]}, self._store.now()
-        )
+        made = {key["version"]: (base64.b64decode(key["secret"]), signing.used_from(key)) for key in ring["handles"]}
+        return _Contents(keys, made, self._store.now())
 
     def _new_ring(self) -> bytes:
-        settings, now = self._store.settings, self._store.now()
-        if settings.signing == "kms":
-            alias = f"alias/signet-{settings.stage}-"
-            pairs = [signing.kms_entry(alg, self._seal.kms, alias + alg.lower(), now) for alg in signing.ALGORITHMS]
-        else:
-            pairs = [signing.new_entry(alg, now) for alg in signing.ALGORITHMS]
-        secret = base64.b64encode(secrets.token_bytes(32)).decode()
-        return json.dumps({"signing": pairs, "handles": [{"version": 1, "secret": secret, "created_at": now}]}).encode()
+        secret = {"version": 1, "secret": handles.new_secret(), "created_at": self._store.now()}
+        return json.dumps({"signing": self.new_pairs(), "handles": [secret]}).encode()

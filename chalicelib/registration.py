@@ -13,13 +13,13 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from chalicelib import passwords
-from chalicelib.dynamodb import possible_key
+from chalicelib.dynamodb import attr, possible_key
 from chalicelib.errors import InvalidClientMetadata, InvalidRedirectUri
 from chalicelib.handles import new_id
 from chalicelib.models import Client, Identifier, User
 from chalicelib.settings import LIMITS, LOOPBACK
 from chalicelib.signing import ALGORITHMS
-from chalicelib.store import Store
+from chalicelib.store import Refused, Store
 
 # RFC 6749 section 3.3
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,128}")
@@ -31,6 +31,7 @@ _DANGEROUS_SCHEMES = ("javascript", "data", "vbscript", "file", "about", "blob",
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 MAX_REDIRECT_URIS = 20
 MAX_SCOPE_TOKENS = 100
+MAX_SECRETS = 2  # one, and the one that replaces it
 
 
 def secret_hash(secret: str) -> str:
@@ -101,6 +102,38 @@ def check_client(client: Client) -> None:
         raise InvalidClientMetadata("Direct sign-in is for confidential clients.")
 
 
+def rotate_secret(store: Store, client: Client, *, drop_old: bool = False) -> tuple[Client, str]:
+    """Give a confidential client a second secret, or with `drop_old` one that alone counts; the record, and the secret.
+
+    Raises InvalidClientMetadata when it is public, has two already, or has changed since it was read.
+    """
+    if client.public:
+        raise InvalidClientMetadata(f"{client.client_id} is a public client, which keeps no secret.")
+    if len(client.secret_hashes) >= MAX_SECRETS and not drop_old:
+        raise InvalidClientMetadata(f"{client.client_id} has two secrets already: drop the older one first, or both.")
+    secret = secrets.token_urlsafe(32)
+    kept = () if drop_old else client.secret_hashes
+    return _with_secrets(store, client, (*kept, secret_hash(secret))), secret
+
+
+def drop_old_secrets(store: Store, client: Client) -> Client:
+    """Let only the newest secret of a client count; its record.
+
+    Raises InvalidClientMetadata when it has no second one, or has changed since it was read.
+    """
+    if len(client.secret_hashes) < MAX_SECRETS:
+        raise InvalidClientMetadata(f"{client.client_id} has no second secret.")
+    return _with_secrets(store, client, client.secret_hashes[-1:])
+
+
+def _with_secrets(store: Store, client: Client, secret_hashes: tuple[str, ...]) -> Client:
+    unchanged = attr("secret_hashes").eq(client.secret_hashes)
+    changed = store.clients.transition((client.client_id,), unchanged, {"secret_hashes": secret_hashes})
+    if isinstance(changed, Refused):
+        raise InvalidClientMetadata(f"The secrets of {client.client_id} have changed meanwhile.")
+    return changed
+
+
 def check_redirect_uri(uri: str) -> None:
     """Raises InvalidRedirectUri unless answers may be sent there.
 
@@ -139,6 +172,12 @@ def check_username(username: str) -> None:
         raise ValueError("The username is too long.")
 
 
+def check_password(password: str | None) -> None:
+    """Raises ValueError, with a sentence for the operator, unless a person may have this password, if one is given."""
+    if password is not None and (problem := passwords.problem_with(password)):
+        raise ValueError(f"The password is not acceptable. {problem}")
+
+
 def register_user(
     store: Store,
     *,
@@ -153,8 +192,7 @@ def register_user(
     is too short.
     """
     check_username(username)
-    if password is not None and (problem := passwords.problem_with(password)):
-        raise ValueError(f"The password is not acceptable. {problem}")
+    check_password(password)
     made = passwords.new_password() if password is None else None
     user = User(
         sub=new_id(),

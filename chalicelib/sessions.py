@@ -7,6 +7,7 @@ browser it was shown to.
 from dataclasses import replace
 from typing import Any
 
+from chalicelib import passwords
 from chalicelib.dynamodb import attr
 from chalicelib.errors import AccessDenied
 from chalicelib.handles import new_id
@@ -14,7 +15,7 @@ from chalicelib.interaction import Person
 from chalicelib.messages import Request, cookie
 from chalicelib.models import AuthorizationRequest, Consent, Session, User
 from chalicelib.server import AuthorizationServer
-from chalicelib.store import Refused, Step
+from chalicelib.store import Refused, Step, Store
 
 # A session is signed in anew before its list of grants makes its record slow and dear.
 MOST_GRANTS = 1000
@@ -126,10 +127,32 @@ def end(server: AuthorizationServer, session: Session) -> None:
         server.store.grants.transition((grant_id,), bound, {"revoked_at": now})
 
 
-def end_grants(server: AuthorizationServer, sub: str) -> None:
+def change_password(store: Store, user: User, password: str, *, must_be_replaced: bool = False) -> User:
+    """Give a person another password, and end every session and grant of theirs; the record as it is then.
+
+    Raises AccessDenied when the record is not as `user` any more: changed meanwhile, or disabled.
+    """
+    same = attr("password_hash").eq(user.password_hash) & attr("sessions_generation").eq(user.sessions_generation)
+    disabled = attr("disabled_at")
+    same &= disabled.not_exists() if user.disabled_at is None else disabled.eq(user.disabled_at)
+    new = {
+        "password_hash": passwords.hash_password(password),
+        "password_change_required": must_be_replaced,
+        "sessions_generation": user.sessions_generation + 1,
+    }
+    # Before the change, which is not made unless the grants can be ended; and after it, when none is born any more.
+    _end_grants(store, user.sub)
+    changed = store.users.transition((user.sub,), same, new)
+    if isinstance(changed, Refused):
+        raise AccessDenied("This account has changed meanwhile.")
+    _end_grants(store, user.sub)
+    return changed
+
+
+def _end_grants(store: Store, sub: str) -> None:
     """Revoke every grant of a person. Two passes, because the index lags behind the table."""
     for _ in range(2):
-        for grant in server.store.grants.find("sub", sub, index="sub"):
+        for grant in store.grants.find("sub", sub, index="sub"):
             if grant.revoked_at is None:
                 condition = attr("revoked_at").not_exists()
-                server.store.grants.transition((grant.grant_id,), condition, {"revoked_at": server.now()})
+                store.grants.transition((grant.grant_id,), condition, {"revoked_at": store.now()})

@@ -27,12 +27,13 @@ KMS_ALGORITHMS = {"RS256": "RSASSA_PKCS1_V1_5_SHA_256", "ES256": "ECDSA_SHA_256"
 
 @dataclass(frozen=True)
 class SigningKey:
-    """A key pair of ours. `sign` gives the JWS signature of some bytes (RFC 7518 section 3)."""
+    """A key pair of ours. `sign` gives the JWS signature of some bytes (RFC 7518 section 3); `used_from` is a time."""
 
     kid: str
     alg: str
     public: Any = field(repr=False)
     sign: Callable[[bytes], bytes] = field(repr=False)
+    used_from: int = 0
 
     @cached_property
     def jwk(self) -> dict[str, str]:
@@ -89,11 +90,17 @@ def kms_entry(alg: str, kms: "KMSClient", key_id: str, now: int) -> dict[str, An
     return {"kid": kid, "alg": alg, "kms_key_id": found["KeyId"], "public": public, "created_at": now}
 
 
+def used_from(entry: dict[str, Any]) -> int:
+    """Since when a key of the ring is used; the first ones since they were made."""
+    moment: int = entry.get("used_from", entry["created_at"])
+    return moment
+
+
 def parse(entry: dict[str, Any], kms: Callable[[], "KMSClient"]) -> SigningKey:
     """The key of a ring's entry, ready for use. `kms` gives the client, if the entry needs one."""
     from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_private_key
 
-    alg = entry["alg"]
+    alg, start = entry["alg"], used_from(entry)
     if "private" in entry:
         private: Any = load_pem_private_key(
             entry["private"].encode(),
@@ -102,9 +109,11 @@ def parse(entry: dict[str, Any], kms: Callable[[], "KMSClient"]) -> SigningKey:
             # and comes out of the seal, which is authenticated, as it went in.
             unsafe_skip_rsa_key_validation=True,
         )
-        return SigningKey(entry["kid"], alg, private.public_key(), lambda data: _algorithm(alg).sign(data, private))
+        return SigningKey(
+            entry["kid"], alg, private.public_key(), lambda data: _algorithm(alg).sign(data, private), start
+        )
     public = load_der_public_key(base64.b64decode(entry["public"]))
-    return SigningKey(entry["kid"], alg, public, lambda data: _kms_sign(kms(), entry["kms_key_id"], alg, data))
+    return SigningKey(entry["kid"], alg, public, lambda data: _kms_sign(kms(), entry["kms_key_id"], alg, data), start)
 
 
 def _kms_sign(kms: "KMSClient", key_id: str, alg: str, data: bytes) -> bytes:

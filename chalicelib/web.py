@@ -80,9 +80,10 @@ class Application:
         request = gateway.read(event)
         server: AuthorizationServer | None = None
         try:
-            server = self._server_for(request)
-            response = self._respond(server, event, request)
-        except Exception as error:  # not even connected
+            server = self.server
+            server.store.dynamodb.consumed()
+            response = self._respond(_addressed(server, request), event, request)
+        except Exception as error:  # not even connected, or without an issuer
             request.error = _mistake(error)
             response = json_response(request.error.parameters(), 500)
             response.add(_security_headers(response))
@@ -95,16 +96,6 @@ class Application:
         """Drop the server: connections and keys of before a snapshot are not those of after it."""
         with self._lock:
             self._server = None
-
-    def _server_for(self, request: Request) -> AuthorizationServer:
-        """The server, under the gateway's own address where no setting names an issuer. Raises SettingsError."""
-        server = self.server
-        server.store.dynamodb.consumed()
-        if server.issuer:
-            return server
-        if not request.base_url:
-            raise SettingsError("SIGNET_ISSUER must be set: this gateway does not tell its address")
-        return server.at(request.base_url)
 
     def _respond(self, server: AuthorizationServer, event: Event, request: Request) -> Response:
         methods = self.routes.get(request.path, {})
@@ -198,6 +189,15 @@ def preload() -> None:
     """Import what is otherwise imported on first use."""
     for library in LIBRARIES:
         import_module(library)
+
+
+def _addressed(server: AuthorizationServer, request: Request) -> AuthorizationServer:
+    """The server, under the gateway's own address where no setting names an issuer. Raises SettingsError."""
+    if server.issuer:
+        return server
+    if not request.base_url:
+        raise SettingsError("SIGNET_ISSUER must be set: this gateway does not tell its address")
+    return server.at(request.base_url)
 
 
 def _preflight(request: Request, methods: dict[str, Route]) -> Response:

@@ -9,13 +9,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 from chalicelib.errors import OAuthError
 from chalicelib.settings import SettingsError
 from infra import local
-from infra.commands import client, user
+from infra.clients import client
 from infra.deploy import data, deploy
 from infra.destroy import destroy
 from infra.doctor import doctor
 from infra.embedded import STAGE
+from infra.keys import key
 from infra.state import StateError
 from infra.transfer import export, import_
+from infra.users import user
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,6 +38,7 @@ def serve(port: int, fresh: bool) -> None:
 
 command.add_command(client)
 command.add_command(user)
+command.add_command(key)
 command.add_command(doctor)
 command.add_command(data)
 command.add_command(deploy)

@@ -22,6 +22,7 @@ from chalicelib.dynamodb import attr
 from chalicelib.registration import register_user, username_identifier
 from chalicelib.server import AuthorizationServer
 from chalicelib.settings import Settings
+from chalicelib.store import Store
 from infra import package
 from infra.commands import Refusal
 from infra.doctor import check
@@ -90,7 +91,23 @@ def make_data(deployment: Deployment) -> None:
     """The tables, the keys, and the bucket for the code."""
     stack = deployment.data
     parameters = deployment.parameters(SCHEMA, stack, {"Stage": deployment.stage})
+    _keep_signing(deployment, stack.parameters().get("Signing"), parameters["Signing"])
     deployment.change(stack, SCHEMA.read_text(), parameters)
+
+
+def _keep_signing(deployment: Deployment, before: str | None, wanted: str) -> None:
+    """Raises Refusal when there are keys that were made another way than the `wanted` one."""
+    if before in (None, wanted):
+        return
+    store = Store(_settings(deployment))
+    try:
+        if not any(store.keys.scan()):
+            return
+    except store.dynamodb.client.exceptions.ResourceNotFoundException:  # the first deployment did not get that far
+        return
+    end = "they cannot move to KMS" if before == "ring" else "the server's role would not be allowed to use them"
+    held = f"the key ring of {deployment.stage} holds keys that were made that way"
+    raise Refusal(f"Signing stays {before}: {held}, and {end}.")
 
 
 def build(deployment: Deployment) -> None:
@@ -179,11 +196,13 @@ def _made(deployment: Deployment) -> Package:
 
 
 def _server(deployment: Deployment) -> AuthorizationServer:
-    stage = deployment.stage
-    settings = Settings.from_environ({**os.environ, "SIGNET_STAGE": stage})
     signing = deployment.data.parameters()["Signing"]
-    region = deployment.session.region_name
-    return AuthorizationServer.connect(replace(settings, embedded=False, signing=signing, region=region))
+    return AuthorizationServer.connect(replace(_settings(deployment), signing=signing))
+
+
+def _settings(deployment: Deployment) -> Settings:
+    settings = Settings.from_environ({**os.environ, "SIGNET_STAGE": deployment.stage})
+    return replace(settings, embedded=False, region=deployment.session.region_name)
 
 
 # ---- the commands

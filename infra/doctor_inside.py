@@ -165,15 +165,17 @@ def _key_ring(inside: Inside) -> Verdict:
         fix = "Restore the key that sealed it; a new ring would end every session and token."
         return Verdict(False, f"The key ring cannot be opened: {error}.", fix)
     now, problems = inside.store.now(), []
+    newest = {key["alg"]: key for key in sorted(ring["signing"], key=lambda key: int(key["created_at"]))}
     for key in ring["signing"]:
-        if now - key["created_at"] > OLDEST_KEY:
+        if key is newest[key["alg"]] and now - key["created_at"] > OLDEST_KEY:
             problems.append(f"The {key['alg']} key {key['kid']} is {(now - key['created_at']) // DAY} days old")
         if "kms_key_id" in key:
             state = inside.aws("kms").describe_key(KeyId=key["kms_key_id"])["KeyMetadata"]["KeyState"]
             problems += [f"The {key['alg']} key in KMS is {state}"] if state != "Enabled" else []
     oldest = max((now - key["created_at"]) // DAY for key in ring["signing"])
     well = f"The key ring opens: {len(ring['signing'])} signing keys, the oldest made {oldest} days ago."
-    return judge(problems, well, "Rotate the signing keys; a key in KMS that is off has to be enabled again.")
+    fix = f"`python -m infra --stage {inside.stage} key rotate`; a key in KMS that is off has to be enabled again."
+    return judge(problems, well, fix)
 
 
 # name, check, whether only AWS has it

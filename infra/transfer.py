@@ -138,7 +138,8 @@ def import_(stage: str, /, file: Path, format_: str, as_json: bool) -> int:
     """Add the users, clients and consents in FILE; what is there already is never changed.
 
     Whatever cannot be added is reported with its line. Run it again after an interruption: it goes on. The exit code is
-    1 when there was a problem. People whose password cannot be taken over are listed: each needs a new one.
+    1 when there was a problem. All whose password or secret cannot be taken over are listed:
+    `user set-password` and `client rotate-secret` give new ones.
     """
     tally = Tally()
     with storage(stage) as store:

@@ -98,12 +98,15 @@ class Browser:
         self._connection.request(method, target, body.encode() if isinstance(body, str) else body, sent)
         response = self._connection.getresponse()
         answer = Answer(response.status, response.getheaders(), response.read().decode(), url)
+        self._keep(answer)
+        return answer
+
+    def _keep(self, answer: Answer) -> None:
         for name, value in answer.headers:
             if name.lower() == "set-cookie":
                 key, _, rest = value.partition("=")
                 self.cookies[key] = rest.partition(";")[0]
         self._note_secrets(answer)
-        return answer
 
     def _note_secrets(self, answer: Answer) -> None:
         secrets = self.site.secrets

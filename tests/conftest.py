@@ -10,7 +10,9 @@ from moto import mock_aws
 
 from chalicelib import passwords
 from infra.embedded import create_tables, cure_chalice_local, lock_moto
+from tests import faults
 from tests.browser import Browser
+from tests.faults import Wire
 from tests.site import STAGE, Site
 
 pytest_plugins = ["tests.specs"]
@@ -104,6 +106,13 @@ def site_with(site: Site) -> Iterator[Callable[..., Site]]:
     for another in made:
         SECRETS.update(another.secrets)
         another.close()
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    """Between botocore and moto, where calls are counted and faults happen."""
+    with faults.wire() as stands:
+        yield stands
 
 
 @pytest.fixture

@@ -108,6 +108,12 @@ def rest(sent: Sent, domain: str, stage: str) -> dict[str, Any]:
     return {**_payload_1(sent, domain, stage, in_path=False, lower=False), "body": body, "isBase64Encoded": False}
 
 
+def rest_binary(sent: Sent, domain: str, stage: str) -> dict[str, Any]:
+    """A REST API with the binary media type `*/*`: every body comes in base64."""
+    event = rest(sent, domain, stage)
+    return event if sent.body is None else {**event, **_base64(sent.body)}
+
+
 def http_1(sent: Sent, domain: str, stage: str) -> dict[str, Any]:
     """An HTTP API, payload format version 1.0."""
     return {"version": "1.0", **_payload_1(sent, domain, stage, in_path=True, lower=True), **_encoded(sent)}
@@ -161,11 +167,16 @@ def _encoded(sent: Sent) -> dict[str, Any]:
     media_type = sent.joined(",").get("content-type", "")
     if sent.body is None or media_type.startswith(_TEXT):
         return {"body": None if sent.body is None else sent.body.decode(), "isBase64Encoded": False}
-    return {"body": base64.b64encode(sent.body).decode(), "isBase64Encoded": True}
+    return _base64(sent.body)
+
+
+def _base64(body: bytes) -> dict[str, Any]:
+    return {"body": base64.b64encode(body).decode(), "isBase64Encoded": True}
 
 
 FRONTS = (
     Front("REST", rest, "r3st.execute-api.eu-west-1.amazonaws.com", "api"),
+    Front("REST in base64", rest_binary, "r64.execute-api.eu-west-1.amazonaws.com", "api"),
     Front("HTTP 1.0", http_1, "h1.execute-api.eu-west-1.amazonaws.com"),
     Front("HTTP 1.0 with a stage", http_1, "h1s.execute-api.eu-west-1.amazonaws.com", "v1"),
     Front("HTTP 2.0", http_2, "h2.execute-api.eu-west-1.amazonaws.com"),
@@ -204,11 +215,7 @@ class FrontBrowser(Browser):
         # What crosses the border of the function is JSON.
         result = json.loads(json.dumps(self._handler(json.loads(json.dumps(event)), None)))
         answer = Answer(result["statusCode"], _answered(result, "http" in event["requestContext"]), result["body"], url)
-        for name, value in answer.headers:
-            if name.lower() == "set-cookie":
-                key, _, rest_ = value.partition("=")
-                self.cookies[key] = rest_.partition(";")[0]
-        self._note_secrets(answer)
+        self._keep(answer)
         return answer
 
 
@@ -217,6 +224,9 @@ def _answered(result: dict[str, Any], payload_2: bool) -> list[tuple[str, str]]:
     assert not result.get("isBase64Encoded")
     fields = list(result.get("headers", {}).items())
     assert all(isinstance(value, str) for _, value in fields), fields
+    # There it would be one field at the most, and stand beside those that are sent apart.
+    assert "Set-Cookie" not in result["headers"]
+    assert ("multiValueHeaders" if payload_2 else "cookies") not in result
     if payload_2:
         return fields + [("Set-Cookie", value) for value in result.get("cookies", ())]
     return fields + [(name, value) for name, values in result.get("multiValueHeaders", {}).items() for value in values]

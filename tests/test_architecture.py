@@ -32,7 +32,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "registration",
     ),
     ("server",),
-    ("keys", "seal", "signing", "passwords", "audit"),
+    ("keys", "rotation", "seal", "signing", "passwords", "audit"),
     ("store", "dynamodb"),
     ("gateway", "pages", "handles", "settings"),
     ("models", "messages", "errors"),

@@ -8,6 +8,7 @@ from typing import Any
 import boto3
 import pytest
 
+from chalicelib import rotation
 from chalicelib.keys import KeyRing
 from chalicelib.registration import secret_hash
 from chalicelib.settings import Settings
@@ -196,6 +197,13 @@ def test_a_fault_is_found_from_inside(
     assert found.ok is False
     assert said in found.detail
     assert found.fix
+
+
+def test_an_old_key_that_has_a_successor_is_no_fault(stage: Store) -> None:
+    an_old_ring(stage)
+    assert "key rotate" in one(check(None, stage), "key ring").fix
+    rotation.rotate(KeyRing(stage), stage.now(), rotation.PUBLISHED_BEFORE_USE)
+    assert one(check(None, stage), "key ring").ok
 
 
 @pytest.fixture

@@ -11,13 +11,16 @@ import jwt
 import pytest
 
 from tests.browser import CHALLENGE, Answer, Browser
-from tests.gateways import FRONTS, Front, FrontBrowser
+from tests.gateways import ADDRESS, FRONTS, Front, FrontBrowser
 from tests.site import PASSWORD, Site
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+JSON = {"Content-Type": "application/json"}
 CALLBACK = "https://client.example.com/cb"
-# What is random in an answer: handles, the tag of a form, an id.
-_RANDOM = re.compile(r"\b(?:req|br|sid|code|rt)_[\w-]+|(?<=name=\"tag\" value=\")[\w-]+|request_uri=[\w-]+")
+# What is random in an answer: handles, the tag of a form, the id of a request.
+_RANDOM = re.compile(
+    r"\b(?:req|br|sid|code|rt)_[\w-]+|(?<=name=\"tag\" value=\")[\w-]+|request_uri=[\w-]+|(?<=request <code>)[\w-]+"
+)
 
 
 @pytest.fixture(params=FRONTS, ids=lambda front: front.name)
@@ -42,14 +45,18 @@ def unpinned(site_with: Callable[..., Site], front: Front) -> FrontBrowser:
 
 
 def test_the_whole_flow_works_behind_every_front(site: Site, behind: FrontBrowser) -> None:
-    site.user(claims={"email": "alice@example.com"})
-    client = site.client()
-    consent = behind.sign_in(behind.authorize(client, scope="openid email offline_access", nonce="n-1"))
-    answer = behind.submit(consent, decision="allow_always").answer
-    assert (answer["state"], answer["iss"]) == ("af0ifjsldkj", site.settings.issuer)
+    site.user("zoë", claims={"email": "zoe@example.com", "name": "Zoë"})
+    client, state = site.client(), "a b&c=d%20é"
+    page = behind.authorize(client, scope="openid email profile offline_access", state=state, nonce="n-1")
+    signed_in = behind.send(page, username="zoë", password=PASSWORD)
+    assert signed_in.status == 303
+    assert len(behind.cookies) == 2
+    answer = behind.submit(behind.follow(signed_in), decision="allow_always").answer
+    assert (answer["state"], answer["iss"]) == (state, site.settings.issuer)
     tokens = behind.redeem(client, answer["code"]).json
     assert jwt.decode(tokens["id_token"], options={"verify_signature": False})["nonce"] == "n-1"
-    assert behind.userinfo(tokens["access_token"]).json["email"] == "alice@example.com"
+    claims = behind.userinfo(tokens["access_token"]).json
+    assert (claims["email"], claims["name"]) == ("zoe@example.com", "Zoë")
     refreshed = behind.refresh(client, tokens["refresh_token"]).json
     # Signed in and allowed: the next time nothing is asked.
     assert behind.authorize(client, scope="openid email").code
@@ -95,12 +102,16 @@ SAMPLE: dict[str, tuple[str, str, dict[str, str], str | None]] = {
     "style sheet": ("GET", "/style.css", {}, None),
     "discovery": ("GET", "/.well-known/openid-configuration", {}, None),
     "metadata": ("GET", "/.well-known/oauth-authorization-server", {}, None),
+    "a query that nobody reads": ("GET", "/oauth2/jwks?a=b&a=%C3%A9", {}, None),
     "keys for a web page": ("GET", "/oauth2/jwks", {"Origin": "https://any.example"}, None),
     "health": ("GET", "/healthz", {}, None),
     "deep health without a token": ("GET", "/healthz?deep=1", {}, None),
     "sign-in page": ("GET", f"/oauth2/authorize?{urlencode(QUERY | PKCE)}", {}, None),
     "request by POST": ("POST", "/oauth2/authorize", FORM, urlencode(QUERY | PKCE)),
     "unknown client": ("GET", f"/oauth2/authorize?{urlencode(QUERY | {'client_id': 'x'})}", {}, None),
+    "unknown client beyond ASCII": ("GET", "/oauth2/authorize?client_id=%C3%A9%20%2B%26", {}, None),
+    "a client without a name": ("GET", "/oauth2/authorize?client_id=", {}, None),
+    "unknown clients": ("GET", "/oauth2/authorize?client_id=a&client_id=b", {}, None),
     "error by redirect": ("GET", f"/oauth2/authorize?{urlencode(QUERY)}", {}, None),
     "nobody signed in": ("GET", f"/oauth2/authorize?{urlencode(QUERY | PKCE | {'prompt': 'none'})}", {}, None),
     "a scope given twice": ("GET", f"/oauth2/authorize?{urlencode(QUERY | PKCE)}&scope=email", {}, None),
@@ -109,6 +120,7 @@ SAMPLE: dict[str, tuple[str, str, dict[str, str], str | None]] = {
     "a handle that is none": ("GET", "/oauth2/authorize?request_uri=req_x", {}, None),
     "a form from another site": ("POST", "/oauth2/code", FORM | {"Sec-Fetch-Site": "cross-site"}, "a=b"),
     "token without a client": ("POST", "/oauth2/token", FORM, "grant_type=authorization_code"),
+    "token without a client, beyond ASCII": ("POST", "/oauth2/token", FORM, "grant_type=x&code=%C3%A9"),
     "token with a wrong secret": ("POST", "/oauth2/token", FORM | BASIC, "grant_type=authorization_code"),
     "token of an unknown kind": ("POST", "/oauth2/token", FORM, "grant_type=x&client_id=app"),
     "token with a wrong code": ("POST", "/oauth2/token", FORM, "grant_type=authorization_code&client_id=app&code=x"),
@@ -118,9 +130,11 @@ SAMPLE: dict[str, tuple[str, str, dict[str, str], str | None]] = {
         FORM,
         "code=1&code=2&client_id=app&grant_type=authorization_code",
     ),
-    "token by JSON": ("POST", "/oauth2/token", {"Content-Type": "application/json"}, '{"client_id":"app"}'),
+    "token by JSON": ("POST", "/oauth2/token", JSON, '{"client_id":"app"}'),
+    "token by JSON beyond ASCII": ("POST", "/oauth2/token", {"content-type": "application/json"}, '{"client_id": "é"}'),
     "token by text": ("POST", "/oauth2/token", {"Content-Type": "text/plain"}, "grant_type=x"),
     "token without a body": ("POST", "/oauth2/token", {}, None),
+    "token with an empty form": ("POST", "/oauth2/token", FORM, None),
     "token by GET": ("GET", "/oauth2/token", {}, None),
     "userinfo without a token": ("GET", "/oauth2/userinfo", {}, None),
     "userinfo with a wrong token": ("GET", "/oauth2/userinfo", {"Authorization": "Bearer x"}, None),
@@ -137,8 +151,14 @@ SAMPLE: dict[str, tuple[str, str, dict[str, str], str | None]] = {
     "an unknown path": ("GET", "/nothing/here", {}, None),
     "an unknown path with a percent sign": ("GET", "/nothing%2F%20here", {}, None),
     "a slash too many": ("GET", "/healthz/", {}, None),
+    "an unknown path under a known one": ("GET", "/oauth2/nothing", {}, None),
     "an unknown method": ("DELETE", "/oauth2/token", {}, None),
 }
+
+
+def ordered(sample: tuple[str, str, dict[str, str], str | None]) -> tuple[str, str, str | None, dict[str, str]]:
+    method, path, headers, body = sample
+    return method, path, body, headers
 
 
 @pytest.fixture
@@ -151,31 +171,68 @@ def clients(site: Site) -> Site:
 def normal(answer: Answer) -> dict[str, Any]:
     """An answer without what is random in it, and without what a server says of itself."""
     ignored = ("date", "server", "content-length", "connection")
-    headers = sorted((name.lower(), _RANDOM.sub("*", value)) for name, value in answer.headers)
     return {
         "status": answer.status,
-        "headers": [header for header in headers if header[0] not in ignored],
-        "body": _RANDOM.sub("*", answer.body).replace("c6af9ac6-7b61-11e6-9a41-93e8deadbeef", "*"),
+        "headers": [(n, _RANDOM.sub("*", value)) for n, value in answer.headers if n.lower() not in ignored],
+        "body": _RANDOM.sub("*", answer.body),
     }
 
 
-@pytest.mark.parametrize("what", SAMPLE)
-def test_every_front_gives_the_same_answer(clients: Site, what: str) -> None:
-    method, path, headers, body = SAMPLE[what]
-    answers = {
-        front.name: normal(FrontBrowser(clients, front).request(method, path, body, headers)) for front in FRONTS
-    }
-    first = answers.pop("REST")
+def same(answers: dict[str, dict[str, Any]]) -> None:
+    first = answers["REST"]
     assert first["status"] < 500, first
     for name, answer in answers.items():
         assert answer == first, name
 
 
-@pytest.mark.parametrize("what", ["discovery", "sign-in page", "error by redirect", "token by JSON", "preflight"])
+@pytest.mark.parametrize("what", SAMPLE)
+def test_every_front_gives_the_same_answer(clients: Site, what: str) -> None:
+    same({front.name: normal(FrontBrowser(clients, front).request(*ordered(SAMPLE[what]))) for front in FRONTS})
+
+
+def test_a_header_given_twice_gets_the_same_answer(clients: Site) -> None:
+    twice = [("Authorization", "Bearer a"), ("Authorization", "Bearer b")]
+    same(
+        {front.name: normal(FrontBrowser(clients, front).deliver("GET", "/oauth2/userinfo", twice)) for front in FRONTS}
+    )
+
+
+# Where nothing is, and to OPTIONS, Chalice's local server answers by itself.
+ITS_OWN_MIND = (
+    "an unknown path",
+    "an unknown path with a percent sign",
+    "an unknown path under a known one",
+    "a slash too many",
+    "preflight where nothing is shared",
+)
+
+
+@pytest.mark.parametrize("what", [what for what in SAMPLE if what not in ITS_OWN_MIND])
 def test_the_local_server_gives_it_too(clients: Site, browser: Browser, what: str) -> None:
-    method, path, headers, body = SAMPLE[what]
-    local = normal(browser.request(method, path, body, headers))
-    assert local == normal(FrontBrowser(clients, FRONTS[0]).request(method, path, body, headers))
+    local, front = (normal(at.request(*ordered(SAMPLE[what]))) for at in (browser, FrontBrowser(clients, FRONTS[0])))
+    for answer in (local, front):
+        answer["headers"] = sorted((name.lower(), value) for name, value in answer["headers"])
+    assert local == front
+
+
+UNKNOWN = [
+    "/nothing",
+    "/oauth2",
+    "/oauth2/authorize/x",
+    "/oauth2//authorize",
+    "/OAUTH2/TOKEN",
+    "/.well-known/",
+    "/é",
+    "/\0",
+]
+
+
+@pytest.mark.parametrize("path", UNKNOWN)
+def test_an_unknown_address_is_a_404_page(behind: FrontBrowser, path: str) -> None:
+    answer = behind.get(path)
+    assert answer.status == 404
+    assert answer.header("content-type") == "text/html; charset=utf-8"
+    assert "There is nothing" in answer.body
 
 
 # ---- what fronts do differently
@@ -186,20 +243,55 @@ def test_a_query_that_is_no_utf8_is_refused_though_some_fronts_have_decoded_it(c
     assert (answer.status, answer.header("location")) == (400, None)
 
 
-def test_a_base64_body_is_read_and_a_broken_one_is_the_senders_fault(site: Site, front: Front) -> None:
-    site.client(client_id="app", public=True)
-    form = b"grant_type=authorization_code&client_id=app&code=x"
+Send = Callable[[dict[str, str], str, bool], Answer]
 
-    def with_body(body: str, encoded: bool) -> Answer:
+
+@pytest.fixture
+def send(site: Site, front: Front) -> Send:
+    """Sends a body as it is to stand in the event, whatever the front would make of it."""
+
+    def send(headers: dict[str, str], body: str, encoded: bool) -> Answer:
         def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
             return site.http_handler({**event, "body": body, "isBase64Encoded": encoded}, context)
 
-        return FrontBrowser(site, front, handler).request("POST", "/oauth2/token", form, FORM)
+        return FrontBrowser(site, front, handler).request("POST", "/oauth2/token", "x", headers)
 
-    assert with_body(base64.b64encode(form).decode(), True).json["error"] == "invalid_grant"
-    assert with_body(form.decode(), False).json["error"] == "invalid_grant"
-    broken = with_body("§$%", True)
-    assert (broken.status, broken.json["error"]) == (400, "invalid_request")
+    return send
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (FORM, "grant_type=authorization_code&client_id=app&code=x"),
+        (JSON, '{"grant_type": "authorization_code", "client_id": "app", "code": "é"}'),
+    ],
+    ids=["form", "JSON"],
+)
+def test_a_body_is_read_in_base64_or_as_it_is(clients: Site, send: Send, headers: dict[str, str], body: str) -> None:
+    for answer in (send(headers, base64.b64encode(body.encode()).decode(), True), send(headers, body, False)):
+        assert (answer.status, answer.json["error"]) == (400, "invalid_grant")
+
+
+@pytest.mark.parametrize("broken", ["§$%", "not base64!", "YQ=", "é", "\ud800"], ids=ascii)
+def test_a_body_that_cannot_be_decoded_is_the_senders_fault(send: Send, broken: str) -> None:
+    answer = send(FORM, broken, True)
+    assert (answer.status, answer.json["error"]) == (400, "invalid_request")
+
+
+def test_a_lone_surrogate_in_a_body_is_the_senders_fault(send: Send) -> None:
+    assert send(FORM, "code=\ud800", False).status == 400
+
+
+ANYTHING = ["Bearer \ud800", "Basic \ud800", "Bearer \xe9.\xe9.\xe9", "Bearer \u2603", "Bearer"]
+
+
+@pytest.mark.parametrize("value", ANYTHING, ids=ascii)
+def test_a_header_with_anything_in_it_is_no_fault_of_ours(clients: Site, behind: FrontBrowser, value: str) -> None:
+    headers = dict.fromkeys(("Authorization", "Origin", "Content-Type", "Sec-Fetch-Site"), value)
+    headers["Cookie"] = f"signet-session={value}"
+    for method, path in (("GET", "/oauth2/userinfo"), ("POST", "/oauth2/token"), ("GET", "/oauth2/authorize")):
+        assert behind.request(method, f"{path}?client_id=print", headers=headers).status < 500
+    assert behind.request("OPTIONS", "/oauth2/token", headers={"Origin": value}).status == 204
 
 
 def test_two_cookies_are_two_cookies_whether_they_come_in_one_field_or_two(site: Site, behind: FrontBrowser) -> None:
@@ -231,10 +323,12 @@ def test_the_log_has_the_address_that_the_gateway_saw(
     site: Site, behind: FrontBrowser, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "signet")
-    behind.get("/healthz", {"X-Forwarded-For": "203.0.113.66", "Forwarded": "for=203.0.113.66"})
+    forged = {"X-Forwarded-For": "203.0.113.66", "Forwarded": "for=203.0.113.66", "Host": "evil.example"}
+    assert behind.get("/.well-known/openid-configuration", forged).json["issuer"] == site.settings.issuer
     (line,) = [json.loads(record.getMessage()) for record in caplog.records if "source_ip" in record.getMessage()]
-    assert line["source_ip"] == "192.0.2.7"
-    assert line["path"] == "/healthz"
+    assert line["source_ip"] == ADDRESS
+    assert line["path"] == "/.well-known/openid-configuration"
+    assert "203.0.113.66" not in caplog.text
 
 
 def test_an_event_of_no_gateway_is_answered_too(site: Site) -> None:

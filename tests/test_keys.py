@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Barrier
@@ -123,17 +122,6 @@ def test_a_byte_changed_after_kms_sealed_it_is_noticed(in_aws: Settings) -> None
 # ---- the ring
 
 
-@pytest.fixture
-def without_ring(site: Site) -> Iterator[Site]:
-    """A site whose table has no ring, which the ring that all tests share comes back to."""
-    store = site.server.store
-    kept = store.keys.get("main")
-    assert kept
-    store.keys.delete("main")
-    yield site
-    store.keys.put(kept)
-
-
 def test_a_hundred_threads_that_need_the_ring_at_once_get_the_same_one(
     without_ring: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,7 +195,7 @@ def test_a_key_that_somebody_added_is_published_and_trusted_when_the_ring_is_rea
     record = store.keys.get("main")
     assert record
     contents = json.loads(seal.unseal(record.sealed))
-    added = signing.new_entry("RS256", site.clock.time)
+    added = signing.new_entry("RS256", site.clock.time) | {"used_from": site.clock.time + 3600}
     contents["signing"].append(added)
     first, *others = (key["kid"] for key in contents["signing"])
     assert [key["kid"] for key in ring.jwks()["keys"]] == [first, *others[:-1]]

@@ -308,6 +308,14 @@ def test_a_failed_deployment_says_where_and_why_and_leaves_the_version_before_se
     assert prod.get("/healthz").status == 200
 
 
+def test_where_the_keys_lie_cannot_be_changed_any_more(prod: Stage) -> None:
+    prod.get("/oauth2/jwks")
+    done = prod.deploy("--param", "Signing=kms")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stdout
+    assert "Signing stays ring" in done.stderr
+    assert "Nothing to do." in prod.deploy().stdout
+
+
 def test_with_the_keys_in_kms_kms_signs(stages: dict[str, Stage]) -> None:
     stage = stages["vault"]
     done = stage.deploy("--param", "Signing=kms")

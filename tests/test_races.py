@@ -27,12 +27,6 @@ def user(site: Site) -> User:
     return site.user("alice")
 
 
-@pytest.fixture
-def wire(site: Site) -> Iterator[Wire]:
-    with faults.wire() as stands:
-        yield stands
-
-
 def same_browser(browsers: Browsers, browser: Browser, tabs: int) -> list[Browser]:
     """The same browser several times, each with a connection of its own."""
     made = [browsers() for _ in range(tabs)]

@@ -79,7 +79,7 @@ def test_the_table_of_settings_is_what_the_settings_read() -> None:
 
 @pytest.mark.parametrize("option", sorted(code_names(first_column("Clients and users"))))
 def test_every_option_that_the_readme_names_exists(option: str) -> None:
-    from infra.commands import client
+    from infra.clients import client
 
     create = client.commands["create"]
     assert option in {name for parameter in create.params for name in parameter.opts}

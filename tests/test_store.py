@@ -1,7 +1,6 @@
 """The laws of the storage, for every kind of record."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import partial
 from typing import Any
@@ -151,12 +150,6 @@ def all_tables(store: Store) -> dict[str, Table[Any]]:
 def store(site: Site) -> Store:
     site.clock.time = NOW
     return site.server.store
-
-
-@pytest.fixture
-def wire(site: Site) -> Iterator[Wire]:
-    with faults.wire() as stands:
-        yield stands
 
 
 @pytest.fixture(params=list(EXAMPLES))

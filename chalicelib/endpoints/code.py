@@ -169,20 +169,7 @@ def _change_password(
         problem = "Choose another password than the one you have."
     if problem:
         return show(server, http, client, request, Step.CHANGE_PASSWORD, person, status=400, problem=problem)
-    # Before the change, which is not made unless the grants can be ended; and after it, when none is born any more.
-    sessions.end_grants(server, user.sub)
-    changed = server.store.users.transition(
-        (user.sub,),
-        attr("password_hash").eq(user.password_hash) & attr("disabled_at").not_exists(),
-        {
-            "password_hash": passwords.hash_password(password),
-            "password_change_required": False,
-            "sessions_generation": user.sessions_generation + 1,
-        },
-    )
-    if isinstance(changed, Refused):
-        raise AccessDenied("This account has changed meanwhile.")
-    sessions.end_grants(server, user.sub)
+    changed = sessions.change_password(server.store, user, password)
     # All other sessions have ended with that write; this one is carried on.
     person = sessions.start(server, changed, request.request_id, replace(person, user=changed))
     consent = server.store.consents.get(user.sub, client.client_id)

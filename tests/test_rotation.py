@@ -1,0 +1,148 @@
+"""Rotation: a key is published before it is used, and kept until the last thing it made has ended."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import jwt
+import pytest
+
+from chalicelib import rotation
+from chalicelib.keys import KeyRing
+from chalicelib.rotation import PUBLISHED_BEFORE_USE, RotationRefused
+from tests.browser import Browser
+from tests.site import Site
+
+DAY = 24 * 3600
+
+
+@pytest.fixture(autouse=True)
+def _the_shared_ring_comes_back(site: Site) -> Iterator[None]:
+    site.server.keys.jwks()
+    record = site.server.store.keys.get("main")
+    assert record
+    yield
+    site.server.store.keys.put(record)
+    site.server.keys._known = None
+
+
+def states(site: Site) -> list[tuple[str, str]]:
+    found = rotation.keys_of(site.server.keys, site.settings, site.server.now())
+    return [(key.alg, key.state) for key in found]
+
+
+def rotate(site: Site, wait: int = PUBLISHED_BEFORE_USE) -> None:
+    rotation.rotate(site.server.keys, site.server.now(), wait)
+
+
+def retire(site: Site, kid: str | None = None) -> list[str]:
+    return rotation.retire(site.server.keys, site.settings, site.server.now(), kid)
+
+
+def signer(token: str) -> str:
+    return str(jwt.get_unverified_header(token)["kid"])
+
+
+def test_a_verifier_that_keeps_the_keys_never_fails_through_a_rotation(site: Site, browser: Browser) -> None:
+    site.user()
+    client = site.client()
+    browser.code(client, decision="allow_always")
+    kept, read_at = jwt.PyJWKSet.from_dict(browser.get("/oauth2/jwks").json), site.clock.time
+    signers: set[str] = set()
+    rotated = False
+    for _ in range(60):  # an hour each, the rotation in the middle
+        site.clock.advance(3600)
+        if site.clock.time - read_at >= 6 * 3600:  # far longer than it is told to keep them
+            kept, read_at = jwt.PyJWKSet.from_dict(browser.get("/oauth2/jwks").json), site.clock.time
+        if len(signers) == 1 and not rotated:
+            rotate(site)
+            rotated = True
+        token = browser.tokens(client)["id_token"]
+        signers.add(signer(token))
+        claims = jwt.decode(
+            token,
+            kept[signer(token)],
+            algorithms=["RS256"],
+            options={"verify_exp": False, "verify_iat": False},
+            audience=client.id,
+        )
+        assert claims["iss"] == site.settings.issuer
+    assert len(signers) == 2
+
+
+def test_what_was_made_before_a_rotation_counts_after_it(site: Site, browser: Browser) -> None:
+    site.user()
+    client = site.client()
+    tokens = browser.tokens(client)
+    code = browser.code(client)
+    rotate(site, wait=0)
+    assert browser.userinfo(tokens["access_token"]).status == 200
+    refreshed = browser.refresh(client, tokens["refresh_token"]).json
+    assert signer(refreshed["access_token"]) != signer(tokens["access_token"])
+    assert browser.refresh(client, tokens["refresh_token"]).json["refresh_token"] == refreshed["refresh_token"]
+    assert browser.redeem(client, code).status == 200
+    assert browser.authorize(client, prompt="consent").status == 200  # still signed in, under the old cookie
+
+
+def test_new_keys_are_published_first_and_used_a_day_later(site: Site) -> None:
+    rotate(site)
+    assert states(site)[:2] == [("RS256", "next"), ("RS256", "current")]
+    assert len(site.server.keys.jwks()["keys"]) == 4
+    handle = site.server.keys.make_handle("code", "x")
+    with pytest.raises(RotationRefused, match="not in use yet"):
+        rotate(site)
+    site.clock.advance(DAY)
+    assert states(site) == [(alg, state) for alg in ("RS256", "ES256", "HS256") for state in ("current", "kept")]
+    assert site.server.keys.make_handle("code", "x") != handle
+    assert site.server.keys.read_handle("code", handle)
+
+
+def test_a_key_is_retired_when_the_last_thing_it_made_has_ended(site: Site) -> None:
+    rotate(site)
+    assert retire(site) == []
+    site.clock.advance(DAY)
+    assert retire(site) == []
+    site.clock.advance(DAY)
+    assert len(retire(site)) == 2  # RS256 and ES256
+    assert len(site.server.keys.jwks()["keys"]) == 2
+    site.clock.advance(site.settings.refresh_token_absolute_lifetime - DAY - 1)
+    assert retire(site) == []
+    site.clock.advance(1)
+    assert retire(site) == ["handles-1"]
+    assert states(site) == [("RS256", "current"), ("ES256", "current"), ("HS256", "current")]
+    assert retire(site) == []
+
+
+def test_a_key_that_was_seen_is_retired_at_once_and_its_tokens_die(site: Site, browser: Browser) -> None:
+    site.user()
+    client = site.client()
+    access_token = browser.tokens(client)["access_token"]
+    with pytest.raises(RotationRefused, match="only key"):
+        retire(site, signer(access_token))
+    rotate(site, wait=0)
+    assert retire(site, signer(access_token)) == [signer(access_token)]
+    assert browser.userinfo(access_token).status == 401
+    with pytest.raises(RotationRefused, match="no signing key"):
+        retire(site, signer(access_token))
+    with pytest.raises(RotationRefused, match="no signing key"):
+        retire(site, "handles-1")
+
+
+def test_of_ten_rotations_at_once_one_is_made(site: Site) -> None:
+    rings = [KeyRing(site.server.store) for _ in range(10)]
+
+    def attempt(ring: KeyRing) -> bool:
+        try:
+            rotation.rotate(ring, site.server.now())
+        except RotationRefused:
+            return False
+        return True
+
+    with ThreadPoolExecutor(10) as pool:
+        assert sum(pool.map(attempt, rings)) == 1
+    assert [state for _, state in states(site)].count("next") == 3
+
+
+def test_a_clock_that_is_behind_uses_the_oldest_key(site: Site) -> None:
+    site.clock.advance(-400 * DAY)
+    assert site.server.keys.sign({}, "JWT")
+    assert site.server.keys.read_handle("code", site.server.keys.make_handle("code", "x"))
