@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from infra.commands import Refusal
-from infra.doctor_function import RUNTIME_ENDS
+from infra.doctor.function import RUNTIME_ENDS
 from infra.state import CHECKOUT
 
 API = Path(__file__).with_name("api.yaml")

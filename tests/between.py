@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from infra.findings import Finding
-from infra.visit import ask
+from infra.doctor.findings import Finding
+from infra.doctor.visit import ask
 
 
 @dataclass

@@ -13,9 +13,10 @@ from chalicelib.keys import KeyRing
 from chalicelib.registration import secret_hash
 from chalicelib.settings import Settings
 from chalicelib.store import Store
-from infra import doctor_clients, doctor_function
 from infra.doctor import check
-from infra.inside import Inside
+from infra.doctor import clients as doctor_clients
+from infra.doctor import function as doctor_function
+from infra.doctor.stage import Inside
 from tests.between import names, one
 from tests.site import Site
 

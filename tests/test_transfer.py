@@ -15,7 +15,7 @@ from chalicelib.errors import TemporarilyUnavailable
 from chalicelib.models import Consent, User
 from chalicelib.store import Store
 from infra import transfer
-from infra.newcomers import Outcome, add
+from infra.transfer.newcomers import Outcome, add
 from tests.browser import Browser
 from tests.operator import Operate, operator
 from tests.site import PASSWORD, Site

@@ -3,8 +3,8 @@
 import time
 from datetime import UTC, date, datetime
 
-from infra.findings import Verdict, judge, skipped
-from infra.inside import Inside
+from infra.doctor.findings import Verdict, judge, skipped
+from infra.doctor.stage import Inside
 
 DAY = 86400
 OLDEST_ZIP = 180 * DAY

@@ -9,10 +9,10 @@ from contextlib import nullcontext
 import click
 
 from chalicelib.store import Store
-from infra import doctor_inside, doctor_outside
 from infra.commands import storage
-from infra.findings import Finding
-from infra.visit import Visit
+from infra.doctor import inside, outside
+from infra.doctor.findings import Finding
+from infra.doctor.visit import Visit
 
 OPERATOR_TOKEN = "SIGNET_OPERATOR_TOKEN"  # noqa: S105  the name of a variable
 _MARKS = {True: "✓", False: "✗", None: "–"}
@@ -39,10 +39,10 @@ def _findings(
     url: str | None, store: Store | None, operator_token: str | None = None, trust: ssl.SSLContext | None = None
 ) -> Iterator[Finding]:
     if url:
-        client = doctor_inside.some_client(store) if store else None
-        yield from doctor_outside.look(Visit(url.rstrip("/"), client, operator_token, trust))
+        client = inside.some_client(store) if store else None
+        yield from outside.look(Visit(url.rstrip("/"), client, operator_token, trust))
     if store:
-        yield from doctor_inside.look(store)
+        yield from inside.look(store)
 
 
 @click.command()
@@ -64,7 +64,7 @@ def doctor(stage_before: str, /, url: str | None, stage: str | None, outside: bo
         raise click.UsageError(f"{url} is no URL: it starts with https://, or with http:// on this machine.")
     findings = []
     with nullcontext() if outside else storage(stage) as store:
-        address = url or (doctor_inside.own_url(store) if store else None)
+        address = url or (inside.own_url(store) if store else None)
         if not address:
             found = Finding("outside", None, "Nothing was looked at from outside: no URL is given, nor is one pinned.")
             findings.append(_shown(found, as_json))

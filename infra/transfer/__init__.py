@@ -25,10 +25,10 @@ from chalicelib.errors import TemporarilyUnavailable
 from chalicelib.models import Client, User
 from chalicelib.store import Store
 from infra.commands import Refusal, storage
-from infra.foreign import People
-from infra.lines import KINDS, Entry, Record, end, header, line_of
-from infra.lines import entries as entries_of
-from infra.newcomers import Outcome, add
+from infra.transfer.foreign import People
+from infra.transfer.lines import KINDS, Entry, Record, end, header, line_of
+from infra.transfer.lines import entries as entries_of
+from infra.transfer.newcomers import Outcome, add
 
 WORKERS = 8
 BATCH = 64

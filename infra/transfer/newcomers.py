@@ -12,7 +12,7 @@ from chalicelib.errors import OAuthError, TemporarilyUnavailable
 from chalicelib.models import Client, Consent, Identifier, User
 from chalicelib.registration import check_client, check_username, username_identifier
 from chalicelib.store import Refused, Store
-from infra.lines import Record
+from infra.transfer.lines import Record
 
 # OpenID Connect Core section 2: at most 255 characters of ASCII.
 _SUB = re.compile(r"[\x21-\x7e]{1,255}")

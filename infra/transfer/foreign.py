@@ -18,7 +18,7 @@ from typing import Any
 
 from chalicelib import claims, passwords
 from chalicelib.models import User
-from infra.lines import Entry, frozen
+from infra.transfer.lines import Entry, frozen
 
 # Makes a person of ours of one of theirs.
 Maker = Callable[[dict[str, Any], int, Counter[str]], User]

@@ -16,9 +16,9 @@ from chalicelib.models import Client
 from chalicelib.seal import Seal
 from chalicelib.settings import SettingsError
 from chalicelib.store import Store
-from infra import doctor_clients, doctor_function
-from infra.findings import Finding, Verdict, judge, skipped
-from infra.inside import Inside
+from infra.doctor import clients, function
+from infra.doctor.findings import Finding, Verdict, judge, skipped
+from infra.doctor.stage import Inside
 
 DAY = 86400
 OLDEST_KEY = 400 * DAY
@@ -44,7 +44,7 @@ def look(store: Store) -> Iterator[Finding]:
         names = ", ".join(name for name, _, only_in_aws in CHECKS if only_in_aws)
         yield Finding("only in AWS", None, f"The embedded database has none of these: {names}.")
     try:
-        yield from doctor_clients.look(store)
+        yield from clients.look(store)
     except (ClientError, BotoCoreError, OAuthError):
         yield Finding("clients", None, "The clients cannot be read with these credentials.")
 
@@ -187,8 +187,8 @@ CHECKS: tuple[tuple[str, Callable[[Inside], Verdict], bool], ...] = (
     ("encryption", _encryption, True),
     ("KMS key", _kms_key, True),
     ("key ring", _key_ring, False),
-    ("function", doctor_function.age, True),
-    ("runtime", doctor_function.runtime, True),
-    ("pinned issuer", doctor_function.pinned_issuer, True),
-    ("alarms", doctor_function.alarms, True),
+    ("function", function.age, True),
+    ("runtime", function.runtime, True),
+    ("pinned issuer", function.pinned_issuer, True),
+    ("alarms", function.alarms, True),
 )

@@ -10,7 +10,7 @@ from chalicelib.registration import check_client, secret_hash
 from chalicelib.settings import LOOPBACK
 from chalicelib.store import Store
 from infra import demo, embedded
-from infra.findings import Finding
+from infra.doctor.findings import Finding
 
 DAY = 86400
 MANY_SCOPES = 10

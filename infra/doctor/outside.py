@@ -6,9 +6,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from chalicelib import pkce
-from infra import doctor_transport
-from infra.findings import Finding, Verdict, judge, skipped
-from infra.visit import OPENID, REDEPLOY, Unreachable, Visit
+from infra.doctor import transport
+from infra.doctor.findings import Finding, Verdict, judge, skipped
+from infra.doctor.visit import OPENID, REDEPLOY, Unreachable, Visit
 
 ORIGIN = "https://doctor.invalid"
 OAUTH = "/.well-known/oauth-authorization-server"
@@ -232,10 +232,10 @@ CHECKS: tuple[tuple[str, Callable[[Visit], Verdict]], ...] = (
     ("metadata in both places", _second_place),
     ("endpoints", _endpoints),
     ("keys", _keys),
-    ("TLS", doctor_transport.tls),
-    ("plain http", doctor_transport.plain_http),
-    ("security headers", doctor_transport.headers),
-    ("clock", doctor_transport.clock),
+    ("TLS", transport.tls),
+    ("plain http", transport.plain_http),
+    ("security headers", transport.headers),
+    ("clock", transport.clock),
     ("unknown client", _unknown_client),
     ("issuer in redirects", _redirected_error),
     ("token errors", _token_error),

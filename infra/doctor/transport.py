@@ -5,8 +5,8 @@ import time
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from infra.findings import Verdict, judge, skipped
-from infra.visit import OPENID, REDEPLOY, Unreachable, Visit, ask
+from infra.doctor.findings import Verdict, judge, skipped
+from infra.doctor.visit import OPENID, REDEPLOY, Unreachable, Visit, ask
 
 CLOCK_TOLERANCE = 5
 CERTIFICATE_DAYS = 14
