@@ -31,8 +31,10 @@ class Handle:
 
 
 def new_id() -> str:
-    """A record id: 128 random bits, base64url."""
-    return base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
+    """A record id: 128 random bits, base64url; never one that a command line takes for an option."""
+    while (made := base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()).startswith("-"):
+        pass
+    return made
 
 
 def new_secret() -> str:

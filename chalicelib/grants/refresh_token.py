@@ -15,6 +15,7 @@ from chalicelib.store import Refused
 
 REFUSED = "The refresh token is invalid, expired, revoked, or was issued to another client."
 ROTATIONS_KEPT = 4
+LONGEST_OUTAGE = 600
 
 
 def redeem(server: AuthorizationServer, client: Client, form: Params) -> dict[str, Any]:
@@ -32,7 +33,18 @@ def redeem(server: AuthorizationServer, client: Client, form: Params) -> dict[st
     grant = _rotate(server, client, handle.id, handle.generation, scope)
     # The successor can be computed again and again from the record, and is never stored.
     successor = server.keys.make_handle("rt", grant.grant_id, grant.generation, handle.key_version)
-    return tokens.issue(server, client, grant, scope or grant.scope, successor)
+    try:
+        return tokens.issue(server, client, grant, scope or grant.scope, successor)
+    except Exception:
+        _wait_longer(server, grant, handle.generation)
+        raise
+
+
+def _wait_longer(server: AuthorizationServer, grant: Grant, generation: int) -> None:
+    """No token was made (KMS did not sign): the client's next try is a retry, for as long as such a thing may last."""
+    rotated_at = {f"rotated_at.{generation % ROTATIONS_KEPT}": server.now() + LONGEST_OUTAGE}
+    untouched = attr("generation").eq(grant.generation) & attr("revoked_at").not_exists()
+    server.store.grants.transition((grant.grant_id,), untouched, rotated_at)
 
 
 def _rotate(
