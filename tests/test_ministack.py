@@ -269,6 +269,28 @@ def test_the_role_reaches_every_table_and_the_key(prod: Stage) -> None:
     assert set(answer.json["tables"]) == set(prod.tables())
 
 
+# What the doctor may complain of here, and why it is not the deployment's fault.
+EXPLAINED = {
+    "cross-origin": "ministack answers OPTIONS itself",
+    "expiry": "its CloudFormation makes tables without TTL",
+    "backups": "and without point-in-time recovery",
+    "deletion protection": "and without deletion protection",
+    "encryption": "and without encryption",
+    "alarms": "its CloudWatch holds no alarms that CloudFormation has made",
+    "runtime": "the Python that runs the tests may be near its end",
+}
+
+
+def test_the_doctor_has_nothing_to_say_of_the_deployment_but_what_the_emulator_lacks(prod: Stage) -> None:
+    done = prod.really("--stage", "prod", "doctor", prod.front.url, "--json")
+    findings = json.loads(done.stdout)
+    wrong = {finding["name"]: finding["detail"] for finding in findings if finding["ok"] is False}
+    assert set(wrong) <= set(EXPLAINED), wrong
+    assert done.returncode == bool(wrong)
+    well = {finding["name"] for finding in findings if finding["ok"]}
+    assert {"issuer", "keys", "tables", "key ring"} <= well, findings
+
+
 def test_www_authenticate_arrives_although_the_gateway_renames_it(prod: Stage) -> None:
     answer = prod.get("/oauth2/userinfo", Authorization="Bearer nonsense")
     assert answer.status == 401
