@@ -21,6 +21,8 @@ from chalicelib.store import Refused
 BASIC = {"WWW-Authenticate": 'Basic realm="sign-in", charset="UTF-8"'}
 WRONG = "The username or the password is not right."
 LONGEST_USERNAME = 320
+# What browsers send with a top-level navigation (Fetch Metadata); those that send nothing are taken at their word.
+TOP_LEVEL = {"sec-fetch-dest": "document", "sec-fetch-mode": "navigate"}
 
 
 def get(server: AuthorizationServer, http: Request) -> Response:
@@ -29,10 +31,7 @@ def get(server: AuthorizationServer, http: Request) -> Response:
     For clients registered for it, and only as a top-level navigation: a browser sends Basic credentials along by
     itself, and no page of another site may use that.
     """
-    if http.header("sec-fetch-dest") not in (None, "document") or http.header("sec-fetch-mode") not in (
-        None,
-        "navigate",
-    ):
+    if any(http.header(name) not in (None, expected) for name, expected in TOP_LEVEL.items()):
         raise InvalidRequest("This address is for top-level navigation only.")
     to = recipient(server, http, http.query)
     return answer_errors(server, http, to, lambda: _direct_sign_in(server, http, to))
