@@ -30,9 +30,14 @@ class Handle:
     key_version: int
 
 
+def base64url(data: bytes) -> str:
+    """Base64url without padding (RFC 7515 appendix C)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
 def new_id() -> str:
     """A record id: 128 random bits, base64url; never one that a command line takes for an option."""
-    while (made := base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()).startswith("-"):
+    while (made := base64url(secrets.token_bytes(16))).startswith("-"):
         pass
     return made
 
@@ -47,7 +52,7 @@ def make(kind: Kind, record_id: str, generation: int, key_version: int, secret: 
     head = key_version.to_bytes(1, "big") + generation.to_bytes(4, "big")
     identity = record_id.encode()
     body = head + _tag(kind, head + identity, secret) + identity
-    return f"{kind}_" + base64.urlsafe_b64encode(body).rstrip(b"=").decode()
+    return f"{kind}_" + base64url(body)
 
 
 def read(kind: Kind, text: str, secret_of: Callable[[int], bytes | None]) -> Handle | None:
@@ -65,7 +70,7 @@ def read(kind: Kind, text: str, secret_of: Callable[[int], bytes | None]) -> Han
     except (binascii.Error, UnicodeDecodeError):
         return None
     # One spelling only: base64 ignores the last bits, and two strings for one handle would be one too many.
-    if not record_id or base64.urlsafe_b64encode(body).rstrip(b"=").decode() != encoded:
+    if not record_id or base64url(body) != encoded:
         return None
     secret = secret_of(body[0])
     if secret is None or not hmac.compare_digest(body[5:_FIXED], _tag(kind, body[:5] + body[_FIXED:], secret)):
@@ -79,4 +84,4 @@ def _tag(kind: str, data: bytes, secret: bytes) -> bytes:
 
 def form_tag(subject: str, secret: bytes) -> str:
     """A tag for a form of ours: it proves that we showed this form for this `subject`."""
-    return base64.urlsafe_b64encode(_tag("form", subject.encode(), secret)).rstrip(b"=").decode()
+    return base64url(_tag("form", subject.encode(), secret))

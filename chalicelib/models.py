@@ -172,11 +172,6 @@ class Grant:
     revoked_at: int | None = None
     rotated_at: dict[str, int] = field(default_factory=dict)
 
-    @property
-    def offline(self) -> bool:
-        """Whether it outlives the session it was born in (OpenID Connect Core section 11)."""
-        return "offline_access" in self.scope
-
 
 @dataclass(frozen=True)
 class SealedKeyRing:

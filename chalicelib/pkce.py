@@ -1,8 +1,9 @@
 """Proof Key for Code Exchange (RFC 7636), S256 only."""
 
-import base64
 import hashlib
 import re
+
+from chalicelib.handles import base64url
 
 METHODS = ("S256",)
 _VERIFIER = re.compile(r"[A-Za-z0-9\-._~]{43,128}")
@@ -11,7 +12,7 @@ _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 
 def challenge(verifier: str) -> str:
     """BASE64URL-ENCODE(SHA256(ASCII(code_verifier))), RFC 7636 section 4.2."""
-    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    return base64url(hashlib.sha256(verifier.encode()).digest())
 
 
 def is_verifier(text: str) -> bool:

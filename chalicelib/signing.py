@@ -13,6 +13,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.dynamodb import unavailable
+from chalicelib.handles import base64url
 
 if TYPE_CHECKING:
     from types_boto3_kms import KMSClient
@@ -44,9 +45,9 @@ class SigningKey:
         """A signed JWT (RFC 7519, RFC 7515 section 7.1). `typ` is the header's media type."""
         header = {"alg": self.alg, "kid": self.kid, "typ": typ}
         signing_input = ".".join(
-            _base64url(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims)
+            base64url(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims)
         )
-        return f"{signing_input}.{_base64url(self.sign(signing_input.encode()))}"
+        return f"{signing_input}.{base64url(self.sign(signing_input.encode()))}"
 
 
 def public_jwk(alg: str, public: Any) -> dict[str, str]:
@@ -59,7 +60,7 @@ def thumbprint(jwk: Mapping[str, str]) -> str:
     """The SHA-256 thumbprint of an RSA or EC key (RFC 7638 section 3): the `kid` of our keys."""
     members = {name: jwk[name] for name in REQUIRED if name in jwk}
     required = json.dumps(members, sort_keys=True, separators=(",", ":"))
-    return _base64url(hashlib.sha256(required.encode()).digest())
+    return base64url(hashlib.sha256(required.encode()).digest())
 
 
 def new_entry(alg: str, now: int) -> dict[str, Any]:
@@ -139,7 +140,3 @@ def _algorithm(alg: str) -> Any:
     from jwt.algorithms import get_default_algorithms
 
     return get_default_algorithms()[alg]
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

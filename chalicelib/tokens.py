@@ -1,10 +1,9 @@
 """What a redeemed grant is turned into: access token, ID token, and the token response that carries them."""
 
-import base64
 import hashlib
 from typing import Any
 
-from chalicelib.handles import new_id
+from chalicelib.handles import base64url, new_id
 from chalicelib.models import Client, Grant
 from chalicelib.server import AuthorizationServer
 
@@ -92,4 +91,4 @@ def _id_token(
 
 def half_hash(value: str) -> str:
     """`at_hash` (OpenID Connect Core section 3.1.3.6): the left half of the SHA-256, base64url."""
-    return base64.urlsafe_b64encode(hashlib.sha256(value.encode()).digest()[:16]).rstrip(b"=").decode()
+    return base64url(hashlib.sha256(value.encode()).digest()[:16])
