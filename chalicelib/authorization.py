@@ -18,7 +18,7 @@ from chalicelib.interaction import Person, Step, consent_lasts, next_step
 from chalicelib.messages import Request, Response, redirect, with_query
 from chalicelib.models import AuthorizationRequest, Client, Consent, Grant
 from chalicelib.server import AuthorizationServer
-from chalicelib.store import Step as StoreStep
+from chalicelib.table import Step as StoreStep
 from chalicelib.tokens import refresh_token_lifetime
 
 ANSWERED = "This request has expired or has been answered already."

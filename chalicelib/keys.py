@@ -19,7 +19,8 @@ from chalicelib.handles import Handle, Kind
 from chalicelib.models import SealedKeyRing
 from chalicelib.seal import Seal
 from chalicelib.signing import SigningKey
-from chalicelib.store import Refused, Store
+from chalicelib.store import Store
+from chalicelib.table import Refused
 
 K = TypeVar("K", str, int)
 RING = "main"

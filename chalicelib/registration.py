@@ -18,7 +18,8 @@ from chalicelib.handles import base64url, new_id
 from chalicelib.models import Client, Identifier, User
 from chalicelib.settings import LIMITS, LOOPBACK
 from chalicelib.signing import ALGORITHMS
-from chalicelib.store import Refused, Store
+from chalicelib.store import Store
+from chalicelib.table import Refused
 
 # RFC 6749 section 3.3
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,128}")

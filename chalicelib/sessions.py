@@ -15,7 +15,8 @@ from chalicelib.interaction import Person
 from chalicelib.messages import Request, cookie
 from chalicelib.models import AuthorizationRequest, Consent, Session, User
 from chalicelib.server import AuthorizationServer
-from chalicelib.store import Refused, Step, Store
+from chalicelib.store import Store
+from chalicelib.table import Refused, Step
 
 # A session is signed in anew before its list of grants makes its record slow and dear.
 MOST_GRANTS = 1000

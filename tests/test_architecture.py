@@ -33,7 +33,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ),
     ("server",),
     ("keys", "rotation", "seal", "signing", "passwords", "audit"),
-    ("store", "dynamodb"),
+    ("store", "table", "dynamodb"),
     ("gateway", "pages", "handles", "settings"),
     ("models", "messages", "errors"),
 )

@@ -11,7 +11,7 @@ import pytest
 from chalicelib import passwords
 from chalicelib.keys import RING
 from chalicelib.models import Identifier, User
-from chalicelib.store import Table
+from chalicelib.table import Table
 from tests import faults
 from tests.browser import CHALLENGE, Answer, Browser, basic
 from tests.faults import ALWAYS, Fault, Wire

@@ -11,7 +11,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from chalicelib import passwords, sessions
 from chalicelib.dynamodb import attr
 from chalicelib.models import Grant, User
-from chalicelib.store import Refused
+from chalicelib.table import Refused
 from tests import faults
 from tests.browser import VERIFIER, Answer, Browser
 from tests.faults import Wire

@@ -21,7 +21,8 @@ from chalicelib.models import (
     Session,
     User,
 )
-from chalicelib.store import Refused, Store, Table
+from chalicelib.store import Store
+from chalicelib.table import Refused, Table
 from infra.embedded import SCHEMA
 from tests import faults
 from tests.faults import Wire
@@ -101,6 +102,7 @@ IMPOSSIBLE = {
 class Kind:
     """A kind of record, with its table and its example."""
 
+    store: Store
     table: Table[Any]
     record: Any
     field: str
@@ -130,12 +132,12 @@ class Kind:
 
     def raw(self) -> dict[str, Any] | None:
         """What really lies in the table."""
-        client = self.table.store.dynamodb.client
-        item = client.get_item(TableName=self.table.name, Key=self.table._pack_key(self.key))
+        client = self.store.dynamodb.client
+        item = client.get_item(TableName=self.table.name, Key=self.table.pack_key(self.key))
         return dict(item["Item"]) if "Item" in item else None
 
     def put_raw(self, item: dict[str, Any]) -> None:
-        self.table.store.dynamodb.client.put_item(TableName=self.table.name, Item=item)
+        self.store.dynamodb.client.put_item(TableName=self.table.name, Item=item)
 
 
 def key_of(table: Table[Any], record: Any) -> tuple[str, ...]:
@@ -155,14 +157,14 @@ def store(site: Site) -> Store:
 @pytest.fixture(params=list(EXAMPLES))
 def kind(request: pytest.FixtureRequest, store: Store) -> Kind:
     record, field = EXAMPLES[request.param]
-    return Kind(all_tables(store)[request.param], record, field)
+    return Kind(store, all_tables(store)[request.param], record, field)
 
 
 @pytest.fixture(params=[name for name, (record, _) in EXAMPLES.items() if hasattr(record, "expires_at")])
 def mortal(request: pytest.FixtureRequest, store: Store) -> Kind:
     """A kind of record that expires."""
     record, field = EXAMPLES[request.param]
-    return Kind(all_tables(store)[request.param], record, field)
+    return Kind(store, all_tables(store)[request.param], record, field)
 
 
 # ---- the schema
@@ -245,7 +247,7 @@ def test_a_key_that_dynamodb_would_refuse_is_unknown_and_nobody_is_asked(kind: K
             if place == 0:
                 assert list(kind.table.find(kind.table.key[0], key[0])) == []
         assert calls == []
-        assert kind.table.store.read((kind.table, key), (kind.table, kind.key)) == (None, kind.record)
+        assert kind.store.read((kind.table, key), (kind.table, kind.key)) == (None, kind.record)
 
 
 def test_a_sort_key_over_1024_bytes_is_unknown_too(store: Store) -> None:
@@ -264,7 +266,7 @@ def test_delete_removes_it(kind: Kind) -> None:
 
 
 def test_expired_is_none_before_any_sweep(mortal: Kind) -> None:
-    table, store = mortal.table, mortal.table.store
+    table, store = mortal.table, mortal.store
     table.put(replace(mortal.record, expires_at=NOW + 1))
     assert table.get(*mortal.key) is not None
     table.put(replace(mortal.record, expires_at=NOW))
@@ -321,7 +323,7 @@ def test_an_insert_has_one_winner_among_fifty(kind: Kind) -> None:
 def test_a_transaction_has_one_winner_among_fifty(kind: Kind) -> None:
     """Each changes the record and inserts one of its own: only the winner's own is there."""
     kind.table.put(kind.record)
-    store = kind.table.store
+    store = kind.store
     outcomes = at_once(
         partial(
             store.transact,
@@ -360,7 +362,7 @@ def test_a_lost_answer_is_no_loss(kind: Kind, wire: Wire, lost: int) -> None:
 
 
 def test_a_transaction_recognises_its_own_attempt(kind: Kind, wire: Wire) -> None:
-    store = kind.table.store
+    store = kind.store
     with wire.fault(0, faults.answer_lost, 1):
         assert store.transact(kind.table.inserting(kind.record)) is None
     with wire.fault(0, faults.answer_lost, 1):
@@ -405,7 +407,7 @@ def test_a_write_that_meets_another_transaction_is_tried_again(kind: Kind, wire:
     with wire.fault(0, faults.conflict, 1):
         assert kind.table.transition(kind.key, kind.unchanged(), kind.change) == kind.changed
     with wire.fault(0, faults.conflict, 1):
-        assert kind.table.store.transact(kind.table.inserting(kind.other(1))) is None
+        assert kind.store.transact(kind.table.inserting(kind.other(1))) is None
     assert kind.table.get(*key_of(kind.table, kind.other(1))) == kind.other(1)
 
 
@@ -422,7 +424,7 @@ def test_a_write_that_meets_other_transactions_for_ever_is_temporarily_unavailab
 
 
 def test_nothing_is_resurrected(kind: Kind) -> None:
-    store = kind.table.store
+    store = kind.store
     kind.table.put(kind.record)
     kind.table.delete(*kind.key)
     assert kind.table.transition(kind.key, None, kind.change) == Refused(None)
@@ -530,7 +532,7 @@ def test_a_batch_that_was_done_in_part_is_asked_for_the_rest(kind: Kind, wire: W
         kind.table.put(record)
     wanted = [(kind.table, key_of(kind.table, record)) for record in records]
     with wire.fault(0, _half):
-        assert list(kind.table.store.read(*wanted)) == records
+        assert list(kind.store.read(*wanted)) == records
     assert wire.calls == ["BatchGetItem", "BatchGetItem"]
 
 
@@ -546,7 +548,7 @@ def _two_a_page(request: AWSPreparedRequest, proceed: faults.Proceed) -> AWSResp
 
 @pytest.mark.parametrize("name", ["grants", "sessions"])
 def test_find_goes_through_all_pages_of_an_index(store: Store, wire: Wire, name: str) -> None:
-    kind = Kind(all_tables(store)[name], *EXAMPLES[name])
+    kind = Kind(store, all_tables(store)[name], *EXAMPLES[name])
     records = [kind.other(number) for number in range(5)]
     for record in [*records, replace(kind.other(5), expires_at=NOW), replace(kind.other(6), sub="somebody else")]:
         kind.table.put(record)

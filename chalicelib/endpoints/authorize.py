@@ -10,7 +10,7 @@ from chalicelib.errors import RequestEnded
 from chalicelib.messages import Request, Response
 from chalicelib.models import AuthorizationRequest
 from chalicelib.server import AuthorizationServer
-from chalicelib.store import Refused
+from chalicelib.table import Refused
 
 
 def get(server: AuthorizationServer, http: Request) -> Response:

@@ -16,7 +16,7 @@ from chalicelib.messages import Params, Request, Response, origin_of
 from chalicelib.models import AuthorizationRequest, Client, User
 from chalicelib.registration import username_identifier
 from chalicelib.server import AuthorizationServer
-from chalicelib.store import Refused
+from chalicelib.table import Refused
 
 BASIC = {"WWW-Authenticate": 'Basic realm="sign-in", charset="UTF-8"'}
 WRONG = "The username or the password is not right."

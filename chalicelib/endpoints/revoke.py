@@ -5,7 +5,7 @@ from chalicelib.dynamodb import attr
 from chalicelib.errors import InvalidGrant, InvalidToken
 from chalicelib.messages import Params, Request, Response, json_response
 from chalicelib.server import AuthorizationServer
-from chalicelib.store import Refused
+from chalicelib.table import Refused
 from chalicelib.tokens import ACCESS_TOKEN_TYPE
 
 

@@ -8,7 +8,7 @@ from chalicelib.errors import InvalidGrant
 from chalicelib.messages import Params
 from chalicelib.models import Client, Grant
 from chalicelib.server import AuthorizationServer
-from chalicelib.store import Refused
+from chalicelib.table import Refused
 
 REFUSED = "The code is invalid, expired, used, or was issued for other parameters."
 

@@ -11,7 +11,7 @@ from chalicelib.errors import InvalidGrant, InvalidScope
 from chalicelib.messages import Params
 from chalicelib.models import Client, Grant
 from chalicelib.server import AuthorizationServer
-from chalicelib.store import Refused
+from chalicelib.table import Refused
 
 REFUSED = "The refresh token is invalid, expired, revoked, or was issued to another client."
 ROTATIONS_KEPT = 4

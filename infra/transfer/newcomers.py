@@ -11,7 +11,8 @@ from chalicelib.dynamodb import possible_key
 from chalicelib.errors import OAuthError, TemporarilyUnavailable
 from chalicelib.models import Client, Consent, Identifier, User
 from chalicelib.registration import check_client, check_username, username_identifier
-from chalicelib.store import Refused, Store
+from chalicelib.store import Store
+from chalicelib.table import Refused
 from infra.transfer.lines import Record
 
 # OpenID Connect Core section 2: at most 255 characters of ASCII.
