@@ -104,7 +104,7 @@ class Request:
     `headers` have lower-case names; `source_ip` and `base_url` are what the
     gateway saw, never a header. `client` and `error` are
     noted by the endpoint as soon as they are known: the log line needs both, and the CORS answer the client. `events`
-    are what the operator wants to hear of, by the names in `audit`.
+    are what the operator wants to hear of, as `audit.note` has them.
     """
 
     method: str
@@ -118,7 +118,7 @@ class Request:
     client: "Client | None" = None
     error: OAuthError | None = None
     endpoint: str = ""
-    events: list[str] = field(default_factory=list)
+    events: list[dict[str, str]] = field(default_factory=list)
 
     def header(self, name: str) -> str | None:
         """A header field's value, or None."""

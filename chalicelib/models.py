@@ -17,7 +17,7 @@ class Client:
     `secret_hashes`: SHA-256 of its secrets, base64url; two while one is being replaced. `default_scope`: what a
     request without `scope` means; by default the whole `scope` but for `offline_access`. `trusted`: the operator's own
     application, which asks nobody for consent. `direct_sign_in`: may use HTTP Basic at /oauth2/code. Lifetimes in
-    seconds replace the server's.
+    seconds replace the server's. `subject_type` pairwise: its `sub` for a person is another than everybody else's.
     """
 
     client_id: str
@@ -27,6 +27,16 @@ class Client:
     response_types: tuple[str, ...] = ("code",)
     token_endpoint_auth_method: str = "client_secret_basic"  # noqa: S105
     id_token_signed_response_alg: str = "RS256"  # noqa: S105
+    access_token_signed_response_alg: str = "RS256"  # noqa: S105
+    userinfo_signed_response_alg: str | None = None
+    subject_type: str = "public"
+    logo_uri: str | None = None
+    client_uri: str | None = None
+    policy_uri: str | None = None
+    tos_uri: str | None = None
+    post_logout_redirect_uris: tuple[str, ...] = ()
+    backchannel_logout_uri: str | None = None
+    backchannel_logout_session_required: bool = False
     scope: str = "openid"
     default_scope: str | None = None
     default_redirect_uri: str | None = None
@@ -101,7 +111,8 @@ class Session:
     """A browser in which a person is signed in. `session_id` starts with the `sub`, so that one batch reads both.
 
     `generation` counts sign-ins: the cookie of an earlier one is worth nothing. `request_id` is the authorization
-    request that the last sign-in was for. `grants` are the ids of the grants born in it.
+    request that the last sign-in was for. `grants` are the ids of the grants born in it, `backchannel_clients` those of
+    their clients that want to hear of its end. `device`: what kind of browser it is, in words.
     """
 
     session_id: str
@@ -113,6 +124,8 @@ class Session:
     sessions_generation: int = 0
     request_id: str | None = None
     grants: frozenset[str] = frozenset()
+    backchannel_clients: frozenset[str] = frozenset()
+    device: str | None = None
     created_at: int = 0
     ended_at: int | None = None
 
@@ -122,7 +135,8 @@ class AuthorizationRequest:
     """An authorization request that has passed every check (RFC 6749 section 4.1.1, OpenID Connect Core 3.1.2.1).
 
     `redirect_uri` is where the answer goes; `redirect_uri_sent` tells whether the request named it. `browser_id`: the
-    browser it is bound to, None until a GET has bound it. `taken_at`: it has been answered.
+    browser it is bound to, None until a GET has bound it. `taken_at`: it has been answered. `claims` is the request's
+    parameter of that name (OpenID Connect Core section 5.5), `hinted_sub` the person that its `id_token_hint` names.
     """
 
     request_id: str
@@ -132,6 +146,7 @@ class AuthorizationRequest:
     created_at: int
     scope: frozenset[str] = NO_SCOPE
     response_type: str = "code"
+    response_mode: str = "query"
     redirect_uri_sent: bool = True
     state: str | None = None
     nonce: str | None = None
@@ -139,6 +154,11 @@ class AuthorizationRequest:
     prompt: frozenset[str] = frozenset()
     max_age: int | None = None
     login_hint: str | None = None
+    hinted_sub: str | None = None
+    acr_values: tuple[str, ...] = ()
+    ui_locales: tuple[str, ...] = ()
+    claims: dict[str, Any] = field(default_factory=dict)
+    resource: frozenset[str] = frozenset()
     browser_id: str | None = None
     taken_at: int | None = None
 
@@ -149,7 +169,8 @@ class Grant:
 
     `generation` is 0 until the code is redeemed, then the number of the current refresh token. `rotated_at` tells when
     the last four were replaced: the time of generation n stands under n modulo 4, so that a rotation writes one place
-    and need not read. `expires_at` slides with each refresh; `ends_at` is the end of all refreshing.
+    and need not read. `expires_at` slides with each refresh; `ends_at` is the end of all refreshing. `claims` are those
+    asked for by name (OpenID Connect Core section 5.5). `device`: what kind of browser the person used, in words.
     """
 
     grant_id: str
@@ -171,6 +192,62 @@ class Grant:
     redeemed_at: int | None = None
     revoked_at: int | None = None
     rotated_at: dict[str, int] = field(default_factory=dict)
+    claims: dict[str, Any] = field(default_factory=dict)
+    resource: frozenset[str] = frozenset()
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A scope of the operator's own, in words that people understand."""
+
+    scope: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """Failed sign-ins of late: for one account from one address, or from one address whatever the account."""
+
+    attempts_id: str
+    expires_at: int
+    failures: int = 0
+    blocked_until: int = 0
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that a person should be able to see later: what was done with their account, by whom, from where.
+
+    `name` is one of `audit`'s. `event_id` starts with the time, so that events lie in their order.
+    """
+
+    sub: str
+    event_id: str
+    name: str
+    created_at: int
+    expires_at: int
+    client_id: str | None = None
+    client_name: str | None = None
+    source_ip: str | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Logout tokens that are still to be sent (OpenID Connect Back-Channel Logout 1.0 section 2.5): the outbox.
+
+    `clients` are those that have not got theirs yet. `not_before`: when the next try is due.
+    """
+
+    delivery_id: str
+    sub: str
+    session_id: str
+    clients: frozenset[str]
+    created_at: int
+    expires_at: int
+    tries: int = 0
+    not_before: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any
 
 LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
@@ -31,7 +32,11 @@ class Settings:
     is no KMS. `kms_key_id`: the KMS key that seals it otherwise, by default the one that infra/tables.yaml makes.
     `signing`: whether private signing keys lie in the `ring` or stay in `kms`. `issuer` may be empty in Lambda: it is
     then the gateway's own address. `operator_token_hash`: SHA-256 of the token that opens the deep health check.
-    `metrics`: log lines carry CloudWatch metrics (EMF).
+    `metrics`: log lines carry CloudWatch metrics (EMF). `login_url`: the operator's own login application, whose forms
+    come from one of `login_origins`. `sign_in_attempts`: wrong passwords for one account from one address before the
+    next tries are slowed down; `sign_in_attempts_per_address`: the same for one address, whatever the accounts.
+    `backchannel_networks`: networks that logout tokens may be sent to although they are not public.
+    `key_rotation_days`: how old a signing key gets before the schedule replaces it; 0 for never.
     """
 
     stage: str = "local"
@@ -45,6 +50,17 @@ class Settings:
     operator_token_hash: str | None = None
     metrics: bool = False
     sealing_key: bytes | None = None
+    logo_url: str | None = None
+    accent_color: str | None = None
+    accent_color_dark: str | None = None
+    support_url: str | None = None
+    login_url: str | None = None
+    login_origins: tuple[str, ...] = ()
+    playground: bool = False
+    backchannel_networks: tuple[str, ...] = ()
+    sign_in_attempts: int = 5
+    sign_in_attempts_per_address: int = 50
+    key_rotation_days: int = 90
     authorization_code_lifetime: int = 60
     access_token_lifetime: int = 600
     refresh_token_lifetime: int = 30 * _DAY
@@ -63,7 +79,9 @@ class Settings:
         """The settings in force. Raises SettingsError."""
         in_lambda = "AWS_LAMBDA_FUNCTION_NAME" in environ
         endpoint = _endpoint(environ.get("SIGNET_DYNAMODB_ENDPOINT", ""))
+        embedded = not in_lambda and endpoint is None
         issuer = environ.get("SIGNET_ISSUER", "")
+        login_url = _login_url(environ.get("SIGNET_LOGIN_URL", ""))
         stage = _stage(environ.get("SIGNET_STAGE", "local"))
         numbers: dict[str, Any] = {
             name: _number(environ, f"SIGNET_{name.upper()}", getattr(cls, name), low, high)
@@ -74,18 +92,26 @@ class Settings:
             # In Lambda, without one, the gateway's own address is taken from each event.
             issuer="" if in_lambda and not issuer else _issuer(issuer or f"http://127.0.0.1:{_port(environ)}"),
             name=environ.get("SIGNET_NAME", "") or cls.name,
-            embedded=not in_lambda and endpoint is None,
+            embedded=embedded,
             dynamodb_endpoint=endpoint,
             region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"),
             kms_key_id=environ.get("SIGNET_KMS_KEY_ID") or f"alias/signet-{stage}",
             signing=_one_of(environ, "SIGNET_SIGNING", ("ring", "kms")),
             operator_token_hash=_operator_token_hash(environ.get("SIGNET_OPERATOR_TOKEN_HASH", "")),
             metrics=in_lambda,
+            logo_url=_https_url(environ, "SIGNET_LOGO_URL"),
+            accent_color=_color(environ, "SIGNET_ACCENT_COLOR"),
+            accent_color_dark=_color(environ, "SIGNET_ACCENT_COLOR_DARK"),
+            support_url=_https_url(environ, "SIGNET_SUPPORT_URL", mailto=True),
+            login_url=login_url,
+            login_origins=_login_origins(environ.get("SIGNET_LOGIN_ORIGINS", ""), login_url),
+            playground=_one_of(environ, "SIGNET_PLAYGROUND", ("on", "off") if embedded else ("off", "on")) == "on",
+            backchannel_networks=_networks(environ.get("SIGNET_BACKCHANNEL_NETWORKS", "")),
             **numbers,
         )
 
 
-# the least and the most of each lifetime, in seconds
+# the least and the most of each number; lifetimes are in seconds
 LIMITS = {
     "authorization_code_lifetime": (10, 600),
     "access_token_lifetime": (60, _DAY),
@@ -94,6 +120,9 @@ LIMITS = {
     "refresh_token_retry_window": (0, 60),
     "session_idle_lifetime": (60, 366 * _DAY),
     "request_lifetime": (60, 3600),
+    "sign_in_attempts": (1, 100),
+    "sign_in_attempts_per_address": (1, 10000),
+    "key_rotation_days": (0, 3650),
 }
 
 
@@ -148,3 +177,56 @@ def _endpoint(text: str) -> str | None:
     if text and not _url(text.removesuffix("/")):
         raise SettingsError(f"SIGNET_DYNAMODB_ENDPOINT is {text!r}; it must be an http or https URL, or not set")
     return text or None
+
+
+def _https_url(environ: Mapping[str, str], name: str, *, mailto: bool = False) -> str | None:
+    """An https URL, which may have a query; with `mailto`, or an e-mail address as a mailto URL."""
+    text = environ.get(name, "")
+    if not text:
+        return None
+    legal = "https URL" + (" or a mailto: address" if mailto else "")
+    plain = re.fullmatch(r"[!#-;=?-Z_a-z~]{1,2000}", text) is not None  # printable ASCII that an attribute may hold
+    url = _url(text.partition("?")[0].removesuffix("/"))
+    if plain and ((url and url["scheme"] == "https") or (mailto and re.fullmatch(r"mailto:[^@?]+@[^@?]+", text))):
+        return text
+    raise SettingsError(f"{name} is {text!r}; it must be an {legal}, or not set")
+
+
+def _color(environ: Mapping[str, str], name: str) -> str | None:
+    text = environ.get(name, "")
+    if text and not re.fullmatch(r"#[0-9A-Fa-f]{6}", text):
+        raise SettingsError(f"{name} is {text!r}; it must be a colour such as #1f4fa3, or not set")
+    return text or None
+
+
+def _login_url(text: str) -> str | None:
+    url = _url(text.removesuffix("/"))
+    if text and (not url or (url["scheme"] == "http" and url["host"] not in LOOPBACK)):
+        raise SettingsError(
+            f"SIGNET_LOGIN_URL is {text!r}; it must be an https URL without query and fragment "
+            "(http for 127.0.0.1, [::1] and localhost only), or not set"
+        )
+    return text or None
+
+
+def _login_origins(text: str, login_url: str | None) -> tuple[str, ...]:
+    """The origins that are listed; by default that of the login application."""
+    own = re.match(r"https?://[^/]+", login_url or "")
+    origins = tuple(text.split()) or ((own[0],) if own else ())
+    for origin in origins:
+        url = _url(origin)
+        if not url or origin.count("/") != 2 or (url["scheme"] == "http" and url["host"] not in LOOPBACK):
+            raise SettingsError(
+                f"SIGNET_LOGIN_ORIGINS has {origin!r}; it must be origins such as https://login.example.com, "
+                "separated by spaces (http for 127.0.0.1, [::1] and localhost only)"
+            )
+    return origins
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(str(ip_network(network)) for network in text.split())
+    except ValueError as error:
+        raise SettingsError(
+            f"SIGNET_BACKCHANNEL_NETWORKS is {text!r}; it must be networks such as 10.0.0.0/8, separated by spaces"
+        ) from error

@@ -6,7 +6,20 @@ from typing import Any
 
 from chalicelib.dynamodb import TRIES, DynamoDB, possible_key
 from chalicelib.errors import TemporarilyUnavailable
-from chalicelib.models import AuthorizationRequest, Client, Consent, Grant, Identifier, SealedKeyRing, Session, User
+from chalicelib.models import (
+    Attempts,
+    AuthorizationRequest,
+    Client,
+    Consent,
+    Delivery,
+    Event,
+    Grant,
+    Identifier,
+    Scope,
+    SealedKeyRing,
+    Session,
+    User,
+)
 from chalicelib.settings import Settings
 from chalicelib.table import R, Refused, Step, Table
 
@@ -25,6 +38,10 @@ class Store:
         self.grants = self._table("grants", Grant, "grant_id")
         self.requests = self._table("requests", AuthorizationRequest, "request_id")
         self.sessions = self._table("sessions", Session, "session_id")
+        self.scopes = self._table("scopes", Scope, "scope")
+        self.attempts = self._table("attempts", Attempts, "attempts_id")
+        self.events = self._table("events", Event, "sub", "event_id")
+        self.deliveries = self._table("deliveries", Delivery, "delivery_id")
         self.keys = self._table("keys", SealedKeyRing, "ring")
         self.tables = tuple(table for table in vars(self).values() if isinstance(table, Table))
 

@@ -32,7 +32,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "registration",
     ),
     ("server",),
-    ("keys", "rotation", "seal", "signing", "passwords", "audit"),
+    ("keys", "rotation", "seal", "signing", "passwords", "audit", "history"),
     ("store", "table", "dynamodb"),
     ("gateway", "pages", "handles", "settings"),
     ("models", "messages", "errors"),

@@ -12,11 +12,15 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from chalicelib.dynamodb import attr, pack
 from chalicelib.errors import TemporarilyUnavailable
 from chalicelib.models import (
+    Attempts,
     AuthorizationRequest,
     Client,
     Consent,
+    Delivery,
+    Event,
     Grant,
     Identifier,
+    Scope,
     SealedKeyRing,
     Session,
     User,
@@ -88,6 +92,10 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
         "created_at",
     ),
     "sessions": (Session("u-1.s-1", "u-1", NOW, NOW + 600, amr=("pwd", "otp")), "auth_time"),
+    "scopes": (Scope("photos.read", "See your 写真 👀"), "description"),
+    "attempts": (Attempts("account 1", NOW + 900, failures=3), "failures"),
+    "events": (Event("u-1", "1800000000.1", "sign_in", NOW, NOW + 600, client_name="Zürich"), "name"),
+    "deliveries": (Delivery("d-1", "u-1", "u-1.s-1", frozenset({"c-1", "c-2"}), NOW, NOW + 600), "tries"),
     "keys": (SealedKeyRing("other", bytes(range(256))), "version"),
 }
 IMPOSSIBLE = {

@@ -143,9 +143,9 @@ def _authenticate(server: AuthorizationServer, http: Request, username: str, pas
         or user is None
         or user.disabled_at is not None
     ):
-        http.events.append(audit.SIGN_IN_FAILED)
+        audit.note(http, audit.SIGN_IN_FAILED, sub=user.sub if user else None)
         return None
-    http.events.append(audit.SIGN_IN)
+    audit.note(http, audit.SIGN_IN, sub=user.sub)
     if passwords.needs_rehash(user.password_hash):
         unchanged = attr("password_hash").eq(user.password_hash)
         users.transition((user.sub,), unchanged, {"password_hash": passwords.hash_password(password)})

@@ -1,0 +1,45 @@
+"""What was done with an account of late: what its owner sees on the account page."""
+
+import re
+import secrets
+
+from chalicelib.messages import Request
+from chalicelib.models import Client, Event
+from chalicelib.store import Store
+from chalicelib.table import Step
+
+LIFETIME = 90 * 24 * 60 * 60
+# The first that stands in a User-Agent header (RFC 9110 section 10.1.5) names it: Edge and Opera say Chrome as well,
+# Chrome says Safari, Android says Linux, an iPad may say Mac OS X.
+_BROWSERS = {"Edg": "Edge", "OPR": "Opera", "Firefox": "Firefox", "FxiOS": "Firefox", "CriOS": "Chrome"}
+_BROWSERS |= {"Chrome": "Chrome", "Safari": "Safari"}
+_SYSTEMS = {"iPhone": "iPhone", "iPad": "iPad", "Android": "Android", "Windows": "Windows", "Mac OS X": "Mac"}
+_SYSTEMS |= {"CrOS": "ChromeOS", "Linux": "Linux"}
+
+
+def recording(store: Store, http: Request, sub: str, name: str, client: Client | None = None) -> Step[Event]:
+    """The step that keeps for 90 days that `name`, one of `audit.EVENTS`, has happened to a person, by this request."""
+    now = store.now()
+    return store.events.inserting(
+        Event(
+            sub=sub,
+            event_id=f"{now}.{secrets.token_hex(8)}",
+            name=name,
+            created_at=now,
+            expires_at=now + LIFETIME,
+            client_id=client.client_id if client else None,
+            client_name=client.client_name if client else None,
+            source_ip=http.source_ip or None,
+            device=device(http),
+        )
+    )
+
+
+def device(http: Request) -> str | None:
+    """What kind of browser sent a request, such as "Firefox on Windows"; None if it does not say."""
+    said = http.header("user-agent") or ""
+    browser, system = (
+        next((name for token, name in known.items() if re.search(rf"\b{token}\b", said)), None)
+        for known in (_BROWSERS, _SYSTEMS)
+    )
+    return " on ".join(filter(None, (browser, system))) or None
