@@ -3,7 +3,7 @@
 import sys
 
 from chalicelib import web
-from chalicelib.endpoints import authorize, code, health, home, metadata, revoke, token, userinfo
+from chalicelib.endpoints import authorize, code, health, home, metadata, playground, revoke, token, userinfo
 from chalicelib.server import AuthorizationServer
 from chalicelib.settings import Settings
 from chalicelib.web import Route
@@ -27,6 +27,9 @@ PAGE_ROUTES = (
     Route("POST", "/oauth2/authorize", authorize.post, "authorization_endpoint"),
     Route("GET", "/oauth2/code", code.get),
     Route("POST", "/oauth2/code", code.post),
+    Route("GET", "/playground", playground.get),
+    Route("POST", "/playground", playground.post),
+    Route("GET", "/playground/callback", playground.callback),
 )
 
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote_plus
 from chalicelib.errors import InvalidClient, InvalidRequest
 from chalicelib.messages import Params, Request
 from chalicelib.models import Client
-from chalicelib.registration import secret_hash
+from chalicelib.handles import secret_hash
 from chalicelib.server import AuthorizationServer
 
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="client", charset="UTF-8"'}

@@ -3,7 +3,6 @@
 A secret is returned once and stored as its SHA-256: it is 256 random bits, so nothing slower is needed.
 """
 
-import hashlib
 import re
 import secrets
 import unicodedata
@@ -14,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from chalicelib import passwords
 from chalicelib.dynamodb import attr, possible_key
 from chalicelib.errors import InvalidClientMetadata, InvalidRedirectUri
-from chalicelib.handles import base64url, new_id
+from chalicelib.handles import new_id, secret_hash
 from chalicelib.models import Client, Identifier, User
 from chalicelib.settings import LIMITS, LOOPBACK
 from chalicelib.signing import ALGORITHMS
@@ -32,11 +31,6 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\
 MAX_REDIRECT_URIS = 20
 MAX_SCOPE_TOKENS = 100
 MAX_SECRETS = 2  # one, and the one that replaces it
-
-
-def secret_hash(secret: str) -> str:
-    """The SHA-256 of a client secret, base64url."""
-    return base64url(hashlib.sha256(secret.encode("utf-8", "replace")).digest())
 
 
 def register_client(

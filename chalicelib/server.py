@@ -4,7 +4,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from chalicelib import playground
 from chalicelib.keys import KeyRing
+from chalicelib.messages import Request, Response
 from chalicelib.models import Client
 from chalicelib.settings import Settings
 from chalicelib.store import Store
@@ -17,13 +19,15 @@ CLIENT_CACHE_SIZE = 1000
 class AuthorizationServer:
     """The settings, the storage, the keys and the clock (whole seconds) of one server.
 
-    `addresses`: the paths of its endpoints by their names in the metadata (RFC 8414 section 2); `web` fills it in.
+    `addresses`: the paths of its endpoints by their names in the metadata (RFC 8414 section 2). `endpoints`: the same
+    by method and path, for the playground, whose client calls them as any other would. `web` fills both in.
     """
 
     settings: Settings
     store: Store
     keys: KeyRing
     addresses: dict[str, str] = field(default_factory=dict)
+    endpoints: dict[tuple[str, str], "Endpoint"] = field(default_factory=dict, repr=False)
     _clients: dict[str, tuple[int, Client]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -52,6 +56,8 @@ class AuthorizationServer:
         A record is kept for 60 s in this process. A miss is never kept; `fresh` reads again, which is done before
         anybody is refused because of what a kept record says.
         """
+        if client_id == playground.CLIENT_ID and self.settings.playground:
+            return playground.client(self.issuer, self.playground_secret())
         now = self.now()
         known = self._clients.get(client_id)
         if known and not fresh and now - known[0] < CLIENT_CACHE_LIFETIME:
@@ -64,3 +70,10 @@ class AuthorizationServer:
                     self._clients.pop(next(iter(self._clients)))
                 self._clients[client_id] = (now, client)
         return client if client and client.disabled_at is None else None
+
+    def playground_secret(self) -> str:
+        """The secret of the playground's client: the same in every process, and known to nobody else."""
+        return self.keys.form_tag("the playground's client secret")
+
+
+Endpoint = Callable[[AuthorizationServer, Request], Response]

@@ -15,10 +15,9 @@ from chalicelib.errors import MethodNotAllowed, NotFound, OAuthError, ServerErro
 from chalicelib.gateway import Event
 from chalicelib.messages import NO_STORE, Request, Response, json_response
 from chalicelib.redirect_uris import origin_is_registered
-from chalicelib.server import AuthorizationServer
+from chalicelib.server import AuthorizationServer, Endpoint
 from chalicelib.settings import Settings, SettingsError
 
-Endpoint = Callable[[AuthorizationServer, Request], Response]
 ONE_YEAR = 31536000
 # What its owners import on first use.
 LIBRARIES = (
@@ -70,6 +69,7 @@ class Application:
                 self._server = self._connect()
                 for methods in self.routes.values():
                     for route in methods.values():
+                        self._server.endpoints[route.method, route.path] = route.endpoint
                         if route.metadata:
                             self._server.addresses[route.metadata] = route.path
             return self._server

@@ -40,6 +40,8 @@ def welcome(store: Store, administrators_password: str | None) -> str:
     issuer = store.settings.issuer
     client, person = store.read((store.clients, (CLIENT_ID,)), (store.identifiers, (username_identifier(USERNAME),)))
     lines = ["", f"  Signet               {issuer}"]
+    if store.settings.playground and person:
+        lines.append(f"  playground           {issuer}/playground")
     if person:
         lines.append(f"  demo user            {USERNAME}, password {PASSWORD}")
     if client:

@@ -10,7 +10,7 @@ import pytest
 
 from chalicelib import rotation
 from chalicelib.keys import KeyRing
-from chalicelib.registration import secret_hash
+from chalicelib.handles import secret_hash
 from chalicelib.settings import Settings
 from chalicelib.store import Store
 from infra.doctor import check

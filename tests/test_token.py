@@ -346,7 +346,7 @@ def test_a_disabled_client_is_refused_when_the_cached_record_is_old_and_works_ag
 
 
 def test_a_new_secret_counts_at_once_and_the_old_one_until_it_is_taken_away(ground: Ground) -> None:
-    from chalicelib.registration import secret_hash
+    from chalicelib.handles import secret_hash
 
     old, new = ground.client.record.secret_hashes[0], secret_hash("new and long enough")
     ground.site.secrets.add("new and long enough")

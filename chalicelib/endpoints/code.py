@@ -11,8 +11,9 @@ from chalicelib.authorization_request import Recipient, read, recipient
 from chalicelib.client_auth import basic_credentials
 from chalicelib.dynamodb import attr
 from chalicelib.errors import AccessDenied, InvalidRequest, LoginRequired, RequestEnded, UnauthorizedClient
+from chalicelib.forms import refuse_other_sites
 from chalicelib.interaction import Person, Step, consent_lasts, next_step
-from chalicelib.messages import Params, Request, Response, origin_of
+from chalicelib.messages import Params, Request, Response
 from chalicelib.models import AuthorizationRequest, Client, User
 from chalicelib.registration import username_identifier
 from chalicelib.server import AuthorizationServer
@@ -68,7 +69,7 @@ def post(server: AuthorizationServer, http: Request) -> Response:
 
     Raises RequestEnded when the form was not shown by us, to this browser, for a request that still waits.
     """
-    _refuse_other_sites(server, http)
+    refuse_other_sites(server, http)
     form = http.form()
     handle = server.keys.read_handle("req", form.one("request_uri"))
     if handle is None:
@@ -97,14 +98,6 @@ def post(server: AuthorizationServer, http: Request) -> Response:
         return _decide(server, http, decision, client, request, person)
 
     return answer_errors(server, http, to, answer)
-
-
-def _refuse_other_sites(server: AuthorizationServer, http: Request) -> None:
-    """Sec-Fetch-Site decides where the browser sends it, else Origin; with neither, the tag and the cookie do."""
-    site, origin = http.header("sec-fetch-site"), http.header("origin")
-    ours = origin in (None, origin_of(server.issuer)) if site is None else site == "same-origin"
-    if not ours:
-        raise RequestEnded("This form was sent from another site.")
 
 
 def _step(form: Params) -> Step:

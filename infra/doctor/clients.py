@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from chalicelib.errors import OAuthError
+from chalicelib.handles import secret_hash
 from chalicelib.models import Client
-from chalicelib.registration import check_client, secret_hash
+from chalicelib.registration import check_client
 from chalicelib.settings import LOOPBACK
 from chalicelib.store import Store
 from infra import demo, embedded
