@@ -17,11 +17,13 @@ class OAuthError(Exception):
     """An error that a specification names.
 
     `description`: one sentence for the developer of the client. `detail`: for the log of the operator only.
-    `headers`: header fields that the answer has to carry. `event`: its name in the log, when operators count it.
+    `headers`: header fields that the answer has to carry.
+    `code`: what `error_codes` explains it by; finer than `error`, which it is where nothing else is said.
     """
 
     error: ClassVar[str] = "server_error"
     status: ClassVar[int] = 400
+    code: str = ""
 
     def __init__(
         self,
@@ -29,12 +31,12 @@ class OAuthError(Exception):
         *,
         detail: str = "",
         headers: dict[str, str] | None = None,
-        event: str | None = None,
+        code: str | None = None,
     ):
         super().__init__(f"{self.error}: {description}")
+        self.code = code or self.code or self.error
         self.description = _NOT_ALLOWED.sub("'", description)
         self.detail = detail
-        self.event = event
         self.headers = headers or {}
 
     def parameters(self) -> dict[str, str]:
@@ -55,6 +57,8 @@ class RequestEnded(InvalidRequest):
 
     Shown to the person and never redirected: the recipient may have had its answer already.
     """
+
+    code = "request_ended"
 
 
 class InvalidClient(OAuthError):
@@ -130,11 +134,33 @@ class RequestUriNotSupported(OAuthError):
     error = "request_uri_not_supported"
 
 
+class RegistrationNotSupported(OAuthError):
+    """OpenID Connect Core section 3.1.2.6."""
+
+    error = "registration_not_supported"
+
+
+class UnmetAuthenticationRequirements(OAuthError):
+    """OpenID Connect Core Error Code unmet_authentication_requirements section 1: nobody can sign in as is asked."""
+
+    error = "unmet_authentication_requirements"
+
+
+class InvalidTarget(OAuthError):
+    """RFC 8707 section 2: a `resource` is malformed, or unknown here."""
+
+    error = "invalid_target"
+
+
 class InvalidToken(OAuthError):
     """RFC 6750 section 3.1: the access token is malformed, expired, revoked or for somebody else."""
 
     error = "invalid_token"
     status = 401
+
+
+class UnknownKey(InvalidToken):
+    """A token that bears the name of no key of ours: somebody else's, or our own of long ago."""
 
 
 class InsufficientScope(OAuthError):

@@ -1,232 +1,22 @@
 """A real browser: Chromium, by Playwright, from an application at another origin through our pages and back.
 
-What Chromium complains of (in its console, by a failed request, by an error of a script) fails the test that caused it.
+How the pages look and behave is in test_look.
 """
 
-import os
-import socket
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from collections.abc import Callable
+from urllib.parse import parse_qsl, urlsplit
 
-import jwt
 import pytest
-from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
+from playwright.sync_api import expect
 
-from tests.browser import CHALLENGE, VERIFIER, Browser
-from tests.site import PASSWORD, Registered, Site
+from tests.browser import VERIFIER, Browser
+from tests.site import PASSWORD, Site
+from tests.windows import Application, Window, authorization, redeemed
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 ANSWERED = "This request has expired or has been answered already."
-HEAVIEST = 30_000
-PHONE = {"viewport": {"width": 320, "height": 640}}
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    """One for the module."""
-    if not CHROMIUM.exists():
-        if os.environ.get("CI"):
-            pytest.fail(f"There is no {CHROMIUM}, and CI must not go without it.")
-        pytest.skip(f"There is no {CHROMIUM}.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-class Application:
-    """A web server at another origin: it serves `pages`, leads on by `redirects`, and keeps what it `received`."""
-
-    def __init__(self, address: str = "127.0.0.1"):
-        self.received: list[str] = []
-        self.pages: dict[str, str] = {}
-        self.redirects: dict[str, str] = {}
-        application = self
-
-        class Server(ThreadingHTTPServer):
-            address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                path = urlsplit(self.path).path
-                application.received.append(self.path)
-                if path in application.redirects:
-                    self.send_response(302)
-                    self.send_header("Location", application.redirects[path])
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
-                    return
-                body = f'<!doctype html><title>Application</title><link rel="icon" href="data:,">\
-                    {application.pages.get(path, "<h1>Welcome back</h1>")}'.encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "text/html; charset=utf-8")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = Server((address, 0), Handler)
-        self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def url(self, path: str = "/cb", host: str = "127.0.0.1") -> str:
-        return f"http://{host}:{self.port}{path}"
-
-    @property
-    def answers(self) -> list[dict[str, str]]:
-        """The parameters of every answer that arrived at /cb."""
-        return [dict(parse_qsl(urlsplit(path).query)) for path in self.received if urlsplit(path).path == "/cb"]
-
-    @property
-    def answer(self) -> dict[str, str]:
-        """Those of the only one."""
-        (answer,) = self.answers
-        return answer
-
-
-@pytest.fixture
-def applications() -> Iterator[Callable[..., Application]]:
-    """Starts web servers."""
-    started: list[Application] = []
-
-    def start(address: str = "127.0.0.1") -> Application:
-        started.append(Application(address))
-        return started[-1]
-
-    yield start
-    for application in started:
-        application.close()
-
-
-@pytest.fixture
-def application(applications: Callable[..., Application]) -> Application:
-    return applications()
-
-
-class Window:
-    """A browser profile of its own, and the page in its first tab. Complaints are kept; those `forgiven` are not."""
-
-    def __init__(self, chromium: Chromium, site: Site, **options: Any):
-        self.site = site
-        self.complaints: list[str] = []
-        self.forgiven: list[str] = []
-        self.context: BrowserContext = chromium.new_context(**options)
-        self.context.set_default_timeout(20_000)
-        self.context.on("console", self._on_console)
-        self.context.on("requestfailed", self._on_failure)
-        self.context.on("weberror", lambda error: self.complaints.append(f"script: {error.error}"))
-        self.page: Page = self.context.new_page()
-
-    def _on_console(self, message: ConsoleMessage) -> None:
-        self.complaints.append(f"{message.type}: {message.text} [{urlsplit(message.location['url']).path}]")
-
-    def _on_failure(self, request: Request) -> None:
-        self.complaints.append(f"failed: {request.failure} [{urlsplit(request.url).path}]")
-
-    def close(self) -> None:
-        self.site.secrets.update(cookie["value"] for cookie in self.context.cookies())
-        self.context.close()
-        assert [text for text in self.complaints if not any(part in text for part in self.forgiven)] == []
-
-    # ---- what a person does
-
-    def authorize(self, client: Registered, redirect_uri: str, page: Page | None = None, **parameters: str) -> None:
-        """Follow an application's link to us."""
-        (page or self.page).goto(self.site.settings.issuer + authorization(client, redirect_uri, **parameters))
-
-    def sign_in(self, username: str = "alice", password: str = PASSWORD, page: Page | None = None) -> None:
-        page = page or self.page
-        page.get_by_label("Username").fill(username)
-        page.get_by_label("Password").fill(password)
-        self.press("Sign in", page)
-
-    def press(self, name: str, page: Page | None = None) -> None:
-        """Press a button; the page that it leads to has been loaded afterwards."""
-        page = page or self.page
-        with page.expect_navigation():
-            page.get_by_role("button", name=name, exact=True).click()
-
-    def heading(self, page: Page | None = None) -> str:
-        return (page or self.page).get_by_role("heading", level=1).inner_text()
-
-    def text(self, page: Page | None = None) -> str:
-        return (page or self.page).inner_text("main")
-
-    @property
-    def cookies(self) -> set[str]:
-        """The names of our cookies in it."""
-        return {cookie.get("name", "") for cookie in self.context.cookies(self.site.settings.issuer)}
-
-
-@pytest.fixture
-def windows(chromium: Chromium, site: Site) -> Iterator[Callable[..., Window]]:
-    """Opens windows; in the end, Chromium must have had nothing to complain of."""
-    opened: list[Window] = []
-
-    def open_(**options: Any) -> Window:
-        opened.append(Window(chromium, site, **options))
-        return opened[-1]
-
-    yield open_
-    for window in opened:
-        window.close()
-
-
-@pytest.fixture
-def window(windows: Callable[..., Window]) -> Window:
-    return windows()
-
-
-def authorization(client: Registered, redirect_uri: str, **parameters: str) -> str:
-    """An authorization request with PKCE, as path and query."""
-    given = {
-        "response_type": "code",
-        "client_id": client.id,
-        "redirect_uri": redirect_uri,
-        "scope": "openid",
-        "state": "af0ifjsldkj",
-        "code_challenge": CHALLENGE,
-        "code_challenge_method": "S256",
-    }
-    return "/oauth2/authorize?" + urlencode(given | parameters)
-
-
-def redeemed(site: Site, client: Registered, application: Application, redirect_uri: str) -> dict[str, Any]:
-    """The tokens for the code that arrived, and the claims of the ID token."""
-    answer = application.answers[-1]
-    assert set(answer) == {"code", "state", "iss"}, answer
-    assert (answer["state"], answer["iss"]) == ("af0ifjsldkj", site.settings.issuer)
-    site.secrets.add(answer["code"])
-    browser = Browser(site)
-    tokens = browser.redeem(client, answer["code"], redirect_uri=redirect_uri)
-    browser.close()
-    assert tokens.status == 200, tokens.body
-    claims: dict[str, Any] = jwt.decode(tokens.json["id_token"], options={"verify_signature": False})
-    return claims
 
 
 # ---- the flow
@@ -259,6 +49,32 @@ def test_sign_in_and_consent_lead_back_to_an_application_at_another_origin(
     assert window.heading() == "Welcome back"
     assert window.page.url.startswith(f"{goal}?code=code_")
     redeemed(site, client, application, goal)
+
+
+@pytest.mark.spec("OAuth 2.0 Form Post Response Mode §2")
+@pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without JavaScript"])
+def test_an_answer_may_be_posted_by_a_form_that_sends_itself_or_by_a_button(
+    site: Site, application: Application, windows: Callable[..., Window], script: bool
+) -> None:
+    site.user("alice")
+    goal = application.url(host="localhost")
+    client = site.client(redirect_uris=[goal])
+    window = windows(java_script_enabled=script)
+    window.authorize(client, goal, response_mode="form_post")
+    window.sign_in()
+    if script:
+        window.page.get_by_role("button", name="Allow once", exact=True).click()
+        window.page.wait_for_url(goal)
+    else:
+        window.press("Allow once")
+        assert window.heading() == "Back to Photo Print"
+        assert application.posted == []
+        window.press("Continue")
+    assert window.heading() == "Welcome back"
+    assert window.page.url == goal, "nothing of the answer is in a URL"
+    ((_, answer),) = application.posted
+    site.secrets.add(answer.pop("code"))
+    assert answer == {"state": "af0ifjsldkj", "iss": site.settings.issuer}
 
 
 @pytest.mark.spec("RFC 6749 §4.1.2.1")
@@ -359,6 +175,32 @@ def test_a_wrong_password_is_said_so_and_the_right_one_goes_on(
     assert window.page.get_by_role("alert").inner_text() == "The username or the password is not right."
     assert window.page.get_by_label("Username").input_value() == "alice"
     assert window.page.get_by_label("Password").input_value() == ""
+    window.sign_in()
+    window.press("Allow once")
+    redeemed(site, client, application, goal)
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without JavaScript"])
+def test_too_many_wrong_passwords_make_the_next_try_wait_but_not_for_ever(
+    site: Site, application: Application, windows: Callable[..., Window], script: bool
+) -> None:
+    site.user("alice")
+    goal = application.url()
+    client = site.client(redirect_uris=[goal])
+    window = windows(java_script_enabled=script)
+    window.authorize(client, goal)
+    window.forgiven += [
+        "status of 400 (Bad Request) [/oauth2/code]",
+        "status of 429 (Too Many Requests) [/oauth2/code]",
+    ]
+    for _ in range(site.settings.sign_in_attempts):
+        window.sign_in(password="not this one")
+        assert window.page.get_by_role("alert").inner_text() == "The username or the password is not right."
+    window.sign_in()
+    waits = "There were too many attempts. Please try again in 30 seconds."
+    assert window.page.get_by_role("alert").inner_text() == waits
+    assert window.page.get_by_label("Username").input_value() == "alice"
+    site.clock.advance(30)
     window.sign_in()
     window.press("Allow once")
     redeemed(site, client, application, goal)
@@ -629,78 +471,3 @@ def test_the_keyboard_is_enough(site: Site, application: Application, window: Wi
     with window.page.expect_navigation():
         keyboard.press("Enter")
     redeemed(site, client, application, goal)
-
-
-def every_page(site: Site, application: Application, window: Window) -> Iterator[str]:
-    """Opens each page in turn, and says which: with long names, and everything that a page may have on it."""
-    window.forgiven.append("status of 400 (Bad Request)")
-    known = set(site.secrets)
-    site.user("alice.of-a-long-name@subdomain.example.com", password=None)
-    (random,) = site.secrets - known
-    goal = application.url(host="localhost")
-    client = site.client(
-        client_name="The Photograph Printing & Framing Company of North-Western Donaudampfschifffahrtsgesellschaft",
-        redirect_uris=[goal],
-        scope="openid profile email address phone offline_access urn:example.com:scopes:photographs:read-and-write",
-    )
-    window.page.goto(site.settings.issuer)
-    yield "home"
-    window.page.goto(f"{site.settings.issuer}/oauth2/authorize?client_id=nobody")
-    yield "error"
-    window.authorize(client, goal)
-    yield "sign-in"
-    window.sign_in("alice.of-a-long-name@subdomain.example.com", "wrong password")
-    yield "sign-in again"
-    window.sign_in("alice.of-a-long-name@subdomain.example.com", random)
-    yield "new password"
-    for label in ("New password", "New password, again"):
-        window.page.get_by_label(label, exact=True).fill(random)
-    window.press("Save and continue")
-    yield "new password again"
-    for label in ("New password", "New password, again"):
-        window.page.get_by_label(label, exact=True).fill(PASSWORD)
-    window.press("Save and continue")
-    yield "consent"
-    window.press("Always allow")
-    window.authorize(client, goal, scope=client.record.scope)
-    yield "consent to more"
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        pytest.param({"viewport": {"width": 1280, "height": 800}}, id="desk"),
-        pytest.param({**PHONE, "color_scheme": "dark"}, id="phone in the dark"),
-    ],
-)
-def test_pages_are_light_and_labelled_and_do_not_scroll_sideways(
-    site: Site, application: Application, windows: Callable[..., Window], tmp_path: Path, options: dict[str, Any]
-) -> None:
-    window = windows(**options)
-    page = window.page
-    weights: dict[str, int] = {}
-    urls: list[str] = []
-    page.on("request", lambda request: urls.append(request.url))
-    titles = set()
-    for name in every_page(site, application, window):
-        page.screenshot(path=tmp_path / f"{name}.png", full_page=True)
-        assert page.locator("html").get_attribute("lang") == "en"
-        assert page.title() == f"{window.heading()} · Signet"
-        titles.add(page.title())
-        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), name
-        # WCAG 2.2, 2.5.8: what can be pressed is not too small.
-        for button in page.get_by_role("button").all():
-            box = button.bounding_box()
-            assert box
-            assert box["height"] >= 24
-        for field in page.locator("input:not([type=hidden])").all():
-            assert field.evaluate("field => field.labels.length") == 1
-        for kind, wanted in [("sign-in", ["current-password"]), ("new password", ["new-password"] * 2)]:
-            if name.startswith(kind):
-                passwords = page.locator("input[type=password]").all()
-                assert [field.get_attribute("autocomplete") for field in passwords] == wanted
-        weights[name] = len((page.content() + page.request.get(f"{site.settings.issuer}/style.css").text()).encode())
-    assert max(weights.values()) < HEAVIEST, weights
-    origins = (site.settings.issuer, application.url("", "localhost"), "data:")
-    assert [url for url in urls if not url.startswith(origins)] == []
-    assert len(titles) == 5

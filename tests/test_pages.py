@@ -1,5 +1,6 @@
 """What surrounds our pages: cookies, Content-Security-Policy, caching."""
 
+import re
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -105,7 +106,8 @@ def test_a_page_may_send_its_form_to_us_and_the_answer_where_it_belongs(
     assert own == "'self'"
     assert target in sources
     assert policy["frame-ancestors"] == policy["default-src"] == policy["base-uri"] == "'none'"
-    assert "script-src" not in policy
+    assert policy["script-src"] == "'self'"
+    assert policy["img-src"] == "data:"
 
 
 def test_no_page_is_cached_framed_or_told_to_others(site: Site, browser: Browser) -> None:
@@ -121,7 +123,9 @@ def test_no_page_is_cached_framed_or_told_to_others(site: Site, browser: Browser
         assert page.header("x-content-type-options") == "nosniff"
         assert page.header("referrer-policy") == "same-origin"
         assert "frame-ancestors 'none'" in (page.header("content-security-policy") or "")
-        assert "<script" not in page.body
+        scripts = re.findall(r"<script[^>]*>[^<]*", page.body)
+        assert all(re.fullmatch(r'<script src="/script\.js\?v=[0-9a-f]{12}" defer>', script) for script in scripts)
+        assert ("script-src" in (page.header("content-security-policy") or "")) == bool(scripts)
         assert page.body.startswith("<!doctype html>\n<html lang=")
     answer = browser.submit(consent, decision="allow_once")
     assert answer.header("cache-control") == "no-store"
@@ -149,3 +153,19 @@ def test_a_page_has_no_other_methods_and_no_reader_of_another_origin(site: Site,
     assert answer["statusCode"] == 405
     assert answer["headers"]["Allow"] == "GET, POST"
     assert "Access-Control-Allow-Origin" not in answer["headers"]
+
+
+def test_only_a_wrong_name_or_password_makes_the_fields_wrong(site: Site, browser: Browser) -> None:
+    site.user()
+    page = browser.authorize(site.client())
+    assert "aria-" not in page.body.replace('aria-hidden="true"', "")
+    wrong = browser.sign_in(page, "alice", "wrong")
+    assert wrong.body.count('aria-describedby="problem" aria-invalid="true"') == 2
+    assert wrong.form.fields["username"] == "alice"
+    assert wrong.form.fields["password"] == ""
+    consent = browser.sign_in(page)
+    del browser.cookies["signet-session"]
+    signed_out = browser.submit(consent, decision="allow_once")
+    assert "signed out" in signed_out.body
+    assert signed_out.body.count('aria-describedby="problem"') == 2
+    assert "aria-invalid" not in signed_out.body

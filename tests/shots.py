@@ -1,0 +1,60 @@
+"""Pictures of every page in four shapes: `python -m tests.shots FOLDER`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Literal
+
+from moto import mock_aws
+from playwright.sync_api import Page, sync_playwright
+
+from infra.embedded import create_tables, cure_chalice_local, lock_moto
+from tests.gallery import Gallery
+from tests.site import STAGE, Site
+from tests.windows import ARGUMENTS, CHROMIUM
+
+Scheme = Literal["light", "dark"]
+# Without it, it calls itself headless.
+CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
+SHAPES = {"phone": (390, 760), "desktop": (1280, 800)}
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
+# Those that the README shows: the page, its size, its theme.
+README: dict[str, tuple[str, tuple[int, int], Scheme]] = {
+    "sign-in.png": ("sign_in", (720, 470), "light"),
+    "consent.png": ("consent_to_more", (390, 720), "dark"),
+}
+
+
+def main(folder: Path) -> None:
+    """Take them all, `consent-dark-phone.png` and so on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
+    cure_chalice_local()
+    with mock_aws(), sync_playwright() as playwright:
+        lock_moto()
+        import boto3
+
+        create_tables(boto3.client("dynamodb"), STAGE)
+        site = Site(playground=True)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_context(locale="en-GB", user_agent=CHROME).new_page()
+        for name in Gallery(site, page).pages():
+            for shape, size in SHAPES.items():
+                for scheme in SCHEMES:
+                    _shoot(page, folder / f"{name}-{scheme}-{shape}.png", size, scheme)
+            for file, (shown, size, scheme) in README.items():
+                if shown == name:
+                    _shoot(page, folder / file, size, scheme)
+            print(name)
+        browser.close()
+        site.close()
+
+
+def _shoot(page: Page, file: Path, size: tuple[int, int], scheme: Scheme) -> None:
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.emulate_media(color_scheme=scheme)
+    page.screenshot(path=file, full_page=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,234 @@
+"""A real browser: Chromium, by Playwright; and an application for it at another origin.
+
+What Chromium complains of (in its console, by a failed request, by an error of a script) fails the test that caused it.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import jwt
+import pytest
+from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+
+from tests.browser import CHALLENGE, Browser
+from tests.site import PASSWORD, Registered, Site
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+PHONE = {"viewport": {"width": 320, "height": 640}}
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    """One for the module."""
+    if not CHROMIUM.exists():
+        if os.environ.get("CI"):
+            pytest.fail(f"There is no {CHROMIUM}, and CI must not go without it.")
+        pytest.skip(f"There is no {CHROMIUM}.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+class Application:
+    """A web server at another origin: it serves `pages`, leads on by `redirects`, and keeps what it `received`.
+
+    `posted`: the forms that arrived by POST, with the path of each.
+    """
+
+    def __init__(self, address: str = "127.0.0.1"):
+        self.received: list[str] = []
+        self.posted: list[tuple[str, dict[str, str]]] = []
+        self.pages: dict[str, str] = {}
+        self.redirects: dict[str, str] = {}
+        application = self
+
+        class Server(ThreadingHTTPServer):
+            address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                path = urlsplit(self.path).path
+                application.received.append(self.path)
+                if path in application.redirects:
+                    self.send_response(302)
+                    self.send_header("Location", application.redirects[path])
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                body = f'<!doctype html><title>Application</title><link rel="icon" href="data:,">\
+                    {application.pages.get(path, "<h1>Welcome back</h1>")}'.encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                assert self.headers["Content-Type"] == "application/x-www-form-urlencoded"
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode("ascii")
+                application.posted.append((self.path, dict(parse_qsl(body, keep_blank_values=True))))
+                self.do_GET()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = Server((address, 0), Handler)
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def url(self, path: str = "/cb", host: str = "127.0.0.1") -> str:
+        return f"http://{host}:{self.port}{path}"
+
+    @property
+    def answers(self) -> list[dict[str, str]]:
+        """The parameters of every answer that arrived at /cb."""
+        return [dict(parse_qsl(urlsplit(path).query)) for path in self.received if urlsplit(path).path == "/cb"]
+
+    @property
+    def answer(self) -> dict[str, str]:
+        """Those of the only one."""
+        (answer,) = self.answers
+        return answer
+
+
+@pytest.fixture
+def applications() -> Iterator[Callable[..., Application]]:
+    """Starts web servers."""
+    started: list[Application] = []
+
+    def start(address: str = "127.0.0.1") -> Application:
+        started.append(Application(address))
+        return started[-1]
+
+    yield start
+    for application in started:
+        application.close()
+
+
+@pytest.fixture
+def application(applications: Callable[..., Application]) -> Application:
+    return applications()
+
+
+class Window:
+    """A browser profile of its own, and the page in its first tab. Complaints are kept; those `forgiven` are not."""
+
+    def __init__(self, chromium: Chromium, site: Site, **options: Any):
+        self.site = site
+        self.complaints: list[str] = []
+        self.forgiven: list[str] = []
+        self.context: BrowserContext = chromium.new_context(**options)
+        self.context.set_default_timeout(20_000)
+        self.context.on("console", self._on_console)
+        self.context.on("requestfailed", self._on_failure)
+        self.context.on("weberror", lambda error: self.complaints.append(f"script: {error.error}"))
+        self.page: Page = self.context.new_page()
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        self.complaints.append(f"{message.type}: {message.text} [{urlsplit(message.location['url']).path}]")
+
+    def _on_failure(self, request: Request) -> None:
+        self.complaints.append(f"failed: {request.failure} [{urlsplit(request.url).path}]")
+
+    def close(self) -> None:
+        self.site.secrets.update(cookie["value"] for cookie in self.context.cookies())
+        self.context.close()
+        assert [text for text in self.complaints if not any(part in text for part in self.forgiven)] == []
+
+    # ---- what a person does
+
+    def authorize(self, client: Registered, redirect_uri: str, page: Page | None = None, **parameters: str) -> None:
+        """Follow an application's link to us."""
+        (page or self.page).goto(self.site.settings.issuer + authorization(client, redirect_uri, **parameters))
+
+    def sign_in(self, username: str = "alice", password: str = PASSWORD, page: Page | None = None) -> None:
+        page = page or self.page
+        page.get_by_label("Username").fill(username)
+        page.get_by_label("Password").fill(password)
+        self.press("Sign in", page)
+
+    def press(self, name: str, page: Page | None = None) -> None:
+        """Press a button; the page that it leads to has been loaded afterwards."""
+        page = page or self.page
+        with page.expect_navigation():
+            page.get_by_role("button", name=name, exact=True).click()
+
+    def heading(self, page: Page | None = None) -> str:
+        return (page or self.page).get_by_role("heading", level=1).inner_text()
+
+    def text(self, page: Page | None = None) -> str:
+        return (page or self.page).inner_text("main")
+
+    @property
+    def cookies(self) -> set[str]:
+        """The names of our cookies in it."""
+        return {cookie.get("name", "") for cookie in self.context.cookies(self.site.settings.issuer)}
+
+
+@pytest.fixture
+def windows(chromium: Chromium, site: Site) -> Iterator[Callable[..., Window]]:
+    """Opens windows; in the end, Chromium must have had nothing to complain of."""
+    opened: list[Window] = []
+
+    def open_(**options: Any) -> Window:
+        opened.append(Window(chromium, site, **options))
+        return opened[-1]
+
+    yield open_
+    for window in opened:
+        window.close()
+
+
+@pytest.fixture
+def window(windows: Callable[..., Window]) -> Window:
+    return windows()
+
+
+def authorization(client: Registered, redirect_uri: str, **parameters: str) -> str:
+    """An authorization request with PKCE, as path and query."""
+    given = {
+        "response_type": "code",
+        "client_id": client.id,
+        "redirect_uri": redirect_uri,
+        "scope": "openid",
+        "state": "af0ifjsldkj",
+        "code_challenge": CHALLENGE,
+        "code_challenge_method": "S256",
+    }
+    return "/oauth2/authorize?" + urlencode(given | parameters)
+
+
+def redeemed(site: Site, client: Registered, application: Application, redirect_uri: str) -> dict[str, Any]:
+    """The tokens for the code that arrived, and the claims of the ID token."""
+    answer = application.answers[-1]
+    assert set(answer) == {"code", "state", "iss"}, answer
+    assert (answer["state"], answer["iss"]) == ("af0ifjsldkj", site.settings.issuer)
+    site.secrets.add(answer["code"])
+    browser = Browser(site)
+    tokens = browser.redeem(client, answer["code"], redirect_uri=redirect_uri)
+    browser.close()
+    assert tokens.status == 200, tokens.body
+    claims: dict[str, Any] = jwt.decode(tokens.json["id_token"], options={"verify_signature": False})
+    return claims
