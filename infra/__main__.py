@@ -1,34 +1,54 @@
 """The operator's command, `python -m infra …`: whatever is wrong is one line on standard error and exit code 2."""
 
+import io
+import logging
 import os
 import sys
 
 import click
 from botocore.exceptions import BotoCoreError, ClientError
 
+from chalicelib import audit
 from chalicelib.errors import OAuthError
 from chalicelib.settings import SettingsError
 from infra import local
 from infra.clients import client
+from infra.commands import example
+from infra.completion import VARIABLE, completion
 from infra.deploy import data, deploy
 from infra.destroy import destroy
 from infra.doctor import doctor
 from infra.embedded import STAGE
+from infra.grants import grant
+from infra.history_command import history_
 from infra.keys import key
+from infra.scopes import scope
+from infra.settings_command import settings_
 from infra.state import StateError
+from infra.terminal import visible
 from infra.transfer import export, import_
 from infra.users import user
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=example("client list", "--stage prod user create --username bob"),
+)
 @click.option("--stage", default=STAGE, show_default=True, help="Whose data: this checkout's, or a deployed stage's.")
+@click.option("--verbose", is_flag=True, help="Write the log of what is changed to standard error.")
 @click.pass_context
-def command(context: click.Context, stage: str) -> None:
-    """Operate Signet: serve it locally, and register clients and users."""
+def command(context: click.Context, stage: str, verbose: bool) -> None:
+    """Operate Signet: serve it locally, register clients and users, deploy it."""
     context.obj = stage
+    if os.environ.get("NO_COLOR"):  # https://no-color.org
+        context.color = False
+    if verbose:
+        handler = logging.StreamHandler()
+        audit.log.addHandler(handler)
+        context.call_on_close(lambda: audit.log.removeHandler(handler))
 
 
-@command.command()
+@command.command(epilog=example("serve --port 9000"))
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
 @click.option("--fresh", is_flag=True, help="Remove the local state first.")
 def serve(port: int, fresh: bool) -> None:
@@ -36,21 +56,32 @@ def serve(port: int, fresh: bool) -> None:
     local.serve(port, fresh=fresh)
 
 
-command.add_command(client)
-command.add_command(user)
-command.add_command(key)
-command.add_command(doctor)
-command.add_command(data)
-command.add_command(deploy)
-command.add_command(destroy)
-command.add_command(export)
-command.add_command(import_)
+for _command in (
+    client,
+    user,
+    scope,
+    grant,
+    key,
+    history_,
+    settings_,
+    doctor,
+    data,
+    deploy,
+    destroy,
+    export,
+    import_,
+    completion,
+):
+    command.add_command(_command)
 
 
 def main() -> int:
     """Run the command line; the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's character set has not got
     try:
-        code = command(standalone_mode=False)
+        code = command(standalone_mode=False, complete_var=VARIABLE)
     except click.exceptions.NoArgsIsHelpError as help_:
         help_.show()
         return 2
@@ -75,7 +106,7 @@ def main() -> int:
 
 
 def _refuse(message: str, code: int = 2) -> int:
-    print(" ".join(message.split()), file=sys.stderr)
+    print(visible(" ".join(message.split())), file=sys.stderr)
     return code
 
 

@@ -5,40 +5,45 @@ from typing import Any
 
 import click
 
+from chalicelib import accounts, audit
 from chalicelib.models import Client
-from chalicelib.registration import drop_old_secrets, register_client, rotate_secret
+from chalicelib.registration import drop_old_secrets, register_client, rotate_secret, set_client_disabled, update_client
 from chalicelib.store import Store
-from infra.commands import as_json, print_json, print_table, show, storage, unknown, without
+from infra.client_options import fitting, given, options, wishes
+from infra.commands import as_json, confirm, example, noted, storage, unknown, without, yes
+from infra.terminal import print_json, print_table, show
 
 
 @click.group()
 def client() -> None:
-    """Register, list and remove clients, and replace their secrets."""
+    """Register, change and remove clients, and replace their secrets."""
 
 
-@client.command("create")
-@click.option("--name", required=True, help="What people read when they are asked for consent.")
-@click.option("--redirect-uri", "redirect_uris", multiple=True, required=True, help="May be given several times.")
-@click.option("--scope", default="openid", show_default=True, help="All it may ask for, separated by spaces.")
-@click.option("--default-scope", help="What a request without scope means.")
-@click.option("--default-redirect-uri", help="Where answers go when a request names none of several.")
-@click.option("--public", is_flag=True, help="It can keep no secret: an application on a device or in a page.")
-@click.option("--trusted", is_flag=True, help="The operator's own: nobody is asked for consent.")
-@click.option("--direct-sign-in", is_flag=True, help="May use HTTP Basic at /oauth2/code.")
-@click.option("--no-pkce", is_flag=True, help="Need not use PKCE; confidential clients only.")
+@client.command(
+    "create",
+    epilog=example(
+        'client create --name "Photo Print" --redirect-uri https://print.example.com/callback',
+        'client create --name "Night job" --grant-type client_credentials --scope photos.read',
+    ),
+)
+@options(updating=False)
 @click.option("--id", "client_id", help="Its client_id; random by default.")
 @as_json
 @click.pass_obj
-def create_client(stage: str, /, name: str, as_json: bool, no_pkce: bool, **members: Any) -> None:
+def create_client(stage: str, /, as_json: bool, **values: Any) -> None:
     """Register a client. Its secret is shown this once."""
+    members = fitting(given(values))
+    if not members.get("redirect_uris") and "authorization_code" in members.get("grant_types", ("authorization_code",)):
+        raise click.UsageError("Missing option '--redirect-uri'.")
     with storage(stage) as store:
-        made, secret = register_client(store, client_name=name, require_pkce=not no_pkce, **members)
+        made, secret = register_client(store, **{"redirect_uris": (), **members})
+        noted(store, audit.CLIENT_CHANGED, client=made, detail="created")
     _show_with_secret(made, secret, as_json)
     if secret and not as_json:
-        print("\nThe secret is shown this once.")
+        click.echo("\nThe secret is shown this once.")
 
 
-@client.command("list")
+@client.command("list", epilog=example("client list"))
 @as_json
 @click.pass_obj
 def list_clients(stage: str, /, as_json: bool) -> None:
@@ -49,24 +54,49 @@ def list_clients(stage: str, /, as_json: bool) -> None:
         print_json([client_document(client) for client in clients])
         return
     rows = [
-        (client.client_id, client.client_name, "public" if client.public else "confidential", client.scope, uris)
+        (client.client_id, client.client_name, _kind(client), client.scope, " ".join(client.redirect_uris))
         for client in clients
-        for uris in [" ".join(client.redirect_uris)]
     ]
-    print_table(("CLIENT_ID", "NAME", "KIND", "SCOPE", "REDIRECT_URIS"), rows)
+    print_table(("CLIENT_ID", "NAME", "KIND", "SCOPE", "REDIRECT_URIS"), rows, "No client is registered.")
 
 
-@client.command("show")
+@client.command("show", epilog=example("client show demo"))
 @click.argument("client_id")
 @as_json
 @click.pass_obj
 def show_client(stage: str, /, client_id: str, as_json: bool) -> None:
     """Show one client."""
     with storage(stage) as store:
-        show(client_document(_client(store, client_id)), as_json)
+        show(client_document(find_client(store, client_id)), as_json)
 
 
-@client.command("rotate-secret")
+@client.command(
+    "update",
+    epilog=example(
+        "client update demo --add-redirect-uri https://demo.example.com/callback --access-token-lifetime 300",
+        "client update demo --unset access-token-lifetime",
+    ),
+)
+@click.argument("client_id")
+@options(updating=True)
+@as_json
+@click.pass_obj
+def update_client_(stage: str, /, client_id: str, as_json: bool, **values: Any) -> None:
+    """Change what is named, and nothing else. Functions at work take up to a minute to notice."""
+    wanted = wishes(values)
+    with storage(stage) as store:
+        found = find_client(store, client_id)
+        changed = update_client(store, found, wanted.of)
+        before, after = asdict(found), asdict(changed)
+        names = [name for name in after if after[name] != before[name]]
+        if names:
+            noted(store, audit.CLIENT_CHANGED, client=changed, detail="updated: " + ", ".join(sorted(names)))
+    show(client_document(changed), as_json)
+    if not as_json and not changed.public and not changed.secret_hashes:
+        click.echo(f"\nIt has no secret yet: python -m infra --stage {stage} client rotate-secret {client_id}")
+
+
+@client.command("rotate-secret", epilog=example("client rotate-secret demo", "client rotate-secret demo --finish"))
 @click.argument("client_id")
 @click.option("--drop-old", is_flag=True, help="Only the new one counts: the others are known to strangers.")
 @click.option("--finish", is_flag=True, help="Make none: of the two there are, only the newer one counts from now on.")
@@ -77,34 +107,76 @@ def rotate_client_secret(stage: str, /, client_id: str, drop_old: bool, finish: 
     if drop_old and finish:
         raise click.UsageError("--drop-old makes a new secret, and --finish makes none.")
     with storage(stage) as store:
-        found = _client(store, client_id)
+        found = find_client(store, client_id)
         if finish:
             changed, secret = drop_old_secrets(store, found), None
         else:
             changed, secret = rotate_secret(store, found, drop_old=drop_old)
+        noted(store, audit.CLIENT_CHANGED, client=changed, detail="older secret dropped" if finish else "new secret")
     _show_with_secret(changed, secret, as_json)
     if as_json:
         return
-    print("\nThe secret is shown this once." if secret else "")
+    click.echo("\nThe secret is shown this once." if secret else "")
     if len(changed.secret_hashes) > 1:
-        print("The one before counts too. When the application uses the new one:")
-        print(f"python -m infra --stage {stage} client rotate-secret {client_id} --finish")
+        click.echo("The one before counts too. When the application uses the new one:")
+        click.echo(f"python -m infra --stage {stage} client rotate-secret {client_id} --finish")
     elif found.secret_hashes:
-        print("No other secret counts any more, after a minute at most.")
+        click.echo("No other secret counts any more, after a minute at most.")
 
 
-@client.command("delete")
+@client.command("disable", epilog=example("client disable demo"))
 @click.argument("client_id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json
 @click.pass_obj
-def delete_client(stage: str, /, client_id: str, yes: bool) -> None:
-    """Remove a client: from then on nobody can sign in to it, nor can it use its tokens here."""
+def disable_client(stage: str, /, client_id: str, as_json: bool) -> None:
+    """Let a client do nothing until it is enabled again: then its grants go on. Noticed within a minute."""
+    _set_disabled(stage, client_id, as_json, disabled=True)
+
+
+@client.command("enable", epilog=example("client enable demo"))
+@click.argument("client_id")
+@as_json
+@click.pass_obj
+def enable_client(stage: str, /, client_id: str, as_json: bool) -> None:
+    """Let a disabled client work again."""
+    _set_disabled(stage, client_id, as_json, disabled=False)
+
+
+def _set_disabled(stage: str, client_id: str, as_json: bool, *, disabled: bool) -> None:
     with storage(stage) as store:
-        found = _client(store, client_id)
-        if not yes:
-            click.confirm(f"Remove {found.client_name} ({client_id})?", abort=True, err=True)
+        changed = set_client_disabled(store, find_client(store, client_id), disabled=disabled)
+        noted(store, audit.CLIENT_CHANGED, client=changed, detail="disabled" if disabled else "enabled")
+    show(client_document(changed), as_json)
+
+
+@client.command("delete", epilog=example("client delete demo --yes"))
+@click.argument("client_id")
+@yes
+@as_json
+@click.pass_obj
+def delete_client(stage: str, /, client_id: str, yes: bool, as_json: bool) -> None:
+    """Remove a client, what people have granted to it, and their consents."""
+    with storage(stage) as store:
+        found = find_client(store, client_id)
+        confirm(f"Remove {found.client_name} ({client_id}), and all its grants and consents?", yes)
+        # First the way in, last the record: one that was cut off can be done again.
+        set_client_disabled(store, found, disabled=True)
+        end_access(store, client_id)
         store.clients.delete(client_id)
-    print(f"Removed {client_id}.")
+        noted(store, audit.CLIENT_CHANGED, client=found, detail="deleted")
+    if as_json:
+        print_json(client_document(found))
+    else:
+        click.echo(f"Removed {client_id}.")
+
+
+def end_access(store: Store, client_id: str) -> int:
+    """End all grants of a client, and forget all consents to it; how many grants had not ended before."""
+    ended = sum(1 for _ in accounts.revoke(store, (one for one in store.grants.scan() if one.client_id == client_id)))
+    for consent in store.consents.scan():
+        if consent.client_id == client_id:
+            store.consents.delete(consent.sub, client_id)
+    return ended
 
 
 def client_document(client: Client) -> dict[str, Any]:
@@ -112,15 +184,21 @@ def client_document(client: Client) -> dict[str, Any]:
     return without(asdict(client), "secret_hashes")
 
 
+def find_client(store: Store, client_id: str) -> Client:
+    """The client of this id. Raises Refusal."""
+    found = store.clients.get(client_id)
+    if found is None:
+        raise unknown("client", client_id, (client.client_id for client in store.clients.scan()))
+    return found
+
+
+def _kind(client: Client) -> str:
+    kind = "public" if client.public else "confidential"
+    return f"{kind}, disabled" if client.disabled_at is not None else kind
+
+
 def _show_with_secret(client: Client, secret: str | None, as_json: bool) -> None:
     shown = client_document(client) | ({"client_secret": secret} if secret else {})
     if secret and as_json:
         shown["client_secret_expires_at"] = 0  # RFC 7591 section 3.2.1: 0 is for a secret that does not expire
     show(shown, as_json)
-
-
-def _client(store: Store, client_id: str) -> Client:
-    found = store.clients.get(client_id)
-    if found is None:
-        raise unknown("client", client_id, (client.client_id for client in store.clients.scan()))
-    return found

@@ -1,27 +1,37 @@
-"""What the operator's commands share: a stage's data, refusals in one line, and how records are shown."""
+"""What the operator's commands share: a stage's data, questions, refusals in one line, the record of what was done."""
 
-import json
+import getpass
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any
 
 import click
 
+from chalicelib import audit, history
+from chalicelib.models import Client
 from chalicelib.settings import Settings
 from chalicelib.store import Store
 from infra import embedded
+from infra.terminal import visible
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 class Refusal(click.ClickException):
     """What the operator asked for cannot be done; the text says why."""
 
     exit_code = 2
+
+
+def example(*commands: str) -> str:
+    """What stands below a command's help."""
+    lines = [f"python -m infra {command}" for command in commands]
+    return "\b\n" + "\n".join(["Example:" if len(lines) == 1 else "Examples:", *(f"  {line}" for line in lines)])
 
 
 @contextmanager
@@ -38,53 +48,49 @@ def storage(stage: str) -> Iterator[Store]:
         yield Store(replace(settings, embedded=False))
 
 
+def near(name: str, known: Iterable[str]) -> str:
+    """The question whether another name was meant, with a space before it; nothing when none is like it."""
+    found = get_close_matches(name, known, n=1)
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> Refusal:
     """The refusal that says there is no such thing, and which name it may have been meant to be."""
-    near = get_close_matches(name, known, n=1)
-    return Refusal(f"There is no {kind} {name!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+    return Refusal(f"There is no {kind} {name!r}.{near(name, known)}")
 
 
-# ---- how records are shown
+def confirm(question: str, yes: bool) -> None:
+    """Ask before something is destroyed, unless the operator has said `yes` already.
+
+    Raises click.Abort when the answer is no, and Refusal when there is nobody to ask.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Refusal("Nothing has been changed: there is no terminal to ask at, and no --yes.")
+    click.confirm(visible(question), abort=True, err=True)
+
+
+def noted(
+    store: Store, name: str, *, sub: str | None = None, client: Client | None = None, detail: str | None = None
+) -> None:
+    """Keep that the operator has done `name`, one of `audit.EVENTS`: in the log, and for 90 days in the history.
+
+    The history is that of the person `sub`, else of the client, else of the keys.
+    """
+    about = sub or (history.about_client(client.client_id) if client else history.KEYS)
+    members = {"sub": sub, "client_id": client.client_id if client else None, "detail": detail, "by": _operator()}
+    audit.log_event(store.settings, name, **members)
+    store.events.put(history.by_operator(store, about, name, client=client, detail=detail))
+
+
+def _operator() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user id without a name
+        return "operator"
 
 
 def without(members: dict[str, Any], *hidden: str) -> dict[str, Any]:
     """The members that have a value and are not hidden."""
     return {name: value for name, value in members.items() if value is not None and name not in hidden}
-
-
-def show(members: dict[str, Any], as_json: bool) -> None:
-    """Print one record: a line for each member, or JSON."""
-    if as_json:
-        print_json(members)
-        return
-    width = max(map(len, members))
-    for name, value in members.items():
-        print(f"{name:{width}}  {_text(name, value)}")
-
-
-def time_text(seconds: int | None) -> str:
-    """A time as people read it; nothing for none."""
-    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(" ")
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows under a head, in columns."""
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    for row in [head, *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _text(name: str, value: Any) -> str:
-    match value:
-        case bool():
-            return "yes" if value else "no"
-        case int() if name.endswith("_at"):
-            return time_text(value)
-        case tuple() | frozenset():
-            return " ".join(sorted(value) if isinstance(value, frozenset) else value)
-    return str(value)

@@ -7,7 +7,6 @@ finished by starting it again.
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +23,7 @@ from chalicelib.server import AuthorizationServer
 from chalicelib.settings import Settings
 from chalicelib.store import Store
 from infra import package
-from infra.commands import Refusal
+from infra.commands import Refusal, example, near
 from infra.doctor import check
 from infra.embedded import SCHEMA
 from infra.package import API, ARCHITECTURES, Package
@@ -213,9 +212,7 @@ def _parameters(_context: Any, _option: Any, given: tuple[str, ...]) -> dict[str
     legal = {name for file in (SCHEMA, API) for name in yaml.safe_load(file.read_text())["Parameters"]} - {"Stage"}
     for name in pairs:
         if name not in legal:
-            near = get_close_matches(name, legal, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise click.BadParameter(f"there is no parameter {name!r}.{hint}")
+            raise click.BadParameter(f"there is no parameter {name!r}.{near(name, legal)}")
     return pairs
 
 
@@ -234,7 +231,7 @@ _param = click.option(
 )  # fmt: skip
 
 
-@click.command()
+@click.command(epilog=example("data --stage dev"))
 @stage_option
 @_yes
 @_param
@@ -244,7 +241,7 @@ def data(stage: str, yes: bool, wanted: dict[str, str]) -> None:
         make_data(Deployment(stage, wanted, boto3.Session(), yes))
 
 
-@click.command()
+@click.command(epilog=example("deploy --stage prod --param AlarmTopicArn=arn:aws:sns:eu-central-1:123456789012:alarms"))
 @stage_option
 @_yes
 @_param

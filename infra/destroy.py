@@ -6,13 +6,14 @@ import boto3
 import click
 from botocore.exceptions import ClientError
 
+from infra.commands import example
 from infra.deploy import Deployment, stage_option
 from infra.stacks import Stack, resumable
 
 KEY_REPENTANCE_DAYS = 30
 
 
-@click.command()
+@click.command(epilog=example("destroy --stage prod"))
 @stage_option
 @click.option("--with-data", is_flag=True, help="Its tables, keys and code too: nobody can bring them back.")
 @click.option("--confirm", metavar="STAGE", help="The stage's name, instead of being asked for it.")

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from chalicelib.deliveries import deliver
 from chalicelib.dynamodb import DynamoDB
+from chalicelib.server import AuthorizationServer
 from chalicelib.settings import Settings
 from chalicelib.store import Store
 from infra import demo
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 SCHEMA = Path(__file__).with_name("tables.yaml")
 STAGE = "local"
+PAUSE = 1.0
+PAUSE_AFTER_FAILURE = 60.0
 _FOR_CREATION = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode")
 
 
@@ -121,6 +125,29 @@ def start(settings: Settings) -> Settings:
         dynamodb_endpoint=found.dynamodb_endpoint,
         sealing_key=found.sealing_key,
     )
+
+
+def deliver_at_once(server: AuthorizationServer) -> threading.Event:
+    """Send logout tokens from now on, in a thread, until the event is set: `chalice local` runs no schedule, and nobody
+    wants to wait here.
+
+    It looks into the outbox each second, so that whatever ends a session is heard of, the operator's command too. The
+    keys are not replaced by themselves: nobody keeps a local server for so long.
+    """
+    enough = threading.Event()
+
+    def work() -> None:
+        pause = PAUSE
+        while not enough.wait(pause):
+            try:
+                deliver(server)
+                pause = PAUSE
+            except Exception as error:  # the database may be on its way to another process
+                print(f"Logout tokens cannot be sent now ({type(error).__name__}).", flush=True)
+                pause = PAUSE_AFTER_FAILURE
+
+    threading.Thread(target=work, daemon=True).start()
+    return enough
 
 
 @contextmanager

@@ -30,6 +30,7 @@ APPLICATION = ("app.py", "chalicelib", "requirements.txt")
 _NOT_NEEDED = ("cffi", "cffi-*", "pycparser", "pycparser-*")
 # What chalice makes for a front that is not ours, the REST API: it would be a second address of the same server.
 _NOT_DEPLOYED = ("RestAPI", "APIHandlerInvokePermission")
+_FUNCTION = "AWS::Serverless::Function"  # it makes one for each schedule, where infra/api.yaml has a rule
 _NOT_TOLD = ("RestAPIId", "EndpointURL")
 _SNAPSTART_FROM = (3, 12)
 _LAMBDA_ROOT = "/var/task"  # where the code lies in Lambda, and what its tracebacks say
@@ -168,8 +169,10 @@ def _write_zip(content: Path, file: Path) -> None:
 
 
 def _without_chalice_front(template: dict[str, Any]) -> dict[str, Any]:
-    for name in _NOT_DEPLOYED:
-        template["Resources"].pop(name, None)
+    resources = template["Resources"]
+    schedules = [name for name, one in resources.items() if one["Type"] == _FUNCTION and name != "APIHandler"]
+    for name in (*_NOT_DEPLOYED, *schedules):
+        resources.pop(name, None)
     for name in _NOT_TOLD:
         template["Outputs"].pop(name, None)
     if sys.version_info[:2] < _SNAPSTART_FROM:

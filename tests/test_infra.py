@@ -380,7 +380,7 @@ def test_a_users_random_password_is_shown_once_and_a_given_one_never(server: Run
 
 
 def test_a_client_is_removed_only_when_the_operator_says_so(server: Running, state: Path) -> None:
-    assert "Nothing has been changed" in command(state, "client", "delete", "demo", stdin=b"n\n", code=1).stderr
+    assert "there is no terminal to ask at" in command(state, "client", "delete", "demo", stdin=b"y\n", code=2).stderr
     assert "demo" in command(state, "client", "show", "demo").stdout
 
 

@@ -160,7 +160,7 @@ def test_what_has_changed_since_it_was_read_is_not_written_over(
         with pytest.raises(AccessDenied):
             sessions.change_password(store, stale, PASSWORD)
     assert store.users.get(user.sub) == changed
-    monkeypatch.setattr("infra.users._user", lambda *_: user)
+    monkeypatch.setattr("infra.users.find_user", lambda *_: user)
     assert refused(set_password("alice"), "changed meanwhile")
 
 

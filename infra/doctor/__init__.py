@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import click
 
 from chalicelib.store import Store
-from infra.commands import storage
+from infra.commands import example, storage
 from infra.doctor import inside, outside
 from infra.doctor.findings import Finding
 from infra.doctor.visit import Visit
@@ -45,7 +45,7 @@ def _findings(
         yield from inside.look(store)
 
 
-@click.command()
+@click.command(epilog=example("doctor https://signet.example.com --outside", "--stage prod doctor"))
 @click.argument("url", required=False)
 @click.option("--stage", help="Whose data is looked at too; by default the one given before the command.")
 @click.option("--outside", is_flag=True, help="From outside only: no credentials are needed.")

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from chalicelib.client_metadata import check_client
 from chalicelib.errors import OAuthError
 from chalicelib.handles import secret_hash
 from chalicelib.models import Client
-from chalicelib.registration import check_client
 from chalicelib.settings import LOOPBACK
 from chalicelib.store import Store
 from infra import demo, embedded
@@ -127,16 +127,18 @@ RULES = (
     Rule(
         "RFC 9700 §2.1.1",
         _without_pkce,
-        "Have the application send code_challenge, then register it without --no-pkce.",
+        "Have the application send code_challenge, then `client update … --pkce`.",
     ),
     Rule("RFC 9700 §2.6", _plain_http, "Register the https address instead."),
     Rule("RFC 8252 §8.3", _localhost, "Register http://127.0.0.1/… instead; any port will do."),
     Rule("RFC 9700 §2.1, §4.1.3", _wildcards, "Register each address in full."),
     Rule("RFC 9700 §4.11.1", _forwarding, "Register an address of the application that forwards nobody."),
     Rule("RFC 9700 §2.1.2, §2.4", _old_grants, "Use the authorization code with PKCE."),
-    Rule("RFC 9700 §2.4", _basic_sign_in, "Have people sign in on our page; register it without --direct-sign-in."),
+    Rule(
+        "RFC 9700 §2.4", _basic_sign_in, "Have people sign in on our page, then `client update … --no-direct-sign-in`."
+    ),
     Rule("RFC 9700 §2.3", _everything, "Register only the scopes that it needs, or one client per purpose."),
-    Rule("", _lifetimes, "Register it without a lifetime of its own, so that the server's counts."),
+    Rule("", _lifetimes, "`client update … --unset` takes a lifetime of its own away; the server's counts then."),
     Rule(
         "",
         _several_secrets,
@@ -144,5 +146,5 @@ RULES = (
     ),
     Rule("RFC 6749 §2.3.1", _no_secret, "Give it one: `python -m infra --stage … client rotate-secret …`."),
     Rule("RFC 6749 §10.1", _the_demo, "Remove this client: `python -m infra --stage … client delete …`."),
-    Rule("RFC 7591 §3.2.2", _refused_today, "Remove it, and register it anew."),
+    Rule("RFC 7591 §3.2.2", _refused_today, "`client update …` changes what is named."),
 )

@@ -14,14 +14,15 @@ from chalicelib.errors import OAuthError
 from chalicelib.keys import RING
 from chalicelib.models import Client
 from chalicelib.seal import Seal
-from chalicelib.settings import SettingsError
+from chalicelib.settings import Settings, SettingsError
 from chalicelib.store import Store
 from infra.doctor import clients, function
 from infra.doctor.findings import Finding, Verdict, judge, skipped
 from infra.doctor.stage import Inside
 
 DAY = 86400
-OLDEST_KEY = 400 * DAY
+OLDEST_KEY = 400 * DAY  # where nobody replaces it by the clock
+_LATE = 7 * DAY
 _DATA = "`python -m infra data --stage {stage}` makes what infra/tables.yaml describes."
 
 
@@ -164,10 +165,10 @@ def _key_ring(inside: Inside) -> Verdict:
     except SettingsError as error:
         fix = "Restore the key that sealed it; a new ring would end every session and token."
         return Verdict(False, f"The key ring cannot be opened: {error}.", fix)
-    now, problems = inside.store.now(), []
+    now, problems, oldest_allowed = inside.store.now(), [], _oldest_key(inside)
     newest = {key["alg"]: key for key in sorted(ring["signing"], key=lambda key: int(key["created_at"]))}
     for key in ring["signing"]:
-        if key is newest[key["alg"]] and now - key["created_at"] > OLDEST_KEY:
+        if key is newest[key["alg"]] and now - key["created_at"] > oldest_allowed:
             problems.append(f"The {key['alg']} key {key['kid']} is {(now - key['created_at']) // DAY} days old")
         if "kms_key_id" in key:
             state = inside.aws("kms").describe_key(KeyId=key["kms_key_id"])["KeyMetadata"]["KeyState"]
@@ -175,7 +176,19 @@ def _key_ring(inside: Inside) -> Verdict:
     oldest = max((now - key["created_at"]) // DAY for key in ring["signing"])
     well = f"The key ring opens: {len(ring['signing'])} signing keys, the oldest made {oldest} days ago."
     fix = f"`python -m infra --stage {inside.stage} key rotate`; a key in KMS that is off has to be enabled again."
+    if oldest_allowed != OLDEST_KEY:
+        fix += " Its schedule should have replaced the keys: look in the log for `rotate_keys`."
     return judge(problems, well, fix)
+
+
+def _oldest_key(inside: Inside) -> int:
+    """How old the newest key of an algorithm may get before something is wrong with the schedule that replaces it."""
+    found = inside.function if inside.in_aws else None
+    variables = (found or {}).get("Environment", {}).get("Variables", {})
+    days = int(variables.get("SIGNET_KEY_ROTATION_DAYS") or Settings.key_rotation_days)
+    if found is None or variables.get("SIGNET_SIGNING") == "kms" or days == 0:
+        return OLDEST_KEY
+    return days * DAY + _LATE
 
 
 # name, check, whether only AWS has it

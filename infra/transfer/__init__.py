@@ -1,4 +1,4 @@
-"""`python -m infra export` and `import`: users, clients and consents as JSON lines, one object with its `kind` a line.
+"""`python -m infra export` and `import`: clients, users, consents and scopes as JSON lines, one object a line.
 
 The first line tells the version, the last one the number of records, so that half a file is known for one. An export
 is written beside its place and moved there when it is whole: one that was interrupted is simply run again. An import
@@ -21,10 +21,12 @@ from typing import IO, Any
 import click
 from botocore.exceptions import ClientError
 
+from chalicelib import audit
 from chalicelib.errors import TemporarilyUnavailable
 from chalicelib.models import Client, User
 from chalicelib.store import Store
-from infra.commands import Refusal, storage
+from chalicelib.table import Table
+from infra.commands import Refusal, example, storage
 from infra.transfer.foreign import People
 from infra.transfer.lines import KINDS, Entry, Record, end, header, line_of
 from infra.transfer.lines import entries as entries_of
@@ -38,19 +40,19 @@ AGAIN = "Run it again: what is there already is skipped."
 # ---- export
 
 
-@click.command("export")
+@click.command("export", epilog=example("--stage prod export --with-password-hashes --out backup.jsonl"))
 @click.option("--with-password-hashes", "hashes", is_flag=True, help="With the hashes of passwords and client secrets.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="By default, standard output.")
 @click.pass_obj
 def export(stage: str, /, hashes: bool, out: Path | None) -> None:
-    """Write all users, clients and consents as JSON lines.
+    """Write all clients, users, consents and described scopes as JSON lines.
 
     Without --with-password-hashes, people need a new password after an import, and clients a new secret. Neither
     passwords nor secrets are ever in it. An interrupted export leaves FILE as it was: run it again.
     """
     with storage(stage) as store, _written(out) as file:
         print(header(store.settings.stage, store.now(), hashes), file=file)
-        records: Iterable[Record] = chain(store.clients.scan(), store.users.scan(), store.consents.scan())
+        records: Iterable[Record] = chain.from_iterable(table.scan() for table in _tables(store))
         count = 0
         with _progress(records, _size(store), "Exporting") as shown:
             for record in shown:
@@ -76,10 +78,15 @@ def _written(out: Path | None) -> Iterator[IO[str]]:
         part.unlink(missing_ok=True)
 
 
+def _tables(store: Store) -> tuple[Table[Any], ...]:
+    """What is exported, in this order: a consent comes after its client and its person."""
+    return store.scopes, store.clients, store.users, store.consents
+
+
 def _size(store: Store) -> int:
     """About how many records there are: DynamoDB counts every six hours."""
     sizes = []
-    for table in (store.clients, store.users, store.consents):
+    for table in _tables(store):
         with suppress(ClientError):
             sizes.append(store.dynamodb.client.describe_table(TableName=table.name)["Table"].get("ItemCount", 0))
     return sum(sizes)
@@ -122,7 +129,7 @@ class Tally:
         return {**vars(self), "left_behind": {name: count for name, count in self.left_behind.items() if count}}
 
 
-@click.command("import")
+@click.command("import", epilog=example("--stage prod import backup.jsonl", "import --format keycloak realm.json"))
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--format",
@@ -135,7 +142,7 @@ class Tally:
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 @click.pass_obj
 def import_(stage: str, /, file: Path, format_: str, as_json: bool) -> int:
-    """Add the users, clients and consents in FILE; what is there already is never changed.
+    """Add the clients, users, consents and scopes in FILE; what is there already is never changed.
 
     Whatever cannot be added is reported with its line. Run it again after an interruption: it goes on. The exit code is
     1 when there was a problem. All whose password or secret cannot be taken over are listed:
@@ -207,7 +214,14 @@ def _add_all(store: Store, entries: Iterable[Entry], tally: Tally) -> None:
 
 
 def _add(store: Store, entry: Entry) -> Outcome:
-    return add(store, entry.record) if entry.record else Outcome(problem=entry.problem)
+    if entry.record is None:
+        return Outcome(problem=entry.problem)
+    outcome = add(store, entry.record)
+    if outcome.added and isinstance(entry.record, Client):
+        audit.log_event(store.settings, audit.CLIENT_CHANGED, client_id=entry.record.client_id, detail="imported")
+    elif outcome.added and isinstance(entry.record, User):
+        audit.log_event(store.settings, audit.USER_CHANGED, sub=entry.record.sub, detail="imported")
+    return outcome
 
 
 def _show(tally: Tally) -> None:

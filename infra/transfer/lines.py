@@ -1,4 +1,4 @@
-"""Users, clients and consents as lines of JSON, and back: the format of `python -m infra export` and `import`."""
+"""Clients, users, consents and scopes as lines of JSON, and back: what `python -m infra export` and `import` speak."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,11 +6,11 @@ from dataclasses import MISSING, dataclass, fields
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from chalicelib.models import Client, Consent, User
+from chalicelib.models import Client, Consent, Scope, User
 
 VERSION = 1
-Record = Client | User | Consent
-KINDS: dict[type[Record], str] = {Client: "client", User: "user", Consent: "consent"}
+Record = Client | User | Consent | Scope
+KINDS: dict[type[Record], str] = {Client: "client", User: "user", Consent: "consent", Scope: "scope"}
 _CLASSES = {kind: record for record, kind in KINDS.items()}
 # The fields that hold credentials: written only when the operator asks for them.
 _CREDENTIALS = {"client": "secret_hashes", "user": "password_hash"}

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 from botocore.exceptions import ClientError
 
-from chalicelib import passwords
+from chalicelib import passwords, signing
+from chalicelib.client_metadata import check_client
 from chalicelib.dynamodb import possible_key
 from chalicelib.errors import OAuthError, TemporarilyUnavailable
-from chalicelib.models import Client, Consent, Identifier, User
-from chalicelib.registration import check_client, check_username, username_identifier
+from chalicelib.models import Client, Consent, Identifier, Scope, User
+from chalicelib.registration import check_scope, check_username, username_identifier
 from chalicelib.store import Store
 from chalicelib.table import Refused
 from infra.transfer.lines import Record
@@ -39,6 +40,8 @@ def add(store: Store, record: Record) -> Outcome:
                 return _add_user(store, record)
             case Consent():
                 return _add_consent(store, record)
+            case Scope():
+                return _add_scope(store, record)
     except TemporarilyUnavailable:
         raise
     except (OAuthError, ValueError, TypeError) as error:
@@ -50,7 +53,9 @@ def add(store: Store, record: Record) -> Outcome:
 
 
 def _add_client(store: Store, client: Client) -> Outcome:
-    check_client(client)
+    check_client(client, signing.algorithms(store.settings))
+    if store.users.get(client.client_id):
+        raise ValueError("its client_id is the sub of a person")  # RFC 9700 section 4.15
     if store.clients.insert(client):
         return Outcome(added=True)
     known = store.clients.get(client.client_id)
@@ -67,6 +72,8 @@ def _add_user(store: Store, user: User) -> Outcome:
         raise ValueError("its password_hash is of no known kind")
     if len(json.dumps(user.claims)) > MOST_BYTES:
         raise ValueError("its claims are too large")
+    if store.clients.get(user.sub):
+        raise ValueError("its sub is the client_id of a client")
     identifier = Identifier(username_identifier(user.username), user.sub)
     refused = store.transact(store.identifiers.inserting(identifier), store.users.inserting(user))
     if not refused:
@@ -102,3 +109,13 @@ def _add_consent(store: Store, consent: Consent) -> Outcome:
     if known and known.scope == consent.scope:
         return Outcome(there=known)
     return Outcome(problem=f"another consent of {consent.sub} to {consent.client_id} is there, and was left as it is")
+
+
+def _add_scope(store: Store, scope: Scope) -> Outcome:
+    check_scope(scope)
+    if store.scopes.insert(scope):
+        return Outcome(added=True)
+    known = store.scopes.get(scope.scope)
+    if known == scope:
+        return Outcome(there=known)
+    return Outcome(problem=f"the scope {scope.scope} is described in other words, and was left as it is")
