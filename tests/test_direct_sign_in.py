@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.sessions import change_password
 from tests.browser import Answer, Browser, basic
 from tests.site import PASSWORD, STAGE, Registered, Site, tables
 
@@ -234,3 +235,60 @@ def test_a_disabled_account_gets_no_code(site: Site, browser: Browser, client: R
     answer = browser.authorize(client, PATH, headers=ALICE)
     assert is_sign_in(answer, 401)
     assert WRONG in answer.body
+
+
+# ---- sessions
+
+
+def test_a_code_without_a_page_leaves_no_session_that_no_cookie_names(
+    site: Site, browser: Browser, client: Registered
+) -> None:
+    tokens = browser.redeem(client, browser.authorize(client, PATH, headers=ALICE).code).json
+    assert counts() == (0, 1)
+    assert browser.userinfo(tokens["access_token"]).status == 200
+    refreshed = browser.refresh(client, tokens["refresh_token"]).json
+    (user,) = site.server.store.users.scan()
+    site.secrets.add("another pass phrase")
+    change_password(site.server.store, user, "another pass phrase")
+    assert browser.refresh(client, refreshed["refresh_token"]).json["error"] == "invalid_grant"
+    assert browser.userinfo(refreshed["access_token"]).status == 401
+
+
+def test_who_is_signed_in_already_gets_the_code_in_that_session(
+    site: Site, browser: Browser, client: Registered
+) -> None:
+    browser.code(client)
+    before = dict(browser.cookies)
+    answer = browser.authorize(client, PATH, headers=ALICE)
+    assert answer.code
+    assert answer.header("set-cookie") is None
+    assert browser.cookies == before
+    (session,) = site.server.store.sessions.scan()
+    assert len(session.grants) == 2
+    assert browser.authorize(client, prompt="none").code
+
+
+def test_a_code_for_one_person_leaves_the_session_of_another_alone(
+    site: Site, browser: Browser, client: Registered
+) -> None:
+    bob = site.user("bob")
+    assert browser.sign_in(browser.authorize(client), "bob").code
+    answer = browser.authorize(client, PATH, headers=ALICE)
+    assert answer.header("set-cookie") is None
+    (session,) = site.server.store.sessions.scan()
+    assert (session.sub, session.ended_at, len(session.grants)) == (bob.sub, None, 1)
+    assert browser.authorize(client, prompt="none").code, "bob is still there"
+    alice = {grant.sub for grant in site.server.store.grants.scan()} - {bob.sub}
+    assert len(alice) == 1
+
+
+def test_a_page_for_one_person_ends_the_session_of_another(site: Site, browser: Browser) -> None:
+    site.user()
+    bob = site.user("bob")
+    client = site.client(direct_sign_in=True)
+    browser.sign_in(browser.authorize(client), "bob")
+    page = browser.authorize(client, PATH, headers=ALICE)
+    assert "alice" in page.body
+    ended = {session.sub == bob.sub: session.ended_at is not None for session in site.server.store.sessions.scan()}
+    assert ended == {True: True, False: False}
+    assert browser.submit(page, decision="allow_once").code

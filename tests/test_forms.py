@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from chalicelib import passwords
 from tests.browser import Answer, Browser
 from tests.site import PASSWORD, STAGE, Registered, Site, tables
 
@@ -50,6 +51,7 @@ def is_refused(answer: Answer, text: str = "") -> bool:
     )
 
 
+@pytest.mark.spec("RFC 6749 §10.12 a")
 @pytest.mark.spec("RFC 6749 §10.12")
 @pytest.mark.parametrize(
     "headers",
@@ -84,6 +86,7 @@ def test_a_form_of_ours_counts(site: Site, browser: Browser, consent: Answer, he
     assert browser.post("/oauth2/code", consent.form.fields | {"decision": "allow_once"}, sent).code
 
 
+@pytest.mark.spec("RFC 6749 §10.12 a")
 @pytest.mark.parametrize(
     "fields",
     [
@@ -207,3 +210,99 @@ def test_two_decisions_are_none(browser: Browser, consent: Answer) -> None:
     body = urlencode([*consent.form.fields.items(), ("decision", "deny"), ("decision", "allow_once")])
     assert is_refused(browser.request("POST", "/oauth2/code", body, FORM))
     assert minted() == 0
+
+
+# ---- each form, with the cookies of another time or of nobody
+
+NEW = "a better pass phrase"
+FORMS: dict[str, dict[str, Any]] = {
+    "sign_in": CREDENTIALS,
+    "change_password": {"new_password": NEW, "new_password_again": NEW},
+    "consent": {"decision": "allow_always"},
+}
+
+
+@pytest.fixture(params=FORMS)
+def shown(request: pytest.FixtureRequest, site: Site, browser: Browser, client: Registered) -> tuple[str, Answer]:
+    """One of the forms as it is shown in this browser."""
+    site.secrets.add(NEW)
+    name: str = request.param
+    page = browser.authorize(client)
+    if name == "change_password":
+        (user,) = site.server.store.users.scan()
+        site.server.store.users.put(replace(user, password_change_required=True))
+    return name, page if name == "sign_in" else browser.sign_in(page)
+
+
+def untouched(site: Site) -> bool:
+    """Whether nobody has a grant, a remembered consent or another password."""
+    store = site.server.store
+    (user,) = (user for user in store.users.scan() if user.username == "alice")
+    return minted() == 0 and not [*store.consents.scan()] and passwords.verify(PASSWORD, user.password_hash)
+
+
+@pytest.mark.parametrize("cookies", ["none", "forged", "a new browser's", "the session's alone"])
+def test_no_form_counts_without_the_cookie_of_its_browser(
+    site: Site, browser: Browser, browsers: Callable[..., Browser], shown: tuple[str, Answer], cookies: str
+) -> None:
+    name, page = shown
+    another, kept = browsers(), dict(browser.cookies)
+    another.get("/")
+    if cookies == "forged":
+        another.cookies = {name: value[:-1] for name, value in kept.items()}
+    elif cookies == "a new browser's":
+        another.authorize(site.client())
+    elif cookies == "the session's alone":
+        another.cookies = {name: value for name, value in kept.items() if name != "signet-browser"}
+    assert is_refused(another.submit(page, **FORMS[name]), "another browser")
+    assert untouched(site)
+    answer = browser.submit(page, **FORMS[name])
+    assert answer.status in (200, 303), "and it is not spent"
+
+
+@pytest.mark.parametrize("cookie", ["gone", "forged", "of before the last sign-in", "of an ended session"])
+def test_a_form_with_a_stale_session_asks_to_sign_in_and_does_nothing(
+    site: Site, browser: Browser, client: Registered, shown: tuple[str, Answer], cookie: str
+) -> None:
+    name, page = shown
+    if name == "sign_in":
+        browser.sign_in(browser.authorize(client))
+    stale = browser.cookies.pop("signet-session")
+    if cookie == "forged":
+        browser.cookies["signet-session"] = stale[:-1]
+    elif cookie == "of before the last sign-in":
+        browser.cookies["signet-session"] = stale
+        browser.sign_in(browser.authorize(client, prompt="login"))
+        browser.cookies["signet-session"] = stale
+    elif cookie == "of an ended session":
+        browser.cookies["signet-session"] = stale
+        for session in site.server.store.sessions.scan():
+            site.server.store.sessions.put(replace(session, ended_at=site.clock.time))
+    answer = browser.submit(page, **FORMS[name])
+    if name == "sign_in":
+        assert ("decision", "allow_once") in answer.form.buttons, "which is what this form does"
+    else:
+        assert answer.status == 400
+        assert "signed out" in answer.body
+        assert "password" in answer.form.fields
+    assert untouched(site)
+
+
+def test_a_form_of_one_tab_does_nothing_to_the_person_of_another(
+    site: Site, browser: Browser, client: Registered, shown: tuple[str, Answer]
+) -> None:
+    name, page = shown
+    bob = site.user("bob")
+    other = browser.sign_in(browser.authorize(client, prompt="login"), "bob")
+    answer = browser.submit(page, **FORMS[name])
+    assert untouched(site)
+    assert site.server.store.users.get(bob.sub) == bob
+    if name == "sign_in":  # alice is there now, and bob's question is not for her
+        assert "alice" in answer.body
+        assert is_refused(browser.submit(other, decision="allow_always"), "somebody else")
+        alive = [session.sub for session in site.server.store.sessions.scan() if session.ended_at is None]
+        assert len(alive) == 1
+        assert bob.sub not in alive
+    else:
+        assert is_refused(answer, "somebody else")
+        assert browser.submit(other, decision="allow_once").code, "and bob goes on"
