@@ -5,23 +5,30 @@ A page, a redirect with a code, or a redirect with an error. No step knows the n
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from chalicelib import pages, sessions
+from chalicelib import audit, claims, history, own_clients, pages, redirect_uris, response_modes, sessions
 from chalicelib.authorization_request import Recipient
-from chalicelib.claims import describe
 from chalicelib.dynamodb import attr
-from chalicelib.errors import OAuthError, RequestEnded, unexpected
+from chalicelib.errors import AccessDenied, LoginRequired, OAuthError, RequestEnded, unexpected
 from chalicelib.handles import new_id
-from chalicelib.interaction import Person, Step, consent_lasts, next_step
-from chalicelib.messages import Request, Response, redirect, with_query
-from chalicelib.models import AuthorizationRequest, Client, Consent, Grant
+from chalicelib.interaction import SOMEBODY_ELSE, Person, Step, consent_lasts, is_meant, next_step
+from chalicelib.messages import Request, Response, origin_of, redirect, with_query
+from chalicelib.models import AuthorizationRequest, Client, Consent, Grant, User
 from chalicelib.server import AuthorizationServer
+from chalicelib.subjects import subject
+from chalicelib.table import Refused
 from chalicelib.table import Step as StoreStep
-from chalicelib.tokens import refresh_token_lifetime
+from chalicelib.tokens import id_token, refresh_token_lifetime
 
 ANSWERED = "This request has expired or has been answered already."
+
+
+def ended(request: AuthorizationRequest | None) -> RequestEnded:
+    """The error for a request that does not wait any more: it was answered, or is not there."""
+    answered = request is not None and request.taken_at is not None
+    return RequestEnded(ANSWERED, code="request_answered" if answered else "request_expired")
 
 
 def answer_errors(
@@ -37,8 +44,13 @@ def answer_errors(
     except Exception as mistake:
         error = unexpected(mistake)
     http.error = error
-    answer = error.parameters() | {"state": to.state, "iss": server.issuer}
-    return redirect(http, with_query(to.redirect_uri, answer))
+    return _send(server, http, to, error.parameters())
+
+
+def _send(server: AuthorizationServer, http: Request, to: Recipient, answer: dict[str, str]) -> Response:
+    """The authorization response, with the issuer in it (RFC 9207 section 2)."""
+    parameters = answer | {"state": to.state, "iss": server.issuer}
+    return response_modes.send(server.settings, http, to.client, to.redirect_uri, to.response_mode, parameters)
 
 
 def waiting(server: AuthorizationServer, http: Request, request: AuthorizationRequest) -> Response:
@@ -57,12 +69,30 @@ def proceed(
     consent: Consent | None,
 ) -> Response:
     """The next page, or the code. Raises the OAuthError that goes back to the recipient."""
-    step = next_step(request, client, person, consent, server.now())
+    step = remaining(server, client, request, person, consent)
     if step is None and person:
         return grant(server, http, client, request, person)
     if http.method == "POST":
         return waiting(server, http, request)
     return show(server, http, client, request, step or Step.SIGN_IN, person, consent)
+
+
+def remaining(
+    server: AuthorizationServer,
+    client: Client,
+    request: AuthorizationRequest,
+    person: Person | None,
+    consent: Consent | None,
+) -> Step | None:
+    """What the person must still do; raises as `next_step`."""
+    known_as = subject(server, client, person.user.sub) if person else None
+    return next_step(request, client, person, consent, server.now(), known_as)
+
+
+def refuse_others(server: AuthorizationServer, client: Client, request: AuthorizationRequest, user: User) -> None:
+    """Raises LoginRequired when the request is not meant for somebody who could sign in for it: no session is begun."""
+    if not is_meant(request, subject(server, client, user.sub)):
+        raise LoginRequired(SOMEBODY_ELSE)
 
 
 def show(
@@ -79,26 +109,65 @@ def show(
 ) -> Response:
     """The page for a step. The request is stored, if it is not yet, and the page carries only its handle."""
     new_browser: dict[str, str] = {}
+    elsewhere = _is_asked_elsewhere(server, http, step, status)
+    asked_sub = person.user.sub if elsewhere and person and step is Step.CONSENT else None
     if request.browser_id is None:
         browser_id, new_browser = sessions.browser(server, http)
-        request = replace(request, browser_id=browser_id)
+        request = replace(request, browser_id=browser_id, asked_sub=asked_sub)
         server.store.requests.put(request)
-    known = consent.scope if consent else frozenset()
-    body = pages.page(
+    if elsewhere:
+        return _ask_elsewhere(server, http, request, asked_sub).add(new_browser)
+    consent = consent or Consent("", "")
+    words = in_words(server, request, consent) if step is Step.CONSENT else {}
+    page = pages.page(
         step.name.lower(),
         server.settings,
         client=client,
         redirect_uri=request.redirect_uri,
-        scopes=[(describe(scope), bool(known) and scope not in known) for scope in sorted(request.scope)],
+        on_device=redirect_uris.is_loopback(request.redirect_uri),
+        own_scheme=origin_of(request.redirect_uri) is None,
+        asked=[text for name, text in words.items() if name not in consent.scope | consent.claims],
+        allowed=[text for name, text in words.items() if name in consent.scope | consent.claims],
         remembered=consent_lasts(request, client),
         username=values.pop("username", request.login_hint or ""),
         person=person.user if person else None,
         handle=server.keys.make_handle("req", request.request_id),
         tag=server.keys.form_tag(form_subject(request, step, person)),
         problem=values.pop("problem", ""),
+        problem_code=values.pop("problem_code", ""),
     )
-    response = pages.response(body, status, redirect_uri=request.redirect_uri)
+    response = pages.response(page, status, redirect_uri=request.redirect_uri)
     return response.add(new_browser)
+
+
+def _is_asked_elsewhere(server: AuthorizationServer, http: Request, step: Step, status: int) -> bool:
+    """Whether the operator's own login application asks, not our page: where a page is shown for the first time. A new
+    password is for us alone to ask for.
+    """
+    first = http.method == "GET" and status == 200
+    return server.settings.login_url is not None and first and step is not Step.CHANGE_PASSWORD
+
+
+def _ask_elsewhere(
+    server: AuthorizationServer, http: Request, request: AuthorizationRequest, asked_sub: str | None
+) -> Response:
+    """The redirect to the login application. The stored request says who is asked for consent, None to sign in."""
+    if request.asked_sub != asked_sub:
+        set_, remove = ({"asked_sub": asked_sub}, ()) if asked_sub else ({}, ("asked_sub",))
+        untaken = attr("taken_at").not_exists()
+        changed = server.store.requests.transition((request.request_id,), untaken, set_, remove)
+        if isinstance(changed, Refused):
+            raise ended(changed.record)
+    handle = server.keys.make_handle("req", request.request_id)
+    return redirect(http, with_query(server.settings.login_url or "", {"request_uri": handle}))
+
+
+def in_words(server: AuthorizationServer, request: AuthorizationRequest, consent: Consent) -> dict[str, str]:
+    """What is asked for and what is allowed already, scopes and then claims, in the order for people to read."""
+    scope = request.scope | consent.scope
+    scopes = server.scope_descriptions(scope)
+    names = claims.asked(request.claims, scope) | consent.claims
+    return scopes | {name: claims.describe_claim(name) for name in sorted(names)}
 
 
 def form_subject(request: AuthorizationRequest, step: Step, person: Person | None) -> str:
@@ -115,44 +184,79 @@ def grant(
     request: AuthorizationRequest,
     person: Person,
     *,
+    asked: bool = False,
     always: bool = False,
+    also: tuple[StoreStep[Any], ...] = (),
 ) -> Response:
-    """The grant is born, in one transaction with its session, its user and its request; the redirect with its code.
+    """The grant is born, in one transaction with its session, its user and its request; the answer with its code.
 
-    `always` remembers the consent. Raises RequestEnded when the request has been answered already.
+    `asked`: the person has just allowed it; `always` remembers that; `also` are further steps of the transaction.
+    Raises RequestEnded when the request has been answered already.
     """
-    store, now = server.store, server.now()
-    born = _new_grant(server, client, request, person, now)
+    if client.client_id == own_clients.ACCOUNT:  # it needs no code: that the person is signed in here is all
+        return redirect(http, request.redirect_uri)
+    store, now, sub = server.store, server.now(), person.user.sub
+    born = _new_grant(server, http, client, request, person, now)
+    code = server.keys.make_handle("code", born.grant_id)
+    answer = {"code": code}
+    if "id_token" in request.response_type.split():  # signed before anything is written: that may fail
+        answer["id_token"] = id_token(server, client, born, nonce=request.nonce, code=code, user=person.user)
     session_ok = attr("ended_at").not_exists() & attr("generation").eq(person.session.generation)
     idle_until = now + server.settings.session_idle_lifetime
-    steps: list[StoreStep[Any]] = [
-        store.grants.inserting(born),
-        store.sessions.changing(
-            (person.session.session_id,),
-            session_ok,
-            {"expires_at": idle_until},
-            add={"grants": frozenset({born.grant_id})},
-        ),
-        sessions.user_is_welcome(server, person.user),
-    ]
+    joining = {"grants": frozenset({born.grant_id})}
+    if client.backchannel_logout_uri:
+        joining["backchannel_clients"] = frozenset({client.client_id})
+    steps: list[StoreStep[Any]] = [store.grants.inserting(born), sessions.user_is_welcome(server, person.user)]
     if request.browser_id is not None:  # it has been stored, and is answered but once
-        untaken = attr("taken_at").not_exists()
-        steps.append(store.requests.changing((request.request_id,), untaken, {"taken_at": now}))
+        steps.append(_taking(server, request))
+    steps += also
+    if person.session.generation:
+        key = (person.session.session_id,)
+        steps.append(store.sessions.changing(key, session_ok, {"expires_at": idle_until}, add=joining))
+    if asked:
+        steps.append(history.recording(store, http, sub, audit.CONSENT_GIVEN, client))
     if always:
-        key = (person.user.sub, client.client_id)
-        steps.append(store.consents.changing(key, None, {"updated_at": now}, add={"scope": request.scope}, create=True))
+        names = claims.asked(request.claims, request.scope)
+        allowed = {"scope": request.scope} | ({"claims": names} if names else {})
+        steps.append(
+            store.consents.changing((sub, client.client_id), None, {"updated_at": now}, add=allowed, create=True)
+        )
     refused = store.transact(*steps)
-    if refused and request.browser_id is not None and refused[3]:
-        raise RequestEnded(ANSWERED)
+    if refused and request.browser_id is not None and refused[2]:
+        raise RequestEnded(ANSWERED, code="request_answered")
     if refused:  # the session ended, or the account was disabled, in this moment
         return proceed(server, http, client, request, None, None)
-    code = server.keys.make_handle("code", born.grant_id)
-    answer = {"code": code, "state": request.state, "iss": server.issuer}
-    return redirect(http, with_query(request.redirect_uri, answer))
+    if asked:
+        audit.note(http, audit.CONSENT_GIVEN, sub=sub)
+    audit.note(http, audit.CODE_ISSUED, sub=sub)
+    return _send(server, http, Recipient.of(client, request), answer)
+
+
+def deny(
+    server: AuthorizationServer, http: Request, client: Client, request: AuthorizationRequest, person: Person
+) -> NoReturn:
+    """The person says no. Raises AccessDenied, or RequestEnded when the request has been answered already."""
+    sub = person.user.sub
+    kept = history.recording(server.store, http, sub, audit.CONSENT_DENIED, client)
+    if server.store.transact(_taking(server, request), kept):
+        raise RequestEnded(ANSWERED, code="request_answered")
+    audit.note(http, audit.CONSENT_DENIED, sub=sub)
+    raise AccessDenied("The person denied the request.")
+
+
+def _taking(server: AuthorizationServer, request: AuthorizationRequest) -> StoreStep[AuthorizationRequest]:
+    """The step that answers a stored request: once, and no other time."""
+    untaken = attr("taken_at").not_exists()
+    return server.store.requests.changing((request.request_id,), untaken, {"taken_at": server.now()})
 
 
 def _new_grant(
-    server: AuthorizationServer, client: Client, request: AuthorizationRequest, person: Person, now: int
+    server: AuthorizationServer,
+    http: Request,
+    client: Client,
+    request: AuthorizationRequest,
+    person: Person,
+    now: int,
 ) -> Grant:
     code_expires_at = now + (client.authorization_code_lifetime or server.settings.authorization_code_lifetime)
     longest = server.settings.refresh_token_absolute_lifetime if refresh_token_lifetime(server, client) else 0
@@ -172,4 +276,7 @@ def _new_grant(
         ends_at=now + longest,
         nonce=request.nonce,
         code_challenge=request.code_challenge,
+        claims=request.claims,
+        resource=request.resource,
+        device=history.device(http),
     )

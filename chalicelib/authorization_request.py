@@ -8,11 +8,13 @@ import re
 from dataclasses import dataclass, replace
 from urllib.parse import quote_plus
 
-from chalicelib import pkce, redirect_uris
+from chalicelib import authentication_request, claims_parameter, pkce, redirect_uris, resources, response_modes
+from chalicelib.client_metadata import MAX_SCOPE_TOKENS
 from chalicelib.errors import (
     InvalidRequest,
     InvalidScope,
     OAuthError,
+    RegistrationNotSupported,
     RequestNotSupported,
     RequestUriNotSupported,
     UnauthorizedClient,
@@ -21,25 +23,27 @@ from chalicelib.errors import (
 from chalicelib.handles import new_id
 from chalicelib.messages import Params, Request
 from chalicelib.models import AuthorizationRequest, Client
-from chalicelib.registration import MAX_SCOPE_TOKENS
 from chalicelib.server import AuthorizationServer
 
-RESPONSE_TYPES = ("code",)
-RESPONSE_MODES = ("query",)
 LONGEST_ENCODED_STATE = 8192
-PROMPTS = ("none", "login", "consent", "select_account")
 # RFC 6749 section 3.3
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
 
 
 @dataclass(frozen=True)
 class Recipient:
-    """Who asked, and where every answer goes, with which `state`. `sent`: the request named the redirect URI."""
+    """Who asked, where and how every answer goes, with which `state`. `sent`: the request named the redirect URI."""
 
     client: Client
     redirect_uri: str
     sent: bool
     state: str | None
+    response_mode: str
+
+    @classmethod
+    def of(cls, client: Client, request: AuthorizationRequest) -> "Recipient":
+        """The recipient of the answer to a request that has been checked."""
+        return cls(client, request.redirect_uri, request.redirect_uri_sent, request.state, request.response_mode)
 
 
 def recipient(server: AuthorizationServer, request: Request, params: Params) -> Recipient:
@@ -62,13 +66,19 @@ def recipient(server: AuthorizationServer, request: Request, params: Params) -> 
             asks_openid = "openid" in (params.raw("scope") or "").split(" ")
             if redirect_uri is None and asks_openid:
                 # OpenID Connect Core section 3.1.2.1: REQUIRED
-                raise InvalidRequest("An OpenID Connect request must name its redirect_uri.")
-            return Recipient(client, goal, redirect_uri is not None, state)
+                raise InvalidRequest(
+                    "An OpenID Connect request must name its redirect_uri.", code="redirect_uri_missing"
+                )
+            return Recipient(client, goal, redirect_uri is not None, state, response_modes.of_errors(params, goal))
     if client is None:
-        raise InvalidRequest("There is no application with this client_id.")
+        raise InvalidRequest("There is no application with this client_id.", code="unknown_client")
     if redirect_uri is None:
-        raise InvalidRequest("The redirect_uri is missing, and the application has registered several.")
-    raise InvalidRequest("The redirect_uri is not one that the application has registered.")
+        raise InvalidRequest(
+            "The redirect_uri is missing, and the application has registered several.", code="redirect_uri_missing"
+        )
+    raise InvalidRequest(
+        "The redirect_uri is not one that the application has registered.", code="redirect_uri_mismatch"
+    )
 
 
 def _goal(client: Client, redirect_uri: str | None) -> str | None:
@@ -97,20 +107,36 @@ def _read(server: AuthorizationServer, params: Params, to: Recipient) -> Authori
         raise RequestNotSupported("Request objects are not supported.")
     if params.one("request_uri"):
         raise RequestUriNotSupported("The request_uri is not one of ours.")
-    _check_response_type(params, to.client)
+    if params.one("registration", at_most=65536):
+        raise RegistrationNotSupported("Clients cannot register themselves.")
+    client = to.client
+    response_type = _response_type(params, client)
+    scope = _scope(params, client)
+    nonce = params.one("nonce")
+    authentication_request.check_id_token(response_type, scope, nonce)
+    claims = params.one("claims", at_most=claims_parameter.LONGEST)
+    for name in ("display", "claims_locales"):  # accepted and not needed; repeated, they are an error all the same
+        params.one(name)
     now = server.now()
     return AuthorizationRequest(
         request_id=new_id(),
-        client_id=to.client.client_id,
+        client_id=client.client_id,
         redirect_uri=to.redirect_uri,
         redirect_uri_sent=to.sent,
-        scope=_scope(params, to.client),
+        response_type=response_type,
+        response_mode=_response_mode(params, response_type, to.redirect_uri),
+        scope=scope,
         state=state,
-        nonce=params.one("nonce"),
-        code_challenge=_code_challenge(params, to.client),
-        prompt=_prompt(params),
-        max_age=_max_age(params),
+        nonce=nonce,
+        code_challenge=_code_challenge(params, client),
+        prompt=authentication_request.prompt(params),
+        max_age=authentication_request.max_age(params),
         login_hint=params.one("login_hint", at_most=320),
+        hinted_sub=authentication_request.hinted_sub(server, params, client),
+        acr_values=authentication_request.acr_values(params),
+        ui_locales=authentication_request.ui_locales(params),
+        claims=claims_parameter.read(claims, client) if claims else {},
+        resource=resources.registered(server, params),
         created_at=now,
         expires_at=now + server.settings.request_lifetime,
     )
@@ -124,15 +150,22 @@ def _state(params: Params) -> str | None:
     return state
 
 
-def _check_response_type(params: Params, client: Client) -> None:
-    # An unordered set (OAuth 2.0 Multiple Response Type Encoding Practices, section 2.1).
-    response_type = " ".join(sorted(params.required("response_type").split()))
-    if response_type not in RESPONSE_TYPES:
-        raise UnsupportedResponseType("The response_type must be " + " or ".join(RESPONSE_TYPES) + ".")
-    if response_type not in client.response_types or "authorization_code" not in client.grant_types:
+def _response_type(params: Params, client: Client) -> str:
+    response_type = response_modes.normal(params.required("response_type"))
+    if response_type not in response_modes.RESPONSE_TYPES:
+        known = " or ".join(response_modes.RESPONSE_TYPES)
+        raise UnsupportedResponseType(f"The response_type must be {known}.")
+    registered = map(response_modes.normal, client.response_types)
+    if response_type not in registered or "authorization_code" not in client.grant_types:
         raise UnauthorizedClient("The client is not registered for this response_type.")
-    if (params.one("response_mode") or "query") not in RESPONSE_MODES:
-        raise InvalidRequest("The response_mode must be " + " or ".join(RESPONSE_MODES) + ".")
+    return response_type
+
+
+def _response_mode(params: Params, response_type: str, redirect_uri: str) -> str:
+    response_mode = params.one("response_mode") or response_modes.default(response_type)
+    if problem := response_modes.problem_with(response_mode, response_type, redirect_uri):
+        raise InvalidRequest(problem)
+    return response_mode
 
 
 def scope_tokens(text: str) -> frozenset[str]:
@@ -167,22 +200,3 @@ def _code_challenge(params: Params, client: Client) -> str | None:
     if not pkce.is_challenge(challenge):
         raise InvalidRequest("The code_challenge must be 43 base64url characters (RFC 7636 section 4.2).")
     return challenge
-
-
-def _prompt(params: Params) -> frozenset[str]:
-    """OpenID Connect Core section 3.1.2.1."""
-    prompt = frozenset((params.one("prompt") or "").split())
-    if not prompt <= set(PROMPTS):
-        raise InvalidRequest("The prompt must be made of " + ", ".join(PROMPTS) + ".")
-    if "none" in prompt and len(prompt) > 1:
-        raise InvalidRequest("prompt=none goes with no other value.")
-    return prompt
-
-
-def _max_age(params: Params) -> int | None:
-    text = params.one("max_age")
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 10):
-        raise InvalidRequest("The max_age must be a number of seconds.")
-    return int(text)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from chalicelib import redirect_uris
+from chalicelib import claims, claims_parameter, redirect_uris
 from chalicelib.errors import ConsentRequired, InteractionRequired, LoginRequired, OAuthError
 from chalicelib.models import AuthorizationRequest, Client, Consent, Session, User
 
@@ -24,6 +24,7 @@ class Person:
     session: Session
 
 
+SOMEBODY_ELSE = "Somebody else has signed in than the one that the application asked for."
 # OpenID Connect Core section 3.1.2.6: what prompt=none turns each step into
 _ERRORS: dict[Step, type[OAuthError]] = {
     Step.SIGN_IN: LoginRequired,
@@ -33,22 +34,37 @@ _ERRORS: dict[Step, type[OAuthError]] = {
 
 
 def next_step(
-    request: AuthorizationRequest, client: Client, person: Person | None, consent: Consent | None, now: int
+    request: AuthorizationRequest,
+    client: Client,
+    person: Person | None,
+    consent: Consent | None,
+    now: int,
+    subject: str | None = None,
 ) -> Step | None:
-    """The next thing to do, None when nothing is left.
+    """The next thing to do, None when nothing is left. `subject`: who the person is to this client, if not `sub`.
 
-    Raises LoginRequired, InteractionRequired or ConsentRequired when there is something and the request forbids to ask.
+    Raises LoginRequired, InteractionRequired or ConsentRequired when there is something and the request forbids to ask;
+    LoginRequired also when somebody has signed in for it whom it was not meant for.
     """
-    step = _next_step(request, client, person, consent, now)
+    step = _next_step(request, client, person, consent, now, subject)
     if step and "none" in request.prompt:
         raise _ERRORS[step]("The person would have to be asked, and prompt=none forbids it.")
     return step
 
 
 def _next_step(
-    request: AuthorizationRequest, client: Client, person: Person | None, consent: Consent | None, now: int
+    request: AuthorizationRequest,
+    client: Client,
+    person: Person | None,
+    consent: Consent | None,
+    now: int,
+    subject: str | None,
 ) -> Step | None:
     if person is None or not _fresh_enough(request, person.session, now):
+        return Step.SIGN_IN
+    if not is_meant(request, subject or person.user.sub):
+        if person.session.request_id == request.request_id:
+            raise LoginRequired(SOMEBODY_ELSE)
         return Step.SIGN_IN
     if person.user.password_change_required:
         return Step.CHANGE_PASSWORD
@@ -65,11 +81,21 @@ def _fresh_enough(request: AuthorizationRequest, session: Session, now: int) -> 
     return request.max_age is None or (request.max_age > 0 and now - session.auth_time <= request.max_age)
 
 
+def is_meant(request: AuthorizationRequest, subject: str) -> bool:
+    """Whether the request may be answered for the person whom its client knows as `subject`.
+
+    OpenID Connect Core section 3.1.2.2: not when its `id_token_hint` or a `sub` among its `claims` names another.
+    """
+    return request.hinted_sub in (None, subject) and claims_parameter.fits(request, subject)
+
+
 def consent_needed(request: AuthorizationRequest, client: Client, consent: Consent | None) -> bool:
     """Whether the person has to be asked."""
     if "consent" in request.prompt or not consent_lasts(request, client):
         return True
-    return not client.trusted and not request.scope <= (consent.scope if consent else frozenset())
+    scope, names = (consent.scope, consent.claims) if consent else (frozenset[str](), frozenset[str]())
+    allowed = request.scope <= scope and claims.asked(request.claims, scope) <= names
+    return not client.trusted and not allowed
 
 
 def consent_lasts(request: AuthorizationRequest, client: Client) -> bool:

@@ -81,6 +81,11 @@ class Params:
             raise InvalidRequest(f"The parameter {name} holds a control character or is not valid UTF-8.")
         return values[0]
 
+    def all(self, name: str, *, at_most: int = 2048) -> tuple[str, ...]:
+        """The values of a parameter that may be repeated (RFC 8707 section 2), but for empty ones; each as by `one`."""
+        values = (Params([(name, value)]).one(name, at_most=at_most) for value in self._values.get(name, []))
+        return tuple(value for value in values if value is not None)
+
     def required(self, name: str, *, at_most: int = 2048) -> str:
         """As `one`; raises InvalidRequest when the parameter is missing or empty too."""
         value = self.one(name, at_most=at_most)
@@ -192,7 +197,12 @@ def with_query(url: str, parameters: Mapping[str, str | None]) -> str:
     """`url` with parameters added to its query, which is kept (RFC 6749 section 3.1.2). None is left out."""
     base, _, own = url.partition("?")
     query = urlencode({name: value for name, value in parameters.items() if value is not None})
-    return f"{base}?{own}{'&' if own else ''}{query}"
+    return f"{base}?{own}{'&' if own else ''}{query}" if query else url
+
+
+def with_fragment(url: str, parameters: Mapping[str, str | None]) -> str:
+    """`url`, which has no fragment, with parameters in one (RFC 6749 section 4.2.2). None is left out."""
+    return f"{url}#" + urlencode({name: value for name, value in parameters.items() if value is not None})
 
 
 def cookie(name: str, value: str, *, secure: bool, max_age: int | None = None) -> dict[str, str]:

@@ -63,9 +63,20 @@ class Answer:
         return self.header("location") or ""
 
     @property
+    def mode(self) -> str:
+        """How the answer for the application travels: `query`, `fragment` or `form_post`."""
+        if self.status == 200 and self.form.action and not self.form.action.startswith("/"):
+            return "form_post"
+        return "fragment" if "#" in self.location else "query"
+
+    @property
     def answer(self) -> dict[str, str]:
-        """The parameters of the redirect, each of which must come once."""
-        pairs = parse_qsl(urlsplit(self.location).query, keep_blank_values=True)
+        """The parameters of the answer, each of which must come once and only in one way."""
+        if self.mode == "form_post":
+            assert self.header("location") is None
+            return self.form.fields
+        goal = urlsplit(self.location)
+        pairs = parse_qsl(goal.fragment if self.mode == "fragment" else goal.query, keep_blank_values=True)
         assert len(dict(pairs)) == len(pairs), pairs
         return dict(pairs)
 
@@ -106,14 +117,19 @@ class Browser:
             if name.lower() == "set-cookie":
                 key, _, rest = value.partition("=")
                 self.cookies[key] = rest.partition(";")[0]
+                if "Max-Age=0" in rest.split("; "):
+                    del self.cookies[key]
         self._note_secrets(answer)
 
     def _note_secrets(self, answer: Answer) -> None:
         secrets = self.site.secrets
         secrets.update(self.cookies.values())
         secrets.update(filter(None, (answer.form.fields.get(name) for name in ("request_uri", "tag"))))
+        secrets.update(filter(None, (answer.form.fields.get(name) for name in ("code", "id_token"))))
         if answer.status in (302, 303):
-            secrets.update(parse_qs(urlsplit(answer.header("location") or "").query).get("code", []))
+            goal = urlsplit(answer.header("location") or "")
+            for parameters in (parse_qs(goal.query), parse_qs(goal.fragment)):
+                secrets.update(parameters.get("code", []) + parameters.get("id_token", []))
         if "token" in answer.body and answer.body.startswith("{"):
             members = json.loads(answer.body)
             secrets.update(members[name] for name in members if name in ("access_token", "refresh_token", "id_token"))
@@ -160,14 +176,18 @@ class Browser:
     def sign_in(self, page: Answer, username: str = "alice", password: str = PASSWORD) -> Answer:
         return self.submit(page, username=username, password=password)
 
-    def code(self, client: Registered, decision: str = "allow_once", **parameters: Any) -> str:
-        """The whole way to a code, whatever pages it takes."""
+    def answer(self, client: Registered, decision: str = "allow_once", **parameters: Any) -> Answer:
+        """The whole way to the answer, whatever pages it takes."""
         answer = self.authorize(client, **parameters)
-        if answer.status == 200 and "password" in answer.form.fields:
+        if "password" in answer.form.fields:
             answer = self.sign_in(answer)
-        if answer.status == 200:
+        if "tag" in answer.form.fields:
             answer = self.submit(answer, decision=decision)
-        return answer.code
+        return answer
+
+    def code(self, client: Registered, decision: str = "allow_once", **parameters: Any) -> str:
+        """The same to a code."""
+        return self.answer(client, decision, **parameters).code
 
     # ---- the client's part
 

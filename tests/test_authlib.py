@@ -298,6 +298,7 @@ def test_authlib_may_send_its_access_token_in_the_body(
     assert answer.json()["sub"] == user.sub
 
 
+@pytest.mark.spec("RFC 6750 §2.3 a")
 @pytest.mark.spec("RFC 6750 §2.3")
 def test_authlib_must_not_send_its_access_token_in_the_url(
     site: Site, browser: Browser, relying_party: Callable[..., Any]

@@ -27,6 +27,7 @@ def waiting(site: Site) -> AuthorizationRequest:
 # ---- where the answer goes
 
 
+@pytest.mark.spec("RFC 9700 §4.1.3 b")
 @pytest.mark.spec("RFC 8252 §7.3")
 @pytest.mark.parametrize("port", [":1", ":49152", ":65535", ""])
 @pytest.mark.parametrize("registered", ["http://127.0.0.1/cb", "http://127.0.0.1:8080/cb", "http://[::1]:80/cb?a=b"])
@@ -47,6 +48,7 @@ def test_each_registered_redirect_uri_is_answered(site: Site, browser: Browser) 
         assert goes_to(browser.authorize(client, redirect_uri=uri, prompt="none"), uri)
 
 
+@pytest.mark.spec("RFC 6749 §3.1.2 b")
 @pytest.mark.spec("RFC 6749 §3.1.2")
 @pytest.mark.parametrize(
     ("uri", "start"),
@@ -79,6 +81,7 @@ def test_without_redirect_uri_the_only_or_the_default_one_is_answered(
 # ---- other parameters
 
 
+@pytest.mark.spec("RFC 6749 §3.1 f", "RFC 6749 §3.1 g", "OpenID Connect Core §3.1.2.2 h")
 @pytest.mark.spec("RFC 6749 §3.1")
 def test_parameters_that_are_unknown_or_empty_are_ignored(site: Site, browser: Browser) -> None:
     client = site.client()
@@ -100,6 +103,7 @@ def test_what_may_be_sent_is_accepted(site: Site, browser: Browser, sent: str, g
     assert goes_to(browser.authorize(site.client(), **({"prompt": "none"} | {sent: given})), HOME)
 
 
+@pytest.mark.spec("RFC 6749 §3.3 b")
 @pytest.mark.spec("RFC 6749 §3.3")
 @pytest.mark.parametrize("scope", [None, ""])
 @pytest.mark.parametrize(
@@ -116,6 +120,7 @@ def test_without_scope_the_client_gets_its_default(
     assert waiting(site).scope == default
 
 
+@pytest.mark.spec("RFC 6749 §3.3 b")
 @pytest.mark.spec("RFC 6749 §3.3")
 @pytest.mark.parametrize("members", [{"default_scope": ""}, {"scope": "offline_access"}])
 def test_without_scope_and_without_a_default_the_request_fails(
@@ -124,14 +129,20 @@ def test_without_scope_and_without_a_default_the_request_fails(
     assert browser.authorize(site.client(**members), scope=None).answer["error"] == "invalid_scope"
 
 
+@pytest.mark.spec("RFC 6749 §10.3 d")
 @pytest.mark.spec("RFC 6749 §4.1.2.1")
-@pytest.mark.parametrize("members", [{"response_types": ()}, {"grant_types": ("refresh_token",)}])
+@pytest.mark.parametrize(
+    "members", [{"response_types": ()}, {"response_types": ("code id_token",)}, {"grant_types": ("refresh_token",)}]
+)
 def test_a_client_asks_only_for_what_it_is_registered_for(
     site: Site, browser: Browser, members: dict[str, Any]
 ) -> None:
-    assert browser.authorize(site.client(**members)).answer["error"] == "unauthorized_client"
+    client = site.client()
+    stored(site, client, **members)
+    assert browser.authorize(client).answer["error"] == "unauthorized_client"
 
 
+@pytest.mark.spec("RFC 8252 §8.1", "RFC 9700 §2.1.1 a", "RFC 9700 §4.8.2 a")
 @pytest.mark.spec("RFC 9700 §2.1.1")
 def test_only_a_confidential_client_registered_so_does_without_pkce(site: Site, browser: Browser) -> None:
     none: dict[str, Any] = {"prompt": "none", "code_challenge": None, "code_challenge_method": None}
@@ -166,7 +177,9 @@ def stored(site: Site, client: Registered, **members: Any) -> Client:
 def test_nobody_is_refused_because_of_a_cached_record(
     site: Site, browser: Browser, members: dict[str, Any], parameters: dict[str, Any]
 ) -> None:
-    client = site.client(scope="email", response_types=() if "response_types" in members else ("code",))
+    client = site.client(scope="email")
+    if "response_types" in members:
+        stored(site, client, response_types=("code id_token",))
     browser.authorize(client, scope="email")  # now it is cached
     stored(site, client, **members)
     assert goes_to(browser.authorize(client, **({"scope": "email", "prompt": "none"} | parameters)), HOME)

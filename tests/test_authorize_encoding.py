@@ -10,6 +10,7 @@ from tests.site import Site
 from tests.test_authorize_refusals import HOME, METHODS, ask, with_clients
 
 
+@pytest.mark.spec("RFC 6749 §10.14")
 @pytest.mark.spec("RFC 6749 §4.1.2.1")
 @pytest.mark.parametrize(
     "state", [["a", "a"], ["a", "b"], "s" * 2049, "a\0", "a\r\nb", "\n", "\x7f", "\x9f"], ids=ascii
@@ -28,6 +29,7 @@ SYMBOLS = ["0", " ", "`+&=#%", "%25%00", "a b+c", "\\\"'<>{}|^~", "ünï\u2028©
 LONG = ["`+&=#%é/?." * 200, "\U0001f600" * 600, "x" * 2048]
 
 
+@pytest.mark.spec("RFC 6749 §4.1.2 f", "RFC 6749 §4.1.2.1 f")
 @pytest.mark.spec("RFC 6749 §4.1.2")
 @pytest.mark.parametrize("state", SYMBOLS + LONG, ids=ascii)
 def test_any_other_state_comes_back_exactly(site: Site, browser: Browser, state: str) -> None:

@@ -1,5 +1,6 @@
 """What /oauth2/authorize refuses: shown on a page until the recipient is known, sent back by redirect from there on."""
 
+import json
 import re
 from dataclasses import replace
 from typing import Any
@@ -57,6 +58,7 @@ def nothing_kept() -> bool:
     return not any(tables()[f"signet-{STAGE}-{kind}"].items for kind in ("requests", "grants"))
 
 
+SHOWN_CODE = re.compile(r'href="/errors#(unknown_client|redirect_uri_missing|redirect_uri_mismatch|invalid_request)"')
 SHOWN: list[tuple[str, Changes]] = [
     ("client_id missing", {"client_id": None}),
     ("client_id empty", {"client_id": ""}),
@@ -151,6 +153,11 @@ SHOWN: list[tuple[str, Changes]] = [
 ]
 
 
+@pytest.mark.spec("RFC 6749 §3.1 h", "RFC 6749 §3.1.2.2 c", "RFC 6749 §3.1.2.3 a", "RFC 6749 §3.1.2.3 b")
+@pytest.mark.spec("RFC 6749 §3.1.2.4 a", "RFC 6749 §3.1.2.4 b", "RFC 6749 §4.1.2.1 a", "RFC 6749 §4.1.2.1 b")
+@pytest.mark.spec("RFC 6749 §10.6 d", "RFC 6749 §10.14", "RFC 8252 §8.4 c", "RFC 9700 §2.1 a", "RFC 9700 §2.1 b")
+@pytest.mark.spec("RFC 9700 §4.11.2 a", "RFC 9700 §4.11.2 c", "OpenID Connect Core §3.1.2.1 c")
+@pytest.mark.spec("OpenID Connect Core §3.1.2.1 d", "OpenID Connect Core §3.1.2.2 c", "OpenID Connect Core §3.1.2.6 b")
 @pytest.mark.spec("RFC 6749 §4.1.2.1")
 @pytest.mark.spec("RFC 9700 §2.1")
 @pytest.mark.parametrize(("wrong", "changes"), SHOWN, ids=[row[0] for row in SHOWN])
@@ -165,7 +172,7 @@ def test_an_error_is_shown_and_not_redirected_until_the_recipient_is_known(
         assert answer.header("content-type") == "text/html; charset=utf-8"
         assert answer.header("cache-control") == "no-store"
         assert (answer.header("content-security-policy") or "").endswith("form-action 'self'")
-        assert "invalid_request" in answer.body
+        assert SHOWN_CODE.search(answer.body), answer.body
         assert "evil" not in answer.body
         assert "<script" not in answer.body
     assert nothing_kept()
@@ -175,7 +182,7 @@ def test_an_error_is_shown_and_not_redirected_until_the_recipient_is_known(
 def test_an_application_learns_nothing_of_another_one_from_the_page(site: Site, browser: Browser) -> None:
     with_clients(site, {"client_id": "gone"})
     bodies = [ask(browser, "GET", {"client_id": name}).body for name in ("nobody", "gone")]
-    unknown, disabled = (re.sub("request <code>.*?</code>", "", body) for body in bodies)
+    unknown, disabled = (re.sub("[Rr]equest <code>.*?</code>", "", body) for body in bodies)
     assert unknown == disabled
     assert "client.example.com" not in ask(browser, "GET", {"redirect_uri": "https://evil.example/cb"}).body
 
@@ -192,17 +199,39 @@ PARAMETERS = (
     ("max_age", 2048),
     ("login_hint", 320),
     ("request_uri", 2048),
+    ("id_token_hint", 8192),
+    ("claims", 8192),
+    ("acr_values", 2048),
+    ("ui_locales", 2048),
+    ("claims_locales", 2048),
+    ("display", 2048),
 )
+
+
+def asked(member: str = "userinfo", **claims: Any) -> Changes:
+    """A claims parameter."""
+    return {"claims": json.dumps({member: claims})}
+
+
 REDIRECTED: list[tuple[str, Changes, str]] = [
     ("response_type missing", {"response_type": None}, "invalid_request"),
     ("response_type empty", {"response_type": ""}, "invalid_request"),
     ("response_type unknown", {"response_type": "banana"}, "unsupported_response_type"),
     ("response_type in capitals", {"response_type": "CODE"}, "unsupported_response_type"),
     ("response_type token", {"response_type": "token"}, "unsupported_response_type"),
-    ("response_type code id_token", {"response_type": "code id_token"}, "unsupported_response_type"),
+    ("response_type id_token", {"response_type": "id_token"}, "unsupported_response_type"),
+    ("response_type code token", {"response_type": "code token"}, "unsupported_response_type"),
+    ("response_type code id_token token", {"response_type": "code id_token token"}, "unsupported_response_type"),
+    ("response_type none", {"response_type": "none"}, "unsupported_response_type"),
     ("response_type code twice over", {"response_type": "code code"}, "unsupported_response_type"),
-    ("response_mode fragment", {"response_mode": "fragment"}, "invalid_request"),
-    ("response_mode form_post", {"response_mode": "form_post"}, "invalid_request"),
+    ("response_type id_token twice over", {"response_type": "code id_token id_token"}, "unsupported_response_type"),
+    ("response_type with a comma", {"response_type": "code,id_token"}, "unsupported_response_type"),
+    ("response_type code id_token, unregistered", {"response_type": "code id_token"}, "unauthorized_client"),
+    ("response_type id_token code, unregistered", {"response_type": "id_token code"}, "unauthorized_client"),
+    ("response_mode unknown", {"response_mode": "web_message"}, "invalid_request"),
+    ("response_mode signed", {"response_mode": "query.jwt"}, "invalid_request"),
+    ("response_mode in capitals", {"response_mode": "QUERY"}, "invalid_request"),
+    ("response_mode of two", {"response_mode": "query fragment"}, "invalid_request"),
     ("code_challenge missing", {"code_challenge": None, "code_challenge_method": None}, "invalid_request"),
     ("code_challenge empty", {"code_challenge": "", "code_challenge_method": ""}, "invalid_request"),
     ("code_challenge_method without code_challenge", {"code_challenge": None}, "invalid_request"),
@@ -245,6 +274,61 @@ REDIRECTED: list[tuple[str, Changes, str]] = [
     ("request_uri", {"request_uri": "https://client.example.com/request"}, "request_uri_not_supported"),
     ("request_uri of PAR", {"request_uri": "urn:ietf:params:oauth:request_uri:x"}, "request_uri_not_supported"),
     ("request_uri not ours", {"request_uri": "req_AQAAAAAAAAAAAAAA"}, "request_uri_not_supported"),
+    ("registration", {"registration": '{"client_name":"Self"}'}, "registration_not_supported"),
+    ("registration repeated", {"registration": ["{}", "{}"]}, "invalid_request"),
+    ("claims not JSON", {"claims": "{userinfo:{}}"}, "invalid_request"),
+    ("claims cut off", {"claims": '{"userinfo":{"email":'}, "invalid_request"),
+    ("claims with something after them", {"claims": "{}{}"}, "invalid_request"),
+    ("claims a list", {"claims": "[]"}, "invalid_request"),
+    ("claims a string", {"claims": '"userinfo"'}, "invalid_request"),
+    ("claims null", {"claims": "null"}, "invalid_request"),
+    ("claims not a number", {"claims": '{"userinfo":{"email":{"value":NaN}}}'}, "invalid_request"),
+    ("claims infinite", {"claims": '{"other":-Infinity}'}, "invalid_request"),
+    ("claims a number of 5,000 digits", {"claims": '{"other":' + "9" * 5000 + "}"}, "invalid_request"),
+    ("claims nested 5,000 deep", {"claims": "[" * 5000 + "]" * 5000}, "invalid_request"),
+    ("claims lists nested 4,000 deep", {"claims": "[" * 4000 + "]" * 4000}, "invalid_request"),
+    ("claims objects nested 1,300 deep", {"claims": '{"a":' * 1300 + "1" + "}" * 1300}, "invalid_request"),
+    ("claims, a claim nested 4,000 deep", {"claims": '{"userinfo":{"x":' + "[" * 4000}, "invalid_request"),
+    ("claims member a list", {"claims": '{"userinfo":["email"]}'}, "invalid_request"),
+    ("claims member null", {"claims": '{"id_token":null}'}, "invalid_request"),
+    ("claims member a string", {"claims": '{"id_token":"email"}'}, "invalid_request"),
+    ("claims with a claim true", asked(email=True), "invalid_request"),
+    ("claims with a claim a string", asked(email="essential"), "invalid_request"),
+    ("claims with an unknown claim a list", asked(unknown=[]), "invalid_request"),
+    ("claims essential a string", asked(email={"essential": "true"}), "invalid_request"),
+    ("claims essential a number", asked(email={"essential": 1}), "invalid_request"),
+    ("claims values a string", asked(email={"values": "a"}), "invalid_request"),
+    ("claims sub a number", asked("id_token", sub={"value": 1}), "invalid_request"),
+    ("claims sub null", asked("id_token", sub={"value": None}), "invalid_request"),
+    ("claims sub empty", asked("id_token", sub={"value": ""}), "invalid_request"),
+    ("claims sub too long", asked("id_token", sub={"value": "a" * 256}), "invalid_request"),
+    ("claims sub not ASCII", asked("id_token", sub={"value": "\xe9"}), "invalid_request"),
+    ("claims sub a lone surrogate", asked("id_token", sub={"value": "\ud800"}), "invalid_request"),
+    ("claims sub with NUL", asked("id_token", sub={"values": ["a", "b\0"]}), "invalid_request"),
+    ("claims sub in userinfo a list", asked("userinfo", sub={"values": [["a"]]}), "invalid_request"),
+    (
+        "claims with an essential acr that we have not",
+        asked("id_token", acr={"essential": True, "values": ["urn:mace:incommon:iap:silver", "2"]}),
+        "unmet_authentication_requirements",
+    ),
+    (
+        "claims with an essential acr that nobody has",
+        asked("id_token", acr={"essential": True, "value": 1}),
+        "unmet_authentication_requirements",
+    ),
+    ("id_token_hint no JWT", {"id_token_hint": "somebody"}, "invalid_request"),
+    ("id_token_hint of empty parts", {"id_token_hint": ".."}, "invalid_request"),
+    ("id_token_hint not signed", {"id_token_hint": "eyJhbGciOiJub25lIn0.e30."}, "invalid_request"),
+    ("resource unknown", {"resource": "https://api.example.com/"}, "invalid_target"),
+    ("resource a client that is none", {"resource": "print"}, "invalid_target"),
+    ("resource relative", {"resource": "/api"}, "invalid_target"),
+    ("resource without a scheme", {"resource": "//api.example.com/"}, "invalid_target"),
+    ("resource malformed", {"resource": "https://["}, "invalid_target"),
+    ("resource too long", {"resource": "https://api.example.com/" + "a" * 2048}, "invalid_target"),
+    ("resource with NUL", {"resource": "https://api.example.com/\0"}, "invalid_target"),
+    ("resource with CR LF", {"resource": "https://api.example.com/\r\nSet-Cookie: a=b"}, "invalid_target"),
+    ("resource unknown, twice", {"resource": ["https://a.example/", "https://b.example/"]}, "invalid_target"),
+    ("resources too many", {"resource": [f"https://{n}.example/" for n in range(11)]}, "invalid_target"),
     *(
         row
         for name, longest in PARAMETERS
@@ -260,6 +344,9 @@ REDIRECTED: list[tuple[str, Changes, str]] = [
 ]
 
 
+@pytest.mark.spec("RFC 6749 §3.1 h", "RFC 6749 §3.1.1", "RFC 6749 §4.1.2.1 f", "RFC 6749 §10.3 d", "RFC 7636 §4.4.1 a")
+@pytest.mark.spec("RFC 9207 §2 a", "OpenID Connect Core §3.1.2.2 a", "OpenID Connect Core §3.1.2.2 i")
+@pytest.mark.spec("OpenID Connect Core §3.1.2.6 d")
 @pytest.mark.spec("RFC 6749 §4.1.2.1")
 @pytest.mark.spec("RFC 9207 §2")
 @pytest.mark.parametrize(("wrong", "changes", "error"), REDIRECTED, ids=[row[0] for row in REDIRECTED])
@@ -270,7 +357,9 @@ def test_an_error_goes_back_by_redirect_with_state_and_issuer(
     for method in METHODS:
         answer = ask(browser, method, changes)
         assert answer.status == (303 if method == "POST" else 302)
-        assert answer.location.startswith(HOME + "?")
+        # Who asked for a token looks for the answer in the fragment.
+        in_fragment = {"token", "id_token"} & {*str(changes.get("response_type")).split()}
+        assert answer.location.startswith(HOME + ("#" if in_fragment else "?"))
         assert answer.header("cache-control") == "no-store"
         given = answer.answer
         assert given.pop("error_description").isascii()

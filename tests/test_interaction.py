@@ -1,11 +1,13 @@
 """What the person has to do, lived through: prompt, max_age, consent that is remembered, and what never is."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from chalicelib.models import Scope
 from tests.browser import Answer, Browser
 from tests.site import Registered, Site
 
@@ -29,9 +31,11 @@ def is_consent(answer: Answer) -> bool:
 
 def new_scopes(page: Answer) -> list[str]:
     """What the consent page marks as new."""
-    return [line.split("<bdi>")[1].split("</bdi>")[0] for line in page.body.splitlines() if 'class="new"' in line]
+    return [line.split("<bdi>")[1].split("</bdi>")[0] for line in page.body.splitlines() if 'class="badge new"' in line]
 
 
+@pytest.mark.spec("OpenID Connect Core §3.1.2.1 g", "OpenID Connect Core §3.1.2.1 r", "OpenID Connect Core §3.1.2.3 c")
+@pytest.mark.spec("OpenID Connect Core §3.1.2.3 d")
 @pytest.mark.spec("OpenID Connect Core §3.1.2.6")
 @pytest.mark.spec("RFC 9207 §2")
 @pytest.mark.parametrize(
@@ -89,6 +93,7 @@ def test_prompt_none_shows_no_page_in_any_state(
     assert len([*store.grants.scan()]) == grants + (outcome == "code")
 
 
+@pytest.mark.spec("OpenID Connect Core §3.1.2.1 h", "OpenID Connect Core §3.1.2.1 l", "OpenID Connect Core §3.1.2.3 b")
 @pytest.mark.spec("OpenID Connect Core §3.1.2.1")
 @pytest.mark.parametrize("asked", [{"prompt": "login"}, {"prompt": "select_account"}, {"max_age": "0"}])
 def test_a_new_sign_in_is_asked_for_each_request_that_wants_one(
@@ -130,6 +135,7 @@ def test_a_sign_in_page_that_waits_in_another_tab_goes_on_without_a_second_sign_
     assert browser.get("/oauth2/authorize", request_uri=this.form.fields["request_uri"]).code
 
 
+@pytest.mark.spec("OpenID Connect Core §3.1.2.1 n", "OpenID Connect Core §15.1 f")
 @pytest.mark.spec("OpenID Connect Core §3.1.2.1")
 def test_max_age_is_counted_from_the_sign_in(site: Site, browser: Browser, house: Registered) -> None:
     browser.code(house)
@@ -145,6 +151,7 @@ def test_max_age_is_counted_from_the_sign_in(site: Site, browser: Browser, house
     assert browser.authorize(house, max_age="1", prompt="none").code
 
 
+@pytest.mark.spec("OpenID Connect Core §3.1.2.1 j")
 @pytest.mark.spec("OpenID Connect Core §3.1.2.1")
 def test_prompt_consent_asks_whatever_was_allowed(site: Site, browser: Browser, house: Registered) -> None:
     browser.code(house)
@@ -188,15 +195,18 @@ def test_more_scope_than_remembered_asks_again_naming_what_is_new(
     assert not new_scopes(first), "nothing is newer than the rest"
     browser.submit(first, decision="allow_always")
     page = browser.authorize(client, scope="openid profile PRODUCTION")
-    assert new_scopes(page) == ["PRODUCTION", "See your name and profile"]
-    assert "Know who you are here" in page.body
-    assert "e-mail" not in page.body, "not asked for now"
+    assert new_scopes(page) == ["See your name and profile", "PRODUCTION"]
+    already = page.body.partition("You have already allowed it to")[2]
+    assert "Know who you are here" in already
+    assert "See your e-mail address" in already
+    assert "profile" not in already
     browser.submit(page, decision="allow_once")
     assert is_consent(browser.authorize(client, scope="PRODUCTION")), "once is not remembered"
     browser.submit(page := browser.authorize(client, scope="PRODUCTION"), decision="allow_always")
     assert browser.authorize(client, scope="openid email PRODUCTION").code, "both are remembered"
 
 
+@pytest.mark.spec("OpenID Connect Core §11 b", "OpenID Connect Core §11 d")
 @pytest.mark.spec("OpenID Connect Core §11")
 def test_offline_access_is_asked_for_when_it_is_new(site: Site, browser: Browser, house: Registered) -> None:
     browser.code(house)
@@ -208,6 +218,41 @@ def test_offline_access_is_asked_for_when_it_is_new(site: Site, browser: Browser
     assert browser.authorize(client, scope="openid offline_access").code
 
 
+def test_who_is_somebody_else_may_use_another_account(site: Site, browser: Browser) -> None:
+    site.user("alice")
+    bob = site.user("bob")
+    client = site.client()
+    consent = browser.sign_in(browser.authorize(client, login_hint="alice"))
+    page = browser.submit(consent, decision="switch")
+    assert is_sign_in(page)
+    assert page.form.fields["username"] == "", "not the hint: that was the wrong one"
+    assert browser.authorize(client, prompt="none").answer["error"] == "consent_required", "still signed in"
+    again = browser.sign_in(page, "bob")
+    assert is_consent(again)
+    code = browser.submit(again, decision="allow_once").code
+    grant = site.server.store.grants.get(read_id(site, code))
+    assert grant
+    assert grant.sub == bob.sub
+    assert [session.sub for session in site.server.store.sessions.scan() if session.ended_at is None] == [bob.sub]
+
+
+def test_a_scope_of_the_operators_own_is_described_in_the_operators_words(
+    site: Site, browser: Browser, house: Registered
+) -> None:
+    browser.code(house)
+    site.server.store.scopes.put(Scope("photos.read", "See your photos & albums"))
+    client = site.client(scope="openid offline_access zoo photos.read email")
+    page = browser.authorize(client, scope=client.record.scope)
+    words = re.findall(r"<li><bdi>(.*?)</bdi>", page.body)
+    assert words == [
+        "Know who you are here",
+        "See your e-mail address",
+        "See your photos &amp; albums",
+        "zoo",
+        "Stay connected when you are not here",
+    ]
+
+
 def test_allow_once_is_not_remembered(site: Site, browser: Browser, house: Registered) -> None:
     browser.code(house)
     client = site.client()
@@ -216,6 +261,8 @@ def test_allow_once_is_not_remembered(site: Site, browser: Browser, house: Regis
     assert not [*site.server.store.consents.scan()]
 
 
+@pytest.mark.spec("RFC 6749 §10.1 b", "RFC 6749 §10.2 c", "RFC 6749 §10.2 f", "RFC 8252 §8.6 a", "RFC 8252 §8.6 b")
+@pytest.mark.spec("OpenID Connect Core §11 e")
 @pytest.mark.spec("RFC 8252 §8.6")
 @pytest.mark.parametrize("trusted", [False, True])
 @pytest.mark.parametrize("uri", NATIVE)
@@ -225,7 +272,7 @@ def test_a_native_application_is_asked_about_each_time(
     browser.code(house)
     client = site.client(redirect_uris=[uri, "https://client.example.com/cb"], public=True, trusted=trusted)
     page = browser.authorize(client)
-    assert page.form.buttons == [("decision", "allow_once"), ("decision", "deny")]
+    assert page.form.buttons == [("decision", "allow_once"), ("decision", "deny"), ("decision", "switch")]
     assert browser.submit(page, decision="allow_always").code  # forged: it is taken for once
     assert is_consent(browser.authorize(client))
     assert not [*site.server.store.consents.scan()]
@@ -233,6 +280,7 @@ def test_a_native_application_is_asked_about_each_time(
     assert is_consent(hosted) != trusted
 
 
+@pytest.mark.spec("RFC 9207 §2 a", "OpenID Connect Core §3.1.2.1 k")
 @pytest.mark.spec("RFC 6749 §4.1.2.1")
 @pytest.mark.spec("RFC 9207 §2")
 def test_deny_goes_back_with_state_and_issuer_and_leaves_nothing(

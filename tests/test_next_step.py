@@ -46,6 +46,83 @@ STEPS: list[tuple[str, AuthorizationRequest, Client, Session | None, Consent | N
     ("max_age exceeded, signed in for it", asks(max_age=99), CLIENT, FOR_THIS, AGREED, None),
     ("max_age 0", asks(max_age=0), CLIENT, replace(SESSION, auth_time=NOW), AGREED, Step.SIGN_IN),
     ("max_age 0, signed in for it", asks(max_age=0), CLIENT, FOR_THIS, AGREED, None),
+    ("max_age 0 and offline", asks(max_age=0, scope="openid offline_access"), CLIENT, FOR_THIS, AGREED, Step.CONSENT),
+    ("select_account, signed in for it", asks(prompt="select_account"), CLIENT, FOR_THIS, AGREED, None),
+    ("three prompts", asks(prompt="login consent select_account"), CLIENT, SESSION, AGREED, Step.SIGN_IN),
+    (
+        "three prompts, signed in for it",
+        asks(prompt="login consent select_account"),
+        CLIENT,
+        FOR_THIS,
+        AGREED,
+        Step.CONSENT,
+    ),
+    ("hint of the same person", asks(hinted_sub="u"), CLIENT, SESSION, AGREED, None),
+    ("hint of the same person, not yet asked", asks(hinted_sub="u"), CLIENT, SESSION, None, Step.CONSENT),
+    ("hint of another person", asks(hinted_sub="v"), CLIENT, SESSION, AGREED, Step.SIGN_IN),
+    (
+        "hint of another person, trusted",
+        asks(hinted_sub="v"),
+        replace(CLIENT, trusted=True),
+        SESSION,
+        None,
+        Step.SIGN_IN,
+    ),
+    ("hint and nobody signed in", asks(hinted_sub="u"), CLIENT, None, None, Step.SIGN_IN),
+    (
+        "hint of the same person, prompt=login",
+        asks(hinted_sub="u", prompt="login"),
+        CLIENT,
+        SESSION,
+        AGREED,
+        Step.SIGN_IN,
+    ),
+    *(
+        (
+            f"sub by name: {member} {values}",
+            asks(claims={member: {"sub": {"values": values}}}),
+            CLIENT,
+            SESSION,
+            AGREED,
+            step,
+        )
+        for member in ("id_token", "userinfo")
+        for values, step in ((("u",), None), (("v", "u"), None), (("v",), Step.SIGN_IN), (("U",), Step.SIGN_IN))
+    ),
+    (
+        "hint and sub differ",
+        asks(hinted_sub="u", claims={"id_token": {"sub": {"values": ("v",)}}}),
+        CLIENT,
+        SESSION,
+        AGREED,
+        Step.SIGN_IN,
+    ),
+    (
+        "a claim of a scope that is remembered",
+        asks(claims={"userinfo": {"email": {}}}),
+        CLIENT,
+        SESSION,
+        replace(AGREED, scope=frozenset({"openid", "email"})),
+        None,
+    ),
+    ("a claim of a scope that is not", asks(claims={"userinfo": {"email": {}}}), CLIENT, SESSION, AGREED, Step.CONSENT),
+    ("a claim, trusted", asks(claims={"userinfo": {"email": {}}}), replace(CLIENT, trusted=True), SESSION, None, None),
+    (
+        "a claim that is remembered",
+        asks(claims={"id_token": {"email": {}}}),
+        CLIENT,
+        SESSION,
+        replace(AGREED, claims=frozenset({"email"})),
+        None,
+    ),
+    (
+        "a claim besides one that is remembered",
+        asks(claims={"id_token": {"email": {}, "name": {}}}),
+        CLIENT,
+        SESSION,
+        replace(AGREED, claims=frozenset({"email"})),
+        Step.CONSENT,
+    ),
     ("public, at a host", asks(), PUBLIC, SESSION, AGREED, None),
     *(
         (f"{kind} at {uri}", asks(redirect_uri=uri), client, SESSION, AGREED, step)
@@ -60,6 +137,8 @@ STEPS: list[tuple[str, AuthorizationRequest, Client, Session | None, Consent | N
 ERRORS = {Step.SIGN_IN: LoginRequired, Step.CHANGE_PASSWORD: InteractionRequired, Step.CONSENT: ConsentRequired}
 
 
+@pytest.mark.spec("OpenID Connect Core §3.1.2.3 a", "OpenID Connect Core §3.1.2.3 b", "OpenID Connect Core §3.1.2.3 c")
+@pytest.mark.spec("OpenID Connect Core §3.1.2.3 d")
 @pytest.mark.spec("OpenID Connect Core §3.1.2.3")
 @pytest.mark.parametrize(("case", "request_", "client", "session", "consent", "step"), STEPS, ids=[s[0] for s in STEPS])
 def test_the_next_step_follows_from_request_client_session_and_consent(
@@ -83,3 +162,25 @@ def test_the_next_step_follows_from_request_client_session_and_consent(
     else:
         with pytest.raises(ERRORS[step]):
             next_step(silent, client, person, consent, NOW)
+
+
+@pytest.mark.spec("OpenID Connect Core §3.1.2.2")
+@pytest.mark.parametrize("prompt", ["", "login", "consent", "none"])
+@pytest.mark.parametrize(
+    "wanted", [{"hinted_sub": "v"}, {"claims": {"id_token": {"sub": {"values": ("v", "w")}}}}], ids=["hint", "claims"]
+)
+def test_whoever_signs_in_for_a_request_that_names_another_is_refused(wanted: dict[str, Any], prompt: str) -> None:
+    request_ = asks(prompt=prompt, **wanted)
+    for client in (CLIENT, replace(CLIENT, trusted=True)):
+        for user in (USER, replace(USER, password_change_required=True)):
+            with pytest.raises(LoginRequired):
+                next_step(request_, client, Person(user, FOR_THIS), AGREED, NOW)
+
+
+@pytest.mark.spec("OpenID Connect Core §8.1")
+def test_a_hint_names_a_person_as_the_client_knows_them() -> None:
+    person = Person(USER, SESSION)
+    assert next_step(asks(hinted_sub="pairwise"), CLIENT, person, AGREED, NOW, "pairwise") is None
+    assert next_step(asks(hinted_sub="u"), CLIENT, person, AGREED, NOW, "pairwise") is Step.SIGN_IN
+    values = {"id_token": {"sub": {"values": ("pairwise",)}}}
+    assert next_step(asks(claims=values), CLIENT, person, AGREED, NOW, "pairwise") is None

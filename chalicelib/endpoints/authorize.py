@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from chalicelib import sessions
-from chalicelib.authorization import ANSWERED, answer_errors, proceed, waiting
+from chalicelib import login_application, sessions
+from chalicelib.authorization import answer_errors, ended, proceed, waiting
 from chalicelib.authorization_request import Recipient, read, recipient
 from chalicelib.dynamodb import attr
 from chalicelib.errors import RequestEnded
@@ -45,14 +45,15 @@ def _continue(server: AuthorizationServer, http: Request, request_id: str) -> Re
     request = server.store.requests.get(request_id)
     client = server.client(request.client_id) if request else None
     if request is None or client is None or request.taken_at is not None:
-        raise RequestEnded(ANSWERED)
+        raise ended(request)
     http.client = client
     request, new_browser = _bind(server, http, request)
-    to = Recipient(client, request.redirect_uri, request.redirect_uri_sent, request.state)
+    to = Recipient.of(client, request)
 
     def answer() -> Response:
         person, consent, _ = sessions.current(server, http, client.client_id)
-        return proceed(server, http, client, request, person, consent)
+        posted = login_application.take(server, http, client, request, person) if request.answer else None
+        return posted or proceed(server, http, client, request, person, consent)
 
     return answer_errors(server, http, to, answer).add(new_browser)
 
@@ -69,5 +70,5 @@ def _bind(
             return bound, new_browser
         request = bound.record or replace(request, browser_id="")
     if request.browser_id != browser_id:
-        raise RequestEnded("This request was started in another browser.")
+        raise RequestEnded("This request was started in another browser.", code="wrong_browser")
     return request, new_browser
