@@ -5,6 +5,8 @@ that we do not know makes us read it again at once, but no more than once in ten
 """
 
 import base64
+import hashlib
+import hmac
 import json
 import secrets
 import threading
@@ -14,8 +16,8 @@ from typing import Any, TypeVar
 
 from chalicelib import handles, signing
 from chalicelib.dynamodb import attr
-from chalicelib.errors import InvalidToken, TemporarilyUnavailable
-from chalicelib.handles import Handle, Kind
+from chalicelib.errors import InvalidToken, TemporarilyUnavailable, UnknownKey
+from chalicelib.handles import Handle, Kind, base64url
 from chalicelib.models import SealedKeyRing
 from chalicelib.seal import Seal
 from chalicelib.signing import SigningKey
@@ -26,12 +28,14 @@ K = TypeVar("K", str, int)
 RING = "main"
 READ_AGAIN_AFTER = 600
 UNKNOWN_KEY_PAUSE = 10
+_TRIES = 5
 
 
 @dataclass(frozen=True)
 class _Contents:
     signing: tuple[SigningKey, ...]
     handles: dict[int, tuple[bytes, int]] = field(repr=False)  # by version: the secret, and since when it is used
+    pairwise: bytes = field(repr=False)
     read_at: int
 
 
@@ -46,37 +50,51 @@ class KeyRing:
 
     # ---- JWTs
 
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """What a client may have its tokens signed with."""
+        return signing.algorithms(self._store.settings)
+
     def sign(self, claims: dict[str, Any], typ: str, alg: str = signing.ALGORITHMS[0]) -> str:
         """A JWT with these claims (RFC 7519), signed by the current key for `alg`. `typ` is the header's media type."""
         keys = {key.kid: key for key in self._contents().signing if key.alg == alg}
         return keys[self._current({kid: key.used_from for kid, key in keys.items()})].jwt(claims, typ)
 
-    def verify(self, token: str, typ: str, issuer: str) -> dict[str, Any]:
-        """The claims of a JWT of ours that is meant for ourselves.
+    def verify(
+        self, token: str, typ: str, issuer: str, audience: str | None = None, *, expired: bool = False
+    ) -> dict[str, Any]:
+        """The claims of a JWT of ours.
 
-        Raises InvalidToken unless it bears this `typ`, this issuer as issuer and audience, and a signature of ours, and
-        has not expired.
+        Raises InvalidToken unless it bears this `typ`, this issuer, a signature of ours and, where one is named, this
+        audience, and has not expired; UnknownKey if it names no key of ours. `expired`: it may have.
         """
         import jwt
 
         try:
             header = jwt.get_unverified_header(token)
             key = self._signing_key(header.get("kid"))
+            if key is None and header.get("typ") == typ and header.get("alg") in self.algorithms:
+                raise UnknownKey("The token is not one of ours.")
             if key is None or header.get("typ") != typ or header.get("alg") != key.alg:
-                raise InvalidToken("The access token is not one of ours.")
+                raise InvalidToken("The token is not one of ours.")
             claims: dict[str, Any] = jwt.decode(
                 token,
                 key.public,
                 algorithms=[key.alg],
-                audience=issuer,
+                audience=audience,
                 issuer=issuer,
                 # Time is the store's, which tests can move: PyJWT would look at the clock.
-                options={"verify_exp": False, "verify_iat": False, "require": ["exp", "iat", "iss", "aud", "sub"]},
+                options={
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_aud": audience is not None,
+                    "require": ["exp", "iat", "iss", "aud", "sub"],
+                },
             )
         except (jwt.PyJWTError, UnicodeError) as error:
-            raise InvalidToken("The access token is not one of ours.", detail=type(error).__name__) from error
-        if claims["exp"] <= self._store.now():
-            raise InvalidToken("The access token has expired.")
+            raise InvalidToken("The token is not one of ours.", detail=type(error).__name__) from error
+        if claims["exp"] <= self._store.now() and not expired:
+            raise InvalidToken("The token has expired.")
         return claims
 
     def jwks(self) -> dict[str, Any]:
@@ -104,6 +122,16 @@ class KeyRing:
         candidates = (handles.form_tag(subject, secret).encode() for secret, _ in self._contents().handles.values())
         return any(secrets.compare_digest(candidate, shown) for candidate in candidates)
 
+    # ---- people
+
+    def pairwise(self, sector: str, sub: str) -> str:
+        """The identifier of a person for all clients of one sector, a host name (OpenID Connect Core section 8.1).
+
+        It is keyed, so that nobody else can tell whose it is, with a secret that no rotation replaces.
+        """
+        said = f"{sector} {sub}".encode()  # there is no space in a host name
+        return base64url(hmac.digest(self._contents().pairwise, said, hashlib.sha256))
+
     # ---- the ring itself
 
     def read_document(self) -> tuple[dict[str, Any], int]:
@@ -117,18 +145,16 @@ class KeyRing:
 
     def replace_document(self, document: dict[str, Any], version: int) -> bool:
         """Put another ring in the place of that version; False when somebody else has been quicker."""
-        changed = {"sealed": self._seal.seal(json.dumps(document).encode()), "version": version + 1}
-        done = self._store.keys.transition((RING,), attr("version").eq(version), changed)
+        done = self._replace(document, version)
         self._known = None
-        return not isinstance(done, Refused)
+        return done
 
-    def new_pairs(self) -> list[dict[str, Any]]:
-        """A new key pair for each algorithm, as it stands in the ring: made here, or what the aliases in KMS name."""
+    def new_pair(self, alg: str) -> dict[str, Any]:
+        """A new key pair as it stands in the ring: made here, or what the alias in KMS names."""
         settings, now = self._store.settings, self._store.now()
         if settings.signing == "kms":
-            alias = f"alias/signet-{settings.stage}-"
-            return [signing.kms_entry(alg, self._seal.kms, alias + alg.lower(), now) for alg in signing.ALGORITHMS]
-        return [signing.new_entry(alg, now) for alg in signing.ALGORITHMS]
+            return signing.kms_entry(alg, self._seal.kms, f"alias/signet-{settings.stage}-{alg.lower()}", now)
+        return signing.new_entry(alg, now)
 
     # ---- underneath
 
@@ -171,20 +197,45 @@ class KeyRing:
             return self._known
 
     def _read(self, known: _Contents | None) -> _Contents:
-        record = self._store.keys.get(RING)
-        if record is None:
-            sealed = self._seal.seal(self._new_ring())
-            # Whoever comes second uses the ring of whoever came first.
-            if not self._store.keys.insert(SealedKeyRing(RING, sealed)):
-                record = self._store.keys.get(RING)
-            record = record or SealedKeyRing(RING, sealed)
-        ring = json.loads(self._seal.unseal(record.sealed))
+        ring = self._whole()
         # Keys that we know already are not parsed again: that costs a hundred times a signature.
         parsed = {key.kid: key for key in known.signing} if known else {}
         keys = tuple(parsed.get(key["kid"]) or signing.parse(key, lambda: self._seal.kms) for key in ring["signing"])
         made = {key["version"]: (base64.b64decode(key["secret"]), signing.used_from(key)) for key in ring["handles"]}
-        return _Contents(keys, made, self._store.now())
+        return _Contents(keys, made, base64.b64decode(ring["pairwise"]), self._store.now())
+
+    def _whole(self) -> dict[str, Any]:
+        """The ring in the table, unsealed. What it lacks is added: it may have been made by an earlier version."""
+        for _ in range(_TRIES):
+            record = self._store.keys.get(RING)
+            if record is None:
+                sealed = self._seal.seal(self._new_ring())
+                # Whoever comes second uses the ring of whoever came first.
+                if not self._store.keys.insert(SealedKeyRing(RING, sealed)):
+                    record = self._store.keys.get(RING)
+                record = record or SealedKeyRing(RING, sealed)
+            ring: dict[str, Any] = json.loads(self._seal.unseal(record.sealed))
+            if self._is_whole(ring) or self._replace(self._completed(ring), record.version):
+                return ring
+        raise TemporarilyUnavailable(detail="the key ring is being changed")
+
+    def _is_whole(self, ring: dict[str, Any]) -> bool:
+        return "pairwise" in ring and not self._missing(ring)
+
+    def _missing(self, ring: dict[str, Any]) -> list[str]:
+        known = {key["alg"] for key in ring["signing"]}
+        return [alg for alg in self.algorithms if alg not in known]
+
+    def _completed(self, ring: dict[str, Any]) -> dict[str, Any]:
+        ring["signing"] += [self.new_pair(alg) for alg in self._missing(ring)]
+        ring.setdefault("pairwise", handles.new_secret())
+        return ring
 
     def _new_ring(self) -> bytes:
         secret = {"version": 1, "secret": handles.new_secret(), "created_at": self._store.now()}
-        return json.dumps({"signing": self.new_pairs(), "handles": [secret]}).encode()
+        return json.dumps(self._completed({"signing": [], "handles": [secret]})).encode()
+
+    def _replace(self, document: dict[str, Any], version: int) -> bool:
+        changed = {"sealed": self._seal.seal(json.dumps(document).encode()), "version": version + 1}
+        done = self._store.keys.transition((RING,), attr("version").eq(version), changed)
+        return not isinstance(done, Refused)

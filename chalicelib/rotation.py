@@ -1,6 +1,7 @@
 """Rotation of the key ring: a key is published before it is used, and kept until the last thing it made has ended."""
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from chalicelib import signing
@@ -10,6 +11,7 @@ from chalicelib.settings import LIMITS, Settings
 
 # Longer than any process goes without reading the ring, and any verifier is told to keep our JWKS.
 PUBLISHED_BEFORE_USE = 24 * 60 * 60
+_DAY = 24 * 60 * 60
 _TRIES = 5
 
 
@@ -47,18 +49,24 @@ def rotate(ring: KeyRing, now: int, wait: int = PUBLISHED_BEFORE_USE) -> None:
         if waiting and wait:
             raise RotationRefused("The keys of the last rotation are not in use yet.")
         known = {key["kid"] for key in document["signing"]}
-        pairs = [{**entry, "used_from": now + wait} for entry in ring.new_pairs()]
+        pairs = [{**ring.new_pair(alg), "used_from": now + wait} for alg in ring.algorithms]
         if known & {pair["kid"] for pair in pairs}:
             raise RotationRefused("The aliases in KMS still name the keys in the ring: let them name new ones first.")
-        number = max(key["version"] for key in document["handles"]) + 1
-        if number > 255:
-            raise RotationRefused("There is no number left for a secret of handles.")
+        number = _free_number({key["version"] for key in document["handles"]})
         secret = {"version": number, "secret": new_secret(), "created_at": now, "used_from": now + wait}
         document["signing"] += pairs
         document["handles"].append(secret)
         if ring.replace_document(document, version):
             return
     raise RotationRefused("Somebody else is changing the ring.")
+
+
+def is_due(ring: KeyRing, settings: Settings, now: int) -> bool:
+    """Whether the newest signing key of an algorithm is as old as the operator lets keys get."""
+    document, _ = ring.read_document()
+    newest = [max(key["created_at"] for key in document["signing"] if key["alg"] == alg) for alg in ring.algorithms]
+    oldest: int = min(newest)
+    return settings.key_rotation_days > 0 and now - oldest >= settings.key_rotation_days * _DAY
 
 
 def retire(ring: KeyRing, settings: Settings, now: int, kid: str | None = None) -> list[str]:
@@ -80,6 +88,14 @@ def retire(ring: KeyRing, settings: Settings, now: int, kid: str | None = None) 
         if ring.replace_document(document, version):
             return gone
     raise RotationRefused("Somebody else is changing the ring.")
+
+
+def _free_number(used: set[int]) -> int:
+    """The number of the next secret: a handle has one byte for it, so that those of long ago are given again."""
+    for number in chain(range(max(used) + 1, 256), range(1, 256)):
+        if number not in used:
+            return number
+    raise RotationRefused("There is no number left for a secret of handles: 255 are still needed.")
 
 
 def _dispensable(overview: list[RingKey], kid: str, now: int) -> str:

@@ -14,16 +14,33 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.dynamodb import unavailable
 from chalicelib.handles import base64url
+from chalicelib.settings import Settings
 
 if TYPE_CHECKING:
     from types_boto3_kms import KMSClient
 
 # The first is every client's default: what API Gateway's and the load balancer's own authorizers accept.
-ALGORITHMS = ("RS256", "ES256")
-# The members of a JWK that make an RSA or EC key what it is (RFC 7638 section 3.2)
+ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
+# The members of a JWK that make an RSA, EC or Ed25519 key what it is (RFC 7638 section 3.2, RFC 8037 section 2)
 REQUIRED = ("crv", "e", "kty", "n", "x", "y")
 LONGEST_RAW = 4096
+# Each algorithm needs a key of its own (RFC 8725 section 3.1), which in KMS costs by the month; and KMS signs with
+# Ed25519 no more than 4,096 bytes.
 KMS_ALGORITHMS = {"RS256": "RSASSA_PKCS1_V1_5_SHA_256", "ES256": "ECDSA_SHA_256"}
+
+
+def algorithms(settings: Settings) -> tuple[str, ...]:
+    """What a client may choose among: all, or what the keys in KMS can do."""
+    return ALGORITHMS if settings.signing == "ring" else tuple(KMS_ALGORITHMS)
+
+
+def half_hash(alg: str, value: str) -> str:
+    """`at_hash` and `c_hash` (OpenID Connect Core sections 3.1.3.6 and 3.3.2.11): half a hash, base64url.
+
+    The hash is that of the ID token's `alg`: SHA-256, but for Ed25519, which has SHA-512 in it (RFC 8032 section 5.1).
+    """
+    digest = hashlib.new("sha512" if alg == "EdDSA" else "sha256", value.encode()).digest()
+    return base64url(digest[: len(digest) // 2])
 
 
 @dataclass(frozen=True)
@@ -57,7 +74,7 @@ def public_jwk(alg: str, public: Any) -> dict[str, str]:
 
 
 def thumbprint(jwk: Mapping[str, str]) -> str:
-    """The SHA-256 thumbprint of an RSA or EC key (RFC 7638 section 3): the `kid` of our keys."""
+    """The SHA-256 thumbprint of a public key (RFC 7638 section 3): the `kid` of our keys."""
     members = {name: jwk[name] for name in REQUIRED if name in jwk}
     required = json.dumps(members, sort_keys=True, separators=(",", ":"))
     return base64url(hashlib.sha256(required.encode()).digest())
@@ -66,13 +83,15 @@ def thumbprint(jwk: Mapping[str, str]) -> str:
 def new_entry(alg: str, now: int) -> dict[str, Any]:
     """A new key pair as it stands in the ring, private half and all."""
     from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-    private: Any = (
-        rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        if alg == "RS256"
-        else ec.generate_private_key(ec.SECP256R1())
-    )
+    private: Any
+    if alg == "EdDSA":
+        private = ed25519.Ed25519PrivateKey.generate()
+    elif alg == "ES256":
+        private = ec.generate_private_key(ec.SECP256R1())
+    else:
+        private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Barrier
@@ -150,6 +151,24 @@ def test_a_hundred_threads_that_need_the_ring_at_once_get_the_same_one(
     assert len(seen) == 1
     assert 1 <= len(made) <= 10  # one ring at most is made in a process, however many threads it has
     assert len(list(without_ring.server.store.keys.scan())) == 1
+
+
+def test_a_hundred_first_requests_at_once_make_one_ring(without_ring: Site, site_with: Callable[..., Site]) -> None:
+    processes = [site_with(issuer=without_ring.settings.issuer) for _ in range(4)]
+    event = {"httpMethod": "GET", "path": "/oauth2/jwks", "headers": {}, "requestContext": {"stage": "$default"}}
+    start = Barrier(100)
+
+    def ask(number: int) -> tuple[int, str]:
+        start.wait()
+        answer = processes[number % 4].http_handler(event, None)
+        return answer["statusCode"], answer["body"]
+
+    with ThreadPoolExecutor(100) as pool:
+        [(status, published)] = set(pool.map(ask, range(100)))
+    assert status == 200
+    assert len(json.loads(published)["keys"]) == len(signing.ALGORITHMS)
+    [record] = without_ring.server.store.keys.scan()
+    assert record.version == 1
 
 
 def test_a_new_ring_is_sealed_in_the_table_and_signs(without_ring: Site) -> None:

@@ -7,6 +7,10 @@ import jwt
 import pytest
 
 from chalicelib import pkce, signing
+from chalicelib.claims import OF_TOKENS
+from chalicelib.client_metadata import GRANT_TYPES
+from chalicelib.errors import InvalidClientMetadata
+from chalicelib.grants import GRANTS
 from tests.browser import CHALLENGE, VERIFIER, Answer, Browser, basic
 from tests.shortcut import code_of
 from tests.site import Registered, Site
@@ -30,6 +34,9 @@ def path_of(metadata: dict[str, Any], name: str) -> str:
 # ---- the documents
 
 
+@pytest.mark.spec("RFC 8414 §3 a", "RFC 8414 §3.1", "RFC 8414 §3.2 a", "RFC 9068 §4 b", "OpenID Connect Core §10.2.1 a")
+@pytest.mark.spec("OpenID Connect Discovery §4 a", "OpenID Connect Discovery §4 b", "OpenID Connect Discovery §4.1")
+@pytest.mark.spec("OpenID Connect Discovery §4.2 a")
 @pytest.mark.spec("RFC 8414 §3")
 @pytest.mark.spec("OpenID Connect Discovery §4")
 def test_both_documents_are_the_same_and_may_be_cached(site: Site, browser: Browser) -> None:
@@ -42,6 +49,11 @@ def test_both_documents_are_the_same_and_may_be_cached(site: Site, browser: Brow
         assert answer.header("pragma") is None
 
 
+@pytest.mark.spec("RFC 8414 §2 b", "RFC 8414 §2 c", "RFC 8414 §2 f", "RFC 8414 §2 g", "RFC 8414 §3.2 b")
+@pytest.mark.spec("RFC 9068 §4 a", "RFC 9700 §2.6 a", "OpenID Connect Discovery §3 c", "OpenID Connect Discovery §3 d")
+@pytest.mark.spec("OpenID Connect Discovery §3 e", "OpenID Connect Discovery §3 f", "OpenID Connect Discovery §3 l")
+@pytest.mark.spec("OpenID Connect Discovery §3 o", "OpenID Connect Discovery §3 q", "OpenID Connect Discovery §3 r")
+@pytest.mark.spec("OpenID Connect Discovery §4.2 b", "OpenID Connect Discovery §4.3 a")
 @pytest.mark.spec("RFC 8414 §2")
 @pytest.mark.spec("OpenID Connect Discovery §3")
 def test_the_documents_have_every_required_member_and_no_empty_one(
@@ -68,6 +80,7 @@ def test_the_documents_have_every_required_member_and_no_empty_one(
         assert not isinstance(value, list) or len(set(value)) == len(value), name
 
 
+@pytest.mark.spec("RFC 9207 §2.3 a", "RFC 9207 §2.3 b", "OpenID Connect Discovery §3 b")
 @pytest.mark.spec("RFC 8414 §3.3")
 def test_the_issuer_is_the_same_everywhere(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
     site.user()
@@ -88,6 +101,8 @@ def test_every_endpoint_answers(browser: Browser, metadata: dict[str, Any]) -> N
         "token_endpoint": ("POST", 400),
         "userinfo_endpoint": ("GET", 401),
         "revocation_endpoint": ("POST", 400),
+        "introspection_endpoint": ("POST", 400),
+        "end_session_endpoint": ("GET", 200),
         "jwks_uri": ("GET", 200),
     }
     assert {name for name in metadata if name.endswith("_endpoint") or name == "jwks_uri"} == set(expected)
@@ -98,19 +113,23 @@ def test_every_endpoint_answers(browser: Browser, metadata: dict[str, Any]) -> N
 # ---- each value works, and no other does
 
 
+@pytest.mark.spec("RFC 9700 §2.4")
 @pytest.mark.spec("RFC 8414 §2")
 def test_each_grant_type_works_and_no_other(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
-    client = site.client()
+    client = site.client(scope="openid photos", grant_types=GRANT_TYPES)
     working: dict[str, dict[str, Any]] = {
         "authorization_code": {"code": code_of(site, client), "redirect_uri": "https://client.example.com/cb"},
         "refresh_token": {},
+        "client_credentials": {},
     }
-    assert metadata["grant_types_supported"] == list(working)
+    # What does the work, what may be registered, and what is told, are three lists that must agree.
+    assert metadata["grant_types_supported"] == list(GRANTS) == list(GRANT_TYPES) == list(working)
     for grant_type, parameters in working.items():
         answer = browser.token(client, grant_type=grant_type, code_verifier=VERIFIER, **parameters)
         assert answer.status == 200, answer.body
-        working["refresh_token"] = {"refresh_token": answer.json["refresh_token"]}
-    for grant_type in ("password", "client_credentials", "implicit", "urn:ietf:params:oauth:grant-type:token-exchange"):
+        if grant_type == "authorization_code":
+            working["refresh_token"] = {"refresh_token": answer.json["refresh_token"]}
+    for grant_type in ("password", "implicit", "urn:ietf:params:oauth:grant-type:token-exchange"):
         assert browser.token(client, grant_type=grant_type).json["error"] == "unsupported_grant_type"
 
 
@@ -141,22 +160,31 @@ def test_each_authentication_method_works_and_no_other(site: Site, browser: Brow
         assert browser.post(path, body | assertion).json["error"] == "invalid_client"
 
 
+@pytest.mark.spec("RFC 6749 §3.1.1")
 @pytest.mark.spec("RFC 8414 §2")
 def test_each_response_type_and_mode_works_and_no_other(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
-    client = site.client()
     types = metadata["response_types_supported"]
-    assert types == ["code"]
+    assert types == ["code", "code id_token"]
     modes = metadata["response_modes_supported"]
-    assert modes == ["query"]
-    for mode in (*modes, None):
-        assert browser.authorize(client, response_type="code", response_mode=mode).status == 200
-    for other in ("token", "id_token", "code id_token", "code token", "none", "Code"):
+    assert modes == ["query", "fragment", "form_post"]
+    client = site.client(response_types=tuple(types))
+    for response_type in types:
+        for mode in (*modes, None):
+            answer = browser.authorize(client, response_type=response_type, response_mode=mode, nonce="n")
+            if (response_type, mode) == ("code id_token", "query"):
+                assert answer.answer["error"] == "invalid_request"
+            else:
+                assert answer.status == 200, (response_type, mode)
+                assert "password" in answer.form.fields, (response_type, mode)
+    for other in ("token", "id_token", "code token", "code id_token token", "none", "Code"):
         answer = browser.authorize(client, response_type=other)
         assert answer.answer["error"] == "unsupported_response_type", other
-    for other in ("fragment", "form_post", "query.jwt"):
+    for other in ("query.jwt", "web_message"):
         assert browser.authorize(client, response_mode=other).answer["error"] == "invalid_request", other
 
 
+@pytest.mark.spec("RFC 7636 §4.2", "RFC 7636 §7.2 a", "RFC 9700 §2.1.1 d", "RFC 9700 §2.1.1 e", "RFC 9700 §4.7.1 a")
+@pytest.mark.spec("RFC 9700 §4.7.1 b")
 @pytest.mark.spec("RFC 7636 §4.3")
 def test_each_challenge_method_works_and_no_other(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
     client = site.client()
@@ -167,10 +195,13 @@ def test_each_challenge_method_works_and_no_other(site: Site, browser: Browser, 
         assert answer.answer["error"] == "invalid_request", other
 
 
+@pytest.mark.spec("OpenID Connect Discovery §3 l", "OpenID Connect Discovery §3 m", "OpenID Connect Discovery §3 n")
+@pytest.mark.spec("OpenID Connect Discovery §3 x")
 @pytest.mark.spec("OpenID Connect Core §5.4")
 def test_each_scope_releases_claims_that_are_listed(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
     scopes, claims = metadata["scopes_supported"], metadata["claims_supported"]
-    person: dict[str, Any] = {name: f"a {name}" for name in claims if name != "sub"}
+    assert set(OF_TOKENS) < set(claims)
+    person: dict[str, Any] = {name: f"a {name}" for name in claims if name != "sub" and name not in OF_TOKENS}
     alice = site.user(claims=person | {"unlisted": "a claim"})
     client = site.client(scope=" ".join(scopes))
     assert browser.authorize(client, scope=" ".join(scopes)).status == 200
@@ -181,6 +212,7 @@ def test_each_scope_releases_claims_that_are_listed(site: Site, browser: Browser
     assert browser.authorize(client, scope="openid unlisted").answer["error"] == "invalid_scope"
 
 
+@pytest.mark.spec("OpenID Connect Core §15.1 b")
 @pytest.mark.spec("OpenID Connect Core §3.1.2.1")
 def test_each_prompt_works_and_no_other(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
     client = site.client()
@@ -193,6 +225,7 @@ def test_each_prompt_works_and_no_other(site: Site, browser: Browser, metadata: 
     assert browser.authorize(client, prompt="create").answer["error"] == "invalid_request"
 
 
+@pytest.mark.spec("OpenID Connect Core §6.1 a", "OpenID Connect Core §6.2 a")
 @pytest.mark.spec("OpenID Connect Core §6")
 def test_what_is_said_not_to_be_supported_is_refused(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
     client = site.client()
@@ -201,9 +234,28 @@ def test_what_is_said_not_to_be_supported_is_refused(site: Site, browser: Browse
     assert metadata["request_uri_parameter_supported"] is False
     answer = browser.authorize(client, request_uri="https://client.example.com/request.jwt")
     assert answer.answer["error"] == "request_uri_not_supported"
-    assert metadata["claims_parameter_supported"] is False
+    answer = browser.authorize(client, registration="{}")
+    assert answer.answer["error"] == "registration_not_supported"
 
 
+@pytest.mark.spec("OpenID Connect Discovery §3")
+def test_what_is_said_to_be_accepted_is(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
+    client = site.client()
+    assert metadata["claims_parameter_supported"] is True
+    assert metadata["display_values_supported"] == ["page", "popup", "touch", "wap"]
+    assert metadata["ui_locales_supported"] == ["en"]
+    accepted = {"claims": ['{"userinfo":{"email":null}}'], "ui_locales": metadata["ui_locales_supported"]}
+    accepted |= {"display": metadata["display_values_supported"], "acr_values": metadata["acr_values_supported"]}
+    for name, values in accepted.items():
+        for value in values:
+            assert browser.authorize(client, **{name: value}).status == 200, (name, value)
+    acr = {"id_token": {"acr": {"essential": True, "values": metadata["acr_values_supported"]}}}
+    site.user()
+    token = browser.tokens(site.client(trusted=True), claims=json.dumps(acr))["id_token"]
+    assert [_claims(token)["acr"]] == metadata["acr_values_supported"]
+
+
+@pytest.mark.spec("RFC 9207 §2 a", "RFC 9207 §2.3 a", "RFC 9207 §2.3 b", "RFC 9207 §2.3 c")
 @pytest.mark.spec("RFC 9207 §3")
 def test_the_issuer_comes_with_every_answer_as_is_said(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
     assert metadata["authorization_response_iss_parameter_supported"] is True
@@ -214,11 +266,42 @@ def test_the_issuer_comes_with_every_answer_as_is_said(site: Site, browser: Brow
 
 
 @pytest.mark.spec("OpenID Connect Core §8")
-def test_the_subject_is_the_same_for_every_client(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
-    assert metadata["subject_types_supported"] == ["public"]
+def test_each_subject_type_works_and_no_other(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
+    assert metadata["subject_types_supported"] == ["public", "pairwise"]
     alice = site.user()
+    for subject_type in metadata["subject_types_supported"]:
+        client = site.client(subject_type=subject_type)
+        assert (_claims(browser.tokens(client)["id_token"])["sub"] == alice.sub) == (subject_type == "public")
+    with pytest.raises(InvalidClientMetadata):
+        site.client(subject_type="transient")
     subjects = {_claims(browser.tokens(site.client(client_name=name))["id_token"])["sub"] for name in ("A", "B")}
     assert subjects == {alice.sub}
+
+
+@pytest.mark.spec("OpenID Connect Discovery §3")
+def test_each_algorithm_works_and_none_is_not_among_them(
+    site: Site, browser: Browser, metadata: dict[str, Any]
+) -> None:
+    site.user()
+    algorithms = metadata["id_token_signing_alg_values_supported"]
+    assert algorithms == metadata["userinfo_signing_alg_values_supported"] == ["RS256", "PS256", "ES256", "EdDSA"]
+    for alg in algorithms:
+        client = site.client(id_token_signed_response_alg=alg, userinfo_signed_response_alg=alg)
+        tokens = browser.tokens(client)
+        signed = (tokens["id_token"], browser.userinfo(tokens["access_token"]).body)
+        assert [jwt.get_unverified_header(token)["alg"] for token in signed] == [alg, alg]
+    for what in ("id_token", "userinfo", "access_token"):
+        with pytest.raises(InvalidClientMetadata):
+            site.client(**{f"{what}_signed_response_alg": "none"})
+
+
+@pytest.mark.spec("OpenID Connect Core §2")
+def test_the_claims_of_an_id_token_are_listed(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
+    site.user()
+    claims = _claims(browser.tokens(site.client(), nonce="n-0S6")["id_token"])
+    assert set(claims) - {"at_hash"} == {*OF_TOKENS, "sub"} <= set(metadata["claims_supported"])
+    assert claims["acr"] in metadata["acr_values_supported"]
+    assert metadata["claim_types_supported"] == ["normal"]
 
 
 def test_the_metadata_of_an_issuer_with_a_path_has_that_path(site: Site) -> None:
@@ -241,6 +324,8 @@ def test_the_metadata_of_an_issuer_with_a_path_has_that_path(site: Site) -> None
 # ---- keys
 
 
+@pytest.mark.spec("OpenID Connect Core §10.1 c", "OpenID Connect Core §10.1 e", "OpenID Connect Discovery §3 j")
+@pytest.mark.spec("OpenID Connect Discovery §3 s")
 @pytest.mark.spec("RFC 7517 §5")
 @pytest.mark.spec("RFC 7518 §6.3")
 def test_the_keys_are_public_and_check_what_is_signed(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
@@ -248,11 +333,11 @@ def test_the_keys_are_public_and_check_what_is_signed(site: Site, browser: Brows
     assert set(published) == {"keys"}
     for key in published["keys"]:
         # no "d", "p", "q", "dp", "dq", "qi", "oth", "k"
-        numbers = {"RSA": {"n", "e"}, "EC": {"crv", "x", "y"}}[key["kty"]]
+        numbers = {"RSA": {"n", "e"}, "EC": {"crv", "x", "y"}, "OKP": {"crv", "x"}}[key["kty"]]
         assert set(key) == {"kty", *numbers, "kid", "alg", "use"}
         assert key["use"] == "sig"
         assert key["alg"] in metadata["id_token_signing_alg_values_supported"]
-        assert jwt.PyJWK(key).key.key_size >= {"RSA": 2048, "EC": 256}[key["kty"]]
+        assert key["kty"] == "OKP" or jwt.PyJWK(key).key.key_size >= {"RSA": 2048, "EC": 256}[key["kty"]]
     client = site.client()
     tokens = browser.redeem(client, code_of(site, client)).json
     for name, audience in (("id_token", client.id), ("access_token", metadata["issuer"])):

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from chalicelib import redirect_uris, registration
+from chalicelib.client_metadata import GRANT_TYPES, check_client, check_redirect_uri
 from chalicelib.errors import InvalidClientMetadata, InvalidRedirectUri, OAuthError
 from chalicelib.models import Client
-from chalicelib.registration import check_client, check_redirect_uri, register_user, username_identifier
+from chalicelib.registration import register_user, username_identifier
 from tests.browser import Browser
 from tests.site import PASSWORD, Site, dump
 
@@ -103,6 +104,8 @@ def test_answers_may_be_sent_there(uri: str) -> None:
     check_redirect_uri(uri)
 
 
+@pytest.mark.spec("RFC 6749 §3.1.2 a", "RFC 6749 §3.1.2 c", "RFC 6749 §3.1.2.1 a", "RFC 6749 §3.1.2.2 c")
+@pytest.mark.spec("RFC 8252 §8.4 b", "RFC 8252 §8.4 d", "RFC 8252 §8.4 e", "OpenID Connect Core §3.1.2.1 e")
 @pytest.mark.spec("RFC 6749 §3.1.2")
 @pytest.mark.spec("RFC 8252 §7.1")
 @pytest.mark.parametrize("uri", BAD_URIS, ids=lambda uri: ascii(uri[:60]))
@@ -140,6 +143,7 @@ MATCHES = [
 ]
 
 
+@pytest.mark.spec("RFC 6749 §3.1.2.3 b", "RFC 8252 §8.4 c", "RFC 9700 §2.1 a", "RFC 9700 §4.1.3 a", "RFC 9700 §4.1.3 b")
 @pytest.mark.spec("RFC 8252 §7.3")
 @pytest.mark.spec("RFC 9700 §2.1")
 @pytest.mark.parametrize(("registered", "presented", "same"), MATCHES)
@@ -162,6 +166,36 @@ def client_with(**members: Any) -> Client:
     return Client(**(given | members))
 
 
+PAGES = ("logo", "client", "policy", "tos")
+BAD_LINKS = {
+    "plain http": "http://client.example.com/",
+    "a script": "javascript:alert(1)",
+    "data": "data:image/png;base64,AAAA",
+    "relative": "/logo.png",
+    "without a scheme": "//client.example.com/logo.png",
+    "without a host": "https:///logo.png",
+    "with a password": "https://user:password@client.example.com/",
+    "with a quote": 'https://client.example.com/"',
+    "with a space": "https://client.example.com/a b",
+    "with a line break": "https://client.example.com/\r\nSet-Cookie: a=b",
+    "with another script": "https://client.example.com/é",
+    "at a host that means more in a policy": "https://*.example.com/logo.png",
+    "at no port": "https://client.example.com:99999/",
+    "empty": "",
+    "long": "https://client.example.com/" + "x" * (2001 - 27),
+}
+MACHINE: dict[str, Any] = {
+    "grant_types": ("client_credentials",),
+    "response_types": (),
+    "redirect_uris": (),
+    "scope": "photos",
+}
+RESOURCE_SERVER: dict[str, Any] = {
+    "client_id": "https://api.example.com/photos",
+    "grant_types": (),
+    "response_types": (),
+    "redirect_uris": (),
+}
 GOOD_CLIENTS: list[tuple[str, dict[str, Any]]] = [
     ("an ordinary one", {}),
     ("a name in any script", {"client_name": "写真印刷 🖨️"}),
@@ -178,6 +212,23 @@ GOOD_CLIENTS: list[tuple[str, dict[str, Any]]] = [
     ("public", {"token_endpoint_auth_method": "none"}),
     ("the shortest lifetimes", {"authorization_code_lifetime": 10, "access_token_lifetime": 60}),
     ("the longest lifetimes", {"authorization_code_lifetime": 600, "refresh_token_lifetime": 366 * 86400}),
+    ("links to its pages", {f"{what}_uri": f"https://client.example.com/{what}?a=b#c" for what in PAGES}),
+    ("places to go to after sign-out", {"post_logout_redirect_uris": ("http://127.0.0.1/bye", "com.example.app:/bye")}),
+    ("a logout URI with a query", {"backchannel_logout_uri": "https://client.example.com/logout?tenant=1"}),
+    ("a logout URI on this machine", {"backchannel_logout_uri": "http://127.0.0.1:3000/logout"}),
+    ("other algorithms", {f"{what}_signed_response_alg": "EdDSA" for what in ("id_token", "access_token", "userinfo")}),
+    ("plain answers of UserInfo", {"userinfo_signed_response_alg": None}),
+    ("pairwise subjects", {"subject_type": "pairwise"}),
+    ("a hybrid flow, its words in any order", {"response_types": ("code", "id_token code")}),
+    ("no refresh tokens", {"grant_types": ("authorization_code",)}),
+    ("nothing but its own tokens", {**MACHINE}),
+    ("people's tokens and its own", {"scope": "openid photos", "grant_types": GRANT_TYPES}),
+    ("the URI of a resource server", {**RESOURCE_SERVER}),
+    (
+        "a resource server that calls another",
+        {**RESOURCE_SERVER, "scope": "photos", "grant_types": ("client_credentials",)},
+    ),
+    ("the longest URI of a resource server", {**RESOURCE_SERVER, "client_id": "https://api.example.com/" + "x" * 104}),
 ]
 BAD_CLIENTS: list[tuple[str, type[OAuthError], dict[str, Any]]] = [
     ("no name", InvalidClientMetadata, {"client_name": ""}),
@@ -218,6 +269,72 @@ BAD_CLIENTS: list[tuple[str, type[OAuthError], dict[str, Any]]] = [
     ("an access token of the past", InvalidClientMetadata, {"access_token_lifetime": -600}),
     ("an access token of a week", InvalidClientMetadata, {"access_token_lifetime": 7 * 86400}),
     ("a refresh token of two years", InvalidClientMetadata, {"refresh_token_lifetime": 730 * 86400}),
+    *(
+        (f"a {what}_uri that is {kind}", InvalidClientMetadata, {f"{what}_uri": uri})
+        for what in (*PAGES, "backchannel_logout")
+        for kind, uri in BAD_LINKS.items()
+    ),
+    ("a logo on this machine", InvalidClientMetadata, {"logo_uri": "http://127.0.0.1/logo.png"}),
+    (
+        "a logout URI with a fragment",
+        InvalidClientMetadata,
+        {"backchannel_logout_uri": "https://client.example.com/#x"},
+    ),
+    ("a logout URI of its own scheme", InvalidClientMetadata, {"backchannel_logout_uri": "com.example.app:/logout"}),
+    ("a place after sign-out twice", InvalidClientMetadata, {"post_logout_redirect_uris": ("https://a.example/",) * 2}),
+    (
+        "21 places after sign-out",
+        InvalidClientMetadata,
+        {"post_logout_redirect_uris": tuple(f"https://a.example/{n}" for n in range(21))},
+    ),
+    *(
+        (
+            f"answers after sign-out sent to {uri[:60]!a}",
+            InvalidClientMetadata,
+            {"post_logout_redirect_uris": (uri,)},
+        )
+        for uri in BAD_URIS
+    ),
+    *(
+        (f"{what} signed with {alg!r}", InvalidClientMetadata, {f"{what}_signed_response_alg": alg})
+        for what in ("id_token", "access_token", "userinfo")
+        for alg in ("none", "HS256", "")
+    ),
+    ("tokens signed with nothing", InvalidClientMetadata, {"access_token_signed_response_alg": None}),
+    ("another kind of subject", InvalidClientMetadata, {"subject_type": "Public"}),
+    (
+        "pairwise subjects, and two hosts",
+        InvalidClientMetadata,
+        {"subject_type": "pairwise", "redirect_uris": ("https://a.example/cb", "https://b.example/cb")},
+    ),
+    ("an unknown grant type", InvalidClientMetadata, {"grant_types": ("authorization_code", "password")}),
+    ("a grant type twice", InvalidClientMetadata, {"grant_types": ("authorization_code",) * 2}),
+    ("refresh tokens of nothing", InvalidClientMetadata, {"grant_types": ("refresh_token",), "response_types": ()}),
+    ("an unknown response type", InvalidClientMetadata, {"response_types": ("code", "token")}),
+    ("an ID token from the front channel alone", InvalidClientMetadata, {"response_types": ("id_token",)}),
+    ("codes without a response type", InvalidClientMetadata, {"response_types": ()}),
+    ("a response type without codes", InvalidClientMetadata, {**MACHINE, "response_types": ("code",)}),
+    ("its own tokens, and public", InvalidClientMetadata, {**MACHINE, "token_endpoint_auth_method": "none"}),
+    ("its own tokens, and people's scopes alone", InvalidClientMetadata, {**MACHINE, "scope": "openid email"}),
+    ("a resource server that signs people in", InvalidClientMetadata, {"client_id": "https://api.example.com/"}),
+    *(
+        (f"a resource server called {uri[:50]!a}", InvalidClientMetadata, {**RESOURCE_SERVER, "client_id": uri})
+        for uri in (
+            "http://api.example.com/",
+            "http://127.0.0.1/",
+            "HTTPS://api.example.com/",
+            "https://",
+            "https:api",
+            "https://api.example.com/#x",
+            "https://user@api.example.com/",
+            "https://api.example.com/ ",
+            "https://api.example.com/a/../b",
+            "https://api.example.com:99999/",
+            "https://[::1/",
+            "urn:example:api",
+            "https://api.example.com/" + "x" * 105,
+        )
+    ),
 ]
 
 
@@ -226,6 +343,7 @@ def test_a_client_may_be_registered_with(what: str, members: dict[str, Any]) -> 
     check_client(client_with(**members))
 
 
+@pytest.mark.spec("RFC 6749 §3.1.2.2 b", "RFC 6749 §4.1.2 c", "RFC 6749 §10.6 c")
 @pytest.mark.spec("RFC 7591 §3.2.2")
 @pytest.mark.parametrize(("what", "error", "members"), BAD_CLIENTS, ids=[row[0] for row in BAD_CLIENTS])
 def test_a_client_may_not_be_registered_with(what: str, error: type[OAuthError], members: dict[str, Any]) -> None:
@@ -261,6 +379,7 @@ def test_a_secret_is_random_and_only_its_hash_is_kept(site: Site) -> None:
     assert one.secret not in dump()
 
 
+@pytest.mark.spec("RFC 6749 §10.1 a")
 def test_a_public_client_has_no_secret(site: Site) -> None:
     client = site.client(public=True)
     assert client.secret is None
@@ -268,6 +387,7 @@ def test_a_public_client_has_no_secret(site: Site) -> None:
     assert client.record.public
 
 
+@pytest.mark.spec("RFC 9700 §2.3 a")
 def test_the_default_scope_is_all_but_offline_access(site: Site) -> None:
     assert site.client().record.default_scopes == {"openid", "profile", "email"}
     assert site.client(default_scope="openid").record.default_scopes == {"openid"}

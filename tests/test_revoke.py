@@ -1,5 +1,6 @@
 """POST /oauth2/revoke: token revocation (RFC 7009)."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
@@ -34,6 +35,7 @@ def tokens(site: Site, browser: Browser, client: Registered) -> dict[str, Any]:
     return members
 
 
+@pytest.mark.spec("RFC 7009 §2 a", "RFC 7009 §2 b", "RFC 7009 §2.1 b", "RFC 7009 §2.1 c")
 @pytest.mark.spec("RFC 7009 §2.1")
 @pytest.mark.parametrize("what", ["refresh_token", "access_token"])
 @pytest.mark.parametrize("hint", [None, "refresh_token", "access_token", "pqc_token"])
@@ -56,6 +58,21 @@ def test_an_earlier_refresh_token_ends_the_grant_too(
     site.clock.advance(3600)
     assert revoke(browser, client, token=tokens["refresh_token"]).status == 200
     assert browser.refresh(client, current["refresh_token"]).json["error"] == "invalid_grant"
+
+
+def test_an_end_is_noted_once_whatever_comes_after_it(
+    site: Site, browser: Browser, client: Registered, tokens: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Many clients give back both tokens of a grant."""
+    ended_at = site.clock.time
+    for name in ("access_token", "refresh_token", "refresh_token"):
+        assert revoke(browser, client, token=tokens[name]).status == 200
+        site.clock.advance(1)
+    [grant] = site.server.store.grants.scan()
+    assert grant.revoked_at == ended_at
+    lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "signet.requests"]
+    [noted] = [line for line in lines if line.get("event") == "token_revoked"]
+    assert (noted["sub"], noted["client_id"]) == (grant.sub, client.id)
 
 
 @pytest.mark.spec("RFC 7009 §2.2")
@@ -189,6 +206,7 @@ REFUSALS: list[tuple[str, int, str, Send]] = [
 ]
 
 
+@pytest.mark.spec("RFC 7009 §2.1 a")
 @pytest.mark.spec("RFC 7009 §2.2.1")
 @pytest.mark.parametrize(("what", "status", "error", "send"), REFUSALS, ids=[row[0] for row in REFUSALS])
 def test_a_bad_request_is_refused_and_ends_nothing(

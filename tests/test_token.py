@@ -297,6 +297,10 @@ REFUSALS: list[Row] = [
 ]
 
 
+@pytest.mark.spec("RFC 6749 §2.2 a", "RFC 6749 §2.3.1 b", "RFC 6749 §3.2 d", "RFC 6749 §3.2 f", "RFC 6749 §4.1.3 a")
+@pytest.mark.spec("RFC 6749 §4.1.3 b", "RFC 6749 §4.1.3 c", "RFC 6749 §4.1.3 d", "RFC 6749 §5.2 b", "RFC 6749 §10.2 a")
+@pytest.mark.spec("RFC 6749 §10.5 d", "RFC 6749 §10.7", "RFC 9700 §2.4", "RFC 9700 §2.5 a")
+@pytest.mark.spec("OpenID Connect Core §3.1.3.2 a", "OpenID Connect Core §3.1.3.2 b")
 @pytest.mark.spec("RFC 6749 §5.2")
 @pytest.mark.spec("RFC 6749 §3.2")
 @pytest.mark.spec("RFC 6749 §2.3")
@@ -312,6 +316,7 @@ def test_a_bad_request_is_refused_and_changes_nothing(
     assert form()(ground).status == 200
 
 
+@pytest.mark.spec("RFC 6749 §4.1.3 d", "OpenID Connect Core §3.1.3.2 c")
 @pytest.mark.spec("RFC 6749 §4.1.2")
 def test_a_code_changed_in_any_place_is_refused(ground: Ground) -> None:
     for place in range(len(ground.code)):
@@ -384,6 +389,7 @@ WAYS: list[tuple[str, Send]] = [
 ]
 
 
+@pytest.mark.spec("RFC 6749 §2.3.1 a", "RFC 6749 §3.2 d", "RFC 6749 §3.2 e")
 @pytest.mark.spec("RFC 6749 §2.3.1")
 @pytest.mark.spec("RFC 6749 §3.2")
 @pytest.mark.parametrize(("way", "send"), WAYS, ids=[way[0] for way in WAYS])
@@ -398,6 +404,7 @@ def test_the_scheme_of_basic_may_be_in_any_case(ground: Ground, scheme: str) -> 
     assert ground.send(urlencode(ground.right), {"Content-Type": FORM, **headers}).status == 200
 
 
+@pytest.mark.spec("RFC 6749 §2.3.1 a")
 @pytest.mark.spec("RFC 6749 §2.3.1")
 def test_basic_credentials_are_form_urlencoded_before_they_are_joined(site: Site, browser: Browser) -> None:
     secret = "p%2B:ä +&=☃ and long enough"
@@ -415,6 +422,7 @@ def test_basic_credentials_are_form_urlencoded_before_they_are_joined(site: Site
     assert bare.status == 401
 
 
+@pytest.mark.spec("RFC 8252 §6", "RFC 8252 §8.5 a", "RFC 9700 §2.1.1 a")
 @pytest.mark.spec("RFC 6749 §2.1")
 @pytest.mark.spec("RFC 7636 §4.5")
 def test_a_public_client_redeems_with_its_client_id_and_verifier(ground: Ground) -> None:
@@ -445,6 +453,8 @@ WRONG_PROOFS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.spec("RFC 6749 §4.1.3 e", "RFC 6749 §10.6 a", "RFC 7636 §4.4 a", "RFC 7636 §4.6 a", "RFC 7636 §4.6 c")
+@pytest.mark.spec("RFC 9700 §2.1.1 b", "RFC 9700 §2.1.1 c", "RFC 9700 §4.8.2 b", "OpenID Connect Core §3.1.3.2 e")
 @pytest.mark.spec("RFC 7636 §4.6")
 @pytest.mark.spec("RFC 6749 §4.1.3")
 @pytest.mark.spec("RFC 9700 §2.1.1")
@@ -472,6 +482,7 @@ def test_a_code_without_challenge_is_redeemed_without_verifier(ground: Ground) -
     assert form(code_verifier=None)(ground).status == 200
 
 
+@pytest.mark.spec("RFC 7636 §4.6 b")
 @pytest.mark.spec("RFC 7636 §4.1")
 @pytest.mark.parametrize("length", [43, 128])
 def test_the_shortest_and_the_longest_verifier_work(ground: Ground, length: int) -> None:
@@ -482,6 +493,7 @@ def test_the_shortest_and_the_longest_verifier_work(ground: Ground, length: int)
     assert form(code_verifier=verifier)(ground).status == 200
 
 
+@pytest.mark.spec("RFC 6749 §4.1.2 b", "RFC 6749 §10.5 b", "OpenID Connect Core §16.9")
 @pytest.mark.spec("RFC 6749 §4.1.2")
 def test_a_code_lives_for_sixty_seconds_though_it_is_stored_for_longer(ground: Ground) -> None:
     second = code_of(ground.site, ground.client)
@@ -493,6 +505,8 @@ def test_a_code_lives_for_sixty_seconds_though_it_is_stored_for_longer(ground: G
     assert dump() == before
 
 
+@pytest.mark.spec("RFC 6749 §4.1.2 d", "RFC 6749 §4.1.2 e", "RFC 6749 §10.5 b", "RFC 6749 §10.5 c", "RFC 9700 §4.2.4 b")
+@pytest.mark.spec("RFC 9700 §4.2.4 c", "OpenID Connect Core §3.1.3.2 d")
 @pytest.mark.spec("RFC 6749 §4.1.2")
 @pytest.mark.spec("RFC 9700 §2.1.1")
 @pytest.mark.parametrize("seconds", [0, 30, 3600])
@@ -535,6 +549,9 @@ def test_a_replay_by_another_client_ends_nothing(ground: Ground) -> None:
 # ---- what comes of them
 
 
+@pytest.mark.spec("RFC 6749 §3.3 a", "RFC 6749 §5.1 a", "RFC 6749 §5.1 b", "RFC 6749 §5.1 c", "RFC 6749 §5.1 e")
+@pytest.mark.spec("RFC 6749 §5.1 f", "RFC 6750 §5.2 i", "RFC 6750 §5.3 b", "OpenID Connect Core §3.1.3.3 a")
+@pytest.mark.spec("OpenID Connect Core §3.1.3.3 c", "OpenID Connect Core §16.18 a")
 def test_the_answer_has_what_was_granted(ground: Ground) -> None:
     tokens = form()(ground).json
     assert tokens["token_type"] == "Bearer"
@@ -547,12 +564,14 @@ def test_the_answer_has_what_was_granted(ground: Ground) -> None:
     assert set(claims) >= {"iss", "sub", "aud", "exp", "iat", "jti", "client_id", "scope"}
 
 
+@pytest.mark.spec("OpenID Connect Core §3.1.2.2 b", "OpenID Connect Core §3.1.3.2 f")
 @pytest.mark.spec("OpenID Connect Core §3.1.3.3")
 def test_without_openid_there_is_no_id_token(ground: Ground) -> None:
     ground.code = code_of(ground.site, ground.client, scope=frozenset({"email"}))
     assert "id_token" not in form()(ground).json
 
 
+@pytest.mark.spec("RFC 9700 §4.14.2 a")
 @pytest.mark.spec("RFC 6749 §1.5")
 def test_a_client_without_the_grant_type_gets_no_refresh_token(site: Site, browser: Browser) -> None:
     site.user()
@@ -613,6 +632,7 @@ def refresh(ground: Ground, refresh_token: str, **parameters: Any) -> Answer:
     return ground.browser.refresh(ground.client, refresh_token, **parameters)
 
 
+@pytest.mark.spec("RFC 6749 §10.4 e", "RFC 9700 §2.2.2")
 @pytest.mark.spec("RFC 6749 §6")
 @pytest.mark.spec("RFC 9700 §4.14.2")
 def test_a_refresh_token_is_replaced_when_it_is_used(ground: Ground, tokens: dict[str, Any]) -> None:
@@ -625,6 +645,7 @@ def test_a_refresh_token_is_replaced_when_it_is_used(ground: Ground, tokens: dic
     assert tokens["scope"] == "email openid profile"
 
 
+@pytest.mark.spec("RFC 6749 §6 d", "RFC 6749 §10.4 f", "RFC 9700 §4.14.2 d", "OpenID Connect Core §12.1 a")
 def test_a_refresh_token_changed_in_any_place_is_refused(ground: Ground, tokens: dict[str, Any]) -> None:
     right = tokens["refresh_token"]
     for place in range(len(right)):
@@ -643,6 +664,7 @@ def test_within_the_retry_window_the_same_successor_is_given_again(ground: Groun
     assert refresh(ground, successor).status == 200
 
 
+@pytest.mark.spec("RFC 6749 §10.4 e", "RFC 9700 §4.14.2 c")
 @pytest.mark.spec("RFC 9700 §4.14.2")
 @pytest.mark.parametrize("seconds", [10, 3600, 20 * DAY])
 def test_after_the_retry_window_reuse_is_theft_and_ends_the_grant(
@@ -686,6 +708,7 @@ def test_without_a_retry_window_every_reuse_is_theft(
     assert browser.refresh(client, successor).json["error"] == "invalid_grant"
 
 
+@pytest.mark.spec("RFC 6749 §6 c", "RFC 6749 §10.4 b", "RFC 6749 §10.4 d", "OpenID Connect Core §12.1 b")
 @pytest.mark.spec("RFC 6749 §6")
 def test_another_clients_refresh_token_is_refused_and_nothing_changes(ground: Ground, tokens: dict[str, Any]) -> None:
     successor = refresh(ground, tokens["refresh_token"]).json["refresh_token"]
@@ -698,6 +721,7 @@ def test_another_clients_refresh_token_is_refused_and_nothing_changes(ground: Gr
     assert refresh(ground, successor).status == 200
 
 
+@pytest.mark.spec("RFC 6749 §6 a", "RFC 9700 §4.14.2 b")
 @pytest.mark.spec("RFC 6749 §6")
 @pytest.mark.parametrize(
     "scope",
@@ -735,6 +759,7 @@ def test_a_malformed_scope_changes_nothing(ground: Ground, tokens: dict[str, Any
     assert dump() == before
 
 
+@pytest.mark.spec("RFC 6749 §3.3 a", "RFC 6749 §6 e", "RFC 9700 §2.3 a")
 @pytest.mark.spec("RFC 6749 §6")
 def test_a_scope_may_be_narrowed_and_widened_back_later(ground: Ground, tokens: dict[str, Any]) -> None:
     narrow = refresh(ground, tokens["refresh_token"], scope="email").json
@@ -754,6 +779,7 @@ def test_a_hundred_scopes_may_be_asked_for_again(site: Site, browser: Browser) -
     assert browser.refresh(client, tokens["refresh_token"], scope=scope).status == 200
 
 
+@pytest.mark.spec("RFC 9700 §4.14.2 e")
 @pytest.mark.spec("RFC 9700 §4.14.2")
 def test_a_refresh_token_expires_thirty_days_after_it_was_last_used(ground: Ground, tokens: dict[str, Any]) -> None:
     for _ in range(3):
@@ -787,6 +813,8 @@ def test_refreshing_ends_180_days_after_the_grant_whatever_its_use(site: Site, b
     assert browser.userinfo(tokens["access_token"]).status == 401
 
 
+@pytest.mark.spec("OpenID Connect Core §12.2 a", "OpenID Connect Core §12.2 b", "OpenID Connect Core §12.2 c")
+@pytest.mark.spec("OpenID Connect Core §12.2 d", "OpenID Connect Core §12.2 e", "OpenID Connect Core §12.2 f")
 @pytest.mark.spec("OpenID Connect Core §12.2")
 def test_the_id_token_of_a_refresh_tells_the_same_sign_in_and_has_no_nonce(site: Site, browser: Browser) -> None:
     site.user()
@@ -819,3 +847,48 @@ def test_a_refresh_token_of_a_generation_to_come_is_refused_and_ends_nothing(
     assert refresh(ground, ahead).json["error"] == "invalid_grant"
     assert dump() == before
     assert refresh(ground, tokens["refresh_token"]).status == 200
+
+
+# ---- what is noted of it
+
+
+@pytest.fixture
+def noted(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[str, str]]]:
+    """The events in the log so far, with whom they happened to."""
+
+    def read() -> list[tuple[str, str]]:
+        lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "signet.requests"]
+        return [(line["event"], line["sub"]) for line in lines if "event" in line]
+
+    return read
+
+
+def test_a_code_exchange_and_a_refresh_are_noted(
+    site: Site, browser: Browser, noted: Callable[[], list[tuple[str, str]]]
+) -> None:
+    client, alice = site.client(), site.user()
+    token = browser.redeem(client, code_of(site, client, alice)).json["refresh_token"]
+    browser.refresh(client, token)
+    browser.refresh(client, token)  # the retry of a lost answer gives tokens too
+    assert noted() == [("code_redeemed", alice.sub), *[("token_refreshed", alice.sub)] * 2]
+
+
+@pytest.mark.spec("RFC 9700 §4.14.2 c")
+@pytest.mark.parametrize("what", ["code", "refresh token"])
+def test_a_theft_is_told_to_the_person_once(
+    site: Site, browser: Browser, noted: Callable[[], list[tuple[str, str]]], what: str
+) -> None:
+    client, alice = site.client(), site.user()
+    code = code_of(site, client, alice)
+    token = browser.redeem(client, code).json["refresh_token"]
+    if what == "code":
+        answers = [browser.redeem(client, code) for _ in range(3)]
+    else:
+        browser.refresh(client, token)
+        site.clock.advance(3600)
+        answers = [browser.refresh(client, token) for _ in range(3)]
+    assert {(answer.status, answer.json["error"]) for answer in answers} == {(400, "invalid_grant")}
+    assert [event for event in noted() if event[0] == "reuse_detected"] == [("reuse_detected", alice.sub)]
+    [event] = site.server.store.events.find("sub", alice.sub)
+    assert (event.name, event.client_id, event.client_name) == ("reuse_detected", client.id, client.record.client_name)
+    assert event.expires_at == site.clock.time + 90 * DAY

@@ -60,6 +60,7 @@ def refused(answer: Answer, status: int, error: str | None) -> None:
 # ---- how the token is shown
 
 
+@pytest.mark.spec("OpenID Connect Core §5.3 b", "OpenID Connect Core §5.3 c")
 @pytest.mark.spec("RFC 6750 §2.1")
 @pytest.mark.spec("OpenID Connect Core §5.3.1")
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -84,6 +85,7 @@ def test_a_body_of_another_kind_is_not_looked_at(browser: Browser, access: Calla
     assert browser.request("GET", "/oauth2/userinfo", None, headers | {"Content-Type": FORM}).status == 200
 
 
+@pytest.mark.spec("RFC 6750 §2.3 a", "RFC 6750 §3.1 a", "RFC 6750 §5.3 d")
 @pytest.mark.spec("RFC 6750 §2.3")
 @pytest.mark.spec("RFC 9700 §4.3.2")
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -114,6 +116,7 @@ def test_a_malformed_body_is_an_invalid_request(browser: Browser, site: Site, bo
     refused(browser.request("POST", "/oauth2/userinfo", body, {"Content-Type": FORM}), 400, "invalid_request")
 
 
+@pytest.mark.spec("RFC 6750 §3.1 d")
 @pytest.mark.spec("RFC 6750 §3.1")
 @pytest.mark.parametrize(
     ("method", "headers", "body"),
@@ -163,6 +166,7 @@ GARBAGE = {
 }
 
 
+@pytest.mark.spec("RFC 6750 §3.1 b", "RFC 9068 §4 i")
 @pytest.mark.spec("RFC 6750 §3.1")
 @pytest.mark.parametrize("what", GARBAGE)
 def test_what_is_no_token_is_an_invalid_token(browser: Browser, site: Site, what: str) -> None:
@@ -235,6 +239,9 @@ FORGERIES: dict[str, Forge] = {
 }
 
 
+@pytest.mark.spec("RFC 6749 §7", "RFC 6749 §10.3 c", "RFC 9068 §2.1 a", "RFC 9068 §2.1 b", "RFC 9068 §4 c")
+@pytest.mark.spec("RFC 9068 §4 d", "RFC 9068 §4 e", "RFC 9068 §4 f", "RFC 9068 §4 g", "RFC 9068 §4 h", "RFC 9068 §4 i")
+@pytest.mark.spec("RFC 9700 §2.3 c")
 @pytest.mark.spec("RFC 9068 §4")
 @pytest.mark.spec("RFC 8725 §3")
 @pytest.mark.parametrize("what", FORGERIES)
@@ -248,6 +255,7 @@ def test_a_token_that_is_not_right_in_every_part_is_refused(
     assert browser.userinfo(_signed(site, claims)).status == 200  # so that is all that was wrong
 
 
+@pytest.mark.spec("RFC 6749 §10.3 c", "RFC 6750 §5.2 b")
 def test_a_token_changed_in_any_place_is_refused(browser: Browser, access: Callable[..., str]) -> None:
     token = access()
     for place in range(0, len(token) - 1, 7):  # the last character has bits that mean nothing
@@ -261,6 +269,7 @@ def test_an_id_token_is_no_access_token(site: Site, browser: Browser, client: Re
     refused(browser.userinfo(id_token), 401, "invalid_token")
 
 
+@pytest.mark.spec("RFC 6749 §7", "RFC 6750 §5.2 i", "RFC 9068 §4 h")
 def test_a_token_expires_to_the_second(site: Site, browser: Browser, access: Callable[..., str]) -> None:
     token = access()
     site.clock.advance(599)
@@ -306,6 +315,7 @@ def test_a_disabled_or_deleted_client_opens_nothing_when_the_cached_record_is_ol
     refused(browser.userinfo(token), 401, "invalid_token")
 
 
+@pytest.mark.spec("RFC 6749 §7", "RFC 6750 §3.1 c", "RFC 9068 §4 j")
 @pytest.mark.spec("RFC 6750 §3.1")
 def test_without_openid_the_scope_does_not_suffice(browser: Browser, access: Callable[..., str]) -> None:
     answer = browser.userinfo(access("profile email"))
@@ -319,6 +329,7 @@ PROFILE = {"name": "Alice Liddell", "given_name": "Alice", "preferred_username":
 EMAIL = {"email": "alice@example.com", "email_verified": False}
 
 
+@pytest.mark.spec("RFC 9068 §4 j", "OpenID Connect Core §5.3.2 d")
 @pytest.mark.spec("OpenID Connect Core §5.4")
 @pytest.mark.spec("OpenID Connect Core §5.3.2")
 @pytest.mark.parametrize(
@@ -341,6 +352,7 @@ def test_each_scope_releases_its_claims_and_no_other(
     assert browser.userinfo(token).json == {"sub": sub, **claims}
 
 
+@pytest.mark.spec("OpenID Connect Core §5.3.2 b", "OpenID Connect Core §5.3.2 c", "OpenID Connect Core §13.3")
 @pytest.mark.spec("OpenID Connect Core §5.3.2")
 def test_a_claim_that_is_not_known_is_left_out(site: Site, browser: Browser, client: Registered) -> None:
     bob = site.user("bob", claims={"name": None, "family_name": "", "locale": "en"})

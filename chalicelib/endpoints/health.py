@@ -19,7 +19,9 @@ def get(server: AuthorizationServer, http: Request) -> Response:
     presented = hashlib.sha256(token.strip().encode("utf-8", "replace")).hexdigest()
     expected = server.settings.operator_token_hash
     if scheme.lower() != "bearer" or expected is None or not secrets.compare_digest(presented, expected):
-        raise InvalidToken("The deep check needs the operator's token.", headers={"WWW-Authenticate": "Bearer"})
+        raise InvalidToken(
+            "The deep check needs the operator's token.", headers={"WWW-Authenticate": 'Bearer realm="health"'}
+        )
     tables = server.store.tables
     for table in tables:
         table.get(*("health-check" for _ in table.key))

@@ -1,5 +1,8 @@
 """/oauth2/revoke: token revocation (RFC 7009)."""
 
+from dataclasses import replace
+
+from chalicelib import audit, history
 from chalicelib.client_auth import authenticate_client
 from chalicelib.dynamodb import attr
 from chalicelib.errors import InvalidGrant, InvalidToken
@@ -18,10 +21,14 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     client = authenticate_client(server, http, form)
     grant_id = _grant_id(server, form)
     if grant_id:
-        revoked = server.store.grants.transition(
-            (grant_id,), attr("client_id").eq(client.client_id), {"revoked_at": server.now()}
-        )
-        if isinstance(revoked, Refused) and revoked.record is not None:
+        living = attr("client_id").eq(client.client_id) & attr("revoked_at").not_exists()
+        revoked = server.store.grants.transition((grant_id,), living, {"revoked_at": server.now()})
+        if not isinstance(revoked, Refused):
+            audit.note(http, audit.TOKEN_REVOKED, sub=revoked.sub)
+            if revoked.session_id:  # a person's: they will see it on their account page
+                event = history.by_request(server.store, http, revoked.sub, audit.TOKEN_REVOKED, client)
+                server.store.events.put(replace(event, device=None, source_ip=None))
+        elif revoked.record is not None and revoked.record.client_id != client.client_id:
             raise InvalidGrant("The token was issued to another client.")
     return json_response({})
 

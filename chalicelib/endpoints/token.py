@@ -16,4 +16,4 @@ def post(server: AuthorizationServer, http: Request) -> Response:
         raise UnsupportedGrantType("The grant_type must be one of: " + ", ".join(GRANTS))
     if grant_type not in client.grant_types:
         raise UnauthorizedClient("The client is not registered for this grant_type.")
-    return json_response(GRANTS[grant_type](server, client, form))
+    return json_response(GRANTS[grant_type](server, http, client, form))

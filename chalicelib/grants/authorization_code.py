@@ -1,11 +1,13 @@
 """grant_type=authorization_code (RFC 6749 section 4.1.3, RFC 7636 section 4.6): proves a code."""
 
+from functools import reduce
+from operator import and_
 from typing import Any, NoReturn
 
-from chalicelib import audit, pkce, tokens
+from chalicelib import audit, history, pkce, resources, tokens
 from chalicelib.dynamodb import attr
-from chalicelib.errors import InvalidGrant
-from chalicelib.messages import Params
+from chalicelib.errors import InvalidGrant, InvalidTarget
+from chalicelib.messages import Params, Request
 from chalicelib.models import Client, Grant
 from chalicelib.server import AuthorizationServer
 from chalicelib.table import Refused
@@ -13,14 +15,16 @@ from chalicelib.table import Refused
 REFUSED = "The code is invalid, expired, used, or was issued for other parameters."
 
 
-def redeem(server: AuthorizationServer, client: Client, form: Params) -> dict[str, Any]:
+def redeem(server: AuthorizationServer, http: Request, client: Client, form: Params) -> dict[str, Any]:
     """Redeem a code, in one conditional write whose condition is the whole proof: the token response.
 
-    Raises InvalidRequest without a `code`, InvalidGrant for any other reason. A valid replay ends the grant; a code
-    presented with the wrong verifier or redirect URI is worth nothing afterwards.
+    `resource` may narrow the access token. Raises InvalidRequest without a `code`, InvalidTarget for a resource that
+    was not granted, InvalidGrant for any other reason. A valid replay ends the grant; a code presented with the wrong
+    verifier or redirect URI is worth nothing afterwards.
     """
     handle = server.keys.read_handle("code", form.required("code"))
     verifier, redirect_uri = form.one("code_verifier"), form.one("redirect_uri")
+    resource = resources.named(form)
     if handle is None:
         raise InvalidGrant(REFUSED, detail="not a code of ours")
     # A verifier that breaks the grammar matches nothing, whatever its hash.
@@ -38,17 +42,19 @@ def redeem(server: AuthorizationServer, client: Client, form: Params) -> dict[st
     )
     redeemed = server.store.grants.transition(
         (handle.id,),
-        condition,
+        reduce(and_, (attr("resource").contains(uri) for uri in sorted(resource)), condition),
         {"redeemed_at": now, "generation": 1, "expires_at": now + (refresh_lifetime or access_lifetime)},
     )
     if isinstance(redeemed, Refused):
-        _refuse(server, client, redeemed.record, handle.id, redirect_uri, challenge)
+        _refuse(server, http, client, redeemed.record, handle.id, redirect_uri, challenge)
     refresh_token = server.keys.make_handle("rt", handle.id, 1) if refresh_lifetime else None
     try:
-        return tokens.issue(server, client, redeemed, redeemed.scope, refresh_token, nonce=redeemed.nonce)
+        members = tokens.issue(server, client, redeemed, redeemed.scope, refresh_token, redeemed.nonce, resource)
     except Exception:
         _give_back(server, redeemed)
         raise
+    audit.note(http, audit.CODE_REDEEMED, sub=redeemed.sub)
+    return members
 
 
 def _give_back(server: AuthorizationServer, redeemed: Grant) -> None:
@@ -60,13 +66,14 @@ def _give_back(server: AuthorizationServer, redeemed: Grant) -> None:
 
 def _refuse(
     server: AuthorizationServer,
+    http: Request,
     client: Client,
     record: Grant | None,
     grant_id: str,
     redirect_uri: str | None,
     challenge: str | None,
 ) -> NoReturn:
-    """Why it was refused, on the record as it was; and what has to follow. Always raises InvalidGrant."""
+    """Why it was refused, on the record as it was; and what has to follow. Raises InvalidGrant or InvalidTarget."""
     if record is None or record.revoked_at is not None:
         raise InvalidGrant(REFUSED, detail="absent, expired or revoked")
     if record.client_id != client.client_id:
@@ -77,10 +84,14 @@ def _refuse(
     if record.redeemed_at is not None:
         if all_right:  # RFC 6749 section 4.1.2: somebody else has had this code
             server.store.grants.transition((grant_id,), attr("client_id").eq(client.client_id), revocation)
-            detail = "replayed: the grant has been revoked"
-            raise InvalidGrant(REFUSED, detail=detail, event=audit.REUSE_DETECTED)
+            audit.note(http, audit.REUSE_DETECTED, sub=record.sub)
+            event = history.by_request(server.store, http, record.sub, audit.REUSE_DETECTED, client)
+            server.store.events.insert(event)
+            raise InvalidGrant(REFUSED, detail="replayed: the grant has been revoked")
         raise InvalidGrant(REFUSED, detail="used, and wrong")
     if not all_right:  # one guess is all that a stolen code is good for
         server.store.grants.transition((grant_id,), attr("redeemed_at").not_exists(), revocation)
         raise InvalidGrant(REFUSED, detail="wrong redirect_uri or code_verifier: the code has been revoked")
-    raise InvalidGrant(REFUSED, detail="expired")
+    if record.code_expires_at <= server.now():
+        raise InvalidGrant(REFUSED, detail="expired")
+    raise InvalidTarget("The resource exceeds what was granted.")

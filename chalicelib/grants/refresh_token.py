@@ -4,12 +4,13 @@ from functools import reduce
 from operator import and_
 from typing import Any
 
-from chalicelib import audit, tokens
+from chalicelib import audit, history, resources, tokens
 from chalicelib.authorization_request import scope_tokens
 from chalicelib.dynamodb import attr
-from chalicelib.errors import InvalidGrant, InvalidScope
-from chalicelib.messages import Params
-from chalicelib.models import Client, Grant
+from chalicelib.errors import InvalidGrant, InvalidScope, InvalidTarget
+from chalicelib.handles import Handle
+from chalicelib.messages import Params, Request
+from chalicelib.models import NO_SCOPE, Client, Grant
 from chalicelib.server import AuthorizationServer
 from chalicelib.table import Refused
 
@@ -18,26 +19,28 @@ ROTATIONS_KEPT = 4
 LONGEST_OUTAGE = 600
 
 
-def redeem(server: AuthorizationServer, client: Client, form: Params) -> dict[str, Any]:
+def redeem(server: AuthorizationServer, http: Request, client: Client, form: Params) -> dict[str, Any]:
     """Redeem a refresh token, in one conditional write: the token response with its successor.
 
-    `scope` may narrow the access token. Raises InvalidRequest without a `refresh_token`, InvalidScope for a scope that
-    was not granted, InvalidGrant for any other reason. Within the retry window an earlier token gets the current one
-    again, so that a lost answer logs nobody out; after it, it is theft, and the grant ends.
+    `scope` and `resource` may narrow the access token. Raises InvalidRequest without a `refresh_token`, InvalidScope
+    and InvalidTarget for what was not granted, InvalidGrant for any other reason. Within the retry window an earlier
+    token gets the current one again, so that a lost answer logs nobody out; after it, it is theft, and the grant ends.
     """
     handle = server.keys.read_handle("rt", form.required("refresh_token"))
     text = form.one("scope", at_most=4096)
     if handle is None:
         raise InvalidGrant(REFUSED, detail="not a refresh token of ours")
-    scope = scope_tokens(text) if text else frozenset()
-    grant = _rotate(server, client, handle.id, handle.generation, scope)
+    scope, resource = scope_tokens(text) if text else NO_SCOPE, resources.named(form)
+    grant = _rotate(server, http, client, handle, scope, resource)
     # The successor can be computed again and again from the record, and is never stored.
     successor = server.keys.make_handle("rt", grant.grant_id, grant.generation, handle.key_version)
     try:
-        return tokens.issue(server, client, grant, scope or grant.scope, successor)
+        members = tokens.issue(server, client, grant, scope or grant.scope, successor, resource=resource)
     except Exception:
         _wait_longer(server, grant, handle.generation)
         raise
+    audit.note(http, audit.TOKEN_REFRESHED, sub=grant.sub)
+    return members
 
 
 def _wait_longer(server: AuthorizationServer, grant: Grant, generation: int) -> None:
@@ -48,10 +51,15 @@ def _wait_longer(server: AuthorizationServer, grant: Grant, generation: int) -> 
 
 
 def _rotate(
-    server: AuthorizationServer, client: Client, grant_id: str, generation: int, scope: frozenset[str]
+    server: AuthorizationServer,
+    http: Request,
+    client: Client,
+    handle: Handle,
+    scope: frozenset[str],
+    resource: frozenset[str],
 ) -> Grant:
     """The grant with its next generation, or as it is when this is a retry."""
-    now = server.now()
+    now, grant_id, generation = server.now(), handle.id, handle.generation
     proof = (
         attr("client_id").eq(client.client_id)
         & attr("redeemed_at").exists()
@@ -59,9 +67,11 @@ def _rotate(
         & attr("revoked_at").not_exists()
         & attr("ends_at").gt(now)
     )
+    narrowing = [attr("scope").contains(token) for token in sorted(scope)]
+    narrowing += [attr("resource").contains(uri) for uri in sorted(resource)]
     rotated = server.store.grants.transition(
         (grant_id,),
-        reduce(and_, (attr("scope").contains(token) for token in sorted(scope)), proof),
+        reduce(and_, narrowing, proof),
         {
             "generation": generation + 1,
             f"rotated_at.{generation % ROTATIONS_KEPT}": now,
@@ -77,13 +87,17 @@ def _rotate(
         raise InvalidGrant(REFUSED, detail="issued to another client")
     if not scope <= record.scope:
         raise InvalidScope("The scope exceeds what was granted.")
+    if not resource <= record.resource:
+        raise InvalidTarget("The resource exceeds what was granted.")
     behind = record.generation - generation
     window = server.settings.refresh_token_retry_window
     if 0 < behind <= ROTATIONS_KEPT and now - record.rotated_at[str(generation % ROTATIONS_KEPT)] < window:
         return record
-    reused = behind > 0
-    if reused:
-        revocation = {"revoked_at": now}
-        server.store.grants.transition((grant_id,), attr("client_id").eq(client.client_id), revocation)
-    detail = "reused long after its rotation: the grant has been revoked" if reused else "never issued"
-    raise InvalidGrant(REFUSED, detail=detail, event=audit.REUSE_DETECTED if reused else None)
+    if behind <= 0:
+        raise InvalidGrant(REFUSED, detail="never issued")
+    revocation = {"revoked_at": now}
+    server.store.grants.transition((grant_id,), attr("client_id").eq(client.client_id), revocation)
+    audit.note(http, audit.REUSE_DETECTED, sub=record.sub)
+    event = history.by_request(server.store, http, record.sub, audit.REUSE_DETECTED, client)
+    server.store.events.insert(event)
+    raise InvalidGrant(REFUSED, detail="reused long after its rotation: the grant has been revoked")
