@@ -2,8 +2,22 @@
 
 import sys
 
-from chalicelib import web
-from chalicelib.endpoints import authorize, code, health, home, metadata, playground, revoke, token, userinfo
+from chalicelib import schedules, web
+from chalicelib.endpoints import (
+    account,
+    authorize,
+    code,
+    health,
+    home,
+    introspect,
+    logout,
+    metadata,
+    playground,
+    revoke,
+    token,
+    userinfo,
+)
+from chalicelib.schedules import Schedule
 from chalicelib.server import AuthorizationServer
 from chalicelib.settings import Settings
 from chalicelib.web import Route
@@ -14,6 +28,7 @@ JSON_ROUTES = (
     Route("GET", "/oauth2/userinfo", userinfo.get, "userinfo_endpoint", cross_origin="client"),
     Route("POST", "/oauth2/userinfo", userinfo.get, "userinfo_endpoint", cross_origin="client"),
     Route("POST", "/oauth2/revoke", revoke.post, "revocation_endpoint", cross_origin="client"),
+    Route("POST", "/oauth2/introspect", introspect.post, "introspection_endpoint"),
     Route("GET", "/oauth2/jwks", metadata.jwks, "jwks_uri", cross_origin="any"),
     Route("GET", "/.well-known/openid-configuration", metadata.get, cross_origin="any"),
     Route("GET", "/.well-known/oauth-authorization-server", metadata.get, cross_origin="any"),
@@ -22,14 +37,28 @@ JSON_ROUTES = (
 # Answers are for people: errors are pages.
 PAGE_ROUTES = (
     Route("GET", "/", home.get),
+    Route("GET", "/errors", home.errors),
     Route("GET", "/style.css", home.style),
+    Route("GET", "/script.js", home.script),
     Route("GET", "/oauth2/authorize", authorize.get, "authorization_endpoint"),
     Route("POST", "/oauth2/authorize", authorize.post, "authorization_endpoint"),
     Route("GET", "/oauth2/code", code.get),
     Route("POST", "/oauth2/code", code.post),
+    Route("GET", "/oauth2/logout", logout.get, "end_session_endpoint"),
+    Route("POST", "/oauth2/logout", logout.post, "end_session_endpoint"),
+    Route("GET", "/account", account.applications),
+    Route("POST", "/account", account.post),
+    Route("GET", "/account/browsers", account.browsers),
+    Route("GET", "/account/activity", account.activity),
+    Route("GET", "/account/password", account.password),
     Route("GET", "/playground", playground.get),
     Route("POST", "/playground", playground.post),
     Route("GET", "/playground/callback", playground.callback),
+)
+# What runs by the clock.
+SCHEDULES = (
+    Schedule("rate(1 minute)", schedules.deliver),
+    Schedule("rate(1 day)", schedules.rotate_keys),
 )
 
 
@@ -39,7 +68,9 @@ def connect() -> AuthorizationServer:
     if settings.embedded:
         from infra import embedded  # never in the zip
 
-        settings = embedded.start(settings)
+        server = AuthorizationServer.connect(embedded.start(settings))
+        embedded.deliver_at_once(server)
+        return server
     return AuthorizationServer.connect(settings)
 
 
@@ -52,4 +83,6 @@ def prepare() -> None:
 
 if "chalice.cli" in sys.modules and "local" in sys.argv:  # `chalice local`, and no other command of Chalice's
     prepare()
-app, http_handler = web.build(JSON_ROUTES, PAGE_ROUTES, connect)
+app, http_handler = web.build(JSON_ROUTES, PAGE_ROUTES, connect, SCHEDULES)
+# By these names `chalice deploy` has Lambda call them.
+deliver, rotate_keys = app.handler_map["deliver"], app.handler_map["rotate_keys"]

@@ -7,16 +7,17 @@ browser it was shown to.
 from dataclasses import replace
 from typing import Any
 
-from chalicelib import passwords
+from chalicelib import audit, history, passwords
 from chalicelib.dynamodb import attr
-from chalicelib.errors import AccessDenied
-from chalicelib.handles import new_id
+from chalicelib.ending import end_session
+from chalicelib.errors import AccessDenied, RequestEnded
+from chalicelib.handles import Handle, new_id
 from chalicelib.interaction import Person
 from chalicelib.messages import Request, cookie
 from chalicelib.models import AuthorizationRequest, Consent, Session, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.store import Store
-from chalicelib.table import Refused, Step
+from chalicelib.table import Refused, Step, Table
 
 # A session is signed in anew before its list of grants makes its record slow and dear.
 MOST_GRANTS = 1000
@@ -37,31 +38,64 @@ def session_cookie(server: AuthorizationServer, session: Session) -> dict[str, s
 def browser(server: AuthorizationServer, request: Request) -> tuple[str, dict[str, str]]:
     """The id of the browser, and the Set-Cookie header that gives it one if it has none yet."""
     name = cookie_name(server, "browser")
-    known = server.keys.read_handle("br", request.cookie(name))
+    known = known_browser(server, request)
     if known:
-        return known.id, {}
+        return known, {}
     made = new_id()
     handle = server.keys.make_handle("br", made)
     return made, cookie(name, handle, secure=server.settings.secure, max_age=_YEAR)
+
+
+def known_browser(server: AuthorizationServer, request: Request) -> str | None:
+    """The id of the browser, None if it has none yet."""
+    known = server.keys.read_handle("br", request.cookie(cookie_name(server, "browser")))
+    return known.id if known else None
+
+
+def cookie_of(server: AuthorizationServer, request: Request) -> Handle | None:
+    """The handle of a session that the browser has sent, None if it has sent none of ours."""
+    return server.keys.read_handle("sid", request.cookie(cookie_name(server, "session")))
 
 
 def current(
     server: AuthorizationServer, request: Request, client_id: str | None = None, request_id: str | None = None
 ) -> tuple[Person | None, Consent | None, AuthorizationRequest | None]:
     """Who is signed in here, what they have allowed this client for good, and a waiting request, in one read."""
+    return current_and(server, request, (), client_id, request_id)[:3]
+
+
+def current_and(
+    server: AuthorizationServer,
+    request: Request,
+    wanted: tuple[tuple[Table[Any], tuple[str, ...]], ...],
+    client_id: str | None = None,
+    request_id: str | None = None,
+) -> tuple[Person | None, Consent | None, AuthorizationRequest | None, tuple[Any, ...]]:
+    """The same, and further records that are `wanted`, in the same one read."""
     store = server.store
-    handle = server.keys.read_handle("sid", request.cookie(cookie_name(server, "session")))
+    handle = cookie_of(server, request)
     session_id = handle.id if handle else ""
     sub = session_id.rpartition(".")[0]
-    session, user, consent, pending = store.read(
+    session, user, consent, pending, *found = store.read(
         (store.sessions, (session_id,)),
         (store.users, (sub,)),
         (store.consents, (sub, client_id or "")),
         (store.requests, (request_id or "",)),
+        *wanted,
     )
     if handle is None or session is None or user is None or not _counts(session, user, handle.generation):
-        return None, None, pending
-    return Person(user, session), consent, pending
+        return None, None, pending, tuple(found)
+    return Person(user, session), consent, pending, tuple(found)
+
+
+def of_browser(server: AuthorizationServer, request: Request) -> tuple[Session | None, User | None]:
+    """The session of this browser, ended or not, and its person, in one read: for signing out."""
+    handle = cookie_of(server, request)
+    if handle is None:
+        return None, None
+    store, sub = server.store, handle.id.rpartition(".")[0]
+    session, user = store.read((store.sessions, (handle.id,)), (store.users, (sub,)))
+    return (session, user) if session and session.generation == handle.generation else (None, None)
 
 
 def _counts(session: Session, user: User, generation: int) -> bool:
@@ -80,11 +114,18 @@ def user_is_welcome(server: AuthorizationServer, user: User) -> Step[User]:
     return server.store.users.checking((user.sub,), condition)
 
 
-def start(server: AuthorizationServer, user: User, request_id: str, previous: Person | None = None) -> Person:
-    """Sign a person in for a request.
+def start(
+    server: AuthorizationServer,
+    http: Request,
+    user: User,
+    request_id: str,
+    previous: Person | None = None,
+    also: tuple[Step[Any], ...] = (),
+) -> Person:
+    """Sign a person in for a request, in one transaction with the steps `also`.
 
     The same person's session is carried on under a new cookie, the old one being worth nothing then; another person's
-    session is ended. Raises AccessDenied when the person was disabled meanwhile.
+    session is ended. Raises AccessDenied when the person was disabled meanwhile, RequestEnded when a step is refused.
     """
     store, now = server.store, server.now()
     expires_at = now + server.settings.session_idle_lifetime
@@ -99,39 +140,64 @@ def start(server: AuthorizationServer, user: User, request_id: str, previous: Pe
         }
         condition = attr("ended_at").not_exists() & attr("generation").eq(old.generation)
         step = store.sessions.changing((old.session_id,), condition, changed)
-        if not store.transact(step, user_is_welcome(server, user)):
+        if not store.transact(step, user_is_welcome(server, user), *also):
             return Person(user, replace(old, **changed))
     elif previous:
-        end(server, previous.session)
+        end(server, http, previous.session)
+    session = replace(for_one_answer(server, http, user, request_id).session, generation=1)
+    refused = store.transact(store.sessions.inserting(session), user_is_welcome(server, user), *also)
+    if refused and refused[1]:
+        raise AccessDenied("This account cannot sign in now.")
+    if refused:
+        raise RequestEnded("This sign-in has been used already.", code="request_answered")
+    return Person(user, session)
+
+
+def for_one_answer(server: AuthorizationServer, http: Request, user: User, request_id: str) -> Person:
+    """A person who has signed in, in a session that is not stored: for an answer that no cookie goes with."""
+    now = server.now()
     session = Session(
         session_id=f"{user.sub}.{new_id()}",
         sub=user.sub,
         auth_time=now,
         created_at=now,
-        expires_at=expires_at,
+        expires_at=now + server.settings.session_idle_lifetime,
+        generation=0,
         request_id=request_id,
         sessions_generation=user.sessions_generation,
+        device=history.device(http),
     )
-    if store.transact(store.sessions.inserting(session), user_is_welcome(server, user)):
-        raise AccessDenied("This account cannot sign in now.")
     return Person(user, session)
 
 
-def end(server: AuthorizationServer, session: Session) -> None:
-    """End a session, and the grants born in it that do not outlive it (those without `offline_access`)."""
-    now = server.now()
-    ended = server.store.sessions.transition((session.session_id,), attr("ended_at").not_exists(), {"ended_at": now})
-    if isinstance(ended, Refused):
-        return
-    bound = ~attr("scope").contains("offline_access") & attr("revoked_at").not_exists()
-    for grant_id in ended.grants:
-        server.store.grants.transition((grant_id,), bound, {"revoked_at": now})
+def end(server: AuthorizationServer, http: Request, session: Session) -> None:
+    """End a session, and the grants born in it that do not outlive it (those without `offline_access`).
+
+    What a sign-out before this one has left undone is done now: it may have been cut off. Raises
+    TemporarilyUnavailable.
+    """
+    event = history.recording(server.store, http, session.sub, audit.SIGNED_OUT)
+    if end_session(server.store, session, event):
+        audit.note(http, audit.SIGNED_OUT, sub=session.sub)
 
 
-def change_password(store: Store, user: User, password: str, *, must_be_replaced: bool = False) -> User:
+def end_all(store: Store, sub: str, keep: str | None = None, *, offline_access: bool = False) -> None:
+    """End every session of a person, but for the one whose id is `keep`, and their grants; those with `offline_access`
+    too if that is said. Two passes, because the index lags behind the table. Raises TemporarilyUnavailable.
+    """
+    for _ in range(2):
+        for session in store.sessions.find("sub", sub, index="sub"):
+            if session.ended_at is None and session.session_id != keep:
+                end_session(store, session, offline_access=offline_access)
+
+
+def change_password(
+    store: Store, user: User, password: str, *, must_be_replaced: bool = False, keep: str | None = None
+) -> User:
     """Give a person another password, and end every session and grant of theirs; the record as it is then.
 
-    Raises AccessDenied when the record is not as `user` any more: changed meanwhile, or disabled.
+    The session whose id is `keep` loses its grants, and may be carried on by signing in. Raises AccessDenied when the
+    record is not as `user` any more: changed meanwhile, or disabled.
     """
     same = attr("password_hash").eq(user.password_hash) & attr("sessions_generation").eq(user.sessions_generation)
     disabled = attr("disabled_at")
@@ -146,14 +212,29 @@ def change_password(store: Store, user: User, password: str, *, must_be_replaced
     changed = store.users.transition((user.sub,), same, new)
     if isinstance(changed, Refused):
         raise AccessDenied("This account has changed meanwhile.")
+    end_all(store, user.sub, keep, offline_access=True)
     _end_grants(store, user.sub)
     return changed
 
 
+def change_own_password(
+    server: AuthorizationServer,
+    http: Request,
+    person: Person,
+    password: str,
+    request_id: str,
+    also: tuple[Step[Any], ...] = (),
+) -> Person:
+    """The same by the person who is signed in here: this session goes on, under a new cookie. Raises AccessDenied."""
+    changed = change_password(server.store, person.user, password, keep=person.session.session_id)
+    event = history.recording(server.store, http, changed.sub, audit.PASSWORD_CHANGED)
+    audit.note(http, audit.PASSWORD_CHANGED, sub=changed.sub)
+    return start(server, http, changed, request_id, replace(person, user=changed), (*also, event))
+
+
 def _end_grants(store: Store, sub: str) -> None:
-    """Revoke every grant of a person. Two passes, because the index lags behind the table."""
-    for _ in range(2):
-        for grant in store.grants.find("sub", sub, index="sub"):
-            if grant.revoked_at is None:
-                condition = attr("revoked_at").not_exists()
-                store.grants.transition((grant.grant_id,), condition, {"revoked_at": store.now()})
+    """Revoke every grant of a person that the index knows."""
+    for grant in store.grants.find("sub", sub, index="sub"):
+        if grant.revoked_at is None:
+            condition = attr("revoked_at").not_exists()
+            store.grants.transition((grant.grant_id,), condition, {"revoked_at": store.now()})

@@ -11,10 +11,12 @@ from chalice import Chalice
 from chalice import Response as ChaliceResponse
 
 from chalicelib import audit, gateway, pages
+from chalicelib.error_codes import explain
 from chalicelib.errors import MethodNotAllowed, NotFound, OAuthError, ServerError, unexpected
 from chalicelib.gateway import Event
 from chalicelib.messages import NO_STORE, Request, Response, json_response
 from chalicelib.redirect_uris import origin_is_registered
+from chalicelib.schedules import Schedule
 from chalicelib.server import AuthorizationServer, Endpoint
 from chalicelib.settings import Settings, SettingsError
 
@@ -86,8 +88,8 @@ class Application:
         except Exception as error:  # not even connected, or without an issuer
             request.error = _mistake(error)
             response = json_response(request.error.parameters(), 500)
-            response.add(_security_headers(response))
-        settings = server.settings if server else Settings()
+            response.add(_security_headers(response, secure=request.base_url.startswith("https:")))
+        settings = server.settings if server else Settings.to_log_with()
         calls, capacity = server.store.dynamodb.consumed() if server else (0, 0.0)
         audit.log_request(settings, request, response, time.perf_counter() - started, calls, capacity)
         return gateway.write(response, event)
@@ -117,31 +119,21 @@ class Application:
         """The one place where an error becomes an answer, but for the redirects of `authorization`."""
         if request.path not in self._shown and not isinstance(error, NotFound):
             return json_response(error.parameters(), error.status, NO_STORE | error.headers)
-        body = pages.page(
-            "error",
-            server.settings,
-            title=_TITLES.get(error.status, "This request cannot be answered"),
-            message=error.description or "Something went wrong here.",
-            advice=_ADVICE.get(error.status, _ADVICE[400]),
-            error=error.error,
-            request_id=request.request_id,
+        page = pages.page(
+            "error", server.settings, explanation=explain(error.code), error=error, request_id=request.request_id
         )
-        return pages.response(body, error.status).add(error.headers)
-
-
-_TITLES = {404: "There is nothing here", 500: "Something went wrong", 503: "Please try again in a moment"}
-_ADVICE = {
-    400: "Go back to the application and start again. If it happens again, tell the people who run the application.",
-    404: "The address may be mistyped. Start at the application that you want to use.",
-    500: "It is not your fault. Go back to the application and try again later.",
-    503: "The server is busy. Nothing is lost: reload this page in a few seconds.",
-}
+        return pages.response(page, error.status).add(error.headers)
 
 
 def build(
-    json_routes: Iterable[Route], page_routes: Iterable[Route], connect: Callable[[], AuthorizationServer]
+    json_routes: Iterable[Route],
+    page_routes: Iterable[Route],
+    connect: Callable[[], AuthorizationServer],
+    schedules: Iterable[Schedule] = (),
 ) -> tuple[Chalice, Callable[[Event, Any], dict[str, Any]]]:
-    """The Chalice application with these routes, and the Lambda handler that takes the events of any gateway."""
+    """The Chalice application with these routes and schedules, and the Lambda handler that takes the events of any
+    gateway, and those of the schedules that infra/api.yaml makes: `{"schedule": name}`.
+    """
     application = Application(json_routes, page_routes, connect)
     # The root logger's handler is enough: Lambda and `chalice local` both have one, and Chalice's own would cut it off.
     app = Chalice(app_name="signet", configure_logs=False)
@@ -165,10 +157,27 @@ def build(
     app.register_middleware(method_not_allowed, "http")
     _mind_the_snapshot(application)
 
+    jobs = {schedule.name: schedule for schedule in schedules}
+    for name, schedule in jobs.items():
+        app.schedule(schedule.rate, name=name)(_scheduled(application, schedule))
+
     def http_handler(event: Event, _context: Any) -> dict[str, Any]:
-        return application.handle(event)
+        if "requestContext" in event:
+            return application.handle(event)
+        jobs[event["schedule"]].run(lambda: application.server)
+        return {}
 
     return app, http_handler
+
+
+def _scheduled(application: Application, schedule: Schedule) -> Callable[[Any], None]:
+    """What Chalice calls for a schedule; it is deployed under the function's name."""
+
+    def scheduled(_event: Any) -> None:
+        schedule.run(lambda: application.server)
+
+    scheduled.__name__ = schedule.name
+    return scheduled
 
 
 def _mind_the_snapshot(application: Application) -> None:
