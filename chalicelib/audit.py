@@ -82,8 +82,6 @@ def log_request(
 ) -> None:
     """Log a request that has been answered. `calls` and `capacity`: of DynamoDB."""
     error = request.error
-    if error and error.event:
-        note(request, error.event)
     client_id = request.client.client_id if request.client else None
     for event in request.events:
         about = {"request_id": request.request_id, "stage": settings.stage, "endpoint": request.endpoint or "none"}
@@ -98,6 +96,7 @@ def log_request(
         "path": request.path[:_LONGEST_PATH],
         "status": response.status,
         "outcome": _outcome(response, error),
+        "code": error.code if error else None,
         "events": events,
         "client_id": client_id,
         "description": error.description if error else None,
@@ -109,6 +108,32 @@ def log_request(
     }
     if settings.metrics:
         line |= _embedded_metrics(response, events)
+    _write(line, settings)
+
+
+def log_schedule(
+    settings: Settings,
+    name: str,
+    error: OAuthError | None,
+    said: str | None,
+    seconds: float,
+    calls: int,
+    capacity: float,
+) -> None:
+    """Log a run of the schedule of this name; failures alone are counted, for nobody waits for a schedule."""
+    line: dict[str, Any] = {
+        "level": "ERROR" if error else "INFO",
+        "stage": settings.stage,
+        "endpoint": "none",
+        "schedule": name,
+        "outcome": error.error if error else "ok",
+        "detail": error.detail if error else said,
+        "duration_ms": round(seconds * 1000, 1),
+        "dynamodb_calls": calls,
+        "consumed_capacity": capacity,
+    }
+    if settings.metrics and error:
+        line |= _directive(_failure(error.status), {})
     _write(line, settings)
 
 
@@ -135,10 +160,13 @@ def _outcome(response: Response, error: OAuthError | None) -> str:
 
 def _embedded_metrics(response: Response, events: list[str]) -> dict[str, Any]:
     """CloudWatch's embedded metric format: metrics by stage, and by stage and endpoint."""
-    counts = {event: 1 for event in EVENTS if event in events}
-    if response.status >= 500:
-        counts["throttled" if response.status == 503 else "server_error"] = 1
+    counts = {event: 1 for event in EVENTS if event in events} | _failure(response.status)
     return _directive(counts, _UNITS)
+
+
+def _failure(status: int) -> dict[str, int]:
+    """What a failure of our own, or of what we depend on, is counted as."""
+    return {"throttled" if status == 503 else "server_error": 1} if status >= 500 else {}
 
 
 def _directive(counts: dict[str, int], units: dict[str, str]) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from urllib.parse import unquote_plus
 
 from chalicelib.errors import InvalidClient, InvalidRequest
+from chalicelib.handles import secret_hash
 from chalicelib.messages import Params, Request
 from chalicelib.models import Client
-from chalicelib.handles import secret_hash
 from chalicelib.server import AuthorizationServer
 
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="client", charset="UTF-8"'}

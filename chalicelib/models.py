@@ -98,21 +98,23 @@ class Identifier:
 
 @dataclass(frozen=True)
 class Consent:
-    """What a person has allowed a client for good."""
+    """What a person has allowed a client for good. `claims` are those asked for by name, beyond the `scope`."""
 
     sub: str
     client_id: str
     scope: frozenset[str] = NO_SCOPE
     updated_at: int = 0
+    claims: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Session:
     """A browser in which a person is signed in. `session_id` starts with the `sub`, so that one batch reads both.
 
-    `generation` counts sign-ins: the cookie of an earlier one is worth nothing. `request_id` is the authorization
-    request that the last sign-in was for. `grants` are the ids of the grants born in it, `backchannel_clients` those of
-    their clients that want to hear of its end. `device`: what kind of browser it is, in words.
+    `generation` counts sign-ins: the cookie of an earlier one is worth nothing; 0 is a session that is not stored.
+    `request_id` is the authorization request that the last sign-in was for. `grants` are the ids of the grants born in
+    it, `backchannel_clients` those of their clients that want to hear of its end. `device`: what kind of browser it is,
+    in words.
     """
 
     session_id: str
@@ -137,6 +139,9 @@ class AuthorizationRequest:
     `redirect_uri` is where the answer goes; `redirect_uri_sent` tells whether the request named it. `browser_id`: the
     browser it is bound to, None until a GET has bound it. `taken_at`: it has been answered. `claims` is the request's
     parameter of that name (OpenID Connect Core section 5.5), `hinted_sub` the person that its `id_token_hint` names.
+
+    With a login application of the operator's own: `asked_sub` is the person whom it asks for consent, None while it
+    asks who is there; `answer` is what it has posted, until the browser that did so takes it.
     """
 
     request_id: str
@@ -160,6 +165,8 @@ class AuthorizationRequest:
     claims: dict[str, Any] = field(default_factory=dict)
     resource: frozenset[str] = frozenset()
     browser_id: str | None = None
+    asked_sub: str | None = None
+    answer: dict[str, Any] = field(default_factory=dict)
     taken_at: int | None = None
 
 
@@ -219,7 +226,8 @@ class Attempts:
 class Event:
     """Something that a person should be able to see later: what was done with their account, by whom, from where.
 
-    `name` is one of `audit`'s. `event_id` starts with the time, so that events lie in their order.
+    `name` is one of `audit`'s, `detail` says more of it. `event_id` starts with the time, so that events lie in their
+    order. What the operator did to a client or to the keys stands under a `sub` that no person can have.
     """
 
     sub: str
@@ -231,6 +239,7 @@ class Event:
     client_name: str | None = None
     source_ip: str | None = None
     device: str | None = None
+    detail: str | None = None
 
 
 @dataclass(frozen=True)

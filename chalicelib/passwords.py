@@ -72,9 +72,10 @@ def is_hash(text: str) -> bool:
     return True
 
 
-def problem_with(password: str) -> str | None:
+def problem_with(password: str, again: str | None = None) -> str | None:
     """What is wrong with a new password, in a sentence for the person; None when it will do.
 
+    `again` is the same once more, where it was typed twice.
     NIST SP 800-63B section 3.1.1: length counts, composition rules do not.
     """
     if len(password) < SHORTEST:
@@ -85,6 +86,8 @@ def problem_with(password: str) -> str | None:
         _normal(password)
     except ValueError:
         return "Use characters that can be written down."
+    if again is not None and again != password:
+        return "The two entries differ."
     return None
 
 

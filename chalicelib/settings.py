@@ -7,7 +7,7 @@ that names it and what it may be.
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -73,6 +73,13 @@ class Settings:
     def secure(self) -> bool:
         """Whether the issuer is https, and so are our cookies."""
         return self.issuer.startswith("https://")
+
+    @classmethod
+    def to_log_with(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """Defaults, but for what a log line about wrong settings needs to be found, and counted."""
+        stage = environ.get("SIGNET_STAGE", "")
+        named = cls(stage=stage) if re.fullmatch(r"[A-Za-z0-9-]{1,32}", stage) else cls()
+        return replace(named, metrics="AWS_LAMBDA_FUNCTION_NAME" in environ)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":

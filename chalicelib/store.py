@@ -23,6 +23,8 @@ from chalicelib.models import (
 from chalicelib.settings import Settings
 from chalicelib.table import R, Refused, Step, Table
 
+AMENDMENTS = 30
+
 
 class Store:
     """All tables. `now` gives the time in whole seconds."""
@@ -72,6 +74,32 @@ class Store:
             else:
                 raise TemporarilyUnavailable(detail="dynamodb batch_get_item: keys left unprocessed")
         return tuple(found.get((table.name, key)) for table, key in wanted)
+
+    def amend(
+        self,
+        table: Table[R],
+        record: R,
+        change: Callable[[R], R],
+        also: Callable[[R, R], list[Step[Any]]] = lambda _before, _after: [],
+    ) -> R | Refused[Any]:
+        """Change a record by a function of it, in one write, tried again when somebody else has changed it meanwhile.
+
+        Nothing that others do at the same time is lost. `also` gives further steps of the same transaction for the
+        record before and after. Returns the new record; Refused when it is gone, or the first of these steps that was
+        refused.
+        """
+        for _ in range(AMENDMENTS):
+            wanted = change(record)
+            if wanted == record:
+                return record
+            refused = self.transact(table.rewriting(record, wanted), *also(record, wanted))
+            if refused is None:
+                return wanted
+            mine = refused[0]
+            if mine is None or mine.record is None:
+                return next(one for one in refused if one)
+            record = mine.record
+        raise TemporarilyUnavailable(detail=f"{table.name}: changed by others each time")
 
     def transact(self, *steps: Step[Any]) -> tuple[Refused[Any] | None, ...] | None:
         """All steps or none, in one call.

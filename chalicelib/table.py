@@ -7,7 +7,7 @@ attempt is our success. DynamoDB deletes expired items late, so an expired recor
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -147,7 +147,9 @@ class Table(Generic[R]):
         *,
         create: bool = False,
     ) -> "Step[R]":
-        """The step that changes a record. `add` adds members to sets; `create` makes the record when it is absent."""
+        """The step that changes a record. `add` adds members to sets, and to numbers; `create` makes a record that is
+        absent.
+        """
         attempt = secrets.token_hex(8)
         text, names, values = update_expression({**(set_ or {}), "attempt": attempt}, add or {}, remove)
         parameters: dict[str, Any] = {"Key": self.pack_key(key), "UpdateExpression": text}
@@ -165,6 +167,31 @@ class Table(Generic[R]):
         if values:
             parameters["ExpressionAttributeValues"] = pack(values)
         return Step(self, "ConditionCheck", parameters, None)
+
+    def rewriting(self, before: R, after: R) -> "Step[R]":
+        """The step that makes a record `after` of what it was when it was read, if it still is `before`.
+
+        Only what differs is written. A field that the stored record has not got has its default.
+        """
+        condition: Condition = None
+        for field in fields(before):
+            if field.name in self.key:
+                continue
+            value, stored = getattr(before, field.name), attr(field.name)
+            one = stored.eq(value)
+            if value is None or value == frozenset():  # neither is ever stored
+                one = stored.not_exists()
+            elif value in (field.default, field.default_factory is not MISSING and field.default_factory()):
+                one |= stored.not_exists()
+            condition = one if condition is None else condition & one
+        changed = {name: getattr(after, name) for name in self._fields if getattr(after, name) != getattr(before, name)}
+        gone = tuple(name for name, value in changed.items() if value is None or value == frozenset())
+        set_ = {name: value for name, value in changed.items() if name not in gone}
+        return self.changing(tuple(getattr(before, part) for part in self.key), condition, set_, remove=gone)
+
+    def deleting(self, key: tuple[str, ...], if_: Condition = None) -> "Step[R]":
+        """The step that removes a record, and refuses the transaction unless it exists and fulfils `if_`."""
+        return replace(self.checking(key, if_), verb="Delete")
 
     # ---- underneath
 

@@ -61,7 +61,7 @@ def test_a_request_that_went_well(site: Site, at: FrontBrowser, lines: Lines) ->
     lines()
     assert at.redeem(client, code_of(site, client)).status == 200
     [line] = lines()
-    assert set(line) == {*ALWAYS, "client_id"}
+    assert set(line) == {*ALWAYS, "client_id", "events"}
     measured = {name: line.pop(name) for name in ("duration_ms", "dynamodb_calls", "consumed_capacity")}
     assert line == {
         "level": "INFO",
@@ -72,6 +72,7 @@ def test_a_request_that_went_well(site: Site, at: FrontBrowser, lines: Lines) ->
         "path": "/oauth2/token",
         "status": 200,
         "outcome": "ok",
+        "events": ["code_redeemed"],
         "client_id": client.id,
         "source_ip": ADDRESS,
     }
@@ -89,9 +90,11 @@ def test_a_redirect(site: Site, at: FrontBrowser, lines: Lines) -> None:
     assert at.authorize(client).status == 302
     signed_in, known = lines()
     assert set(signed_in) == {*ALWAYS, "client_id", "events"}
-    assert (signed_in["status"], signed_in["outcome"], signed_in["events"]) == (303, "redirect", ["sign_in"])
-    assert set(known) == {*ALWAYS, "client_id"}
+    assert (signed_in["status"], signed_in["outcome"]) == (303, "redirect")
+    assert signed_in["events"] == ["sign_in", "code_issued"]
+    assert set(known) == {*ALWAYS, "client_id", "events"}
     assert (known["status"], known["outcome"], known["client_id"]) == (302, "redirect", client.id)
+    assert known["events"] == ["code_issued"]
 
 
 def test_an_error_has_its_code_its_description_and_what_only_the_operator_may_know(
@@ -101,8 +104,9 @@ def test_an_error_has_its_code_its_description_and_what_only_the_operator_may_kn
     lines()
     answer = at.redeem(client, "code_x")
     [line] = lines()
-    assert set(line) == {*ALWAYS, "client_id", "description", "detail"}
+    assert set(line) == {*ALWAYS, "client_id", "code", "description", "detail"}
     assert (line["level"], line["status"], line["outcome"]) == ("INFO", 400, "invalid_grant")
+    assert line["code"] == "invalid_grant"
     assert line["description"] == answer.json["error_description"]
     assert line["detail"] == "not a code of ours"
     assert line["detail"] not in answer.body
@@ -200,7 +204,7 @@ def test_a_direct_sign_in_counts_too_and_no_question_does(
         browsers().authorize(client, "/oauth2/code", headers=headers)
         [line] = lines()
         found[what] = line.get("events")
-    assert found == {"nobody": None, "wrong": ["sign_in_failed"], "right": ["sign_in"]}
+    assert found == {"nobody": None, "wrong": ["sign_in_failed"], "right": ["sign_in", "code_issued"]}
 
 
 @pytest.mark.spec("RFC 6749 §4.1.2")
@@ -227,7 +231,7 @@ def test_a_refresh_token_that_is_used_again_is_reuse(site: Site, browser: Browse
     assert browser.refresh(client, old).status == 200
     lines()
     assert browser.refresh(client, old).status == 200
-    assert "events" not in lines()[0]  # an answer that was lost
+    assert lines()[0]["events"] == ["token_refreshed"]  # an answer that was lost
     site.clock.advance(site.settings.refresh_token_retry_window)
     assert browser.refresh(client, old).status == 400
     [line] = lines()
@@ -356,8 +360,10 @@ def test_each_event_is_a_metric_that_counts_it(in_lambda: FrontBrowser, printed:
     code = in_lambda.submit(consent, decision="allow_once").code
     old = in_lambda.redeem(client, code).json["refresh_token"]
     in_lambda.refresh(client, old)
-    for line in printed():
-        assert metrics(line).keys() == COSTS
+    allowed, redeemed, refreshed = (metrics(line).keys() - COSTS for line in printed())
+    assert allowed == {"consent_given", "code_issued"}
+    assert redeemed == {"code_redeemed"}
+    assert refreshed == {"token_refreshed"}
     site.clock.advance(site.settings.refresh_token_retry_window)
     in_lambda.refresh(client, old)
     other = code_of(site, client)
@@ -465,7 +471,7 @@ def test_without_it_nothing_is_read(
     at = FrontBrowser(site_with(operator_token_hash=known), FRONTS[0])
     answer = at.get("/healthz", headers, deep="1")
     assert (answer.status, answer.json["error"]) == (401, "invalid_token")
-    assert answer.header("www-authenticate") == "Bearer"
+    assert answer.header("www-authenticate") == 'Bearer realm="health"'
     assert set(answer.json) == {"error", "error_description"}
     assert lines()[-1]["dynamodb_calls"] == 0
     # The load balancer's own check needs nothing.

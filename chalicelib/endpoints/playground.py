@@ -18,7 +18,7 @@ from chalicelib.errors import NotFound, OAuthError, RequestEnded
 from chalicelib.forms import refuse_other_sites
 from chalicelib.messages import NO_STORE, Request, Response, cookie, json_response
 from chalicelib.models import Client
-from chalicelib.playground import CLIENT_ID
+from chalicelib.own_clients import PLAYGROUND
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import cookie_name
 
@@ -47,7 +47,7 @@ class _Secrets:
     code_verifier: str
 
 
-def get(server: AuthorizationServer, http: Request) -> Response:
+def get(server: AuthorizationServer, _http: Request) -> Response:
     """The beginning: the authorization request that the button makes. Raises NotFound where the playground is off."""
     client = _client(server)
     made = _Secrets(*(secrets.token_urlsafe(32) for _ in range(3)))
@@ -76,7 +76,7 @@ def get(server: AuthorizationServer, http: Request) -> Response:
 
 def callback(server: AuthorizationServer, http: Request) -> Response:
     """Where the authorization response arrives: the code, or an error (RFC 6749 section 4.1.2)."""
-    _client(server)
+    client = _client(server)
     known = _remembered(server, http)
     answer = {name: http.query.one(name) for name in ("code", "state", "iss", "error", "error_description")}
     present = {name: value for name, value in answer.items() if value is not None}
@@ -86,9 +86,9 @@ def callback(server: AuthorizationServer, http: Request) -> Response:
         problem = "The iss is not this server (RFC 9207): a real client stops here."
     else:
         problem = ""
-    arrived = f"GET {http.path}?{urlencode(present)} HTTP/1.1\nHost: {urlsplit(server.issuer).netloc}"
+    arrived = _request_text("GET", f"{client.redirect_uris[0]}?{urlencode(present)}")
     kept = {"code": answer["code"]} if answer["code"] and not problem else {}
-    return _page(server, "code", arrived=arrived.replace("&", "\n  &"), problem=problem, answer=answer, kept=kept)
+    return _page(server, "code", arrived=arrived, problem=problem, answer=answer, kept=kept)
 
 
 def post(server: AuthorizationServer, http: Request) -> Response:
@@ -121,7 +121,7 @@ class _Caller:
     def post(self, name: str, title: str, lesson: str, **form: str) -> Exchange:
         """A form, sent to an endpoint by its name in the metadata, with client authentication."""
         secret = self.server.playground_secret()
-        basic = base64.b64encode(f"{CLIENT_ID}:{secret}".encode()).decode()
+        basic = base64.b64encode(f"{PLAYGROUND}:{secret}".encode()).decode()
         body = urlencode(form)
         headers = {"authorization": f"Basic {basic}", "content-type": "application/x-www-form-urlencoded"}
         shown = {"Authorization": f"Basic {basic[:8]}… (client_id:client_secret, base64)"}
@@ -226,7 +226,7 @@ _STEPS: dict[str, Callable[[_Caller, dict[str, str], _Secrets], list[Exchange]]]
 
 
 def _client(server: AuthorizationServer) -> Client:
-    client = server.client(CLIENT_ID) if server.settings.playground else None
+    client = server.client(PLAYGROUND) if server.settings.playground else None
     if client is None:
         raise NotFound("There is nothing at this address.")
     return client
