@@ -4,7 +4,7 @@ FRESH ?=
 ARGS ?=
 export PYTHON
 
-.PHONY: run test check venv
+.PHONY: run test check prove venv
 
 run: venv  ## Serve on http://127.0.0.1:$(PORT); FRESH=1 starts over
 	@.venv/bin/python -m infra serve --port $(PORT) $(if $(filter-out 0,$(FRESH)),--fresh)
@@ -14,6 +14,9 @@ test: venv  ## All tests; ARGS are pytest's
 
 check: venv  ## Style and types
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+
+prove: venv  ## Remove each clause of each condition, and expect red; ARGS=refresh_token some, ARGS=--list none
+	@.venv/bin/python -m tests.prove $(ARGS)
 
 venv:  ## The virtualenv, made again when the requirements have changed
 	@sh infra/venv.sh

@@ -15,7 +15,7 @@ from tests.browser import Browser
 from tests.faults import Wire
 from tests.site import STAGE, Site
 
-pytest_plugins = ["tests.specs"]
+pytest_plugins = ["tests.specs", "tests.windows"]
 LOGGED: list[str] = []
 SECRETS: set[str] = set()
 

@@ -110,12 +110,15 @@ class Wire:
             yield
 
     @contextmanager
-    def fault_in(self, operation: str, fault: Fault, tries: int = ALWAYS) -> Iterator[None]:
-        """The first call of this operation meets the fault."""
+    def fault_in(self, operation: str, fault: Fault, tries: int = ALWAYS, *, spared: int = 0) -> Iterator[None]:
+        """The first call of this operation meets the fault; or the first after those that are `spared`."""
+        passed: list[int] = []
         met: list[int] = []
 
         def plan(number: int, called: str) -> tuple[Fault, int] | None:
-            if called == operation and not met:
+            if called == operation and number not in passed and len(passed) < spared:
+                passed.append(number)
+            elif called == operation and number not in passed and not met:
                 met.append(number)
             return (fault, tries) if number in met else None
 
@@ -130,14 +133,14 @@ class Wire:
             yield
 
     @contextmanager
-    def before(self, operation: str, happens: Callable[[], object]) -> Iterator[None]:
-        """Something happens just before the first call of this operation reaches DynamoDB."""
+    def before(self, operation: str, happens: Callable[[], object], *, spared: int = 0) -> Iterator[None]:
+        """Something happens just before the first call of this operation reaches DynamoDB, or the first after some."""
 
         def meanwhile(_request: AWSPreparedRequest, proceed: Proceed) -> AWSResponse:
             happens()
             return proceed()
 
-        with self.fault_in(operation, meanwhile, tries=1):
+        with self.fault_in(operation, meanwhile, tries=1, spared=spared):
             yield
 
     @contextmanager

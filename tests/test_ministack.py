@@ -1,5 +1,6 @@
 """The real `deploy` against an emulated AWS, and the whole flow over HTTP against what it has made."""
 
+import base64
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import jwt
 import pytest
 import yaml
 
+import app
 from chalicelib.models import Client
 from chalicelib.settings import Settings
 from infra.embedded import SCHEMA
@@ -267,6 +269,24 @@ def test_the_role_reaches_every_table_and_the_key(prod: Stage) -> None:
     answer = prod.get("/healthz?deep=1", Authorization=f"Bearer {TOKEN}")
     assert answer.status == 200, answer.body
     assert set(answer.json["tables"]) == set(prod.tables())
+
+
+def test_the_schedules_call_the_version_that_serves_and_it_does_their_jobs(prod: Stage) -> None:
+    aws, events = prod.emulator.client("lambda"), prod.emulator.client("events")
+    rules = [rule for rule in events.list_rules()["Rules"] if rule["Name"].startswith("signet-api-prod-")]
+    assert sorted(rule["ScheduleExpression"] for rule in rules) == sorted(one.rate for one in app.SCHEDULES)
+    asked = []
+    for rule in rules:
+        (target,) = events.list_targets_by_rule(Rule=rule["Name"])["Targets"]
+        assert target["Arn"].endswith(":live")
+        answer = aws.invoke(FunctionName=target["Arn"], Payload=target["Input"].encode(), LogType="Tail")
+        assert "FunctionError" not in answer, answer["Payload"].read()
+        assert json.loads(answer["Payload"].read()) == {}
+        log = base64.b64decode(answer["LogResult"]).decode()
+        (line,) = (json.loads(text) for text in log.splitlines() if text.startswith("{"))
+        assert (line["level"], line["outcome"]) == ("INFO", "ok"), line
+        asked.append(line["schedule"])
+    assert sorted(asked) == sorted(one.name for one in app.SCHEDULES)
 
 
 # What the doctor may complain of here, and why it is not the deployment's fault.

@@ -43,7 +43,7 @@ def with_code(visitor: Browser, decision: str = "allow_once") -> Answer:
 
 def shown(page: Answer) -> str:
     """The requests and answers on a page."""
-    return unescape("\n".join(re.findall(r'<pre class="http"[^>]*>(.*?)</pre>', page.body, re.DOTALL)))
+    return unescape("\n".join(re.findall(r'<pre class="http[^>]*>(.*?)</pre>', page.body, re.DOTALL)))
 
 
 def tokens_of(page: Answer, site: Site) -> dict[str, str]:

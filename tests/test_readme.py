@@ -1,10 +1,8 @@
-"""The README is true: its commands run, and its tables list what there is."""
+"""The README and the reference are true: the commands run, and the tables list what there is."""
 
 import re
 import subprocess
 from pathlib import Path
-
-import pytest
 
 import app
 from chalicelib import settings
@@ -12,7 +10,8 @@ from infra import demo
 from tests.browser import VERIFIER
 from tests.site import Site
 
-README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parent.parent
+README = "\n".join((ROOT / name).read_text("utf-8") for name in ("README.md", "docs/reference.md"))
 
 
 def section(title: str) -> str:
@@ -61,7 +60,7 @@ def test_the_table_of_endpoints_is_the_table_of_routes() -> None:
             methods, path = name.rsplit(" ", 1)
             listed |= {(method, path) for method in methods.split(", ")}
     routes = {(route.method, route.path) for route in (*app.JSON_ROUTES, *app.PAGE_ROUTES)}
-    assert listed == routes - {("GET", "/style.css")}
+    assert listed == routes - {("GET", "/style.css"), ("GET", "/script.js")}
 
 
 def test_the_table_of_records_is_the_list_of_tables(site: Site) -> None:
@@ -75,11 +74,3 @@ def test_the_table_of_settings_is_what_the_settings_read() -> None:
     read = set(re.findall(r'"(SIGNET_[A-Z_]+)"', source))
     read |= {f"SIGNET_{name.upper()}" for name in settings.LIMITS}
     assert code_names(first_column("Settings")) == read
-
-
-@pytest.mark.parametrize("option", sorted(code_names(first_column("Clients and users"))))
-def test_every_option_that_the_readme_names_exists(option: str) -> None:
-    from infra.clients import client
-
-    create = client.commands["create"]
-    assert option in {name for parameter in create.params for name in parameter.opts}

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 from tests.browser import CHALLENGE, Answer, Browser, basic
+from tests.shortcut import change, code_of
 from tests.site import PASSWORD, Registered, Site
 
 Act = Callable[[], Answer]
@@ -32,8 +33,24 @@ def with_a_session(site: Site, browser: Browser, client: Registered) -> Act:
     return partial(browser.authorize, client)
 
 
+def with_an_own_scope(site: Site, browser: Browser, client: Registered) -> Act:
+    browser.code(client)
+    site.server.store.clients.put(replace(client.record, scope="openid photos.read"))
+    site.server.client(client.id, fresh=True)
+    return partial(browser.authorize, client, scope="openid photos.read")
+
+
 def with_prompt_none(site: Site, browser: Browser, client: Registered) -> Act:
     return partial(browser.authorize, client, prompt="none")
+
+
+def with_an_id_token(site: Site, browser: Browser, client: Registered) -> Act:
+    """The ID token comes with the code, with a claim asked for by name; whom it is for is told by a hint."""
+    hint = browser.tokens(client, decision="allow_always", scope="openid email")["id_token"]
+    change(site, client, response_types=("code", "code id_token"))
+    site.server.client(client.id)
+    asked = {"response_type": "code id_token", "nonce": "n", "id_token_hint": hint, "scope": "openid email"}
+    return partial(browser.authorize, client, claims='{"id_token":{"email":null}}', **asked)
 
 
 def by_post(site: Site, browser: Browser, client: Registered) -> Act:
@@ -62,6 +79,13 @@ def sign_in_again(site: Site, browser: Browser, client: Registered) -> Act:
 
 def wrong_password(site: Site, browser: Browser, client: Registered) -> Act:
     return partial(browser.sign_in, browser.authorize(client), password="wrong password")
+
+
+def too_many_wrong_passwords(site: Site, browser: Browser, client: Registered) -> Act:
+    page = browser.authorize(client)
+    for _ in range(site.settings.sign_in_attempts):
+        browser.send(page, username="alice", password="wrong password")
+    return partial(browser.send, page, username="alice", password=PASSWORD)
 
 
 def unknown_user(site: Site, browser: Browser, client: Registered) -> Act:
@@ -113,8 +137,83 @@ def revoke(site: Site, browser: Browser, client: Registered) -> Act:
     return partial(browser.post, "/oauth2/revoke", {"token": token}, basic(client.id, client.secret or ""))
 
 
+def logout(site: Site, browser: Browser, client: Registered, *, grants: int) -> Act:
+    """With an ID token of the session, in which so many grants were born."""
+    tokens = [browser.tokens(client, scope="openid") for _ in range(grants)]
+    return partial(browser.get, "/oauth2/logout", id_token_hint=tokens[0]["id_token"])
+
+
+def logout_with_a_grant_that_goes_on(site: Site, browser: Browser, client: Registered) -> Act:
+    hint = browser.tokens(client, scope="openid offline_access")["id_token"]
+    return partial(browser.get, "/oauth2/logout", id_token_hint=hint)
+
+
+def logout_that_others_hear_of(site: Site, browser: Browser, client: Registered) -> Act:
+    change(site, client, backchannel_logout_uri="https://client.example.com/backchannel")
+    site.server.client(client.id)
+    return logout(site, browser, client, grants=1)
+
+
+def logout_question(site: Site, browser: Browser, client: Registered) -> Act:
+    browser.tokens(client)
+    return partial(browser.get, "/oauth2/logout")
+
+
+def logout_answer(site: Site, browser: Browser, client: Registered) -> Act:
+    return partial(browser.send, logout_question(site, browser, client)(), decision="sign_out")
+
+
+def logout_without_a_session(site: Site, browser: Browser, client: Registered) -> Act:
+    return partial(browser.get, "/oauth2/logout")
+
+
+def userinfo_of_a_pairwise_subject(site: Site, browser: Browser, client: Registered) -> Act:
+    pairwise = site.client(subject_type="pairwise", trusted=True)
+    site.server.client(pairwise.id)
+    return partial(browser.userinfo, browser.tokens(pairwise)["access_token"])
+
+
+def code_exchange_with_claims_in_the_id_token(site: Site, browser: Browser, client: Registered) -> Act:
+    code = code_of(site, client, site.user("bob"), claims={"id_token": {"name": {}}})
+    return partial(browser.redeem, client, code)
+
+
+def client_credentials(site: Site, browser: Browser, client: Registered) -> Act:
+    machine = site.client(scope="photos", grant_types=("client_credentials",), response_types=(), redirect_uris=())
+    site.server.client(machine.id)
+    return partial(browser.token, machine, grant_type="client_credentials")
+
+
+def introspect(site: Site, browser: Browser, client: Registered, *, token: str) -> Act:
+    tokens = browser.tokens(client)
+    credentials = basic(client.id, client.secret or "")
+    return partial(browser.post, "/oauth2/introspect", {"token": tokens[token]}, credentials)
+
+
+def introspect_a_forgery(site: Site, browser: Browser, client: Registered) -> Act:
+    return partial(browser.post, "/oauth2/introspect", {"token": "rt_forged"}, basic(client.id, client.secret or ""))
+
+
 def just(site: Site, browser: Browser, client: Registered, *, path: str) -> Act:
     return partial(browser.get, path)
+
+
+def at_home(site: Site, browser: Browser, client: Registered, *, path: str) -> Act:
+    """Three applications have access, and other people are there too."""
+    for each in (client, site.client(), site.client()):
+        browser.tokens(each, decision="allow_always")
+    for number in range(3):
+        stranger, name = Browser(site), f"somebody {number}"
+        site.user(name)
+        stranger.sign_in(stranger.authorize(client), name)
+        stranger.close()
+    return partial(browser.get, path)
+
+
+def take_access_away(site: Site, browser: Browser, client: Registered) -> Act:
+    page = at_home(site, browser, client, path="/account")()
+    headers = {"Sec-Fetch-Site": "same-origin"}
+    return partial(browser.post, "/account", page.form.fields | {"client_id": client.id, "action": "revoke"}, headers)
 
 
 # what is asked, the status of the answer, the number of calls, and which they are
@@ -122,25 +221,53 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], Act], int, int]] = 
     ("GET /oauth2/authorize, as a stranger: request", as_a_stranger, 200, 1),
     ("GET /oauth2/authorize, prompt=none, as a stranger", with_prompt_none, 302, 0),
     ("GET /oauth2/authorize, consent remembered: batch; birth", with_session_and_remembered_consent, 302, 2),
+    ("GET /oauth2/authorize, code id_token, with a hint: batch; birth", with_an_id_token, 302, 2),
     ("GET /oauth2/authorize, with a session: batch; request", with_a_session, 200, 2),
+    ("GET /oauth2/authorize, with a scope of one's own: batch; scope; request", with_an_own_scope, 200, 3),
     ("POST /oauth2/authorize: request", by_post, 303, 1),
     ("GET /oauth2/authorize, what was posted: request; binding", what_was_posted, 200, 2),
-    ("POST /oauth2/code, sign-in: request; name, user, session, consent", sign_in, 303, 5),
-    ("POST /oauth2/code, sign-in, consent remembered: the same; birth", sign_in_to_a_code, 303, 6),
-    ("POST /oauth2/code, sign-in again: batch; name, user, session, consent", sign_in_again, 303, 5),
-    ("POST /oauth2/code, wrong password: request; name, user", wrong_password, 400, 3),
-    ("POST /oauth2/code, unknown user: request; name, user", unknown_user, 400, 3),
+    ("POST /oauth2/code, sign-in: batch; count, person, session", sign_in, 303, 4),
+    ("POST /oauth2/code, sign-in, consent remembered: the same; birth", sign_in_to_a_code, 303, 5),
+    ("POST /oauth2/code, sign-in again: batch; count, person, session", sign_in_again, 303, 4),
+    ("POST /oauth2/code, wrong password: batch; count, person", wrong_password, 400, 3),
+    ("POST /oauth2/code, unknown user: batch; count, person", unknown_user, 400, 3),
+    ("POST /oauth2/code, too many wrong passwords: batch", too_many_wrong_passwords, 429, 1),
     ("POST /oauth2/code, allow once: batch; birth", partial(decision, which="allow_once"), 303, 2),
     ("POST /oauth2/code, always allow: batch; birth", partial(decision, which="allow_always"), 303, 2),
     ("POST /oauth2/code, deny: batch; request", partial(decision, which="deny"), 303, 2),
-    ("POST /oauth2/code, new password: batch; 4 x grants, user, session, consent", change_password, 303, 8),
-    ("GET /oauth2/code: name, user, session, consent; birth", code_by_basic, 302, 5),
+    ("POST /oauth2/code, another account: batch", partial(decision, which="switch"), 200, 1),
+    ("POST /oauth2/code, new password: batch; 2 x grants, sessions; user; session, consent", change_password, 303, 8),
+    ("GET /oauth2/code: batch; count, person; birth", code_by_basic, 302, 4),
     ("POST /oauth2/token, code: redemption", code_exchange, 200, 1),
     ("POST /oauth2/token, a forged code", forged_code, 400, 0),
     ("POST /oauth2/token, refresh token: rotation", refresh, 200, 1),
     ("POST /oauth2/token, the same refresh token again: rotation", refresh_again, 200, 1),
     ("GET /oauth2/userinfo: batch", userinfo, 200, 1),
-    ("POST /oauth2/revoke: revocation", revoke, 200, 1),
+    (
+        "POST /oauth2/token, code, claims in the ID token: redemption; user",
+        code_exchange_with_claims_in_the_id_token,
+        200,
+        2,
+    ),
+    ("POST /oauth2/token, client credentials: birth", client_credentials, 200, 1),
+    ("GET /oauth2/userinfo, pairwise subject: grant; user", userinfo_of_a_pairwise_subject, 200, 2),
+    ("GET /oauth2/logout, one grant: batch; all in one", partial(logout, grants=1), 200, 2),
+    ("GET /oauth2/logout, five grants: batch; all in one", partial(logout, grants=5), 200, 2),
+    ("GET /oauth2/logout, a grant goes on: batch; twice", logout_with_a_grant_that_goes_on, 200, 3),
+    ("GET /oauth2/logout, a client hears of it: batch; all in one", logout_that_others_hear_of, 200, 2),
+    ("GET /oauth2/logout, the question: batch", logout_question, 200, 1),
+    ("GET /oauth2/logout, without a session", logout_without_a_session, 200, 0),
+    ("POST /oauth2/logout, sign out: batch; all in one", logout_answer, 200, 2),
+    ("POST /oauth2/revoke: revocation; event", revoke, 200, 2),
+    ("POST /oauth2/introspect, access token: grant", partial(introspect, token="access_token"), 200, 1),
+    ("POST /oauth2/introspect, refresh token: grant", partial(introspect, token="refresh_token"), 200, 1),
+    ("POST /oauth2/introspect, a forged token", introspect_a_forgery, 200, 0),
+    ("GET /account, nobody signed in", partial(just, path="/account"), 302, 0),
+    ("GET /account: session; consents, grants, clients", partial(at_home, path="/account"), 200, 4),
+    ("GET /account/browsers: session; sessions", partial(at_home, path="/account/browsers"), 200, 2),
+    ("GET /account/activity: session; events", partial(at_home, path="/account/activity"), 200, 2),
+    ("GET /account/password: session", partial(at_home, path="/account/password"), 200, 1),
+    ("POST /account, access taken away: session; consents, 1; 2 x grants, 1; event", take_access_away, 303, 7),
     ("GET /oauth2/jwks", partial(just, path="/oauth2/jwks"), 200, 0),
     ("GET /.well-known/openid-configuration", partial(just, path="/.well-known/openid-configuration"), 200, 0),
     (
@@ -151,7 +278,9 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], Act], int, int]] = 
     ),
     ("GET /healthz", partial(just, path="/healthz"), 200, 0),
     ("GET /", partial(just, path="/"), 200, 0),
+    ("GET /errors", partial(just, path="/errors"), 200, 0),
     ("GET /style.css", partial(just, path="/style.css"), 200, 0),
+    ("GET /script.js", partial(just, path="/script.js"), 200, 0),
 ]
 
 

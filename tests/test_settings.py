@@ -31,6 +31,7 @@ _LIFETIMES = [
 ]
 
 
+@pytest.mark.spec("RFC 6749 §4.1.2 c")
 @pytest.mark.parametrize(("name", "low", "high"), _LIFETIMES)
 def test_a_number_must_be_whole_and_within_its_bounds(name: str, low: int, high: int) -> None:
     for wrong in (low - 1, high + 1, -1, "1.5", "1e3", "ten", " 60", "60 ", "0x3c", "٦٠", "+60", "1_0", "9" * 5000):

@@ -575,3 +575,151 @@ def test_find_and_scan_go_through_all_pages_of_a_table(store: Store, wire: Wire)
     with wire.every("Scan", _two_a_page):
         assert len(list(store.consents.scan())) == 6
     assert len(wire.calls) >= 3
+
+
+# ---- amending
+
+
+def test_an_amendment_writes_what_differs_and_leaves_the_rest(kind: Kind) -> None:
+    kind.table.put(kind.record)
+    stored = kind.raw()
+    assert stored
+    kind.put_raw({**stored, "more": {"S": "of a later version"}})
+    assert kind.store.amend(kind.table, kind.record, lambda _: kind.changed) == kind.changed
+    assert kind.table.get(*kind.key) == kind.changed
+    again = kind.raw()
+    assert again
+    assert again["more"] == {"S": "of a later version"}
+
+
+def test_an_amendment_of_nothing_writes_nothing(kind: Kind, wire: Wire) -> None:
+    with wire.counted() as calls:
+        assert kind.store.amend(kind.table, kind.record, lambda record: record) == kind.record
+    assert calls == []
+
+
+def test_a_member_can_be_taken_away_and_come_back(store: Store) -> None:
+    client = replace(EXAMPLES["clients"][0], trusted=False)
+    store.clients.put(client)
+    without = store.amend(store.clients, client, lambda known: replace(known, access_token_lifetime=None))
+    assert store.clients.get("c-1") == without == replace(client, access_token_lifetime=None)
+    assert isinstance(without, Client)
+    assert store.amend(store.clients, without, lambda known: replace(known, access_token_lifetime=300)) == client
+    assert store.clients.get("c-1") == client
+
+
+def test_a_set_can_become_empty_and_full_again(store: Store) -> None:
+    consent = EXAMPLES["consents"][0]
+    store.consents.put(consent)
+    empty = store.amend(store.consents, consent, lambda known: replace(known, scope=frozenset()))
+    assert store.consents.get("u-1", "c-1") == empty
+    assert isinstance(empty, Consent)
+    assert not empty.scope
+    assert store.amend(store.consents, empty, lambda _: consent) == consent
+    assert store.consents.get("u-1", "c-1") == consent
+
+
+def test_no_amendment_is_lost_among_twenty(store: Store) -> None:
+    client = EXAMPLES["clients"][0]
+    store.clients.put(client)
+
+    def add(number: int) -> Any:
+        def change(known: Client) -> Client:
+            return replace(known, redirect_uris=(*known.redirect_uris, f"https://client.example.com/{number}"))
+
+        return lambda: store.amend(store.clients, client, change)
+
+    outcomes = at_once(add(number) for number in range(20))
+    assert all(isinstance(outcome, Client) for outcome in outcomes)
+    found = store.clients.get("c-1")
+    assert found
+    assert found.redirect_uris[:2] == client.redirect_uris
+    assert set(found.redirect_uris[2:]) == {f"https://client.example.com/{number}" for number in range(20)}
+
+
+def test_every_field_that_has_changed_meanwhile_is_noticed(kind: Kind) -> None:
+    """The function is given what others have made of the record, whichever field they changed."""
+    kind.table.put(kind.record)
+    for one in fields(kind.record):
+        if one.name in (*kind.table.key, kind.field, "expires_at"):
+            continue
+        value = getattr(kind.record, one.name)
+        other = replace(kind.record, **{one.name: _another(value)})
+        for before, meanwhile in ((kind.record, other), (other, kind.record)):
+            kind.table.put(meanwhile)
+            seen: list[Any] = []
+
+            def change(known: Any, seen: list[Any] = seen) -> Any:
+                seen.append(known)
+                return replace(known, **kind.change)
+
+            kind.store.amend(kind.table, before, change)
+            assert seen == [before, meanwhile], one.name
+            assert kind.table.get(*kind.key) == replace(meanwhile, **kind.change)
+
+
+def _another(value: Any) -> Any:
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case bytes():
+            return value + b"x"
+        case tuple():
+            return (*value, "x")
+        case frozenset():
+            return value | {"x"}
+        case dict():
+            return {**value, "x": 1}
+        case str():
+            return value + "x"
+    return "x"  # a member that was not there
+
+
+def test_a_field_that_an_older_version_did_not_store_has_its_default(kind: Kind) -> None:
+    kind.table.put(kind.record)
+    stored = kind.raw()
+    assert stored
+    required = {one.name for one in fields(kind.record) if one.default is MISSING and one.default_factory is MISSING}
+    kind.put_raw({name: value for name, value in stored.items() if name in required})
+    old: Any = kind.table.get(*kind.key)
+    amended = kind.store.amend(kind.table, old, lambda known: replace(known, **kind.change))
+    assert amended == kind.table.get(*kind.key) == replace(old, **kind.change)
+
+
+def test_what_is_gone_is_not_amended(kind: Kind) -> None:
+    assert kind.store.amend(kind.table, kind.record, lambda _: kind.changed) == Refused(None)
+    assert kind.raw() is None
+
+
+def test_a_step_that_goes_with_an_amendment_can_refuse_it(store: Store) -> None:
+    client, name = EXAMPLES["clients"][0], EXAMPLES["identifiers"][0]
+    store.clients.put(client)
+    store.identifiers.put(name)
+    insert = store.identifiers.inserting(replace(name, sub="another"))
+    outcome = store.amend(store.clients, client, lambda known: replace(known, trusted=False), lambda *_: [insert])
+    assert outcome == Refused(name)
+    assert store.clients.get("c-1") == client
+
+
+def test_an_amendment_that_others_always_outrun_ends(store: Store) -> None:
+    client = EXAMPLES["clients"][0]
+    store.clients.put(client)
+
+    def overtaken(known: Client) -> Client:
+        store.clients.put(replace(known, client_id_issued_at=known.client_id_issued_at + 1))
+        return replace(known, trusted=False)
+
+    with pytest.raises(TemporarilyUnavailable):
+        store.amend(store.clients, client, overtaken)
+
+
+def test_deleting_as_a_step_needs_the_record_and_its_condition(kind: Kind) -> None:
+    table, store = kind.table, kind.store
+    assert store.transact(table.deleting(kind.key)) == (Refused(None),)
+    table.put(kind.record)
+    assert store.transact(table.deleting(kind.key, attr(kind.field).eq(kind.value(0)))) == (Refused(kind.record),)
+    assert table.get(*kind.key) == kind.record
+    assert store.transact(table.deleting(kind.key, kind.unchanged())) is None
+    assert kind.raw() is None

@@ -3,11 +3,13 @@
 import jwt
 import pytest
 
-from chalicelib.tokens import half_hash
+from chalicelib.signing import half_hash
 from tests.browser import CHALLENGE, VERIFIER, Browser
 from tests.site import Site
 
 
+@pytest.mark.spec("RFC 6749 §3.1 e", "RFC 6749 §4.1.2 a", "RFC 6749 §5.1 a", "RFC 9207 §2 a")
+@pytest.mark.spec("OpenID Connect Core §3.1.2.3 a", "OpenID Connect Core §3.1.2.5", "OpenID Connect Core §3.1.3.3 b")
 @pytest.mark.spec("RFC 6749 §4.1")
 @pytest.mark.spec("OpenID Connect Core §3.1")
 def test_a_person_signs_in_allows_and_the_application_gets_tokens(site: Site, browser: Browser) -> None:
@@ -44,7 +46,7 @@ def test_a_person_signs_in_allows_and_the_application_gets_tokens(site: Site, br
     key = jwt.PyJWKSet.from_dict(browser.get("/oauth2/jwks").json).keys[0]
     id_token = jwt.decode(members["id_token"], key, algorithms=["RS256"], audience=client.id, issuer=issuer)
     assert id_token["nonce"] == "n-0S6_WzA2Mj"
-    assert id_token["at_hash"] == half_hash(members["access_token"])
+    assert id_token["at_hash"] == half_hash("RS256", members["access_token"])
     assert id_token["auth_time"] == site.clock.time
     assert "azp" not in id_token
     access = jwt.decode(members["access_token"], key, algorithms=["RS256"], audience=issuer, issuer=issuer)

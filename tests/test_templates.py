@@ -15,6 +15,7 @@ from unittest import mock
 import pytest
 import yaml
 
+import app
 from chalicelib import audit
 from chalicelib.settings import Settings
 from infra import package
@@ -93,7 +94,7 @@ def test_chalices_own_front_is_not_deployed(translated: Template) -> None:
     kinds = {resource["Type"] for resource in translated["Resources"].values()}
     assert not [kind for kind in kinds if kind.startswith("AWS::ApiGateway::")]
     assert len(of_kind(translated, "AWS::IAM::Role")) == 1
-    assert len(of_kind(translated, "AWS::Lambda::Permission")) == 1
+    assert len(of_kind(translated, "AWS::Lambda::Function")) == 1
     assert "EndpointURL" not in translated["Outputs"]
 
 
@@ -106,6 +107,25 @@ def test_the_gateway_calls_the_alias_of_a_published_version(translated: Template
     assert resources["Alias"]["Properties"]["FunctionVersion"] == {"Fn::GetAtt": [version, "Version"]}
     assert resources["Route"]["Properties"]["RouteKey"] == "$default"
     assert resources["HttpStage"]["Properties"]["StageName"] == "$default"
+
+
+def test_the_gateway_and_the_schedules_may_call_the_alias_and_nobody_else_may(translated: Template) -> None:
+    permissions = of_kind(translated, "AWS::Lambda::Permission")
+    assert set(permissions) == {"Permission", "DeliverPermission", "RotateKeysPermission"}
+    for name, permission in permissions.items():
+        assert (permission["FunctionName"], permission["Action"]) == ({"Ref": "Alias"}, "lambda:InvokeFunction")
+        if name != "Permission":
+            assert permission["Principal"] == "events.amazonaws.com"
+            assert permission["SourceArn"] == {"Fn::GetAtt": [name.replace("Permission", "Rule"), "Arn"]}
+
+
+def test_every_schedule_has_its_rule_and_calls_the_same_version_as_the_gateway(translated: Template) -> None:
+    found = []
+    for rule in of_kind(translated, "AWS::Events::Rule").values():
+        (target,) = rule["Targets"]
+        assert target["Arn"] == {"Ref": "Alias"}
+        found.append((json.loads(target["Input"]), rule["ScheduleExpression"]))
+    assert found == [({"schedule": schedule.name}, schedule.rate) for schedule in app.SCHEDULES]
 
 
 def test_every_change_of_code_or_parameters_is_a_new_version_and_nothing_else_is() -> None:

@@ -33,6 +33,7 @@ def handle(site: Site, browser: Browser) -> str:
     return answer.location
 
 
+@pytest.mark.spec("OpenID Connect Core §3.1.2.1 a")
 @pytest.mark.spec("RFC 6749 §3.1")
 @pytest.mark.spec("RFC 9207 §2")
 def test_a_request_by_post_goes_on_by_get_and_ends_with_a_code(site: Site, browser: Browser, handle: str) -> None:

@@ -49,6 +49,7 @@ def _never_with_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- CORS
 
 
+@pytest.mark.spec("OpenID Connect Discovery §3 z", "OpenID Connect Discovery §4 c")
 @pytest.mark.spec("Fetch §3.3")
 @pytest.mark.parametrize("path", PUBLIC)
 @pytest.mark.parametrize("origin", ["https://anybody.example", "null", None])
@@ -75,6 +76,7 @@ def _asked(browser: Browser, client: Registered, path: str, origin: str, good: b
     return browser.post(path, body, headers | basic(client.id, client.secret or ""))
 
 
+@pytest.mark.spec("OpenID Connect Core §5.3 d", "OpenID Connect Discovery §3 z")
 @pytest.mark.spec("Fetch §3.3")
 @pytest.mark.parametrize("path", FOR_CLIENTS)
 @pytest.mark.parametrize("good", [True, False], ids=["success", "error"])
@@ -143,6 +145,7 @@ def test_a_preflight_is_answered(site: Site, browser: Browser, path: str, origin
     assert int(answer.header("access-control-max-age") or 0) > 0
 
 
+@pytest.mark.spec("RFC 9700 §2.6 g", "OpenID Connect Discovery §3 aa")
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_may_be_read_by_no_other_origin(site: Site, browser: Browser, path: str) -> None:
     client = site.client()
@@ -272,7 +275,7 @@ def test_a_fault_at_an_address_for_people_is_a_page(
     site: Site, browser: Browser, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = site.client()
-    monkeypatch.setattr(site.server.store, "read", _boom)
+    monkeypatch.setattr(site.server.store.clients, "get", _boom)
     answer = browser.authorize(client)
     assert answer.status == 500
     assert answer.header("content-type") == "text/html; charset=utf-8"
