@@ -9,8 +9,8 @@ export PYTHON
 run: venv  ## Serve on http://127.0.0.1:$(PORT); FRESH=1 starts over
 	@.venv/bin/python -m infra serve --port $(PORT) $(if $(filter-out 0,$(FRESH)),--fresh)
 
-test: venv  ## All tests; ARGS are pytest's
-	@.venv/bin/python -m pytest $(ARGS)
+test: venv  ## All tests, a process for each core; or, with ARGS, what these tell pytest
+	@.venv/bin/python -m pytest $(or $(ARGS),-n auto --dist loadfile)
 
 check: venv  ## Style and types
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

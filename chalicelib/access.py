@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from chalicelib import accounts, audit, history
+from chalicelib import accounts, audit, claims, history
 from chalicelib.messages import Request
 from chalicelib.models import Client, Consent, Grant, Session, User
 from chalicelib.server import AuthorizationServer
@@ -14,11 +14,13 @@ from chalicelib.store import Store
 class Application:
     """What a person has given to one client, by all its living grants and the remembered consent together.
 
-    `redirect_uri` is where its answers went last, None when it has no grant now; `remembered`: it need not ask again.
+    `claims` are those asked for by name that no scope covers. `redirect_uri` is where its answers went last, None when
+    it has no grant now; `remembered`: it need not ask again.
     """
 
     client_id: str
     scope: frozenset[str]
+    claims: frozenset[str]
     since: int
     last_used: int
     redirect_uri: str | None
@@ -40,10 +42,12 @@ def applications(store: Store, sub: str) -> list[Application]:
 
 def _application(client_id: str, grants: list[Grant], consent: Consent | None, now: int) -> Application:
     scopes = [grant.scope for grant in grants] + ([consent.scope] if consent else [])
+    named = [claims.asked(grant.claims, grant.scope) for grant in grants] + ([consent.claims] if consent else [])
     starts = [grant.created_at for grant in grants] + ([consent.updated_at] if consent else [])
     return Application(
         client_id=client_id,
         scope=frozenset[str]().union(*scopes),
+        claims=frozenset[str]().union(*named),
         since=min(starts),
         last_used=max([_last_used(grant, now) for grant in grants], default=max(starts)),
         redirect_uri=max(grants, key=lambda grant: grant.created_at).redirect_uri if grants else None,

@@ -22,6 +22,7 @@ from chalicelib.table import Refused
 from chalicelib.table import Step as StoreStep
 from chalicelib.tokens import id_token, refresh_token_lifetime
 
+DAY = 24 * 60 * 60
 ANSWERED = "This request has expired or has been answered already."
 
 
@@ -129,6 +130,7 @@ def show(
         asked=[text for name, text in words.items() if name not in consent.scope | consent.claims],
         allowed=[text for name, text in words.items() if name in consent.scope | consent.claims],
         remembered=consent_lasts(request, client),
+        days=_longest(server, client, request) // DAY,
         username=values.pop("username", request.login_hint or ""),
         person=person.user if person else None,
         handle=server.keys.make_handle("req", request.request_id),
@@ -138,6 +140,12 @@ def show(
     )
     response = pages.response(page, status, redirect_uri=request.redirect_uri)
     return response.add(new_browser)
+
+
+def _longest(server: AuthorizationServer, client: Client, request: AuthorizationRequest) -> int:
+    """For how many seconds access may outlive the session; 0 if it does not."""
+    lasting = "offline_access" in request.scope and refresh_token_lifetime(server, client) > 0
+    return server.settings.refresh_token_absolute_lifetime if lasting else 0
 
 
 def _is_asked_elsewhere(server: AuthorizationServer, http: Request, step: Step, status: int) -> bool:
@@ -215,6 +223,10 @@ def grant(
         steps.append(store.sessions.changing(key, session_ok, {"expires_at": idle_until}, add=joining))
     if asked:
         steps.append(history.recording(store, http, sub, audit.CONSENT_GIVEN, client))
+    remembered = None
+    if not asked and not client.trusted:  # a consent that was withdrawn in this moment is none
+        remembered = len(steps)
+        steps.append(store.consents.checking((sub, client.client_id)))
     if always:
         names = claims.asked(request.claims, request.scope)
         allowed = {"scope": request.scope} | ({"claims": names} if names else {})
@@ -224,8 +236,9 @@ def grant(
     refused = store.transact(*steps)
     if refused and request.browser_id is not None and refused[2]:
         raise RequestEnded(ANSWERED, code="request_answered")
-    if refused:  # the session ended, or the account was disabled, in this moment
-        return proceed(server, http, client, request, None, None)
+    if refused:  # the session ended, the account was disabled, or the consent was withdrawn, in this moment
+        only_asked_again = remembered is not None and refused[remembered] and person.session.generation
+        return proceed(server, http, client, request, person if only_asked_again else None, None)
     if asked:
         audit.note(http, audit.CONSENT_GIVEN, sub=sub)
     audit.note(http, audit.CODE_ISSUED, sub=sub)

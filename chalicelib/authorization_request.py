@@ -26,6 +26,7 @@ from chalicelib.models import AuthorizationRequest, Client
 from chalicelib.server import AuthorizationServer
 
 LONGEST_ENCODED_STATE = 8192
+LONGEST_SHOWN = 200  # of what a request says, in the description of an error
 # RFC 6749 section 3.3
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
 
@@ -182,7 +183,8 @@ def _scope(params: Params, client: Client) -> frozenset[str]:
     if not scope:
         raise InvalidScope("Name a scope: this client has no default.")
     if not scope <= client.scopes:
-        raise InvalidScope("The client is not registered for: " + " ".join(sorted(scope - client.scopes)))
+        foreign = " ".join(sorted(scope - client.scopes))
+        raise InvalidScope("The client is not registered for: " + foreign[:LONGEST_SHOWN])  # beside the state
     return scope
 
 

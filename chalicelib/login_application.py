@@ -24,7 +24,7 @@ from chalicelib.interaction import Person, consent_lasts
 from chalicelib.messages import NO_STORE, Params, Request, Response, cookie, json_response, redirect, with_query
 from chalicelib.models import AuthorizationRequest, Client, Consent
 from chalicelib.server import AuthorizationServer
-from chalicelib.sign_in import Credentials, NotSignedIn
+from chalicelib.sign_in import Credentials, NotSignedIn, in_browser
 from chalicelib.table import Step
 
 ANSWER_LIFETIME = 60
@@ -107,7 +107,8 @@ def _receive(
 ) -> Response:
     if "decision" in form and stored:
         return _keep(server, http, request, attr("asked_sub").exists(), {"decision": _decision(form)})
-    credentials = Credentials.of_form(server, http, form, request.browser_id)
+    # Which browser posts this nobody knows: the one that the request was started in may be somebody else's.
+    credentials = Credentials.of_form(server, http, form, request.browser_id, here=False)
     try:
         signed_in = credentials.verify(server.store.read(*credentials.wanted), client, request)
     except NotSignedIn as refused:
@@ -200,7 +201,8 @@ def _sign_in(
         return None  # what was proven a moment ago counts no more
     mine = attr("answer.id").eq(request.answer["id"])
     taking = store.requests.changing((request.request_id,), mine, {"asked_sub": sub}, remove=("answer",))
-    person = sessions.start(server, http, user, request.request_id, previous, (taking,))
+    known = in_browser(server, http, user, request.browser_id)
+    person = sessions.start(server, http, user, request.request_id, previous, (taking, *known))
     response = proceed(server, http, client, replace(request, asked_sub=sub, answer={}), person, consent)
     return response.add(sessions.session_cookie(server, person.session))
 

@@ -17,6 +17,7 @@ from chalicelib.table import Step, Table
 from chalicelib.throttle import Throttle, TooManyAttempts
 
 WRONG = "The username or the password is not right."
+LONGEST_USERNAME = 320
 _NOBODY = "nobody"
 
 
@@ -59,23 +60,35 @@ class SignedIn:
 
 
 class Credentials:
-    """A username and a password, as somebody has sent them. `browser_id`: None for a browser without our cookie."""
+    """A username and a password, as somebody has sent them. `browser_id`: None for a browser without our cookie;
+    `here`: whether it is known that this browser has sent them.
+    """
 
     def __init__(
-        self, server: AuthorizationServer, http: Request, username: str, password: str, browser_id: str | None
+        self,
+        server: AuthorizationServer,
+        http: Request,
+        username: str,
+        password: str,
+        browser_id: str | None,
+        *,
+        here: bool = True,
     ):
         self.username = username
         self._server, self._http = server, http
         self._password = password
-        self._identifier = username_identifier(username)
-        self._throttle = Throttle(server.store, self._identifier, http.source_ip, browser_id)
+        # Nobody has a longer one, and to bring 60 kB of accents into their order takes seconds.
+        self._identifier = username_identifier(username if len(username) <= LONGEST_USERNAME else "")
+        self._throttle = Throttle(server.store, self._identifier, http.source_ip, browser_id, here=here)
 
     @classmethod
-    def of_form(cls, server: AuthorizationServer, http: Request, form: Params, browser_id: str | None) -> "Credentials":
+    def of_form(
+        cls, server: AuthorizationServer, http: Request, form: Params, browser_id: str | None, *, here: bool = True
+    ) -> "Credentials":
         """Those in a form, under our names of the fields or under those that many login pages have."""
         username = form.raw("username") or form.raw("j_username") or ""
         password = form.raw("password") or form.raw("j_password") or ""
-        return cls(server, http, username, password, browser_id)
+        return cls(server, http, username, password, browser_id, here=here)
 
     @property
     def wanted(self) -> tuple[tuple[Table[Any], tuple[str, ...]], ...]:
@@ -121,6 +134,11 @@ class Credentials:
             signed_in.begins_nothing(store)
             raise
         return signed_in
+
+
+def in_browser(server: AuthorizationServer, http: Request, user: User, browser_id: str | None) -> list[Step[Any]]:
+    """The steps after which a browser is known as one of this person's, who has signed in with it."""
+    return Throttle(server.store, username_identifier(user.username), http.source_ip, browser_id).knowing()
 
 
 def _come_back(seconds: int) -> str:

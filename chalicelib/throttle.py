@@ -94,13 +94,13 @@ class _Counter:
 class Throttle:
     """What counts when somebody tries to sign in. `account`: the name that was typed, as it is looked up.
 
-    `browser_id`: None for a browser that has no cookie of ours.
+    `browser_id`: None for a browser that has no cookie of ours. `here`: whether it is that browser that tries.
     """
 
-    def __init__(self, store: Store, account: str, source_ip: str, browser_id: str | None):
+    def __init__(self, store: Store, account: str, source_ip: str, browser_id: str | None, *, here: bool = True):
         few, many = store.settings.sign_in_attempts, store.settings.sign_in_attempts_per_address
         network = network_of(source_ip)
-        self._store = store
+        self._store, self._here = store, here
         self._known_browser = _Counter(_digest("browser", browser_id, account), few, _YEAR) if browser_id else None
         self._elsewhere = (
             _Counter(_digest("account and address", network, account), few, _HOUR),
@@ -133,11 +133,16 @@ class Throttle:
             steps = [counter.counting(table, record, now) for counter, record in pairs]
             refused = self._store.transact(*steps, *also)
             if refused is None:
-                return Counted(self._store, pairs, self._known_browser, now)
+                return Counted(self._store, pairs, self._known_browser if self._here else None, now)
             # Somebody else was quicker. What they have left is in the refusal.
             own = refused[: len(pairs)]
             records = [refusal.record if refusal else record for refusal, record in zip(own, records, strict=True)]
         raise TooManyAttempts(FIRST_WAIT)
+
+    def knowing(self) -> list[Step[Any]]:
+        """The steps after which the browser is known: for a success whose browser was not known when it was counted."""
+        table, now = self._store.attempts, self._store.now()
+        return [self._known_browser.taking_back(table, None, now)] if self._known_browser else []
 
 
 @dataclass(frozen=True)
@@ -150,8 +155,8 @@ class Counted:
     at: int
 
     def taking_back(self) -> list[Step[Any]]:
-        """The steps for the transaction that signs the person in: it was no wrong password, and the browser is known
-        from then on.
+        """The steps for the transaction that signs the person in: it was no wrong password, and the browser that tried
+        is known from then on.
         """
         table = self.store.attempts
         counters = dict(self.counters)

@@ -13,6 +13,7 @@ from infra.embedded import create_tables, cure_chalice_local, lock_moto
 from tests import faults
 from tests.browser import Browser
 from tests.faults import Wire
+from tests.leaks import all_secrets, leaks
 from tests.site import STAGE, Site
 
 pytest_plugins = ["tests.specs", "tests.windows"]
@@ -34,6 +35,8 @@ def _log() -> Iterator[None]:
     logging.getLogger("signet").setLevel(logging.INFO)
     yield
     root.removeHandler(handler)
+    # In each process of a run by several: its last test may be another than the one that looks back at everything.
+    assert not leaks("\n".join(LOGGED), all_secrets(SECRETS))
 
 
 DEAR_PASSWORDS = passwords._context

@@ -35,19 +35,21 @@ NOT_COPIED = (".git", ".venv", "node_modules", "dist", ".hypothesis", "__pycache
 LONGEST = 600
 AT_ONCE = 2
 
-# What to run for a file, quick ones first; the tests of the same name, and then GENERAL, come after these.
+# What to run for a file, after the tests of single clauses, and before those of the same name and GENERAL.
 TESTS: dict[str, tuple[str, ...]] = {
-    "chalicelib/authorization.py": ("code", "forms", "waiting_request"),
-    "chalicelib/endpoints/authorize.py": ("waiting_request",),
+    "chalicelib/accounts.py": ("operator_users", "account"),
+    "chalicelib/authorization.py": ("races", "login_application"),
     "chalicelib/ending.py": ("logout",),
-    "chalicelib/grants/authorization_code.py": ("resources", "token", "revoke", "faults"),
-    "chalicelib/grants/refresh_token.py": ("resources", "token", "revoke", "faults"),
+    "chalicelib/endpoints/authorize.py": ("waiting_request",),
+    "chalicelib/grants/authorization_code.py": ("token", "revoke", "resources", "faults"),
+    "chalicelib/grants/refresh_token.py": ("token", "revoke", "resources", "faults"),
     "chalicelib/keys.py": ("rotation",),
-    "chalicelib/sessions.py": ("change_password", "code"),
-    "chalicelib/table.py": ("store",),
-    "infra/deploy.py": ("operator_commands",),
+    "chalicelib/registration.py": ("operator_clients",),
+    "chalicelib/sessions.py": ("change_password", "code", "logout"),
+    "chalicelib/sign_in.py": ("code", "passwords", "signing"),
+    "chalicelib/table.py": ("store", "operator_users"),
 }
-GENERAL = ("conditions", "races", "interleavings", "grant_model")
+GENERAL = ("races", "interleavings", "grant_model")
 
 # What boto3 makes a condition from an attribute with.
 METHODS = {
@@ -253,7 +255,7 @@ def copy_project(to: Path) -> Path:
 
 def tests_for(path: str) -> tuple[str, ...]:
     """The test files that concern a source file."""
-    names = dict.fromkeys((*TESTS.get(path, ()), Path(path).stem, *GENERAL))
+    names = dict.fromkeys(("conditions", *TESTS.get(path, ()), Path(path).stem, *GENERAL))
     return tuple(f"tests/test_{name}.py" for name in names if (ROOT / f"tests/test_{name}.py").exists())
 
 

@@ -3,7 +3,6 @@
 import os
 import sys
 from pathlib import Path
-from typing import Literal
 
 from moto import mock_aws
 from playwright.sync_api import Page, sync_playwright
@@ -11,13 +10,11 @@ from playwright.sync_api import Page, sync_playwright
 from infra.embedded import create_tables, cure_chalice_local, lock_moto
 from tests.gallery import Gallery
 from tests.site import STAGE, Site
-from tests.windows import ARGUMENTS, CHROMIUM
+from tests.windows import ARGUMENTS, CHROMIUM, SCHEMES, Scheme
 
-Scheme = Literal["light", "dark"]
 # Without it, it calls itself headless.
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
 SHAPES = {"phone": (390, 760), "desktop": (1280, 800)}
-SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 # Those that the README shows: the page, its size, its theme.
 README: dict[str, tuple[str, tuple[int, int], Scheme]] = {
     "sign-in.png": ("sign_in", (720, 470), "light"),

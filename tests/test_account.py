@@ -125,6 +125,14 @@ def test_an_application_stands_there_with_what_it_may_do_and_since_when(site: Si
     assert "You have allowed it always" not in page
 
 
+def test_what_it_asked_for_by_name_stands_there_too(site: Site, alice: Browser) -> None:
+    client = site.client()
+    alice.tokens(client, scope="openid", claims='{"userinfo": {"email": null}}')
+    page = words(alice.get("/account"))
+    assert "See your e-mail address" in page
+    assert "See your name" not in page
+
+
 def test_a_remembered_consent_is_access_too(site: Site, alice: Browser) -> None:
     client = site.client()
     alice.code(client, decision="allow_always")

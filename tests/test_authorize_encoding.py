@@ -40,6 +40,16 @@ def test_any_other_state_comes_back_exactly(site: Site, browser: Browser, state:
         assert answer.answer["state"] == state
 
 
+def test_an_error_about_a_long_scope_leaves_room_for_the_state(site: Site, browser: Browser) -> None:
+    """A gateway refuses an answer whose header fields have more than 10,240 bytes."""
+    with_clients(site, {})
+    for method in METHODS:
+        answer = ask(browser, method, {"scope": "<" * 4000, "state": LONG[1]})
+        assert answer.answer["error"] == "invalid_scope"
+        assert answer.answer["state"] == LONG[1]
+        assert sum(len(name) + len(value) for name, value in answer.headers) < 10_240
+
+
 @pytest.mark.parametrize("state", [None, ""])
 def test_no_state_comes_back_when_none_was_sent(site: Site, browser: Browser, state: str | None) -> None:
     with_clients(site, {})

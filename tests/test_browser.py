@@ -8,11 +8,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from playwright.sync_api import Error as PlaywrightError
-from playwright.sync_api import expect
 
 from tests.browser import VERIFIER, Browser
 from tests.site import PASSWORD, Site
-from tests.windows import Application, Window, authorization, redeemed
+from tests.windows import Application, Window, authorization, redeemed, scripted_or_not
 
 pytestmark = pytest.mark.browser
 
@@ -23,7 +22,7 @@ ANSWERED = "This request has expired or has been answered already."
 
 
 @pytest.mark.spec("RFC 6749 §4.1")
-@pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without JavaScript"])
+@scripted_or_not
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
 def test_sign_in_and_consent_lead_back_to_an_application_at_another_origin(
     site: Site, applications: Callable[..., Application], windows: Callable[..., Window], host: str, script: bool
@@ -52,7 +51,7 @@ def test_sign_in_and_consent_lead_back_to_an_application_at_another_origin(
 
 
 @pytest.mark.spec("OAuth 2.0 Form Post Response Mode §2")
-@pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without JavaScript"])
+@scripted_or_not
 def test_an_answer_may_be_posted_by_a_form_that_sends_itself_or_by_a_button(
     site: Site, application: Application, windows: Callable[..., Window], script: bool
 ) -> None:
@@ -79,7 +78,7 @@ def test_an_answer_may_be_posted_by_a_form_that_sends_itself_or_by_a_button(
 
 @pytest.mark.spec("RFC 6749 §4.1.2.1")
 @pytest.mark.spec("RFC 9207 §2")
-@pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without JavaScript"])
+@scripted_or_not
 def test_deny_leads_back_with_the_error(
     site: Site, application: Application, windows: Callable[..., Window], script: bool
 ) -> None:
@@ -126,12 +125,14 @@ def test_an_application_with_a_scheme_of_its_own_is_tried(site: Site, window: Wi
     assert window.heading() == "Allow access?"
 
 
+@scripted_or_not
 def test_who_always_allows_passes_silently_the_second_time(
-    site: Site, application: Application, window: Window
+    site: Site, application: Application, windows: Callable[..., Window], script: bool
 ) -> None:
     site.user("alice")
     goal = application.url()
     client = site.client(redirect_uris=[goal])
+    window = windows(java_script_enabled=script)
     window.authorize(client, goal, prompt="none")
     assert application.answers[-1]["error"] == "login_required"
     window.authorize(client, goal)
@@ -143,6 +144,43 @@ def test_who_always_allows_passes_silently_the_second_time(
         assert window.heading() == "Welcome back"
         assert redeemed(site, client, application, goal)["sub"] == first["sub"]
     assert len(application.answers) == 4
+
+
+@scripted_or_not
+def test_who_always_allows_is_asked_again_when_there_is_more_to_allow(
+    site: Site, application: Application, windows: Callable[..., Window], script: bool
+) -> None:
+    site.user("alice")
+    goal = application.url()
+    client = site.client(redirect_uris=[goal])
+    window = windows(java_script_enabled=script)
+    who, name, email = "Know who you are here", "See your name and profile", "See your e-mail address"
+    window.authorize(client, goal, scope="openid profile")
+    window.sign_in()
+    lists = window.page.get_by_role("list")
+    assert [each.splitlines() for each in lists.all_inner_texts()] == [[who, name]]
+    window.press("Always allow")
+    more = "openid profile email"
+    window.authorize(client, goal, scope=more)
+    assert window.heading() == "Allow access?"
+    assert window.page.get_by_role("heading", level=2).all_inner_texts() == [
+        "It now also asks to",
+        "You have already allowed it to",
+    ]
+    new, known = lists.all_inner_texts()
+    assert new.split("\n")[0].startswith(f"{email} new")
+    assert known.splitlines() == [who, name]
+    window.press("Deny")
+    assert application.answers[-1]["error"] == "access_denied"
+    # A refusal takes nothing away of what was allowed before, and adds nothing.
+    window.authorize(client, goal, scope="openid profile")
+    redeemed(site, client, application, goal)
+    window.authorize(client, goal, scope=more)
+    window.press("Always allow")
+    window.authorize(client, goal, scope=more)
+    redeemed(site, client, application, goal)
+    assert ["code" in answer for answer in application.answers] == [True, False, True, True, True]
+    site.secrets.update(answer["code"] for answer in application.answers if "code" in answer)
 
 
 @pytest.mark.spec("OpenID Connect Core §3.1.2.1")
@@ -163,12 +201,14 @@ def test_prompt_login_asks_for_the_password_again(site: Site, application: Appli
     assert redeemed(site, client, application, goal)["auth_time"] == first["auth_time"] + 100
 
 
+@scripted_or_not
 def test_a_wrong_password_is_said_so_and_the_right_one_goes_on(
-    site: Site, application: Application, window: Window
+    site: Site, application: Application, windows: Callable[..., Window], script: bool
 ) -> None:
     site.user("alice")
     goal = application.url()
     client = site.client(redirect_uris=[goal])
+    window = windows(java_script_enabled=script)
     window.authorize(client, goal)
     window.forgiven.append("status of 400 (Bad Request) [/oauth2/code]")
     window.sign_in(password=PASSWORD.title())
@@ -180,7 +220,7 @@ def test_a_wrong_password_is_said_so_and_the_right_one_goes_on(
     redeemed(site, client, application, goal)
 
 
-@pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without JavaScript"])
+@scripted_or_not
 def test_too_many_wrong_passwords_make_the_next_try_wait_but_not_for_ever(
     site: Site, application: Application, windows: Callable[..., Window], script: bool
 ) -> None:
@@ -206,14 +246,16 @@ def test_too_many_wrong_passwords_make_the_next_try_wait_but_not_for_ever(
     redeemed(site, client, application, goal)
 
 
+@scripted_or_not
 def test_a_random_password_is_replaced_before_anything_else(
-    site: Site, application: Application, window: Window
+    site: Site, application: Application, windows: Callable[..., Window], script: bool
 ) -> None:
     known = set(site.secrets)
     site.user("admin", password=None, admin=True)
     (random,) = site.secrets - known
     goal = application.url()
     client = site.client(redirect_uris=[goal])
+    window = windows(java_script_enabled=script)
     window.authorize(client, goal)
     window.sign_in("admin", random)
     assert window.heading() == "Choose a new password"
@@ -449,25 +491,22 @@ def test_a_single_page_application_gets_its_tokens_by_script(
 # ---- the pages themselves
 
 
-def test_the_keyboard_is_enough(site: Site, application: Application, window: Window) -> None:
+@scripted_or_not
+def test_the_keyboard_is_enough(
+    site: Site, application: Application, windows: Callable[..., Window], script: bool
+) -> None:
     site.user("alice")
     goal = application.url()
     client = site.client(redirect_uris=[goal])
+    window = windows(java_script_enabled=script)
     window.authorize(client, goal)
-    keyboard = window.page.keyboard
-    expect(window.page.get_by_label("Username")).to_be_focused()
-    keyboard.type("alice")
-    keyboard.press("Tab")
-    keyboard.type(PASSWORD)
+    window.type_in()
+    for name in ("Allow once", "Always allow", "Deny"):
+        window.tab_to(name)
+    window.page.keyboard.press("Shift+Tab")
     with window.page.expect_navigation():
-        keyboard.press("Enter")
-    names = []
-    for _ in range(3):
-        keyboard.press("Tab")
-        names.append(window.page.locator(":focus").inner_text())
-    assert names == ["Allow once", "Always allow", "Deny"]
-    keyboard.press("Shift+Tab")
-    keyboard.press("Shift+Tab")
-    with window.page.expect_navigation():
-        keyboard.press("Enter")
+        window.page.keyboard.press("Enter")
     redeemed(site, client, application, goal)
+    window.authorize(client, goal)
+    assert window.heading() == "Welcome back", "it was allowed always"
+    site.secrets.add(application.answers[-1]["code"])

@@ -235,7 +235,7 @@ def test_the_whole_flow_works_under_the_gateways_address(
         "openid email",
     )
     made = json.loads(operate("client", "create", "--json", *client_options).out)
-    monkeypatch.setattr("infra.users._password_from_stdin", lambda: PASSWORD)
+    monkeypatch.setattr("infra.users.password_from_stdin", lambda: PASSWORD)
     options = ["--username", "alice", "--email", "alice@example.com", "--password-stdin"]
     assert operate("user", "create", *options).code == 0
     store = Store(Settings(stage=STAGE, region=REGION))

@@ -159,6 +159,22 @@ def test_the_form_for_a_new_password_counts_once(browser: Browser, page: Answer)
     assert minted() == 1
 
 
+def test_the_form_for_a_new_password_counts_once_while_the_request_waits_too(site: Site, browser: Browser) -> None:
+    """It asks for no present password, so whoever comes to the browser next must not find it open."""
+    user = site.user()
+    site.server.store.users.put(replace(user, password_change_required=True))
+    page = browser.sign_in(browser.authorize(site.client()))
+    consent = browser.submit(page, new_password=NEW, new_password_again=NEW)
+    assert "allow_once" in consent.body
+    changed = site.server.store.users.get(user.sub)
+    for password in ("another of a stranger's", NEW):
+        again = browser.submit(page, new_password=password, new_password_again=password)
+        assert again.status == 200
+        assert "allow_once" in again.body, "nor is it said whether that is the password"
+        assert site.server.store.users.get(user.sub) == changed
+    assert browser.submit(consent, decision="allow_once").code
+
+
 @pytest.mark.spec("RFC 8265 §4.2")
 def test_a_password_is_the_same_however_its_accents_were_typed(site: Site, browser: Browser) -> None:
     composed, decomposed = "cr\u00e8me br\u00fbl\u00e9e", "cre\u0300me bru\u0302le\u0301e"

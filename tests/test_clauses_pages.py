@@ -88,3 +88,17 @@ def test_the_person_is_told_of_access_that_lasts(site: Site, browser: Browser) -
     client = site.client()
     assert told in browser.sign_in(browser.authorize(client, scope="openid offline_access")).body
     assert told not in browser.authorize(client, scope="openid").body
+
+
+@pytest.mark.spec("RFC 6749 §10.2 e")
+@pytest.mark.parametrize(
+    ("scope", "said"),
+    [
+        ("openid profile", "Access ends when you sign out."),
+        ("openid offline_access", "Access lasts 180 days at most."),
+    ],
+)
+def test_the_person_is_told_until_when_access_lasts(site: Site, browser: Browser, scope: str, said: str) -> None:
+    site.user("alice")
+    page = browser.sign_in(browser.authorize(site.client(), scope=scope))
+    assert said in page.body

@@ -20,7 +20,7 @@ from tests import faults
 from tests.browser import CHALLENGE, Answer, Browser
 from tests.faults import Wire
 from tests.shortcut import born, code_of
-from tests.site import Site
+from tests.site import PASSWORD, Site
 
 Browsers = Callable[..., Browser]
 
@@ -164,6 +164,23 @@ def test_a_refresh_that_was_not_signed_touches_no_grant_that_was_revoked_meanwhi
     assert the_grant(site) == ended[0]
 
 
+# ---- birth
+
+
+def test_no_grant_is_born_under_a_cookie_that_has_just_been_replaced(
+    site: Site, browser: Browser, browsers: Browsers, user: User, wire: Wire
+) -> None:
+    """Another tab signs in again: from then on the cookie of before is worth nothing."""
+    client, tab = site.client(trusted=True), browsers()
+    browser.code(client)
+    tab.cookies.update(browser.cookies)
+    page = tab.authorize(client, prompt="login")
+    with wire.before("TransactWriteItems", lambda: tab.sign_in(page)):
+        answer = browser.authorize(client)
+    assert answer.status == 200
+    assert "password" in answer.form.fields
+
+
 # ---- requests
 
 
@@ -179,6 +196,24 @@ def test_of_two_browsers_that_bring_one_request_at_once_one_gets_it(
         assert browser.get(handle).status == 400
     assert won[0].status == 200
     assert second.get(handle).status == 200
+
+
+def test_a_request_that_is_answered_meanwhile_is_not_asked_about_elsewhere(
+    site_with: Callable[..., Site], browsers: Browsers, wire: Wire
+) -> None:
+    """By the operator's own login application, when somebody has signed in there for another request."""
+    origin = "https://login.example.com"
+    site = site_with(login_url=f"{origin}/sign-in", login_origins=(origin,))
+    browser, client, house = browsers(site), site.client(), site.client(trusted=True)
+    site.user("alice")
+    handle, other = (browser.authorize(each).answer["request_uri"] for each in (client, house))
+    headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Cookie": ""}
+    signing_in = {"request_uri": other, "username": "alice", "password": PASSWORD}
+    assert browser.follow(browser.post("/oauth2/code", signing_in, headers)).code
+    known = site.server.keys.read_handle("req", handle)
+    assert known
+    with wire.before("UpdateItem", lambda: site.server.store.requests.take((known.id,), site.clock.time)):
+        assert browser.get("/oauth2/authorize", request_uri=handle).status == 400
 
 
 # ---- what the operator does

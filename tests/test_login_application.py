@@ -400,6 +400,19 @@ def test_a_browser_that_has_signed_in_there_before_is_known(
     assert on(own, sent_to(own.authorize(house, prompt="login")), **CREDENTIALS).code
 
 
+def test_a_person_lured_to_a_request_of_somebody_elses_makes_that_browser_known_to_nobody(
+    browsers: Callable[..., Browser], house: Registered
+) -> None:
+    """Or whoever started it could try passwords there that are not counted for the account."""
+    thief, victim = browsers(), browsers()
+    lure = sent_to(thief.authorize(house))
+    assert is_page(on(victim, lure, **CREDENTIALS), 400, "another browser")
+    stranger = browsers()
+    for _ in range(5):
+        post(stranger, sent_to(stranger.authorize(house)), **CREDENTIALS | {"password": "wrong"})
+    assert sent_to(post(thief, lure, **CREDENTIALS), error="too_many_attempts", retry_after="30") == lure
+
+
 @pytest.mark.spec("RFC 6749 §10.12")
 @pytest.mark.parametrize(
     "origin",

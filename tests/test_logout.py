@@ -619,6 +619,8 @@ def test_a_post_of_another_site_comes_without_cookies_and_is_sent_again_by_a_pag
     assert "set-cookie" not in {name.lower() for name, _ in page.headers}
     assert page.form.action == "/oauth2/logout"
     assert page.form.fields == {name: given[name] for name in ("id_token_hint", "post_logout_redirect_uri", "state")}
+    # Browsers apply `form-action` to the redirect that follows the form too.
+    assert "form-action 'self' https:" in (page.header("content-security-policy") or "").split("; ")
     assert signed_in(browser, client)
     answer = browser.send(page)
     assert (answer.status, answer.location) == (303, f"{GOAL}&state=x")

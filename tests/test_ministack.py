@@ -470,7 +470,7 @@ def test_a_failed_making_of_the_tables_goes_on_where_it_stopped(odd: Stage, tmp_
     assert odd.stack("data")["StackStatus"] == "CREATE_FAILED"
     done = odd.run("data", "--stage", "odd", "--yes")
     assert done.returncode == 0, done.stderr
-    assert len(odd.tables()) == 8
+    assert len(odd.tables()) == 12
     assert odd.stack("data")["StackStatus"] == "UPDATE_COMPLETE"
 
 

@@ -128,8 +128,8 @@ f(KeyConditionExpression="#a = :a")
 
 def test_the_tests_of_the_same_name_and_the_general_ones_are_run() -> None:
     assert prove.tests_for("chalicelib/endpoints/revoke.py") == (
-        "tests/test_revoke.py",
         "tests/test_conditions.py",
+        "tests/test_revoke.py",
         "tests/test_races.py",
         "tests/test_interleavings.py",
         "tests/test_grant_model.py",

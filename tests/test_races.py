@@ -8,15 +8,15 @@ from functools import partial
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
-from chalicelib import passwords, sessions
+from chalicelib import access, passwords, sessions
 from chalicelib.dynamodb import attr
 from chalicelib.messages import Request
 from chalicelib.models import Grant, User
 from chalicelib.table import Refused
 from tests import faults
-from tests.browser import VERIFIER, Answer, Browser
+from tests.browser import VERIFIER, Answer, Browser, basic
 from tests.faults import Wire
-from tests.site import Registered, Site
+from tests.site import PASSWORD, Registered, Site
 from tests.threads import PATIENCE, at_once
 
 Browsers = Callable[..., Browser]
@@ -321,6 +321,30 @@ def test_with_prompt_none_login_is_required_when_meanwhile(
     with wire.before("TransactWriteItems", lambda: ENDS[end](site, user)):
         assert browser.authorize(client, prompt="none").answer["error"] == "login_required"
     assert len(grants(site)) == 1
+
+
+@pytest.mark.parametrize("who", ["one application", "all of them"])
+def test_no_grant_is_born_of_a_consent_that_is_withdrawn_meanwhile(
+    site: Site, browser: Browser, browsers: Browsers, user: User, wire: Wire, who: str
+) -> None:
+    client = site.client(direct_sign_in=True)
+
+    def withdraw() -> None:
+        access.revoke(site.server, Request("POST", "/"), user.sub, client.id if who == "one application" else None)
+
+    browser.code(client, decision="allow_always")
+    with wire.before("TransactWriteItems", withdraw):
+        page = browser.authorize(client)
+    assert "allow_once" in [value for _, value in page.form.buttons]
+    assert browser.submit(page, decision="allow_always").code
+    with wire.before("TransactWriteItems", withdraw):
+        assert browser.authorize(client, prompt="none").answer["error"] == "consent_required"
+    assert browser.answer(client, decision="allow_always").code
+    # The first transaction counts the try.
+    with wire.before("TransactWriteItems", withdraw, spared=1):
+        direct = browsers().authorize(client, "/oauth2/code", headers=basic("alice", PASSWORD))
+    assert "password" in direct.form.fields
+    assert [grant for grant in grants(site) if grant.revoked_at is None] == []
 
 
 @pytest.mark.parametrize("end", ENDS)

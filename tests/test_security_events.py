@@ -145,7 +145,7 @@ def test_what_is_done_is_a_record_with_its_documented_fields(
         assert record["source_ip"] == "127.0.0.1"
         assert record["sub"] == (client.id if name == audit.TOKEN_ISSUED else alice.sub)
         text = json.dumps(record)
-        for secret in site.secrets:
+        for secret in filter(None, site.secrets):
             assert secret not in text
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib import audit, passwords
+from chalicelib import audit, passwords, registration, sign_in
 from chalicelib.models import User
 from chalicelib.throttle import LONGEST_WAIT, MOST_PER_ACCOUNT, network_of
 from tests.browser import Answer, Browser, basic
@@ -169,6 +169,23 @@ def test_nobody_learns_from_it_which_accounts_exist(
 def test_another_way_to_write_a_name_is_the_same_name(browser: Browser, client: Registered, name: str) -> None:
     tries(browser, client, *[WRONG] * LIMIT)
     assert statuses(tries(browser, client, PASSWORD, username=name)) == [429]
+
+
+def test_a_name_that_is_too_long_for_anybody_is_not_even_compared(
+    browser: Browser, client: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unicode's normal form of 30,000 accents takes seconds, and no count would slow down who sends one such name."""
+    compared: list[str] = []
+
+    def identifier(username: str) -> str:
+        compared.append(username)
+        return registration.username_identifier(username)
+
+    monkeypatch.setattr(sign_in, "username_identifier", identifier)
+    names = ["a" + "\u0301\u0316" * 5000, "alice" + " " * 400, "\u0301" * 320]
+    answers = [answer for name in names for answer in tries(browser, client, PASSWORD, username=name)]
+    assert statuses(answers) == [400, 400, 400]
+    assert [len(name) for name in compared] == [0, 0, 320]
 
 
 @pytest.mark.parametrize(("few", "sent"), [(1, [400, 429]), (3, [400, 400, 400, 429])])

@@ -9,13 +9,14 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import jwt
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.browser import CHALLENGE, Browser
 from tests.site import PASSWORD, Registered, Site
@@ -30,6 +31,10 @@ ARGUMENTS = [
     "--no-first-run",
 ]
 PHONE = {"viewport": {"width": 320, "height": 640}}
+Scheme = Literal["light", "dark"]
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
+# A story that has to go the same way whether scripts run or not.
+scripted_or_not = pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without JavaScript"])
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +152,8 @@ class Window:
         self.page: Page = self.context.new_page()
 
     def _on_console(self, message: ConsoleMessage) -> None:
+        if "Autofocus processing was blocked" in message.text:
+            return  # the test has filled in a field before the page was drawn
         self.complaints.append(f"{message.type}: {message.text} [{urlsplit(message.location['url']).path}]")
 
     def _on_failure(self, request: Request) -> None:
@@ -174,6 +181,33 @@ class Window:
         page = page or self.page
         with page.expect_navigation():
             page.get_by_role("button", name=name, exact=True).click()
+
+    def tab_to(self, name: str) -> None:
+        """Press Tab until what bears this name has the focus, which has to be visible there."""
+        named = "document.activeElement.getAttribute('aria-label') || document.activeElement.innerText"
+        for _ in range(40):
+            self.page.keyboard.press("Tab")
+            if self.page.evaluate(named) == name:
+                outline: str = self.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+                assert outline == "solid"
+                return
+        raise AssertionError(f"The keyboard does not get to {name!r}.")
+
+    def enter(self, name: str) -> None:
+        """Get to a button or a link by the keyboard, and press Enter: what that leads to has been loaded afterwards."""
+        self.tab_to(name)
+        with self.page.expect_navigation():
+            self.page.keyboard.press("Enter")
+
+    def type_in(self, username: str = "alice", password: str = PASSWORD) -> None:
+        """Sign in by the keyboard, on a page that has the focus where one begins."""
+        expect(self.page.get_by_label("Username")).to_be_focused()
+        keyboard = self.page.keyboard
+        keyboard.type(username)
+        keyboard.press("Tab")
+        keyboard.type(password)
+        with self.page.expect_navigation():
+            keyboard.press("Enter")
 
     def heading(self, page: Page | None = None) -> str:
         return (page or self.page).get_by_role("heading", level=1).inner_text()
@@ -204,6 +238,16 @@ def windows(chromium: Chromium, site: Site) -> Iterator[Callable[..., Window]]:
 @pytest.fixture
 def window(windows: Callable[..., Window]) -> Window:
     return windows()
+
+
+def violations(page: Page) -> list[tuple[str, str, list[str]]]:
+    """What axe-core finds on a page in both themes: where, the rule, and by what."""
+    found: list[tuple[str, str, list[str]]] = []
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        broken = Axe().run(page).response["violations"]
+        found += [(scheme, one["id"], [node["target"] for node in one["nodes"]]) for one in broken]
+    return found
 
 
 def authorization(client: Registered, redirect_uri: str, **parameters: str) -> str:

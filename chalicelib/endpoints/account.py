@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from chalicelib import access, audit, own_clients, pages, passwords, sessions
-from chalicelib.claims import in_order
+from chalicelib import access, audit, claims, own_clients, pages, passwords, sessions
 from chalicelib.errors import NotFound, RequestEnded
 from chalicelib.forms import refuse_other_sites
 from chalicelib.interaction import Person
@@ -75,7 +74,11 @@ def _applications(place: _Place) -> Response:
     clients = access.clients(server.store, shown)
     own = {name: client for name in own_clients.RESERVED if (client := server.client(name))}
     words = server.scope_descriptions(frozenset[str]().union(*(one.scope for one in shown)))
-    rows = [(one, (clients | own).get(one.client_id), [words[scope] for scope in in_order(one.scope)]) for one in shown]
+    rows = []
+    for one in shown:
+        may = [words[scope] for scope in claims.in_order(one.scope)]
+        may += [claims.describe_claim(name) for name in sorted(one.claims)]
+        rows.append((one, (clients | own).get(one.client_id), may))
     return place.page("applications", applications=rows, total=len(found), page=page, pages=_pages(found))
 
 

@@ -15,6 +15,7 @@ from chalicelib.authorization import (
     proceed,
     remaining,
     show,
+    waiting,
 )
 from chalicelib.authorization_request import Recipient, read, recipient
 from chalicelib.client_auth import basic_credentials
@@ -25,10 +26,9 @@ from chalicelib.interaction import Person, Step
 from chalicelib.messages import Params, Request, Response
 from chalicelib.models import AuthorizationRequest, Client
 from chalicelib.server import AuthorizationServer
-from chalicelib.sign_in import Credentials, NotSignedIn, SignedIn
+from chalicelib.sign_in import LONGEST_USERNAME, Credentials, NotSignedIn, SignedIn
 
 BASIC = {"WWW-Authenticate": 'Basic realm="sign-in", charset="UTF-8"'}
-LONGEST_USERNAME = 320
 
 
 def get(server: AuthorizationServer, http: Request) -> Response:
@@ -186,6 +186,8 @@ def _change_password(
     person: Person,
 ) -> Response:
     password, user = form.raw("new_password") or "", person.user
+    if not user.password_change_required:  # the form came twice: nobody was asked for the password that is in force now
+        return waiting(server, http, request)
     problem = passwords.problem_with(password, form.raw("new_password_again") or "")
     if not problem and passwords.verify(password, user.password_hash):
         problem = "Choose another password than the one you have."

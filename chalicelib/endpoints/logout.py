@@ -58,10 +58,11 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     refuse_embedding(http)
     if is_from_elsewhere(server, http) and sessions.cookie_of(server, http) is None:
         # It carries no Lax cookie, so that nobody knows yet who is signed in: a page of ours sends it again. It is no
-        # redirect, for an ID token must not stand in a URL of ours.
+        # redirect, for an ID token must not stand in a URL of ours. Its form leads on to the goal.
+        goal = _read(server, http, form).goal
         fields = [(name, value) for name, value in _parameters(form).items() if value is not None]
         page = pages.page("sign_out_again", server.settings, action=_address(server), fields=fields)
-        return pages.response(page)
+        return pages.response(page, redirect_uri=goal)
     return _log_out(server, http, form)
 
 

@@ -177,7 +177,6 @@ SPECIFICATION = Specification(
             "10.2 e",
             "SHOULD",
             "The person is told for how long.",
-            not_held="The page tells that access lasts after sign-out (offline_access), but not until when.",
         ),
         Clause(
             "10.2 f", "SHOULD NOT", "A request that is repeated is not allowed silently to a client nobody can prove."
