@@ -5,12 +5,16 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+import app
+from chalicelib.dynamodb import DynamoDB
 from tests.browser import CHALLENGE, Answer, Browser, basic
 from tests.shortcut import change, code_of
-from tests.site import PASSWORD, Registered, Site
+from tests.site import PASSWORD, STAGE, Registered, Site
 
 Act = Callable[[], Answer]
 NEW_PASSWORD = "a new password of her own"
@@ -291,6 +295,41 @@ def ring(site: Site) -> None:
     site.server.keys._known = replace(known, read_at=site.clock.time)
 
 
+@pytest.fixture
+def rights(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
+    """What each call needs, as it is made: an action of IAM's, and the table (or its index) that it is on."""
+    needed: set[tuple[str, str]] = set()
+    call = DynamoDB.call
+    in_transaction = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem"}
+
+    def noted(dynamodb: DynamoDB, operation: str, **parameters: Any) -> Any:
+        action = operation.title().replace("_", "")
+        if operation == "batch_get_item":
+            needed.update((action, table) for table in parameters["RequestItems"])
+        elif operation == "transact_write_items":
+            steps = [step for item in parameters["TransactItems"] for step in item.items()]
+            needed.update((in_transaction.get(verb, f"{verb}Item"), step["TableName"]) for verb, step in steps)
+        else:
+            index = f"/index/{parameters['IndexName']}" if "IndexName" in parameters else ""
+            needed.add((action, parameters["TableName"] + index))
+        return call(dynamodb, operation, **parameters)
+
+    monkeypatch.setattr(DynamoDB, "call", noted)
+    return needed
+
+
+def granted() -> set[tuple[str, str]]:
+    """What the function may do in AWS; test_templates holds that both ways to deploy allow the same."""
+    policy = json.loads((Path(app.__file__).parent / ".chalice" / "policy-prod.json").read_text())
+    return {
+        (action.removeprefix("dynamodb:"), resource.partition(":table/")[2].replace("-prod-", f"-{STAGE}-"))
+        for statement in policy["Statement"]
+        for resource in (statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]])
+        for action in statement["Action"]
+        if ":table/" in resource
+    }
+
+
 def calls(caplog: pytest.LogCaptureFixture) -> int:
     """The number in the last log line."""
     lines = [json.loads(record.getMessage()) for record in caplog.records if record.name.startswith("signet")]
@@ -303,6 +342,7 @@ def test_the_number_of_round_trips(
     site: Site,
     browser: Browser,
     ring: None,
+    rights: set[tuple[str, str]],
     caplog: pytest.LogCaptureFixture,
     name: str,
     prepare: Callable[[Site, Browser, Registered], Act],
@@ -315,15 +355,15 @@ def test_the_number_of_round_trips(
     act = prepare(site, browser, client)
     with caplog.at_level(logging.INFO, "signet"):
         caplog.clear()
+        rights.clear()
         answer = act()
     assert answer.status == status, answer.body
     assert calls(caplog) == number
+    assert rights <= granted(), "in AWS the function may not do that"
 
 
 def test_every_address_stands_in_the_table(site: Site) -> None:
     """Twice the same endpoint is one row."""
-    import app
-
     table = {tuple(name.partition(",")[0].partition(":")[0].split()) for name, *_ in TABLE}
     addresses = {(route.method, route.path) for route in (*app.JSON_ROUTES, *app.PAGE_ROUTES)}
     # The playground makes the requests of a client: they are counted where they arrive.
