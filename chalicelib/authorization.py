@@ -130,7 +130,8 @@ def show(
         asked=[text for name, text in words.items() if name not in consent.scope | consent.claims],
         allowed=[text for name, text in words.items() if name in consent.scope | consent.claims],
         remembered=consent_lasts(request, client),
-        days=_longest(server, client, request) // DAY,
+        offline="offline_access" in request.scope,
+        days=server.settings.refresh_token_absolute_lifetime // DAY if refresh_token_lifetime(server, client) else 0,
         username=values.pop("username", request.login_hint or ""),
         person=person.user if person else None,
         handle=server.keys.make_handle("req", request.request_id),
@@ -140,12 +141,6 @@ def show(
     )
     response = pages.response(page, status, redirect_uri=request.redirect_uri)
     return response.add(new_browser)
-
-
-def _longest(server: AuthorizationServer, client: Client, request: AuthorizationRequest) -> int:
-    """For how many seconds access may outlive the session; 0 if it does not."""
-    lasting = "offline_access" in request.scope and refresh_token_lifetime(server, client) > 0
-    return server.settings.refresh_token_absolute_lifetime if lasting else 0
 
 
 def _is_asked_elsewhere(server: AuthorizationServer, http: Request, step: Step, status: int) -> bool:

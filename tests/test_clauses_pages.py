@@ -94,7 +94,7 @@ def test_the_person_is_told_of_access_that_lasts(site: Site, browser: Browser) -
 @pytest.mark.parametrize(
     ("scope", "said"),
     [
-        ("openid profile", "Access ends when you sign out."),
+        ("openid profile", "Access ends when you sign out, and after 180 days at most."),
         ("openid offline_access", "Access lasts 180 days at most."),
     ],
 )

@@ -6,7 +6,8 @@ script, and nothing on it comes from another host but the operator's logo. All w
     page             what it needs beside the settings
     sign_in          client, username, handle, tag, problem, problem_code
     change_password  person, handle, tag, problem
-    consent          client, person, asked, allowed, remembered, days, redirect_uri, on_device, own_scheme, handle, tag
+    consent          client, person, asked, allowed, remembered, offline, days, redirect_uri,
+                     on_device, own_scheme, handle, tag
     sign_out         action, fields, client (who asks for it, or None), username (who is signed in, or "")
     sign_out_again   action, fields
     signed_out       client, back (a link to it, or None)
