@@ -11,10 +11,13 @@ from typing import Any, cast
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ReadTimeoutError
+from passlib.hash import argon2
 
-from chalicelib import registration
-from chalicelib.errors import InvalidClientMetadata, TemporarilyUnavailable
+from chalicelib import registration, sessions
+from chalicelib.errors import AccessDenied, InvalidClientMetadata, TemporarilyUnavailable
 from chalicelib.models import Grant, User
+from chalicelib.table import Refused
+from chalicelib.throttle import Throttle, TooManyAttempts
 from infra import deploy
 from tests import faults
 from tests.browser import CHALLENGE, Answer, Browser
@@ -23,6 +26,8 @@ from tests.shortcut import born, code_of
 from tests.site import PASSWORD, Site
 
 Browsers = Callable[..., Browser]
+ELSEWHERE = "https://login.example.com"
+CREDENTIALS = {"username": "alice", "password": PASSWORD}
 
 
 @pytest.fixture
@@ -198,22 +203,157 @@ def test_of_two_browsers_that_bring_one_request_at_once_one_gets_it(
     assert second.get(handle).status == 200
 
 
-def test_a_request_that_is_answered_meanwhile_is_not_asked_about_elsewhere(
-    site_with: Callable[..., Site], browsers: Browsers, wire: Wire
-) -> None:
-    """By the operator's own login application, when somebody has signed in there for another request."""
-    origin = "https://login.example.com"
-    site = site_with(login_url=f"{origin}/sign-in", login_origins=(origin,))
-    browser, client, house = browsers(site), site.client(), site.client(trusted=True)
-    site.user("alice")
-    handle, other = (browser.authorize(each).answer["request_uri"] for each in (client, house))
-    headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Cookie": ""}
-    signing_in = {"request_uri": other, "username": "alice", "password": PASSWORD}
-    assert browser.follow(browser.post("/oauth2/code", signing_in, headers)).code
+# ---- the operator's own login application
+
+
+@pytest.fixture
+def elsewhere(site_with: Callable[..., Site]) -> Site:
+    """A server that has one."""
+    made = site_with(login_url=f"{ELSEWHERE}/sign-in", login_origins=(ELSEWHERE,))
+    made.user("alice")
+    return made
+
+
+def post_from_there(browser: Browser, handle: str, **fields: str) -> Answer:
+    """From another site, so no cookie comes along."""
+    headers = {"Origin": ELSEWHERE, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Cookie": ""}
+    return browser.post("/oauth2/code", {"request_uri": handle, **fields}, headers)
+
+
+def answer_meanwhile(site: Site, handle: str) -> None:
     known = site.server.keys.read_handle("req", handle)
     assert known
-    with wire.before("UpdateItem", lambda: site.server.store.requests.take((known.id,), site.clock.time)):
+    assert not isinstance(site.server.store.requests.take((known.id,), site.clock.time), Refused)
+
+
+def test_a_request_that_is_answered_meanwhile_is_not_asked_about_there(
+    elsewhere: Site, browsers: Browsers, wire: Wire
+) -> None:
+    """Somebody has signed in there for another request, and is to be asked for consent now."""
+    browser, client, house = browsers(elsewhere), elsewhere.client(), elsewhere.client(trusted=True)
+    handle, other = (browser.authorize(each).answer["request_uri"] for each in (client, house))
+    assert browser.follow(post_from_there(browser, other, **CREDENTIALS)).code
+    with wire.before("UpdateItem", lambda: answer_meanwhile(elsewhere, handle)):
         assert browser.get("/oauth2/authorize", request_uri=handle).status == 400
+
+
+def test_a_request_that_is_answered_meanwhile_takes_no_decision_from_there(
+    elsewhere: Site, browsers: Browsers, wire: Wire
+) -> None:
+    browser = browsers(elsewhere)
+    handle = browser.authorize(elsewhere.client()).answer["request_uri"]
+    browser.follow(post_from_there(browser, handle, **CREDENTIALS))
+    with wire.before("TransactWriteItems", lambda: answer_meanwhile(elsewhere, handle)):
+        assert post_from_there(browser, handle, decision="allow_once").status == 400
+
+
+def test_what_was_proven_there_signs_in_once(elsewhere: Site, browsers: Browsers, wire: Wire) -> None:
+    """In two tabs at once."""
+    browser, tab = browsers(elsewhere), browsers(elsewhere)
+    handle = browser.authorize(elsewhere.client(trusted=True)).answer["request_uri"]
+    proven = post_from_there(browser, handle, **CREDENTIALS)
+    tab.cookies.update(browser.cookies)
+    won: list[Answer] = []
+    with wire.before("TransactWriteItems", lambda: won.append(tab.follow(proven))):
+        assert browser.follow(proven).status == 400
+    assert won[0].code
+    assert len(list(elsewhere.server.store.sessions.scan())) == 1
+
+
+# ---- sessions
+
+
+def test_who_signs_in_again_while_their_session_ends_has_another(
+    site: Site, browser: Browser, browsers: Browsers, user: User, wire: Wire
+) -> None:
+    client, tab = site.client(trusted=True), browsers()
+    browser.code(client)
+    tab.cookies.update(browser.cookies)
+    question, page = tab.get("/oauth2/logout"), browser.authorize(client, prompt="login")
+    with wire.before("TransactWriteItems", lambda: tab.send(question, decision="sign_out")):
+        assert browser.sign_in(page).code
+    assert browser.authorize(client, prompt="none").code
+
+
+# what happens meanwhile, and since when the account was disabled before
+CHANGES: dict[str, tuple[dict[str, Any], int | None]] = {
+    "the password is hashed anew": ({"password_hash": "other"}, None),
+    "all sessions are ended": ({"sessions_generation": 1}, None),
+    "the account is disabled": ({"disabled_at": 1}, None),
+    "the account is enabled, and disabled again": ({"disabled_at": 2}, 1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_password_is_not_changed_when_meanwhile(site: Site, user: User, wire: Wire, change: str) -> None:
+    changed, disabled_at = CHANGES[change]
+    users = site.server.store.users
+    known = replace(user, disabled_at=disabled_at)
+    users.put(known)
+    with wire.before("UpdateItem", lambda: users.put(replace(known, **changed))), pytest.raises(AccessDenied):
+        sessions.change_password(site.server.store, known, "another pass phrase")
+    assert users.get(user.sub) == replace(known, **changed)
+
+
+def test_a_changed_password_ends_no_grant_that_has_ended_meanwhile(site: Site, user: User, wire: Wire) -> None:
+    grants, earlier = site.server.store.grants, site.clock.time - 5
+    grant = born(site, site.client(), user)
+    with wire.before("UpdateItem", lambda: grants.transition((grant.grant_id,), None, {"revoked_at": earlier})):
+        sessions.change_password(site.server.store, user, "another pass phrase")
+    assert the_grant(site).revoked_at == earlier
+
+
+def test_a_password_that_is_changed_while_somebody_signs_in_is_not_hashed_anew(
+    site: Site, browser: Browser, user: User, wire: Wire
+) -> None:
+    """Or the old one would count again."""
+    users = site.server.store.users
+    weak = replace(
+        user, password_hash=argon2.using(type="ID", memory_cost=16, time_cost=1, parallelism=1).hash(PASSWORD)
+    )
+    users.put(weak)
+    page = browser.authorize(site.client(trusted=True))
+    with wire.before("UpdateItem", lambda: users.put(replace(weak, password_hash="changed"))):
+        browser.sign_in(page)
+    assert users.get(user.sub) == replace(weak, password_hash="changed")
+
+
+# ---- the count of wrong passwords
+
+
+def trying(site: Site, account: str) -> tuple[Throttle, tuple[Any, ...]]:
+    """Somebody at one address, and what they find."""
+    throttle = Throttle(site.server.store, account, "192.0.2.1", None)
+    return throttle, site.server.store.read(*throttle.wanted)
+
+
+def test_a_count_that_has_begun_anew_meanwhile_makes_nobody_wait(site: Site) -> None:
+    """Somebody signs in rightly just before the try that would have been one too many is counted."""
+    for _ in range(site.settings.sign_in_attempts - 1):
+        throttle, found = trying(site, "alice")
+        throttle.count(found)
+    owner, known = trying(site, "alice")
+    assert site.server.store.transact(*owner.count(known).taking_back()) is None
+    late, stale = throttle, known
+    late.count(stale)
+    _, (count, *_) = trying(site, "alice")
+    assert (count.failures, count.blocked_until) == (1, 0)
+
+
+def test_who_has_to_wait_is_not_let_in_when_one_of_the_others_turns_out_to_be_right(
+    site_with: Callable[..., Site],
+) -> None:
+    """The count is then what it was when it was read; but since then another was wrong."""
+    site = site_with(sign_in_attempts_per_address=3)
+    right, found = trying(site, "alice")
+    success = right.count(found)
+    for name in ("bob", "carol"):
+        late, stale = trying(site, "dora")
+        wrong, found = trying(site, name)
+        wrong.count(found)
+    assert site.server.store.transact(*success.taking_back()) is None
+    with pytest.raises(TooManyAttempts):
+        late.count(stale)
 
 
 # ---- what the operator does

@@ -10,6 +10,7 @@ import pytest
 
 from chalicelib import audit
 from tests.browser import Answer, Browser, basic
+from tests.leaks import all_secrets, leaks
 from tests.site import PASSWORD, Registered, Site
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "operate.md").read_text("utf-8")
@@ -144,9 +145,7 @@ def test_what_is_done_is_a_record_with_its_documented_fields(
         assert record["request_id"]
         assert record["source_ip"] == "127.0.0.1"
         assert record["sub"] == (client.id if name == audit.TOKEN_ISSUED else alice.sub)
-        text = json.dumps(record)
-        for secret in filter(None, site.secrets):
-            assert secret not in text
+        assert not leaks(json.dumps(record), all_secrets(site.secrets))
 
 
 def test_an_unknown_name_has_no_sub(site: Site, browser: Browser, client: Registered, records: Records) -> None:
