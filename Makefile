@@ -9,8 +9,9 @@ export PYTHON
 run: venv  ## Serve on http://127.0.0.1:$(PORT); FRESH=1 starts over
 	@.venv/bin/python -m infra serve --port $(PORT) $(if $(filter-out 0,$(FRESH)),--fresh)
 
+# The processes have to find the same tests, and some are named after a set: its order must not differ.
 test: venv  ## All tests, a process for each core; or, with ARGS, what these tell pytest
-	@.venv/bin/python -m pytest $(or $(ARGS),-n auto --dist loadfile)
+	@PYTHONHASHSEED=0 .venv/bin/python -m pytest $(or $(ARGS),-n auto --dist loadfile)
 
 check: venv  ## Style and types
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

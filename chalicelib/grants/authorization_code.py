@@ -83,7 +83,7 @@ def _refuse(
     revocation = {"revoked_at": server.now()}
     if record.redeemed_at is not None:
         if all_right:  # RFC 6749 section 4.1.2: somebody else has had this code
-            server.store.grants.transition((grant_id,), attr("client_id").eq(client.client_id), revocation)
+            server.store.grants.transition((grant_id,), None, revocation)
             audit.note(http, audit.REUSE_DETECTED, sub=record.sub)
             event = history.by_request(server.store, http, record.sub, audit.REUSE_DETECTED, client)
             server.store.events.insert(event)

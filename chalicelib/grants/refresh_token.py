@@ -96,7 +96,7 @@ def _rotate(
     if behind <= 0:
         raise InvalidGrant(REFUSED, detail="never issued")
     revocation = {"revoked_at": now}
-    server.store.grants.transition((grant_id,), attr("client_id").eq(client.client_id), revocation)
+    server.store.grants.transition((grant_id,), None, revocation)
     audit.note(http, audit.REUSE_DETECTED, sub=record.sub)
     event = history.by_request(server.store, http, record.sub, audit.REUSE_DETECTED, client)
     server.store.events.insert(event)
