@@ -40,9 +40,13 @@ def hint(site: Site, browser: Browser, client: Registered) -> str:
     return str(browser.tokens(client)["id_token"])
 
 
-def waiting(site: Site) -> AuthorizationRequest:
-    """The newest request that waits."""
-    return max(site.server.store.requests.scan(), key=lambda request: (request.created_at, request.taken_at is None))
+def asked_on(site: Site, page: Answer) -> AuthorizationRequest:
+    """The request that this page asks the person about."""
+    handle = site.server.keys.read_handle("req", page.form.fields["request_uri"])
+    assert handle
+    request = site.server.store.requests.get(handle.id)
+    assert request
+    return request
 
 
 def claims_of(token: str) -> dict[str, Any]:
@@ -326,7 +330,7 @@ def test_a_wish_is_no_error(
     page = browser.authorize(client, **wish)
     assert is_sign_in(page)
     for name, value in kept.items():
-        assert getattr(waiting(site), name) == value
+        assert getattr(asked_on(site, page), name) == value
     answer = browser.sign_in(page)
     claims = claims_of(browser.redeem(client, answer.code).json["id_token"])
     assert claims["acr"] == ACR, "what it was, whatever was wished for"
@@ -498,8 +502,8 @@ def test_resources_are_kept_with_the_request_and_the_grant(
     for resources in ([API], [API, second.id], [second.id, API, API], [site.settings.issuer, API], [API, ""]):
         page = browser.request("GET", authorization(client, resources))
         kept = {*resources} - {""}
-        assert max(site.server.store.requests.scan(), key=lambda r: len(r.resource & kept)).resource == kept
-        answer = browser.sign_in(page) if is_sign_in(page) else page
+        assert asked_on(site, page).resource == kept
+        answer = browser.sign_in(page)
         grant_id = site.server.keys.read_handle("code", answer.code)
         assert grant_id
         grant = site.server.store.grants.get(grant_id.id)
