@@ -1,5 +1,7 @@
 """What OpenID Connect adds to an authorization request: its parameters, checked (OpenID Connect Core 3.1.2.1)."""
 
+import base64
+import json
 import re
 
 from chalicelib.errors import InvalidRequest, InvalidScope, InvalidToken, LoginRequired, UnknownKey
@@ -13,10 +15,27 @@ PROMPTS = ("none", "login", "consent", "select_account")
 DISPLAYS = ("page", "popup", "touch", "wap")
 UI_LOCALES = ("en",)
 LONGEST_ID_TOKEN = 8192
+LONGEST_REQUEST_OBJECT = 65536
 MAX_PREFERENCES = 10
 # RFC 5646 section 2.1, but for its finer points
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8}){0,7}")
 _ACR = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+def of_request_object(params: Params) -> Params:
+    """How a request object wants to be answered: `response_mode` and `state`; nothing where it cannot be read.
+
+    Request objects are refused (section 6.1), whoever has signed them. But the client waits for the refusal in the way
+    that it has named, and that may stand in the object alone.
+    """
+    try:
+        payload = (params.one("request", at_most=LONGEST_REQUEST_OBJECT) or "").split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (InvalidRequest, IndexError, ValueError, RecursionError):
+        return Params()
+    if not isinstance(claims, dict):
+        return Params()
+    return Params((name, claims[name]) for name in ("response_mode", "state") if isinstance(claims.get(name), str))
 
 
 def check_id_token(response_type: str, scope: frozenset[str], nonce: str | None) -> None:

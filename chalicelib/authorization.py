@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from chalicelib import audit, claims, history, own_clients, pages, redirect_uris, response_modes, sessions
-from chalicelib.authorization_request import Recipient
+from chalicelib.authorization_request import ANSWERED, Recipient, ended
 from chalicelib.dynamodb import attr
 from chalicelib.errors import AccessDenied, LoginRequired, OAuthError, RequestEnded, unexpected
 from chalicelib.handles import new_id
@@ -23,13 +23,6 @@ from chalicelib.table import Step as StoreStep
 from chalicelib.tokens import id_token, refresh_token_lifetime
 
 DAY = 24 * 60 * 60
-ANSWERED = "This request has expired or has been answered already."
-
-
-def ended(request: AuthorizationRequest | None) -> RequestEnded:
-    """The error for a request that does not wait any more: it was answered, or is not there."""
-    answered = request is not None and request.taken_at is not None
-    return RequestEnded(ANSWERED, code="request_answered" if answered else "request_expired")
 
 
 def answer_errors(

@@ -15,6 +15,7 @@ from chalicelib.errors import (
     InvalidScope,
     OAuthError,
     RegistrationNotSupported,
+    RequestEnded,
     RequestNotSupported,
     RequestUriNotSupported,
     UnauthorizedClient,
@@ -25,6 +26,7 @@ from chalicelib.messages import Params, Request
 from chalicelib.models import AuthorizationRequest, Client
 from chalicelib.server import AuthorizationServer
 
+ANSWERED = "This request has expired or has been answered already."
 LONGEST_ENCODED_STATE = 8192
 LONGEST_SHOWN = 200  # of what a request says, in the description of an error
 # RFC 6749 section 3.3
@@ -60,8 +62,10 @@ def recipient(server: AuthorizationServer, request: Request, params: Params) -> 
         goal = _goal(client, redirect_uri) if client else None
         if client and goal:
             request.client = client
+            # What is refused is refused in the way that its client waits for.
+            told = params.or_else(authentication_request.of_request_object(params)) if "request" in params else params
             try:
-                state = _state(params)
+                state = _state(told)
             except OAuthError:
                 state = None  # `read` refuses it; what is malformed is not repeated
             asks_openid = "openid" in (params.raw("scope") or "").split(" ")
@@ -70,7 +74,7 @@ def recipient(server: AuthorizationServer, request: Request, params: Params) -> 
                 raise InvalidRequest(
                     "An OpenID Connect request must name its redirect_uri.", code="redirect_uri_missing"
                 )
-            return Recipient(client, goal, redirect_uri is not None, state, response_modes.of_errors(params, goal))
+            return Recipient(client, goal, redirect_uri is not None, state, response_modes.of_errors(told, goal))
     if client is None:
         raise InvalidRequest("There is no application with this client_id.", code="unknown_client")
     if redirect_uri is None:
@@ -104,7 +108,7 @@ def read(server: AuthorizationServer, params: Params, to: Recipient) -> Authoriz
 
 def _read(server: AuthorizationServer, params: Params, to: Recipient) -> AuthorizationRequest:
     state = _state(params)
-    if params.one("request", at_most=65536):
+    if params.one("request", at_most=authentication_request.LONGEST_REQUEST_OBJECT):
         raise RequestNotSupported("Request objects are not supported.")
     if params.one("request_uri"):
         raise RequestUriNotSupported("The request_uri is not one of ours.")
@@ -141,6 +145,30 @@ def _read(server: AuthorizationServer, params: Params, to: Recipient) -> Authori
         created_at=now,
         expires_at=now + server.settings.request_lifetime,
     )
+
+
+def ended(request: AuthorizationRequest | None) -> RequestEnded:
+    """The error for a request that does not wait any more: it was answered, or is not there."""
+    answered = request is not None and request.taken_at is not None
+    return RequestEnded(ANSWERED, code="request_answered" if answered else "request_expired")
+
+
+def still_waiting(
+    server: AuthorizationServer, http: Request, request: AuthorizationRequest | None
+) -> tuple[AuthorizationRequest, Client]:
+    """A stored request that is still to be answered, and its client, which is noted in `http.client`.
+
+    Raises RequestEnded for any other, and for one that the client, as it is registered now, could not make: nothing
+    goes to a redirect URI, nor is a scope granted, that the operator has taken away since.
+    """
+    for fresh in (False, True):  # nobody is refused because of what the cached record says
+        client = server.client(request.client_id, fresh=fresh) if request else None
+        if request is None or client is None or request.taken_at is not None:
+            raise ended(request)
+        if _goal(client, request.redirect_uri) and request.scope <= client.scopes:
+            http.client = client
+            return request, client
+    raise ended(request)
 
 
 def _state(params: Params) -> str | None:

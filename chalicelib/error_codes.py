@@ -58,7 +58,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "This page has waited too long",
         "For your safety a sign-in waits for some minutes only. Nothing has been given away.",
         _START_AGAIN,
-        "SIGNET_REQUEST_LIFETIME says how long a request waits. The handle of another server gives this too.",
+        "SIGNET_REQUEST_LIFETIME says how long a request waits. It ends too when its client is removed, or loses the "
+        "redirect URI or a scope of it; and the handle of another server is none.",
     ),
     "request_answered": Explanation(
         "This has been answered already",

@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib import pages, sessions
-from chalicelib.authorization import answer_errors, ended, in_words, proceed, waiting
-from chalicelib.authorization_request import Recipient, read, recipient
+from chalicelib.authorization import answer_errors, in_words, proceed, waiting
+from chalicelib.authorization_request import Recipient, ended, read, recipient, still_waiting
 from chalicelib.decision import DECISIONS, decide
 from chalicelib.dynamodb import attr
 from chalicelib.errors import OAuthError, RequestEnded
@@ -213,12 +213,7 @@ def _sign_in(
 def _waiting(server: AuthorizationServer, http: Request, text: str) -> tuple[AuthorizationRequest, Client]:
     """The request that a handle names, and its client. Raises RequestEnded when it does not wait."""
     handle = server.keys.read_handle("req", text)
-    request = server.store.requests.get(handle.id) if handle else None
-    client = server.client(request.client_id) if request else None
-    if request is None or client is None or request.taken_at is not None:
-        raise ended(request)
-    http.client = client
-    return request, client
+    return still_waiting(server, http, server.store.requests.get(handle.id) if handle else None)
 
 
 def _cookie_name(server: AuthorizationServer) -> str:

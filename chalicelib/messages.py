@@ -98,6 +98,12 @@ class Params:
         values = self._values.get(name)
         return values[-1] if values else None
 
+    def or_else(self, others: "Params") -> "Params":
+        """These parameters, and of `others` those whose names are not among them."""
+        both = Params()
+        both._values = {**others._values, **self._values}
+        return both
+
     def __contains__(self, name: str) -> bool:
         return name in self._values
 

@@ -203,6 +203,11 @@ class Grant:
     resource: frozenset[str] = frozenset()
     device: str | None = None
 
+    @property
+    def good_until(self) -> int:
+        """When it ends if nobody uses it again. Without refresh tokens it lives as long as its code or access token."""
+        return min(self.expires_at, self.ends_at) if self.ends_at > self.created_at else self.expires_at
+
 
 @dataclass(frozen=True)
 class Scope:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from chalicelib import claims
+from chalicelib.errors import InvalidScope
 from chalicelib.handles import new_id
 from chalicelib.models import NO_SCOPE, Client, Grant, User
 from chalicelib.server import AuthorizationServer
@@ -37,9 +38,10 @@ def issue(
     """The members of a token response (RFC 6749 section 5.1, OpenID Connect Core section 3.1.3.3).
 
     `scope` and `resource` are what this access token is good for, the grant's own or less; no resource means all.
-    `nonce` goes into the ID token, which is there when `scope` has `openid`.
+    `nonce` goes into the ID token, which is there when `scope` has `openid`. Raises InvalidScope when the client may
+    ask for nothing of it any more.
     """
-    now = server.now()
+    now, scope = server.now(), _still_allowed(server, client, scope)
     # A token does not outlive its grant.
     end = grant.expires_at if refresh_token is None else min(grant.expires_at, grant.ends_at)
     expires_in = min(access_token_lifetime(server, client), end - now)
@@ -56,6 +58,17 @@ def issue(
             server, client, grant, nonce=nonce, access_token=access_token, expires_at=now + expires_in
         )
     return members
+
+
+def _still_allowed(server: AuthorizationServer, client: Client, scope: frozenset[str]) -> frozenset[str]:
+    """What of a scope the client may still have: the operator may have taken some of it away since it was granted."""
+    if scope <= client.scopes:
+        return scope
+    known = server.client(client.client_id, fresh=True)  # nothing is left out because of what the cached record says
+    left = scope & known.scopes if known else NO_SCOPE
+    if not left:
+        raise InvalidScope("The client is not registered any more for what was granted.")
+    return left
 
 
 def words(scope: frozenset[str]) -> str:

@@ -32,11 +32,11 @@ def grant() -> None:
 @as_json
 @click.pass_obj
 def list_grants(stage: str, /, username: str | None, client_id: str | None, all_: bool, as_json: bool) -> None:
-    """List the grants that are alive: who has granted what to whom, since when, last used when, until when."""
+    """List the grants that are alive. Who has granted what to whom, since when, last used when, until when."""
     with storage(stage) as store:
         user = find_user(store, username) if username else None
         found = sorted(
-            (one for one in _grants(store, user, _known(store, client_id)) if all_ or one.revoked_at is None),
+            (one for one in _grants(store, user, _known(store, client_id)) if all_ or _lives(one, store.now())),
             key=lambda one: (one.created_at, one.grant_id),
         )
         documents = _documents(store, found)
@@ -67,7 +67,7 @@ def list_grants(stage: str, /, username: str | None, client_id: str | None, all_
 def revoke_grants(
     stage: str, /, grant_id: str | None, username: str | None, client_id: str | None, yes: bool, as_json: bool
 ) -> None:
-    """End one grant with all its tokens; or all of a user, of a client, or of both together.
+    """End one grant with all its tokens, or several grants. Name a GRANT_ID, or a --user, a --client or both.
 
     With --user or --client the consents that were given for good are forgotten too: people are asked again.
     """
@@ -128,6 +128,10 @@ def _known(store: Store, client_id: str | None) -> str | None:
     return find_client(store, client_id).client_id
 
 
+def _lives(grant: Grant, now: int) -> bool:
+    return grant.revoked_at is None and grant.good_until > now
+
+
 def _documents(store: Store, grants: Iterable[Grant]) -> list[dict[str, Any]]:
     """Grants with the names of who has granted to whom. Nothing secret."""
     found = list(grants)
@@ -162,7 +166,7 @@ def _document(grant: Grant, user: User | None, client: Client | None, now: int) 
             "created_at": grant.created_at,
             "redeemed_at": grant.redeemed_at,
             "last_used_at": min(now, max(used)) if used else None,
-            "ends_at": min(grant.expires_at, grant.ends_at) if grant.ends_at > grant.created_at else grant.expires_at,
+            "ends_at": grant.good_until,
             "revoked_at": grant.revoked_at,
         }
     )

@@ -1,8 +1,8 @@
 """The OpenID Foundation's conformance plans Basic OP, Form Post Basic OP, Hybrid OP (`code id_token`) and Config OP.
 
 A test for each module that the suite runs against a server with registered clients, in our own words, over HTTP. Each
-docstring names its modules; MODULES is the list of them all. What the suite needs of an operator: two confidential
-clients with `--no-pkce`, registered for both response types and every scope, and a person who always allows them.
+docstring names its modules; MODULES is the list of them all. What the suite needs of an operator is told in
+docs/certification.md: two confidential clients that may leave out PKCE, and a person who always allows them.
 """
 
 import base64
@@ -10,8 +10,10 @@ import hashlib
 import json
 import re
 import secrets
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -425,10 +427,10 @@ def test_the_client_may_authenticate_in_the_body(suite: Suite) -> None:
     suite.userinfo(tokens.json)
 
 
-def request_object(claims: dict[str, str]) -> str:
+def request_object(claims: Any) -> str:
     """An unsigned request object."""
-    parts = ({"alg": "none"}, claims)
-    return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts) + "."
+    parts = (part if isinstance(part, str) else json.dumps(part) for part in ({"alg": "none"}, claims))
+    return ".".join(base64.urlsafe_b64encode(part.encode()).rstrip(b"=").decode() for part in parts) + "."
 
 
 def test_a_request_object_is_refused_as_unsupported(suite: Suite) -> None:
@@ -436,14 +438,39 @@ def test_a_request_object_is_refused_as_unsupported(suite: Suite) -> None:
     oidcc-request-uri-unsigned-supported-correctly-or-rejected-as-unsupported
     """
     asked = suite.request()
-    kept = {name: asked[name] for name in ("client_id", "response_type", "scope", "redirect_uri", "state")}
-    kept |= {name: asked[name] for name in ("response_mode",) if name in asked}
-    answer = suite.browser.get("/oauth2/authorize", **kept, request=request_object(asked))
+    # The rest stands in the object alone; `callback` sees whether the refusal comes as that wants it, with its state.
+    outside = {name: asked[name] for name in ("client_id", "response_type", "scope", "redirect_uri")}
+    answer = suite.browser.get("/oauth2/authorize", **outside, request=request_object(asked))
     assert suite.error(answer) == "request_not_supported"
-    answer = suite.browser.get("/oauth2/authorize", **kept, request_uri="https://www.certification.openid.net/r.jwt")
+    outside = {name: value for name, value in asked.items() if name != "nonce"}
+    answer = suite.browser.get("/oauth2/authorize", **outside, request_uri="https://www.certification.openid.net/r.jwt")
     assert suite.error(answer) == "request_uri_not_supported"
     metadata = suite.browser.get("/.well-known/openid-configuration").json
     assert metadata["request_parameter_supported"] is metadata["request_uri_parameter_supported"] is False
+
+
+def test_a_request_object_that_cannot_be_read_is_refused_as_any_other(site: Site, browser: Browser) -> None:
+    suite = Suite(site, browser, BASIC)
+    asked = suite.request(state=None)
+    deep, number = "[" * 5000, "9" * 5000
+    said = ["", "{", "null", "[]", '"form_post"', deep, f'{{"state":{number}}}', f'{{"state":"a","x":{deep}}}', {}]
+    said += [{"response_mode": value} for value in ("web_message", "", 1, None, ["form_post"], {"form_post": True})]
+    said += [{"state": value} for value in ("a\r\nb", "\ud800", "x" * 2049, 1, None, ["a"], "")]
+    objects = ["x", "..", "a.b.c", "e30.\xe9.", "e30.////.", "e30." + base64.b64encode(b"\xff\xfe").decode()]
+    for request in [*objects, *map(request_object, said)]:
+        answer = browser.get("/oauth2/authorize", **asked, request=request)
+        assert (answer.mode, answer.answer["error"]) == ("query", "request_not_supported"), request
+        assert "state" not in answer.answer, request
+    # What the request itself says goes first, and a token is never promised to a query.
+    object_ = request_object({"state": "inner", "response_mode": "form_post"})
+    answer = browser.get("/oauth2/authorize", **asked, state="outer", response_mode="fragment", request=object_)
+    assert (answer.mode, answer.answer["state"]) == ("fragment", "outer")
+    answer = browser.get(
+        "/oauth2/authorize",
+        **(asked | HYBRID.asked),
+        request=request_object({"state": "inner", "response_mode": "query"}),
+    )
+    assert (answer.mode, answer.answer["state"]) == ("fragment", "inner")
 
 
 def test_the_redirect_uri_of_a_request_object_is_not_taken_for_one_of_the_request(suite: Suite) -> None:
@@ -517,6 +544,20 @@ def test_discovery_says_what_it_must(site_with: Callable[..., Site], browsers: C
     keys = browser.get("/oauth2/jwks").json["keys"]
     assert len({key["kid"] for key in keys}) == len(keys)
     assert not any({"d", "p", "q", "dp", "dq", "qi", "k", "oth"} & set(key) for key in keys)
+
+
+def test_an_operator_is_told_to_register_all_of_that() -> None:
+    text = (Path(__file__).parent.parent / "docs/certification.md").read_text("utf-8")
+    commands = [shlex.split(one) for one in re.findall("-m infra (.+)", text.replace("\\\n", ""))]
+    clients = [words for words in commands if "client" in words]
+    assert len(clients) == 2
+    for words in clients:
+        assert {"--no-pkce", "--trusted", "code", "code id_token", "$SUITE/callback", EVERY_SCOPE} <= {*words}
+    (user,) = [words for words in commands if "user" in words]
+    told = {words.partition("=")[0].removeprefix("--") for words in user}
+    # The other two are there of themselves.
+    assert set().union(*CLAIMS_OF.values()) - told == {"sub", "preferred_username", "updated_at"}
+    assert {*re.findall(r"`(oidcc-(?!rp)[a-z0-9-]+)`", text)} <= {*MODULES}
 
 
 def test_no_module_of_the_plans_is_forgotten() -> None:

@@ -282,13 +282,30 @@ def test_a_code_for_one_person_leaves_the_session_of_another_alone(
     assert len(alice) == 1
 
 
-def test_a_page_for_one_person_ends_the_session_of_another(site: Site, browser: Browser) -> None:
+@pytest.mark.parametrize("from_site", ["cross-site", "same-site"])
+def test_a_link_on_another_site_with_somebodys_credentials_signs_nobody_in(
+    site: Site, browser: Browser, from_site: str
+) -> None:
+    site.user()
+    page = browser.authorize(site.client(direct_sign_in=True), PATH, headers={**ALICE, "Sec-Fetch-Site": from_site})
+    assert is_sign_in(page, 200)
+    assert page.form.fields["username"] == "alice"
+    assert [*site.server.store.sessions.scan()] == []
+    assert ("decision", "deny") in browser.sign_in(page).form.buttons
+
+
+def test_credentials_of_another_person_neither_sign_a_browser_in_nor_out(site: Site, browser: Browser) -> None:
     site.user()
     bob = site.user("bob")
     client = site.client(direct_sign_in=True)
     browser.sign_in(browser.authorize(client), "bob")
+    before = dict(browser.cookies)
     page = browser.authorize(client, PATH, headers=ALICE)
-    assert "alice" in page.body
-    ended = {session.sub == bob.sub: session.ended_at is not None for session in site.server.store.sessions.scan()}
+    assert is_sign_in(page, 200)
+    assert browser.cookies == before
+    (session,) = site.server.store.sessions.scan()
+    assert (session.sub, session.ended_at) == (bob.sub, None)
+    consent = browser.sign_in(page)  # alice herself, by our own form
+    ended = {one.sub == bob.sub: one.ended_at is not None for one in site.server.store.sessions.scan()}
     assert ended == {True: True, False: False}
-    assert browser.submit(page, decision="allow_once").code
+    assert browser.submit(consent, decision="allow_once").code

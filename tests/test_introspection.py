@@ -168,6 +168,11 @@ def _client_disabled(ground: Ground) -> str:
     return str(ground.tokens["access_token"])
 
 
+def _client_without_refresh_tokens(ground: Ground) -> str:
+    change(ground.site, ground.client, grant_types=("authorization_code",))
+    return str(ground.tokens["refresh_token"])
+
+
 # With who asks: the client itself, unless it is the resource server.
 SPOILT: dict[str, Spoil] = {
     "a word": lambda ground: "garbage",
@@ -186,6 +191,7 @@ SPOILT: dict[str, Spoil] = {
     "a revoked refresh token": lambda ground: _revoked(ground, "refresh_token"),
     "a refresh token that was replaced": _replaced,
     "one of a disabled client": _client_disabled,
+    "a refresh token of a client that gets none any more": _client_without_refresh_tokens,
     "8,192 characters": lambda ground: "x" * 8192,
     "what is not ASCII": lambda ground: "é☃",
 }

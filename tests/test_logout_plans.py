@@ -1,13 +1,13 @@
 """The OpenID Foundation's conformance plans RP-Initiated Logout OP and Back-Channel Logout OP.
 
 A test for each module that the suite runs against a server with registered clients, in our own words, over HTTP. Each
-docstring names its modules; MODULES is the list of them all. What the suite needs of an operator: a confidential client
-with `--post-logout-redirect-uri` and `--backchannel-logout-uri`, and a person who presses "Sign out" when asked.
+docstring names its modules; MODULES is the list of them all. What the suite needs of an operator is told in
+docs/certification.md: a confidential client with `--post-logout-redirect-uri` and `--backchannel-logout-uri`, and a
+person who presses "Sign out" when asked.
 """
 
 import base64
 import json
-import secrets
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -44,7 +44,7 @@ class Suite:
 
     def __init__(self, site: Site, browser: Browser, **members: Any):
         self.site, self.browser = site, browser
-        self.state = secrets.token_urlsafe(7)
+        self.state = "".join(map(chr, range(0x21, 0x7F)))  # RFC 6749 appendix A.5, whole but for the space
         self.client = site.client(
             redirect_uris=[f"{HOME}/callback"], post_logout_redirect_uris=(f"{HOME}/post_logout_redirect",), **members
         )
@@ -133,20 +133,27 @@ def test_a_goal_that_is_not_registered_is_an_error_page(suite: Suite, goal: str)
     assert "not one that the application has registered" in answer.body
 
 
-def alg_none(id_token: str) -> str:
+def alg_none(suite: Suite) -> str:
     header = base64.urlsafe_b64encode(json.dumps({"alg": "none"}).encode()).rstrip(b"=").decode()
-    return f"{header}.{id_token.split('.')[1]}."
+    return f"{header}.{suite.id_token.split('.')[1]}."
 
 
-def signed_by_somebody_else(id_token: str) -> str:
-    claims = jwt.decode(id_token, options={"verify_signature": False})
+def signed_by_somebody_else(suite: Suite) -> str:
+    claims = jwt.decode(suite.id_token, options={"verify_signature": False})
     return jwt.encode(claims, rsa.generate_private_key(65537, 2048), algorithm="RS256")
 
 
-@pytest.mark.parametrize("change", [alg_none, signed_by_somebody_else])
-def test_an_id_token_that_is_not_ours_leads_nowhere(suite: Suite, change: Callable[[str], str]) -> None:
+def signed_by_the_client(suite: Suite) -> str:
+    """As the suite does: the client has issued it to the server."""
+    claims = jwt.decode(suite.id_token, options={"verify_signature": False})
+    issued = claims | {"iss": suite.client.id, "aud": suite.site.settings.issuer}
+    return jwt.encode(issued, suite.client.secret or "", algorithm="HS256")
+
+
+@pytest.mark.parametrize("forged", [alg_none, signed_by_somebody_else, signed_by_the_client])
+def test_an_id_token_that_is_not_ours_leads_nowhere(suite: Suite, forged: Callable[[Suite], str]) -> None:
     """oidcc-rp-initiated-logout-modified-id-token-hint, oidcc-rp-initiated-logout-bad-id-token-hint"""
-    question = suite.end_session(id_token_hint=change(suite.id_token))
+    question = suite.end_session(id_token_hint=forged(suite))
     assert suite.signed_in
     answer = suite.press(question)
     assert answer.status == 200

@@ -123,8 +123,9 @@ def test_what_has_ended_is_left_out_unless_all_is_wanted(site: Site, operate: Op
     store.grants.put(grant(1, revoked_at=5, ends_at=2**33, expires_at=2**33))
     store.grants.put(grant(2, expires_at=1))
     store.grants.put(grant(3, ends_at=2**33, expires_at=2**33))
+    store.grants.put(grant(4, ends_at=site.clock.time, expires_at=2**33))
     assert [one["grant_id"] for one in done(operate("grant", "list", "--json"))] == ["g-3"]
-    assert [one["grant_id"] for one in done(operate("grant", "list", "--all", "--json"))] == ["g-1", "g-3"]
+    assert [one["grant_id"] for one in done(operate("grant", "list", "--all", "--json"))] == ["g-1", "g-3", "g-4"]
     assert done(operate("grant", "list", "--all", "--json"))[0]["revoked_at"] == 5
 
 

@@ -582,6 +582,20 @@ def test_a_client_without_the_grant_type_gets_no_refresh_token(site: Site, brows
     assert browser.userinfo(tokens["access_token"]).status == 200
 
 
+def test_a_client_that_may_refresh_since_its_code_was_issued_gets_tokens_that_work(
+    site: Site, browser: Browser
+) -> None:
+    site.user()
+    client = site.client(grant_types=("authorization_code",))
+    code = browser.code(client)
+    change(site, client, grant_types=("authorization_code", "refresh_token"))
+    site.clock.advance(5)
+    tokens = browser.redeem(client, code).json
+    assert tokens["expires_in"] == 600
+    assert "refresh_token" not in tokens, "this grant was born without a time for them"
+    assert browser.userinfo(tokens["access_token"]).status == 200
+
+
 @pytest.mark.parametrize(
     ("members", "expires_in"),
     [
@@ -770,6 +784,23 @@ def test_a_scope_may_be_narrowed_and_widened_back_later(ground: Ground, tokens: 
     wide = refresh(ground, narrow["refresh_token"]).json
     assert wide["scope"] == "email openid profile"
     assert refresh(ground, wide["refresh_token"], scope="profile openid email").json["scope"] == wide["scope"]
+
+
+def test_a_scope_that_the_operator_has_taken_away_stands_in_no_new_token(
+    ground: Ground, tokens: dict[str, Any]
+) -> None:
+    site = ground.site
+    change(site, ground.client, scope="openid")
+    answer = refresh(ground, tokens["refresh_token"]).json
+    assert (tokens["scope"], answer["scope"]) == ("email openid profile", "openid")
+    change(site, ground.client, scope="photos.read")
+    nothing = refresh(ground, answer["refresh_token"])
+    assert (nothing.status, nothing.json["error"]) == (400, "invalid_scope")
+    site.clock.advance(60)  # the same token is asked for again much later
+    assert site.server.client(ground.client.id), "the record that is kept for a minute says that nothing is left"
+    site.server.store.clients.put(ground.client.record)
+    again = refresh(ground, answer["refresh_token"])
+    assert again.json["scope"] == "email openid profile", "what is given back counts at once"
 
 
 def test_a_hundred_scopes_may_be_asked_for_again(site: Site, browser: Browser) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from chalicelib.models import AuthorizationRequest
 from tests.browser import CHALLENGE, Browser
+from tests.shortcut import change
 from tests.site import Site
 
 HOME = "https://client.example.com/cb"
@@ -83,6 +84,22 @@ def test_a_waiting_request_ends_when_its_client_does(site: Site, browser: Browse
     site.server.store.clients.delete("print")
     site.clock.advance(60)
     assert browser.get(handle).status == 400
+
+
+@pytest.mark.parametrize("taken_away", [{"redirect_uris": ("https://other.example.com/cb",)}, {"scope": "email"}])
+def test_a_waiting_request_ends_when_its_client_may_not_make_it_any_more(
+    site: Site, browser: Browser, taken_away: Any
+) -> None:
+    site.user()
+    client = site.client()
+    question = browser.sign_in(browser.authorize(client))
+    handle = "/oauth2/authorize?request_uri=" + question.form.fields["request_uri"]
+    change(site, client, **taken_away)
+    for answer in (browser.submit(question, decision="allow_once"), browser.get(handle)):
+        assert (answer.status, answer.header("location")) == (400, None)
+    assert list(site.server.store.grants.scan()) == []
+    site.server.store.clients.put(client.record)  # and given back, which the server has not noticed yet
+    assert browser.submit(question, decision="allow_once").code
 
 
 @pytest.mark.parametrize("kind", ["code", "sid", "br"])

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from chalicelib import login_application, sessions
-from chalicelib.authorization import answer_errors, ended, proceed, waiting
-from chalicelib.authorization_request import Recipient, read, recipient
+from chalicelib.authorization import answer_errors, proceed, waiting
+from chalicelib.authorization_request import Recipient, read, recipient, still_waiting
 from chalicelib.dynamodb import attr
 from chalicelib.errors import RequestEnded
 from chalicelib.messages import Request, Response
@@ -42,11 +42,7 @@ def post(server: AuthorizationServer, http: Request) -> Response:
 
 
 def _continue(server: AuthorizationServer, http: Request, request_id: str) -> Response:
-    request = server.store.requests.get(request_id)
-    client = server.client(request.client_id) if request else None
-    if request is None or client is None or request.taken_at is not None:
-        raise ended(request)
-    http.client = client
+    request, client = still_waiting(server, http, server.store.requests.get(request_id))
     request, new_browser = _bind(server, http, request)
     to = Recipient.of(client, request)
 

@@ -9,7 +9,6 @@ from typing import Any
 from chalicelib import login_application, passwords, sessions
 from chalicelib.authorization import (
     answer_errors,
-    ended,
     form_subject,
     grant,
     proceed,
@@ -17,7 +16,7 @@ from chalicelib.authorization import (
     show,
     waiting,
 )
-from chalicelib.authorization_request import Recipient, read, recipient
+from chalicelib.authorization_request import Recipient, read, recipient, still_waiting
 from chalicelib.client_auth import basic_credentials
 from chalicelib.decision import decide
 from chalicelib.errors import LoginRequired, OAuthError, RequestEnded, UnauthorizedClient
@@ -92,8 +91,9 @@ def _answer_directly(
     signed_in: SignedIn,
     previous: Person | None,
 ) -> Response:
-    """The code, without a page: a link must not sign a browser in for good, so no cookie goes with it, and no session
-    is stored. If the person must be asked something, they are signed in for it.
+    """The code, without a page. A link must not sign a browser in, for it may hold the credentials of whoever made it:
+    so no cookie goes with the code, and no session is stored or ended. If the person must be asked something, they are
+    signed in for it; but our own page asks first when another site has sent them here, or somebody else is signed in.
     """
     user = signed_in.user
     same = previous is not None and previous.user.sub == user.sub
@@ -105,6 +105,10 @@ def _answer_directly(
         raise
     if step is None:
         return grant(server, http, client, request, here, also=signed_in.steps)
+    sent_here = http.header("sec-fetch-site") not in (None, "none", "same-origin")
+    if not same and (previous or sent_here):
+        signed_in.begins_nothing(server.store)
+        return show(server, http, client, request, Step.SIGN_IN, username=user.username)
     person = sessions.start(server, http, user, request.request_id, previous, signed_in.steps)
     response = proceed(server, http, client, request, person, signed_in.consent)
     return response.add(sessions.session_cookie(server, person.session))
@@ -125,11 +129,8 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     step, browser_id = _step(form), sessions.known_browser(server, http)
     credentials = Credentials.of_form(server, http, form, browser_id)
     wanted = credentials.wanted if step is Step.SIGN_IN else ()
-    person, _, request, found = sessions.current_and(server, http, wanted, request_id=handle.id)
-    client = server.client(request.client_id) if request else None
-    if request is None or client is None or request.taken_at is not None:
-        raise ended(request)
-    http.client = client
+    person, _, pending, found = sessions.current_and(server, http, wanted, request_id=handle.id)
+    request, client = still_waiting(server, http, pending)
     if request.browser_id is None or request.browser_id != browser_id:
         raise RequestEnded("This request was started in another browser.", code="wrong_browser")
     if step is not Step.SIGN_IN and person is None:

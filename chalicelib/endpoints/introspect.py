@@ -39,7 +39,11 @@ def _refresh_token(server: AuthorizationServer, caller: Client, handle: Handle) 
     if grant is None or grant.revoked_at is not None or grant.client_id != caller.client_id:
         return None
     # One that has been replaced is at best the retry of a lost answer: only its successor is told to be good.
-    if grant.generation != handle.generation or grant.ends_at <= server.now():
+    if (
+        grant.generation != handle.generation
+        or grant.ends_at <= server.now()
+        or "refresh_token" not in caller.grant_types
+    ):
         return None
     return {
         "active": True,

@@ -47,7 +47,9 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     )
     if isinstance(redeemed, Refused):
         _refuse(server, http, client, redeemed.record, handle.id, redirect_uri, challenge)
-    refresh_token = server.keys.make_handle("rt", handle.id, 1) if refresh_lifetime else None
+    # The client may have been registered for refresh tokens after the grant was born without a time for them.
+    refreshable = refresh_lifetime and redeemed.ends_at > now
+    refresh_token = server.keys.make_handle("rt", handle.id, 1) if refreshable else None
     try:
         members = tokens.issue(server, client, redeemed, redeemed.scope, refresh_token, redeemed.nonce, resource)
     except Exception:
@@ -83,10 +85,9 @@ def _refuse(
     revocation = {"revoked_at": server.now()}
     if record.redeemed_at is not None:
         if all_right:  # RFC 6749 section 4.1.2: somebody else has had this code
-            server.store.grants.transition((grant_id,), None, revocation)
+            event = history.recording(server.store, http, record.sub, audit.REUSE_DETECTED, client)
+            server.store.transact(server.store.grants.changing((grant_id,), None, revocation), event)
             audit.note(http, audit.REUSE_DETECTED, sub=record.sub)
-            event = history.by_request(server.store, http, record.sub, audit.REUSE_DETECTED, client)
-            server.store.events.insert(event)
             raise InvalidGrant(REFUSED, detail="replayed: the grant has been revoked")
         raise InvalidGrant(REFUSED, detail="used, and wrong")
     if not all_right:  # one guess is all that a stolen code is good for

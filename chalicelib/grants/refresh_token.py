@@ -95,9 +95,7 @@ def _rotate(
         return record
     if behind <= 0:
         raise InvalidGrant(REFUSED, detail="never issued")
-    revocation = {"revoked_at": now}
-    server.store.grants.transition((grant_id,), None, revocation)
+    event = history.recording(server.store, http, record.sub, audit.REUSE_DETECTED, client)
+    server.store.transact(server.store.grants.changing((grant_id,), None, {"revoked_at": now}), event)
     audit.note(http, audit.REUSE_DETECTED, sub=record.sub)
-    event = history.by_request(server.store, http, record.sub, audit.REUSE_DETECTED, client)
-    server.store.events.insert(event)
     raise InvalidGrant(REFUSED, detail="reused long after its rotation: the grant has been revoked")
