@@ -2,12 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from chalicelib import accounts, audit, claims, history
+from chalicelib import audit, claims, history
+from chalicelib.dynamodb import attr
+from chalicelib.ending import MOST_STEPS
 from chalicelib.messages import Request
-from chalicelib.models import Client, Consent, Grant, Session, User
+from chalicelib.models import Client, Consent, Event, Grant, Session, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.store import Store
+from chalicelib.table import Step
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ def applications(store: Store, sub: str) -> list[Application]:
     consents = {consent.client_id: consent for consent in store.consents.find("sub", sub)}
     grants: dict[str, list[Grant]] = {client_id: [] for client_id in consents}
     for grant in store.grants.find("sub", sub, index="sub"):
-        if grant.revoked_at is None and grant.redeemed_at is not None:
+        if grant.revoked_at is None and grant.redeemed_at is not None and grant.good_until > store.now():
             grants.setdefault(grant.client_id, []).append(grant)
     found = [_application(client_id, each, consents.get(client_id), store.now()) for client_id, each in grants.items()]
     return sorted(found, key=lambda application: (-application.last_used, application.client_id))
@@ -78,19 +82,34 @@ def browsers(store: Store, user: User) -> list[Session]:
 
 
 def revoke(server: AuthorizationServer, http: Request, sub: str, client_id: str | None = None) -> None:
-    """Take away what one application has, or all of them: the remembered consent first, so that none comes back
-    silently, then every grant. Two passes, because the index lags behind the table.
+    """Take away what one application has, or all of them: of each, the remembered consent with the grants, so that none
+    comes back silently, and with the event that tells of it. Two passes, because the index lags behind the table.
     """
     store = server.store
-    ended = set()
-    for consent in list(store.consents.find("sub", sub)):
-        if client_id in (None, consent.client_id):
-            store.consents.delete(sub, consent.client_id)
-            ended.add(consent.client_id)
+    remembered = {consent.client_id for consent in store.consents.find("sub", sub)}
+    noted: set[str] = set()
     for _ in range(2):
-        found = list(store.grants.find("sub", sub, index="sub"))
-        theirs = (grant for grant in found if client_id in (None, grant.client_id))
-        ended |= {grant.client_id for grant in accounts.revoke(store, theirs)}
-    for each in sorted(ended):
-        store.transact(history.recording(store, http, sub, audit.ACCESS_REVOKED, server.client(each)))
-        audit.note(http, audit.ACCESS_REVOKED, sub=sub, client_id=each)
+        having: dict[str, list[Step[Any]]] = {each: [store.consents.deleting((sub, each))] for each in remembered}
+        for grant in store.grants.find("sub", sub, index="sub"):
+            if grant.revoked_at is None:
+                living, now = attr("revoked_at").not_exists(), {"revoked_at": store.now()}
+                having.setdefault(grant.client_id, []).append(store.grants.changing((grant.grant_id,), living, now))
+        for each in sorted(having if client_id is None else having.keys() & {client_id}):
+            event = [history.recording(store, http, sub, audit.ACCESS_REVOKED, server.client(each))]
+            if _do(store, having[each], [] if each in noted else event) and each not in noted:
+                audit.note(http, audit.ACCESS_REVOKED, sub=sub, client_id=each)
+                noted.add(each)
+        remembered = set()
+
+
+def _do(store: Store, steps: list[Step[Any]], event: list[Step[Event]]) -> bool:
+    """Make all these steps but those that are refused, the first of them with the event: whether there was any."""
+    done = False
+    while steps:
+        some, rest = steps[: MOST_STEPS - len(event)], steps[MOST_STEPS - len(event) :]
+        refused = store.transact(*event, *some)
+        if refused is None:
+            done, event, steps = True, [], rest
+        else:  # somebody else was quicker
+            steps = [step for step, no in zip(some, refused[len(event) :], strict=True) if no is None] + rest
+    return done

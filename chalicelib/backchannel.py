@@ -101,12 +101,12 @@ def _look_up(host: str, port: int) -> list[Endpoint]:
 
 
 def _connected(found: list[Endpoint], deadline: float) -> socket.socket:
-    """A connection to the first address that takes one."""
+    """A connection to the first address that takes one; none of them may use up the time of those after it."""
     failure = OSError("no address")
-    for family, address in found:
+    for tried, (family, address) in enumerate(found):
         connection = socket.socket(family, socket.SOCK_STREAM)
         try:
-            connection.settimeout(_left(deadline))
+            connection.settimeout(_left(deadline) / (len(found) - tried))
             connection.connect(address)
         except OSError as error:
             connection.close()

@@ -80,7 +80,11 @@ class _Run:
         claimed = deliveries.transition(key, attr("not_before").lte(now), next_try)
         if isinstance(claimed, Refused):
             return
-        left = {client: reason for client in sorted(claimed.clients) if (reason := self._send(claimed, client))}
+        # Each try begins with another client: those that take long must not keep the last ones from ever being asked.
+        clients = sorted(claimed.clients)
+        first = claimed.tries % len(clients)
+        in_turn = clients[first:] + clients[:first]
+        left = {client: reason for client in in_turn if (reason := self._send(claimed, client))}
         if claimed.not_before >= claimed.expires_at:
             for client_id, reason in left.items():
                 self._give_up(claimed, client_id, reason)

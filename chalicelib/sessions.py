@@ -17,7 +17,7 @@ from chalicelib.messages import Request, cookie
 from chalicelib.models import AuthorizationRequest, Consent, Session, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.store import Store
-from chalicelib.table import Refused, Step, Table
+from chalicelib.table import Step, Table
 
 # A session is signed in anew before its list of grants makes its record slow and dear.
 MOST_GRANTS = 1000
@@ -181,40 +181,45 @@ def end(server: AuthorizationServer, http: Request, session: Session) -> None:
         audit.note(http, audit.SIGNED_OUT, sub=session.sub)
 
 
-def end_all(store: Store, sub: str, keep: str | None = None, *, offline_access: bool = False) -> None:
-    """End every session of a person, but for the one whose id is `keep`, and their grants; those with `offline_access`
-    too if that is said. Two passes, because the index lags behind the table. Raises TemporarilyUnavailable.
+def end_all(store: Store, sub: str, *, offline_access: bool = False) -> None:
+    """End every session of a person, and its grants; those with `offline_access` too if that is said. Two passes,
+    because the index lags behind the table. Raises TemporarilyUnavailable.
     """
     for _ in range(2):
-        for session in store.sessions.find("sub", sub, index="sub"):
-            if session.ended_at is None and session.session_id != keep:
-                end_session(store, session, offline_access=offline_access)
+        _end_sessions(store, sub, offline_access=offline_access)
+
+
+def _end_sessions(store: Store, sub: str, keep: str | None = None, *, offline_access: bool) -> None:
+    """The same in one pass, but for the session whose id is `keep`."""
+    for session in store.sessions.find("sub", sub, index="sub"):
+        if session.ended_at is None and session.session_id != keep:
+            end_session(store, session, offline_access=offline_access)
 
 
 def change_password(
-    store: Store, user: User, password: str, *, must_be_replaced: bool = False, keep: str | None = None
+    store: Store, user: User, password: str, *also: Step[Any], must_be_replaced: bool = False, keep: str | None = None
 ) -> User:
     """Give a person another password, and end every session and grant of theirs; the record as it is then.
 
-    The session whose id is `keep` loses its grants, and may be carried on by signing in. Raises AccessDenied when the
-    record is not as `user` any more: changed meanwhile, or disabled.
+    The password is changed in one transaction with the steps `also`. The session whose id is `keep` loses its grants,
+    and may be carried on by signing in. Raises AccessDenied when the record is not as `user` any more: changed
+    meanwhile, or disabled.
     """
     same = attr("password_hash").eq(user.password_hash) & attr("sessions_generation").eq(user.sessions_generation)
     disabled = attr("disabled_at")
     same &= disabled.not_exists() if user.disabled_at is None else disabled.eq(user.disabled_at)
-    new = {
+    new: dict[str, Any] = {
         "password_hash": passwords.hash_password(password),
         "password_change_required": must_be_replaced,
         "sessions_generation": user.sessions_generation + 1,
     }
-    # Before the change, which is not made unless the grants can be ended; and after it, when none is born any more.
-    _end_grants(store, user.sub)
-    changed = store.users.transition((user.sub,), same, new)
-    if isinstance(changed, Refused):
+    # Before the change, which is not made unless all can be ended, and their applications told; and after it, when none
+    # is born any more. These are the two passes.
+    _end_sessions_and_grants(store, user.sub, keep)
+    if store.transact(store.users.changing((user.sub,), same, new), *also):
         raise AccessDenied("This account has changed meanwhile.")
-    end_all(store, user.sub, keep, offline_access=True)
-    _end_grants(store, user.sub)
-    return changed
+    _end_sessions_and_grants(store, user.sub, keep)
+    return replace(user, **new)
 
 
 def change_own_password(
@@ -223,17 +228,20 @@ def change_own_password(
     person: Person,
     password: str,
     request_id: str,
-    also: tuple[Step[Any], ...] = (),
+    noting: tuple[Step[Any], ...] = (),
 ) -> Person:
-    """The same by the person who is signed in here: this session goes on, under a new cookie. Raises AccessDenied."""
-    changed = change_password(server.store, person.user, password, keep=person.session.session_id)
-    event = history.recording(server.store, http, changed.sub, audit.PASSWORD_CHANGED)
+    """The same by the person who is signed in here: this session goes on, under a new cookie. `noting`: the steps that
+    tell them of it later, if there are some. Raises AccessDenied.
+    """
+    steps = noting or (history.recording(server.store, http, person.user.sub, audit.PASSWORD_CHANGED),)
+    changed = change_password(server.store, person.user, password, *steps, keep=person.session.session_id)
     audit.note(http, audit.PASSWORD_CHANGED, sub=changed.sub)
-    return start(server, http, changed, request_id, replace(person, user=changed), (*also, event))
+    return start(server, http, changed, request_id, replace(person, user=changed))
 
 
-def _end_grants(store: Store, sub: str) -> None:
-    """Revoke every grant of a person that the index knows."""
+def _end_sessions_and_grants(store: Store, sub: str, keep: str | None) -> None:
+    """End every session of a person but one, and every grant that the index knows."""
+    _end_sessions(store, sub, keep, offline_access=True)
     for grant in store.grants.find("sub", sub, index="sub"):
         if grant.revoked_at is None:
             condition = attr("revoked_at").not_exists()

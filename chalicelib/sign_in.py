@@ -13,7 +13,7 @@ from chalicelib.models import AuthorizationRequest, Client, Consent, User
 from chalicelib.registration import username_identifier
 from chalicelib.server import AuthorizationServer
 from chalicelib.store import Store
-from chalicelib.table import Step, Table
+from chalicelib.table import Refused, Step, Table
 from chalicelib.throttle import Throttle, TooManyAttempts
 
 WRONG = "The username or the password is not right."
@@ -95,10 +95,17 @@ class Credentials:
         """The records that `verify` needs, for `Store.read`."""
         return (self._server.store.identifiers, (self._identifier,)), *self._throttle.wanted
 
-    def verify(self, found: Sequence[Any], client: Client, request: AuthorizationRequest | None = None) -> SignedIn:
+    def verify(
+        self,
+        found: Sequence[Any],
+        client: Client,
+        request: AuthorizationRequest | None = None,
+        purpose: str = audit.SIGN_IN,
+    ) -> SignedIn:
         """The person whose credentials these are. `found` is what was read for `wanted`. Raises NotSignedIn, and
         LoginRequired when it is not the one whom the request, if there is one, is meant for.
 
+        `purpose`: what the person does with them, one of `audit.EVENTS`, as which it is kept if they are right.
         One write, which counts the try, and one read, for a name that nobody has as for any other.
         """
         store, (identifier, *counts) = self._server.store, found
@@ -118,14 +125,16 @@ class Credentials:
         if not right or user is None or user.disabled_at is not None:
             audit.note(self._http, audit.SIGN_IN_FAILED, sub=sub)
             raise NotSignedIn("wrong_credentials", WRONG)
-        audit.note(self._http, audit.SIGN_IN, sub=sub)
+        if purpose == audit.SIGN_IN:  # anything else is still to be done
+            audit.note(self._http, audit.SIGN_IN, sub=sub)
         if passwords.needs_rehash(user.password_hash):
             unchanged = attr("password_hash").eq(user.password_hash)
             better = {"password_hash": passwords.hash_password(self._password)}
-            store.users.transition((user.sub,), unchanged, better)
+            rehashed = store.users.transition((user.sub,), unchanged, better)
+            user = user if isinstance(rehashed, Refused) else rehashed
         steps = counted.taking_back()
         if event:
-            steps.append(store.events.changing((event.sub, event.event_id), None, {"name": audit.SIGN_IN}))
+            steps.append(store.events.changing((event.sub, event.event_id), None, {"name": purpose}))
         signed_in = SignedIn(user, consent, tuple(steps))
         try:
             if request:

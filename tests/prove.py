@@ -37,6 +37,7 @@ AT_ONCE = 2
 
 # What to run for a file, after the tests of single clauses, and before those of the same name and GENERAL.
 TESTS: dict[str, tuple[str, ...]] = {
+    "chalicelib/access.py": ("account",),
     "chalicelib/accounts.py": ("operator_users", "account"),
     "chalicelib/authorization.py": ("races", "login_application"),
     "chalicelib/ending.py": ("logout",),

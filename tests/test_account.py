@@ -6,10 +6,12 @@ from dataclasses import replace
 from html import unescape
 
 import pytest
+from passlib.hash import pbkdf2_sha256
 
-from chalicelib import audit
+from chalicelib import audit, passwords
 from chalicelib.models import Consent
 from tests.browser import Answer, Browser
+from tests.faults import Wire, unreachable
 from tests.site import PASSWORD, Registered, Site
 
 NEW_PASSWORD = "quite another password"
@@ -178,6 +180,48 @@ def test_taking_access_away_from_all(site: Site, alice: Browser) -> None:
     assert [alice.userinfo(each["access_token"]).status for each in tokens] == [401] * 3
 
 
+def test_access_that_is_taken_away_is_told_once_of_each_though_it_was_cut_off(
+    site: Site, alice: Browser, wire: Wire
+) -> None:
+    clients = [site.client() for _ in range(3)]
+    for client in clients:
+        alice.tokens(client, decision="allow_always")
+    with wire.fault_in("TransactWriteItems", unreachable, spared=1):
+        assert press(alice, "revoke_all").status == 503
+    assert press(alice, "revoke_all").status == 303
+    assert list(site.server.store.consents.scan()) == []
+    assert all(grant.revoked_at is not None for grant in site.server.store.grants.scan())
+    told = [event for event in site.server.store.events.scan() if event.name == audit.ACCESS_REVOKED]
+    assert sorted(event.client_id or "" for event in told) == sorted(client.id for client in clients)
+
+
+def test_access_by_more_grants_than_fit_into_one_transaction_is_taken_away(
+    site: Site, alice: Browser, wire: Wire
+) -> None:
+    client, grants = site.client(), site.server.store.grants
+    alice.tokens(client, decision="allow_always")
+    (one,) = grants.scan()
+    for number in range(150):
+        grants.put(replace(one, grant_id=f"g-{number:03}"))
+    ended = {"revoked_at": site.clock.time - 5}
+    with wire.before("TransactWriteItems", lambda: grants.transition(("g-001",), None, ended)):  # by somebody else
+        assert press(alice, "revoke", client_id=client.id).status == 303
+    assert {grant.revoked_at for grant in grants.scan()} == {site.clock.time, site.clock.time - 5}
+    assert list(site.server.store.consents.scan()) == []
+    told = [event for event in site.server.store.events.scan() if event.name == audit.ACCESS_REVOKED]
+    assert len(told) == 1
+
+
+def test_access_that_has_come_to_its_end_is_none(site: Site, alice: Browser) -> None:
+    client = site.client()
+    alice.tokens(client)
+    (grant,) = site.server.store.grants.scan()
+    site.server.store.grants.put(replace(grant, ends_at=site.clock.time + 60, expires_at=site.clock.time + 1000))
+    assert "Photo Print" in alice.get("/account").body
+    site.clock.advance(60)
+    assert "Photo Print" not in alice.get("/account").body, "it has slid beyond the end of all refreshing"
+
+
 def test_nobody_elses_grant_is_touched(site: Site, alice: Browser, browsers: Callable[..., Browser]) -> None:
     client = site.client()
     site.user("bob")
@@ -290,6 +334,32 @@ def test_changing_the_password_ends_all_else(site: Site, alice: Browser, browser
     assert stranger.send(start, username="alice", password=NEW_PASSWORD).status == 303
 
 
+def test_a_new_password_is_told_once_though_what_follows_it_fails(
+    site: Site, alice: Browser, browsers: Callable[..., Browser], wire: Wire
+) -> None:
+    there = browsers()
+    there.tokens(site.client(trusted=True, backchannel_logout_uri="https://client.example.com/bye"))
+    new = {"password": PASSWORD, "new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
+    page = alice.get("/account/password")
+    with wire.fault_in("Query", unreachable, spared=2):  # sessions and grants, before the change and after it
+        answer = alice.send(page, None, **new, action="change_password")
+    assert answer.status == 503
+    assert len(list(site.server.store.deliveries.scan())) == 1, "the applications hear of it"
+    alice.cookies.clear()
+    to_account(alice, password=NEW_PASSWORD)
+    told = [event.name for event in site.server.store.events.find("sub", _sub(site, "alice"))]
+    assert sorted(told) == [audit.PASSWORD_CHANGED, *[audit.SIGN_IN] * 3]
+
+
+def test_a_password_whose_hash_is_out_of_date_can_be_changed(site: Site, alice: Browser) -> None:
+    user = next(iter(site.server.store.users.scan()))
+    old = pbkdf2_sha256.using(rounds=10).hash(PASSWORD)
+    assert passwords.needs_rehash(old)
+    site.server.store.users.put(replace(user, password_hash=old))
+    new = {"password": PASSWORD, "new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
+    assert press(alice, "change_password", **new).status == 303
+
+
 @pytest.mark.parametrize(
     ("present", "new", "again", "said"),
     [
@@ -325,6 +395,12 @@ def test_the_present_password_cannot_be_guessed_there_either(site: Site, alice: 
     ]
     assert statuses[0] == 400
     assert statuses[-1] == 429
+
+
+def test_a_link_on_another_site_cannot_have_the_page_say_that_something_was_done(alice: Browser) -> None:
+    link = "/account/password?done=password_changed"
+    assert "Your password is changed." in words(alice.request("GET", link, headers={"Sec-Fetch-Site": "same-origin"}))
+    assert "is changed" not in words(alice.request("GET", link, headers={"Sec-Fetch-Site": "cross-site"}))
 
 
 # ---- what was done

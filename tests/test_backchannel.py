@@ -181,6 +181,17 @@ def test_of_several_addresses_the_first_that_answers_is_taken(
     assert backchannel.post(f"http://rp.example:{receiver.port}/", BODY, (*HERE, "::1/128")) == 200
 
 
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(
+    receivers: Receivers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver = receivers()
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.socket() as first:
+        first.connect(full.getsockname())  # and nobody else gets in
+        found = [(int(socket.AF_INET), full.getsockname()), (int(socket.AF_INET), ("127.0.0.1", receiver.port))]
+        monkeypatch.setattr(backchannel, "_look_up", lambda _host, _port: found)
+        assert backchannel.post(receiver.url, BODY, HERE) == 200
+
+
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 def test_no_proxy_is_used(receivers: Receivers, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "http://127.0.0.1:1")

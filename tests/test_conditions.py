@@ -290,7 +290,7 @@ def test_a_password_is_not_changed_when_meanwhile(site: Site, user: User, wire: 
     users = site.server.store.users
     known = replace(user, disabled_at=disabled_at)
     users.put(known)
-    with wire.before("UpdateItem", lambda: users.put(replace(known, **changed))), pytest.raises(AccessDenied):
+    with wire.before("TransactWriteItems", lambda: users.put(replace(known, **changed))), pytest.raises(AccessDenied):
         sessions.change_password(site.server.store, known, "another pass phrase")
     assert users.get(user.sub) == replace(known, **changed)
 

@@ -330,6 +330,26 @@ def test_a_client_after_the_end_of_a_run_is_not_begun(
     assert len(left.clients) == 1
 
 
+def test_clients_that_take_long_do_not_keep_another_from_ever_being_told(
+    op: Site, there: Browser, receivers: Receivers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = [0.0]
+    monkeypatch.setattr(deliveries, "time", SimpleNamespace(monotonic=lambda: passed[0]))
+
+    def take_all_the_time(connection: socket.socket) -> None:
+        passed[0] += deliveries.BEGUN_WITHIN
+        connection.sendall(b"HTTP/1.1 500 Whatever\r\n\r\n")
+
+    slow, well = [receivers(take_all_the_time) for _ in range(2)], receivers()
+    clients = [hearing(op, each, client_id=name) for each, name in zip([*slow, well], "abc", strict=True)]
+    log_out(there, *clients)
+    for _ in clients:
+        op.run("deliver")
+        op.clock.time = outbox(op)[0].not_before
+    assert len(well.requests) == 1
+    assert outbox(op)[0].clients == {"a", "b"}
+
+
 # ---- who is not told any more
 
 

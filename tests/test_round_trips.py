@@ -240,7 +240,7 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], Act], int, int]] = 
     ("POST /oauth2/code, always allow: batch; birth", partial(decision, which="allow_always"), 303, 2),
     ("POST /oauth2/code, deny: batch; request", partial(decision, which="deny"), 303, 2),
     ("POST /oauth2/code, another account: batch", partial(decision, which="switch"), 200, 1),
-    ("POST /oauth2/code, new password: batch; 2 x grants, sessions; user; session, consent", change_password, 303, 8),
+    ("POST /oauth2/code, new password: batch; 2 x sessions, grants; user; session, consent", change_password, 303, 8),
     ("GET /oauth2/code: batch; count, person; birth", code_by_basic, 302, 4),
     ("POST /oauth2/token, code: redemption", code_exchange, 200, 1),
     ("POST /oauth2/token, a forged code", forged_code, 400, 0),
@@ -271,7 +271,7 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], Act], int, int]] = 
     ("GET /account/browsers: session; sessions", partial(at_home, path="/account/browsers"), 200, 2),
     ("GET /account/activity: session; events", partial(at_home, path="/account/activity"), 200, 2),
     ("GET /account/password: session", partial(at_home, path="/account/password"), 200, 1),
-    ("POST /account, access taken away: session; consents, 1; 2 x grants, 1; event", take_access_away, 303, 7),
+    ("POST /account, access taken away: session; consents; grants, 1; grants", take_access_away, 303, 5),
     ("GET /oauth2/jwks", partial(just, path="/oauth2/jwks"), 200, 0),
     ("GET /.well-known/openid-configuration", partial(just, path="/.well-known/openid-configuration"), 200, 0),
     (

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from chalicelib import access, audit, claims, own_clients, pages, passwords, sessions
 from chalicelib.errors import NotFound, RequestEnded
-from chalicelib.forms import refuse_other_sites
+from chalicelib.forms import is_from_elsewhere, refuse_other_sites
 from chalicelib.interaction import Person
 from chalicelib.messages import Params, Request, Response, redirect, with_query
 from chalicelib.models import Client, Session
@@ -34,7 +34,7 @@ EVENTS = {
     audit.CONSENT_DENIED: "Access denied",
     audit.TOKEN_REVOKED: "Access given back by the application",
     audit.ACCESS_REVOKED: "Access taken away",
-    audit.REUSE_DETECTED: "A credential came twice; the application's access was ended",
+    audit.REUSE_DETECTED: "Access ended for safety: a code or token was used twice",
     audit.SIGNED_OUT: "Signed out",
     audit.USER_CHANGED: "Account changed by the operator",
 }
@@ -51,10 +51,12 @@ class _Place:
     def page(self, name: str, status: int = 200, **values: Any) -> Response:
         """The page of this name."""
         session = self.person.session
+        # A link on another site must not make us say what has not been done.
+        done = "" if is_from_elsewhere(self.server, self.http) else self.http.query.one("done")
         common = {
             "person": self.person.user,
             "tag": self.server.keys.form_tag(_subject(session)),
-            "done": DONE.get(self.http.query.one("done") or "", ""),
+            "done": DONE.get(done or "", ""),
             "problem": "",
             "here": name,
             "date": _date,
@@ -104,7 +106,7 @@ def activity(server: AuthorizationServer, http: Request) -> Response:
 def _activity(place: _Place) -> Response:
     found = list(place.server.store.events.find("sub", place.person.user.sub, newest=2 * PER_PAGE))
     rows = [(event, EVENTS[event.name]) for event in found if event.name in EVENTS]
-    return place.page("activity", events=rows)
+    return place.page("activity", events=rows, more=len(found) == 2 * PER_PAGE)
 
 
 def password(server: AuthorizationServer, http: Request) -> Response:
@@ -166,7 +168,8 @@ def _change_password(place: _Place, form: Params) -> Response:
     present, browser_id = form.raw("password") or "", sessions.known_browser(server, http)
     credentials = Credentials(server, http, place.person.user.username, present, browser_id)
     try:
-        signed_in = credentials.verify(server.store.read(*credentials.wanted), _own_client(server))
+        found = server.store.read(*credentials.wanted)
+        signed_in = credentials.verify(found, _own_client(server), purpose=audit.PASSWORD_CHANGED)
     except NotSignedIn as refused:
         text = refused.text if refused.retry_after else "This is not your present password."
         page = place.page("password", refused.status(400), problem=text, field="password")
