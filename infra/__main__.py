@@ -6,14 +6,14 @@ import os
 import sys
 
 import click
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
 from chalicelib import audit
-from chalicelib.errors import OAuthError
+from chalicelib.errors import OAuthError, TemporarilyUnavailable
 from chalicelib.settings import SettingsError
 from infra import local
 from infra.clients import client
-from infra.commands import example
+from infra.commands import Refusal, example
 from infra.completion import VARIABLE, completion
 from infra.deploy import data, deploy
 from infra.destroy import destroy
@@ -28,6 +28,14 @@ from infra.state import StateError
 from infra.terminal import visible
 from infra.transfer import export, import_
 from infra.users import user
+
+# Options that stand in one place only, as in these.
+_PLACES = {
+    "--stage": "before the command: --stage prod client list",
+    "--verbose": "before the command: --verbose client list",
+    "--json": "behind the command: client list --json",
+}
+_AWS = "Set AWS_PROFILE, or {}."
 
 
 @click.group(
@@ -51,8 +59,11 @@ def command(context: click.Context, stage: str, verbose: bool) -> None:
 @command.command(epilog=example("serve --port 9000"))
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
 @click.option("--fresh", is_flag=True, help="Remove the local state first.")
-def serve(port: int, fresh: bool) -> None:
+@click.pass_obj
+def serve(stage: str, /, port: int, fresh: bool) -> None:
     """Serve this checkout on 127.0.0.1 with an embedded database."""
+    if stage != STAGE:
+        raise Refusal("`serve` has this checkout's data only; `deploy` serves a stage.")
     local.serve(port, fresh=fresh)
 
 
@@ -85,10 +96,16 @@ def main() -> int:
     except click.exceptions.NoArgsIsHelpError as help_:
         help_.show()
         return 2
+    except click.NoSuchOption as error:
+        place = _PLACES.get(error.option_name)
+        return _refuse(f"{error.option_name} stands {place}" if place else error.format_message())
     except click.ClickException as error:
         return _refuse(error.format_message())
-    except click.Abort:
-        return _refuse("Nothing has been changed.", 1)
+    except click.Abort as error:
+        interrupted = isinstance(error.__cause__, KeyboardInterrupt)  # not at a question
+        return _refuse("Interrupted: what was done is done." if interrupted else "Nothing has been changed.", 1)
+    except TemporarilyUnavailable as error:
+        return _refuse(f"{error.__cause__ or error.detail or error.description} Please try again.")
     except OAuthError as error:
         return _refuse(error.description or error.detail or error.error)
     except (StateError, SettingsError) as error:
@@ -97,11 +114,17 @@ def main() -> int:
         if error.response.get("Error", {}).get("Code") == "ResourceNotFoundException":
             return _refuse("This stage has no tables in this AWS account and region.")
         return _refuse(str(error))
+    except NoRegionError as error:
+        return _refuse(f"{error} {_AWS.format('AWS_DEFAULT_REGION')}")
+    except NoCredentialsError as error:
+        return _refuse(f"{error}. {_AWS.format('AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY')}")
     except BotoCoreError as error:
         return _refuse(str(error))
     except BrokenPipeError:  # `… | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a full disk, perhaps
+        return _refuse(error.strerror or str(error))
     return code if isinstance(code, int) else 0
 
 

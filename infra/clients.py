@@ -16,7 +16,7 @@ from infra.terminal import print_json, print_table, show
 
 @click.group()
 def client() -> None:
-    """Register, change and remove clients, and replace their secrets."""
+    """Register, change and remove clients; replace their secrets."""
 
 
 @client.command(
@@ -129,7 +129,7 @@ def rotate_client_secret(stage: str, /, client_id: str, drop_old: bool, finish: 
 @as_json
 @click.pass_obj
 def disable_client(stage: str, /, client_id: str, as_json: bool) -> None:
-    """Let a client do nothing until it is enabled again: then its grants go on. Noticed within a minute."""
+    """Let a client do nothing until it is enabled again. Its grants go on then. Noticed within a minute."""
     _set_disabled(stage, client_id, as_json, disabled=True)
 
 
@@ -155,7 +155,7 @@ def _set_disabled(stage: str, client_id: str, as_json: bool, *, disabled: bool) 
 @as_json
 @click.pass_obj
 def delete_client(stage: str, /, client_id: str, yes: bool, as_json: bool) -> None:
-    """Remove a client, what people have granted to it, and their consents."""
+    """Remove a client, its grants and the consents to it."""
     with storage(stage) as store:
         found = find_client(store, client_id)
         confirm(f"Remove {found.client_name} ({client_id}), and all its grants and consents?", yes)

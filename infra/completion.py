@@ -22,7 +22,7 @@ _SHELLS: dict[str, tuple[type[ShellComplete], str]] = {
 @click.argument("shell", type=click.Choice(list(_SHELLS)))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what gives your shell the command `signet`, which is short for this one and completed by Tab.
+    """Print what gives your shell the short command `signet`. It is completed by Tab.
 
     In bash, put this line into ~/.bashrc, and open another terminal; for zsh into ~/.zshrc, after compinit:
 

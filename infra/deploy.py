@@ -248,7 +248,7 @@ def data(stage: str, yes: bool, wanted: dict[str, str]) -> None:
 @click.option("--issuer", help='The URL that clients know the server by; "" for the address that it gets.')
 @click.option("--architecture", type=click.Choice(ARCHITECTURES), default=ARCHITECTURES[0], show_default=True)
 def deploy(stage: str, yes: bool, wanted: dict[str, str], issuer: str | None, architecture: str) -> None:
-    """Deploy a stage: its tables and keys, its code, its server, its first administrator."""
+    """Deploy a stage: tables, keys, code, server, administrator."""
     if issuer is not None:
         wanted["Issuer"] = issuer and Settings.from_environ({"SIGNET_ISSUER": issuer}).issuer
     with resumable(), TemporaryDirectory(prefix="signet-") as folder:

@@ -18,7 +18,7 @@ KEY_REPENTANCE_DAYS = 30
 @click.option("--with-data", is_flag=True, help="Its tables, keys and code too: nobody can bring them back.")
 @click.option("--confirm", metavar="STAGE", help="The stage's name, instead of being asked for it.")
 def destroy(stage: str, with_data: bool, confirm: str | None) -> None:
-    """Remove a stage's server; its data stays, unless told otherwise."""
+    """Remove a stage's server, and its data only if told to."""
     deployment = Deployment(stage, {}, boto3.Session())
     what = "the server AND ALL DATA" if with_data else "the server, but not the data,"
     answer = confirm or click.prompt(f"This removes {what} of {stage!r}. Type the stage's name", err=True)

@@ -76,14 +76,24 @@ def lock_moto() -> AbstractContextManager[Any]:
 
 
 def cure_chalice_local() -> None:
-    """Cure chalice's local server: 44 ms of waiting in each request on a kept connection, room for five callers, and a
-    log with whole URLs, where the playground's code would stand.
+    """Cure chalice's local server: 44 ms of waiting in each request on a kept connection, room for five callers, a log
+    with whole URLs, where the playground's code would stand, and an answer of its own for an address that there is not.
     """
     import chalice.local
 
     def log_request(handler: Any, code: int | str = "-", _size: int | str = "-") -> None:
         handler.log_message('"%s %s" %s', handler.command, handler.path.partition("?")[0], int(code))
 
+    known_route = chalice.local.RouteMatcher.match_route
+
+    def match_route(matcher: Any, url: str) -> Any:
+        try:
+            return known_route(matcher, url)
+        except ValueError:  # any route will do: our own answer goes by the address, not by the route
+            return known_route(matcher, "/")
+
+    if known_route.__module__ != __name__:  # not cured before
+        chalice.local.RouteMatcher.match_route = match_route
     chalice.local.ChaliceRequestHandler.log_request = log_request
     chalice.local.ChaliceRequestHandler.disable_nagle_algorithm = True
     chalice.local.ThreadedHTTPServer.request_queue_size = 128

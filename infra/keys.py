@@ -61,7 +61,7 @@ def rotate_keys(stage: str, /, now: bool, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def retire_keys(stage: str, /, kid: str | None, yes: bool, as_json: bool) -> None:
-    """Remove keys that nothing alive depends on; or the signing key KID, and with it every token it has signed."""
+    """Remove keys that nothing alive depends on. With KID that signing key, and every token it has signed."""
     with storage(stage) as store:
         known = {one.name: one for one in _keys(store)}
         if kid and kid not in known:

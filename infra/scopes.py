@@ -22,7 +22,7 @@ def scope() -> None:
 @as_json
 @click.pass_obj
 def set_scope(stage: str, /, name: str, description: str, as_json: bool) -> None:
-    """Describe a scope, or describe it anew: what people read after "This lets it"."""
+    """Describe a scope, or describe it anew. People read DESCRIPTION after "It would be able to"."""
     wanted = Scope(name, description)
     check_scope(wanted)
     with storage(stage) as store:

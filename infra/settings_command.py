@@ -94,7 +94,7 @@ def _words(name: str, value: Any) -> str:
 @as_json
 @click.pass_obj
 def settings_(stage: str, /, as_json: bool) -> int:
-    """Show what is set, what it is otherwise, and where each value comes from; nothing secret.
+    """Show each setting, its value and where that comes from. Nothing secret is shown.
 
     Of this checkout, what this shell's environment sets; of a stage in AWS, what its Lambda function has. What is wrong
     is told on standard error, and the exit code is then 1.

@@ -17,7 +17,7 @@ from infra.user_options import claim_option, password_from_stdin, password_stdin
 
 @click.group()
 def user() -> None:
-    """Register, change and remove users, sign them out, and give them new passwords."""
+    """Register, change, sign out and remove users; set passwords."""
 
 
 @user.command("create", epilog=example("user create --username bob --email bob@example.com --name 'Bob Cook'"))
@@ -47,6 +47,7 @@ def create_user(
     try:
         accounts.check_claims(kept)
         with storage(stage) as store:
+            kept = {"updated_at": store.now(), **kept} if kept else {}
             made, random = register_user(store, username=username, password=password, claims=kept, admin=admin)
             noted(store, audit.USER_CHANGED, sub=made.sub, detail="created")
     except ValueError as error:
@@ -103,7 +104,7 @@ def update_user(
     admin: bool | None,
     as_json: bool,
 ) -> None:
-    """Change what is named of a user, named by username or `sub`, and nothing else."""
+    """Change what is named, and nothing else. USERNAME may be a `sub`."""
     given = {claim: value or None for claim, value in (("name", name), ("email", email)) if value is not None} | claims
     if new_username is None and admin is None and not given:
         raise click.UsageError("Say what to change; --help lists what there is.")
@@ -134,7 +135,7 @@ def update_user(
 @as_json
 @click.pass_obj
 def set_password(stage: str, /, username: str, password_stdin: bool, as_json: bool) -> None:
-    """Give a user, named by username or `sub`, another password, and end all their sessions and grants.
+    """Give a user another password. All their sessions and grants end. USERNAME may be a `sub`.
 
     A random password is shown this once, and has to be replaced at the first sign-in.
     """
@@ -159,7 +160,7 @@ def set_password(stage: str, /, username: str, password_stdin: bool, as_json: bo
 @as_json
 @click.pass_obj
 def disable_user(stage: str, /, username: str, yes: bool, as_json: bool) -> None:
-    """Let a user sign in no more, and end all their sessions and grants."""
+    """Let a user sign in no more; end their sessions and grants."""
     question = "Disable {}, and end all their sessions and grants?"
     _do(stage, username, as_json, "disabled", accounts.disable, question, yes)
 
@@ -179,7 +180,7 @@ def enable_user(stage: str, /, username: str, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def sign_out_user(stage: str, /, username: str, yes: bool, as_json: bool) -> None:
-    """End all sessions of a user, and what applications hold because of them.
+    """End a user's sessions, and the access that came of them.
 
     Grants with the scope offline_access live on: `grant revoke --user` ends them.
     """
@@ -193,7 +194,9 @@ def sign_out_user(stage: str, /, username: str, yes: bool, as_json: bool) -> Non
 @as_json
 @click.pass_obj
 def delete_user(stage: str, /, username: str, yes: bool, as_json: bool) -> None:
-    """Remove a user, and all that is theirs: sessions, grants, consents, history. The username is free again."""
+    """Remove a user, and all that is theirs. Sessions, grants, consents and history go, and the username is free
+    again.
+    """
     with storage(stage) as store:
         found = find_user(store, username)
         confirm(f"Remove {found.username}, and all that is theirs? Nobody can bring it back.", yes)

@@ -101,7 +101,7 @@ def host(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def site(site_with: Callable[..., Site], login: LoginApplication, host: str) -> Site:
     """A server that has this login application."""
-    site = site_with(login_url=f"{login.origin(host)}/", login_origins=(login.origin(host),))
+    site = site_with(login_url=f"{login.origin(host)}/", login_origins=(login.origin(host),), playground=True)
     login.issuer = site.settings.issuer
     site.user("alice")
     return site
@@ -165,6 +165,27 @@ def test_the_answer_no(
     assert application.answer["error"] == "access_denied"
 
 
+def test_a_form_of_our_own_leads_there_too(site: Site, login: LoginApplication, window: Window, host: str) -> None:
+    """Chromium applies `form-action` to the redirect after a form: the page must name where people sign in."""
+    window.page.goto(f"{site.settings.issuer}/playground")
+    window.press("Import photos")
+    window.page.get_by_text("Photo Print").wait_for()
+    window.sign_in()
+    window.page.get_by_role("button", name="Deny").wait_for()
+    window.page.goto(f"{site.settings.issuer}/account/browsers")
+    assert window.heading() == "Where you are signed in"
+    window.page.goto(f"{site.settings.issuer}/account/password")
+    window.context.clear_cookies(name="signet-session")
+    window.page.get_by_label("Present password").fill(PASSWORD)
+    for label in ("New password", "New password, again"):
+        window.page.get_by_label(label, exact=True).fill("another long password")
+    window.press("Change password")
+    window.page.locator("#sign_in").wait_for()
+    assert window.page.url.startswith(f"{login.origin(host)}/?request_uri=req_"), (
+        "whose session has ended signs in there"
+    )
+
+
 def test_a_page_that_is_too_old_says_so(
     site: Site, client: Registered, application: Application, window: Window
 ) -> None:
@@ -173,7 +194,7 @@ def test_a_page_that_is_too_old_says_so(
     site.clock.advance(site.settings.request_lifetime)
     window.forgiven.append("status of 400 (Bad Request) [/oauth2/code]")
     window.page.reload()
-    window.page.get_by_text("This page has waited too long.").wait_for()
+    window.page.get_by_text("This page has waited too long").wait_for()
 
 
 @pytest.mark.spec("RFC 6749 §10.12")
@@ -196,6 +217,6 @@ def test_the_same_page_at_an_origin_that_is_not_listed_signs_nobody_in(
     login.make = login.example
     window.forgiven += ["blocked by CORS policy", "net::ERR_FAILED [/oauth2/code]", "[/oauth2/code]"]
     window.page.goto(there)
-    window.page.get_by_text("This page has waited too long.").wait_for()
+    window.page.get_by_text("This page has waited too long").wait_for()
     assert window.cookies == {"signet-browser"}
     assert PASSWORD not in window.page.url

@@ -89,6 +89,7 @@ def test_it_serves_and_says_what_to_do_next(program: Program) -> None:
     assert program.get(url) == 200
     (url,) = re.findall(rf"curl {address}(/\S+)", program.printed)
     assert program.get(url) == 200
+    assert program.get("/playgroud") == 404, "our own answer, not the gateway's"
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

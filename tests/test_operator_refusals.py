@@ -3,8 +3,10 @@
 import io
 import sys
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from botocore.exceptions import NoCredentialsError, NoRegionError
 
 from infra.__main__ import command
 from infra.commands import storage
@@ -30,6 +32,9 @@ REFUSALS: list[tuple[tuple[str, ...], str]] = [
     (("client", "list", "--jsn"), "No such option '--jsn'. Did you mean '--json'?"),
     ((*UPDATE, "--add-redirect-url", URI), "(Did you mean one of: '--add-redirect-uri', '--"),
     (("--stagee", "x", "client", "list"), "No such option '--stagee'. Did you mean '--stage'?"),
+    (("client", "list", "--stage", "prod"), "--stage stands before the command: --stage prod client list"),
+    (("--json", "client", "list"), "--json stands behind the command: client list --json"),
+    (("--stage", "prod", "serve"), "`serve` has this checkout's data only; `deploy` serves a stage."),
     # a wrong name or id
     (("client", "update", "prnt", "--trusted"), "There is no client 'prnt'. Did you mean 'print'?"),
     (("client", "disable", "prnt"), "There is no client 'prnt'. Did you mean 'print'?"),
@@ -192,6 +197,26 @@ def test_dynamodb_out_of_reach_is_one_line(
     monkeypatch.setenv("SIGNET_DYNAMODB_ENDPOINT", "http://127.0.0.1:9")
     printed = operate("client", "list")
     assert (printed.code, printed.out, printed.err.count("\n")) == (2, "", 1), printed
+    assert "http://127.0.0.1:9" in printed.err, "it says what was out of reach"
+
+
+@pytest.mark.parametrize(
+    ("happens", "code", "line"),
+    [
+        (NoRegionError(), 2, "You must specify a region. Set AWS_PROFILE, or AWS_DEFAULT_REGION."),
+        (NoCredentialsError(), 2, "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."),
+        (OSError(28, "No space left on device"), 2, "No space left on device"),
+        (KeyboardInterrupt(), 1, "Interrupted: what was done is done."),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(
+    operate: Operate, monkeypatch: pytest.MonkeyPatch, happens: BaseException, code: int, line: str
+) -> None:
+    monkeypatch.setattr("infra.clients.storage", Mock(side_effect=happens))
+    printed = operate("client", "list")
+    assert printed.code == code
+    assert printed.err.strip().endswith(line)
+    assert "Traceback" not in printed.err
 
 
 def test_a_setting_that_is_wrong_is_one_line(site: Site, operate: Operate, monkeypatch: pytest.MonkeyPatch) -> None:

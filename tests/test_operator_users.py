@@ -61,6 +61,7 @@ def test_every_standard_claim_can_be_set_and_taken_away(site: Site, operate: Ope
     made = done(operate("user", "create", "--username", "bob", "--claim", typed(claim), "--json"))
     site.secrets.add(made["password"])
     assert made[claim] == VALUES.get(claim, f"my {claim} 爱")
+    assert "updated_at" in made
     sub = site.user(claims={"zoneinfo": "UTC"}).sub
     operate("user", "update", "alice", "--claim", typed(claim))
     assert found(store, sub).claims[claim] == made[claim]

@@ -53,11 +53,12 @@ def tokens_of(page: Answer, site: Site) -> dict[str, str]:
 
 
 def test_the_whole_flow_from_the_photos_to_the_end_of_the_grant(there: Site, visitor: Browser) -> None:
+    assert 'href="/playground"' in visitor.get("/").body
     first = visitor.get("/playground")
     assert "response_type=code" in shown(first)
     assert "code_challenge_method=S256" in shown(first)
     page = with_code(visitor)
-    assert set(page.form.fields) == {"code"}
+    assert set(page.form.fields) == {"state", "code"}
     assert "GET /playground/callback" in shown(page)
 
     page = visitor.send(page, step="token")
@@ -70,7 +71,7 @@ def test_the_whole_flow_from_the_photos_to_the_end_of_the_grant(there: Site, vis
     assert '"nonce":' in shown(page)
     assert "that the <code>nonce</code> is its own: it is." in page.body
     first_tokens = tokens_of(page, there)
-    assert set(first_tokens) == {"code", "access_token", "refresh_token", "id_token"}
+    assert set(first_tokens) == {"state", "code", "access_token", "refresh_token", "id_token"}
 
     page = visitor.send(page, step="userinfo")
     assert "GET /oauth2/userinfo HTTP/1.1" in shown(page)
@@ -122,8 +123,8 @@ def test_a_denial_is_shown_as_what_it_is(there: Site, visitor: Browser) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"state": "another"}, "The state is not the one"),
-        ({"state": None}, "The state is not the one"),
+        ({"state": "another"}, "The state is not one that"),
+        ({"state": None}, "The state is not one that"),
         ({"iss": "https://evil.example.com"}, "The iss is not this server"),
         ({"iss": None}, "The iss is not this server"),
     ],
@@ -142,7 +143,7 @@ def test_an_answer_to_somebody_elses_question_is_not_used(
 def test_without_its_cookie_the_state_proves_nothing(there: Site, visitor: Browser) -> None:
     answer = visitor.submit(visitor.sign_in(ask(visitor)), decision="allow_once")
     del visitor.cookies["signet-playground"]
-    assert "The state is not the one" in visitor.get(answer.location).body
+    assert "The state is not one that" in visitor.get(answer.location).body
 
 
 def test_a_wrong_verifier_kills_the_code(there: Site, visitor: Browser) -> None:
@@ -178,10 +179,51 @@ def test_what_does_not_come_from_its_pages_gets_a_page_that_says_so(
     assert "<h1>" in answer.body
 
 
+def test_two_tabs_do_not_disturb_each_other(visitor: Browser, there: Site) -> None:
+    first = ask(visitor)
+    second = visitor.get("/playground")
+    page = visitor.send(
+        visitor.get(visitor.submit(visitor.sign_in(first), decision="allow_once").location), step="token"
+    )
+    tokens_of(page, there)
+    assert "that the <code>nonce</code> is its own: it is." in page.body
+    asked = visitor.get(urlsplit(second.form.action or "").path, None, **second.form.fields)
+    page = visitor.send(visitor.get(visitor.submit(asked, decision="allow_once").location), step="token")
+    tokens_of(page, there)
+    assert "that the <code>nonce</code> is its own: it is." in page.body
+    for _ in range(9):
+        visitor.get("/playground")
+    assert len(visitor.cookies["signet-playground"]) < 600, "the oldest are forgotten"
+    page = visitor.send(page, step="token")
+    assert page.status == 400
+    assert "lost the thread" in page.body
+    assert page.form.fields["response_type"] == "code", "a new beginning"
+
+
+def test_whoever_calls_this_machine_by_its_other_name_is_led_to_the_issuers(visitor: Browser, there: Site) -> None:
+    answer = visitor.get("/playground", {"Host": f"localhost:{there.port}"})
+    assert answer.location == f"{there.settings.issuer}/playground"
+    assert visitor.get("/playground", {"Host": f"127.0.0.1:{there.port}"}).status == 200
+
+
+def test_a_page_that_is_reloaded_says_why_it_is_refused(visitor: Browser, there: Site) -> None:
+    given = with_code(visitor)
+    tokens_of(visitor.send(given, step="token"), there)
+    page = visitor.send(given, step="token")
+    assert "makes its request again" in page.body
+    assert "Start again" in page.body
+    assert page.form.action is None
+
+
 @pytest.mark.parametrize("step", ["token", "userinfo", "refresh", "replay", "revoke"])
 def test_what_was_made_up_is_refused_by_the_server_and_shown(visitor: Browser, step: str) -> None:
-    visitor.get("/playground")
-    hostile = {"code": "<script>1</script>", "access_token": "{{7*7}}", "refresh_token": "${7*7}\N{PILE OF POO}"}
+    state = visitor.get("/playground").form.fields["state"]
+    hostile = {
+        "state": state,
+        "code": "<script>1</script>",
+        "access_token": "{{7*7}}",
+        "refresh_token": "${7*7}\N{PILE OF POO}",
+    }
     page = visitor.post("/playground", hostile | {"step": step}, SAME_SITE)
     assert page.status == 200
     assert "<script" not in page.body.replace("<script src=", "")

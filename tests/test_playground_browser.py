@@ -178,6 +178,6 @@ def test_an_answer_to_another_question_is_not_used_and_the_page_says_so(
 ) -> None:
     window = open_window(True)
     window.page.goto(f"{there.settings.issuer}/playground/callback?code=code_of_somebody_else&state=x")
-    assert "The state is not the one" in window.page.get_by_role("alert").inner_text()
+    assert "The state is not one that" in window.page.get_by_role("alert").inner_text()
     assert window.page.get_by_role("button").count() == 0
     assert violations(window.page) == []

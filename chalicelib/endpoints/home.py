@@ -9,7 +9,8 @@ from chalicelib.server import AuthorizationServer
 
 def get(server: AuthorizationServer, _http: Request) -> Response:
     """The home page: what this is, with links."""
-    return pages.response(pages.page("home", server.settings, issuer=server.issuer, addresses=server.addresses))
+    about = {"issuer": server.issuer, "addresses": server.addresses, "playground": server.settings.playground}
+    return pages.response(pages.page("home", server.settings, **about))
 
 
 def errors(server: AuthorizationServer, _http: Request) -> Response:

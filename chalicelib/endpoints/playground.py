@@ -1,7 +1,7 @@
 """/playground: the authorization code flow step by step, each with the HTTP request and answer that it made.
 
 Its client is our own server. What a client keeps for a person stands in the page's forms, and what binds an answer to
-the browser that asked (state, nonce, code_verifier) in a cookie, so that nothing is stored.
+the browser that asked (state, nonce, code_verifier) in a cookie, for each tab its own, so that nothing is stored.
 """
 
 import base64
@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from chalicelib import pages, pkce
-from chalicelib.errors import NotFound, OAuthError, RequestEnded
+from chalicelib.errors import NotFound, OAuthError
 from chalicelib.forms import refuse_other_sites
-from chalicelib.messages import NO_STORE, Request, Response, cookie, json_response
+from chalicelib.messages import NO_STORE, Request, Response, cookie, json_response, redirect
 from chalicelib.models import Client
 from chalicelib.own_clients import PLAYGROUND
 from chalicelib.server import AuthorizationServer
@@ -24,7 +24,9 @@ from chalicelib.sessions import cookie_name
 
 _SHOWN_HEADERS = ("Content-Type", "Cache-Control", "WWW-Authenticate")
 _HOUR = 3600
-_KEPT = ("code", "access_token", "refresh_token", "id_token")
+_TABS = 4  # as many runs may be under way in one browser
+_KEPT = ("state", "code", "access_token", "refresh_token", "id_token")
+_LOST = "The playground has lost the thread: it remembers a run for an hour, in a cookie. Here is a new beginning."
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,15 @@ class _Secrets:
     code_verifier: str
 
 
-def get(server: AuthorizationServer, _http: Request) -> Response:
+def get(server: AuthorizationServer, http: Request) -> Response:
     """The beginning: the authorization request that the button makes. Raises NotFound where the playground is off."""
-    client = _client(server)
+    client, host = _client(server), (http.header("host") or "").partition(":")[0]
+    if host == "localhost" and "//127.0.0.1" in server.issuer:  # where cookie and callback are
+        return redirect(http, f"{server.issuer}/playground")
+    return _begin(server, http, client)
+
+
+def _begin(server: AuthorizationServer, http: Request, client: Client, problem: str = "") -> Response:
     made = _Secrets(*(secrets.token_urlsafe(32) for _ in range(3)))
     parameters = {
         "response_type": "code",
@@ -69,25 +77,29 @@ def get(server: AuthorizationServer, _http: Request) -> Response:
         asked=_request_text("GET", f"{address}?{urlencode(parameters)}"),
         address=address,
         ask=parameters,
+        problem=problem,
     )
-    value = f"{made.state}.{made.nonce}.{made.code_verifier}"
+    runs = [made, *_runs(server, http)][:_TABS]
+    value = ".".join(part for run in runs for part in (run.state, run.nonce, run.code_verifier))
     return page.add(cookie(_cookie(server), value, secure=server.settings.secure, max_age=_HOUR))
 
 
 def callback(server: AuthorizationServer, http: Request) -> Response:
     """Where the authorization response arrives: the code, or an error (RFC 6749 section 4.1.2)."""
     client = _client(server)
-    known = _remembered(server, http)
-    answer = {name: http.query.one(name) for name in ("code", "state", "iss", "error", "error_description")}
+    answer = {name: http.query.one(name) for name in ("code", "error", "error_description", "state", "iss")}
     present = {name: value for name, value in answer.items() if value is not None}
-    if known is None or not secrets.compare_digest(known.state.encode(), (answer["state"] or "").encode()):
-        problem = "The state is not the one that this browser was sent away with: a real client stops here."
+    if _remembered(server, http, answer["state"]) is None:
+        problem = (
+            "The state is not one that this browser was sent away with in the last hour. The answer may be meant for "
+            "somebody else: a real client stops here."
+        )
     elif answer["iss"] != server.issuer:
         problem = "The iss is not this server (RFC 9207): a real client stops here."
     else:
         problem = ""
     arrived = _request_text("GET", f"{client.redirect_uris[0]}?{urlencode(present)}")
-    kept = {"code": answer["code"]} if answer["code"] and not problem else {}
+    kept = {"state": answer["state"], "code": answer["code"]} if answer["code"] and not problem else {}
     return _page(server, "code", arrived=arrived, problem=problem, answer=answer, kept=kept)
 
 
@@ -97,10 +109,10 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     refuse_other_sites(server, http)
     form = http.form()
     kept = {name: value for name in _KEPT if (value := form.one(name, at_most=8192))}
-    known = _remembered(server, http)
+    known = _remembered(server, http, kept.get("state"))
     step = _STEPS.get(form.one("step") or "")
     if step is None or known is None or "code" not in kept:
-        raise RequestEnded("The playground has lost the thread. Please start again.")
+        return _begin(server, http, client, _LOST)
     exchanges = step(_Caller(server, http, client), kept, known)
     for exchange in exchanges:
         kept |= {name: exchange.members[name] for name in _KEPT if name in exchange.members}
@@ -233,28 +245,27 @@ def _client(server: AuthorizationServer) -> Client:
 
 
 def _page(server: AuthorizationServer, step: str, **values: Any) -> Response:
-    blank: dict[str, Any] = {
-        "address": "",
-        "ask": {},
-        "nonce": "",
-        "problem": "",
-        "exchanges": [],
-        "tokens": [],
-        "answer": {},
-        "asked": "",
-        "arrived": "",
-    }
+    blank: dict[str, Any] = dict.fromkeys(("address", "asked", "arrived", "nonce", "problem"), "")
+    blank |= {"ask": {}, "answer": {}, "exchanges": [], "tokens": [], "demo": server.settings.stage == "local"}
     values["kept"] = dict.fromkeys(_KEPT, "") | values.get("kept", {})
-    return pages.response(pages.page("playground", server.settings, step=step, **(blank | values)))
+    page = pages.page("playground", server.settings, step=step, **(blank | values))
+    return pages.response(page, 400 if step == "start" and values.get("problem") else 200)
 
 
 def _cookie(server: AuthorizationServer) -> str:
     return cookie_name(server, "playground")
 
 
-def _remembered(server: AuthorizationServer, http: Request) -> _Secrets | None:
+def _runs(server: AuthorizationServer, http: Request) -> list[_Secrets]:
+    """What this browser was sent away with, the newest first."""
     parts = (http.cookie(_cookie(server)) or "").split(".")
-    return _Secrets(*parts) if len(parts) == 3 and all(map(pkce.is_verifier, parts)) else None
+    known = len(parts) % 3 == 0 and all(map(pkce.is_verifier, parts))
+    return [_Secrets(*parts[at : at + 3]) for at in range(0, len(parts), 3)] if known else []
+
+
+def _remembered(server: AuthorizationServer, http: Request, state: str | None) -> _Secrets | None:
+    given = (state or "").encode()
+    return next((run for run in _runs(server, http) if secrets.compare_digest(run.state.encode(), given)), None)
 
 
 def _request_text(method: str, url: str, headers: dict[str, str] | None = None, body: str = "") -> str:

@@ -15,7 +15,7 @@ script, and nothing on it comes from another host but the operator's logo. All w
     form_post        action, fields, client (None if it has no name)
     error            explanation, error, request_id
     errors           explanations
-    home             issuer, addresses
+    home             issuer, addresses, playground
 
 `fields` are the hidden fields of a form, pairs of name and value. A page is `narrow`, a card in the middle, or `wide`.
 """
@@ -41,10 +41,11 @@ SCRIPT_VERSION = hashlib.sha256(SCRIPT.encode()).hexdigest()[:12]
 
 @dataclass(frozen=True)
 class Page:
-    """A page: its HTML, and the one origin of its images, None if there are none."""
+    """A page: its HTML, the one origin of its images, and the operator's own login application, each None without."""
 
     html: str
     images: str | None = None
+    login_url: str | None = None
 
     @property
     def scripted(self) -> bool:
@@ -80,15 +81,17 @@ def page(name: str, settings: Settings, **values: Any) -> Page:
         "problem": "",
     }
     html = _environment().get_template(f"{name}.html").render(common | values)
-    return Page(html, origin_of(settings.logo_url) if settings.logo_url else None)
+    return Page(html, origin_of(settings.logo_url) if settings.logo_url else None, settings.login_url)
 
 
 def response(page: Page, status: int = 200, redirect_uri: str | None = None) -> Response:
     """A page as a response, with a strict Content-Security-Policy.
 
     `redirect_uri`: where a form on the page may lead in the end. Browsers apply `form-action` to every redirect that
-    follows a form, those of the application's own callback too, which may lead anywhere: so its scheme is named.
+    follows a form, those of the application's own callback too, which may lead anywhere: so its scheme is named. So is
+    that of the operator's own login application: any form may find that somebody has to sign in first.
     """
+    schemes = sorted({f" {urlsplit(uri).scheme}:" for uri in (redirect_uri, page.login_url) if uri})
     sources = {
         "default-src": "'none'",
         "style-src": "'self'",
@@ -96,7 +99,7 @@ def response(page: Page, status: int = 200, redirect_uri: str | None = None) -> 
         "img-src": " ".join(filter(None, ("data:", page.images))),
         "base-uri": "'none'",
         "frame-ancestors": "'none'",
-        "form-action": "'self'" + (f" {urlsplit(redirect_uri).scheme}:" if redirect_uri else ""),
+        "form-action": "'self'" + "".join(schemes),
     }
     policy = "; ".join(f"{directive} {allowed}" for directive, allowed in sources.items() if allowed)
     headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy, "X-Frame-Options": "DENY"}

@@ -52,7 +52,7 @@ def _findings(
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON: a list of {name, ok, detail, fix}.")
 @click.pass_obj
 def doctor(stage_before: str, /, url: str | None, stage: str | None, outside: bool, as_json: bool) -> int:
-    """Check the server at URL (by default the stage's own) from outside, and the stage's data from inside.
+    """Check a server from outside, and a stage's data from inside. Without URL, it is the stage's own.
 
     The exit code is 0 when something could be judged, and nothing is wrong. With the operator's token in
     SIGNET_OPERATOR_TOKEN the deep health check is made too.

@@ -45,7 +45,7 @@ AGAIN = "Run it again: what is there already is skipped."
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="By default, standard output.")
 @click.pass_obj
 def export(stage: str, /, hashes: bool, out: Path | None) -> None:
-    """Write all clients, users, consents and described scopes as JSON lines.
+    """Write clients, users, consents and scopes as JSON lines.
 
     Without --with-password-hashes, people need a new password after an import, and clients a new secret. Neither
     passwords nor secrets are ever in it. An interrupted export leaves FILE as it was: run it again.
@@ -142,7 +142,7 @@ class Tally:
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 @click.pass_obj
 def import_(stage: str, /, file: Path, format_: str, as_json: bool) -> int:
-    """Add the clients, users, consents and scopes in FILE; what is there already is never changed.
+    """Add the clients, users, consents and scopes in FILE. What is there already is never changed.
 
     Whatever cannot be added is reported with its line. Run it again after an interruption: it goes on. The exit code is
     1 when there was a problem. All whose password or secret cannot be taken over are listed:
