@@ -6,7 +6,7 @@ from typing import Any
 
 from chalicelib import audit, claims, history
 from chalicelib.dynamodb import attr
-from chalicelib.ending import MOST_STEPS
+from chalicelib.ending import MOST_STEPS, PASSES
 from chalicelib.messages import Request
 from chalicelib.models import Client, Consent, Event, Grant, Session, User
 from chalicelib.server import AuthorizationServer
@@ -30,7 +30,6 @@ class Application:
     redirect_uri: str | None
     devices: tuple[str, ...]
     remembered: bool
-    offline: bool
 
 
 def applications(store: Store, sub: str) -> list[Application]:
@@ -57,7 +56,6 @@ def _application(client_id: str, grants: list[Grant], consent: Consent | None, n
         redirect_uri=max(grants, key=lambda grant: grant.created_at).redirect_uri if grants else None,
         devices=tuple(sorted({grant.device for grant in grants if grant.device})),
         remembered=consent is not None,
-        offline=any("offline_access" in grant.scope for grant in grants),
     )
 
 
@@ -88,7 +86,7 @@ def revoke(server: AuthorizationServer, http: Request, sub: str, client_id: str 
     store = server.store
     remembered = {consent.client_id for consent in store.consents.find("sub", sub)}
     noted: set[str] = set()
-    for _ in range(2):
+    for _ in range(PASSES):
         having: dict[str, list[Step[Any]]] = {each: [store.consents.deleting((sub, each))] for each in remembered}
         for grant in store.grants.find("sub", sub, index="sub"):
             if grant.revoked_at is None:

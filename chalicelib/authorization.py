@@ -6,7 +6,6 @@ A page, a redirect with a code, or a redirect with an error. No step knows the n
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
 
 from chalicelib import audit, claims, history, own_clients, pages, redirect_uris, response_modes, sessions
 from chalicelib.authorization_request import ANSWERED, Recipient, ended
@@ -49,7 +48,7 @@ def _send(server: AuthorizationServer, http: Request, to: Recipient, answer: dic
 
 def waiting(server: AuthorizationServer, http: Request, request: AuthorizationRequest) -> Response:
     """The redirect to a stored request, by its handle: a page that a GET has shown can be reloaded and gone back to."""
-    address = urlsplit(server.issuer).path + server.addresses["authorization_endpoint"]
+    address = pages.base(server.settings) + server.addresses["authorization_endpoint"]
     handle = server.keys.make_handle("req", request.request_id)
     return redirect(http, with_query(address, {"request_uri": handle}))
 

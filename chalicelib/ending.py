@@ -1,5 +1,10 @@
-"""How a session ends: in one transaction with its grants and with the outbox, which says who has to hear of it."""
+"""How sessions and grants end, whoever ends them.
 
+A session ends in one transaction with its grants and with the outbox, which says who has to hear of it. What is found
+by an index is ended in PASSES passes, because an index lags behind its table.
+"""
+
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -8,10 +13,11 @@ from chalicelib.errors import TemporarilyUnavailable
 from chalicelib.handles import new_id
 from chalicelib.models import Delivery, Grant, Session
 from chalicelib.store import Store
-from chalicelib.table import Step
+from chalicelib.table import Refused, Step
 
 MOST_STEPS = 100  # that DynamoDB takes in one transaction
 DELIVERY_LIFETIME = 24 * 60 * 60
+PASSES = 2
 _TRIES = 50  # more than the most grants of a session take
 
 
@@ -40,6 +46,28 @@ def end_session(store: Store, session: Session, *also: Step[Any], offline_access
         else:
             settled.update(grant_id for grant_id, no in zip(some, refused[len(ending) :], strict=True) if no)
     raise TemporarilyUnavailable(detail="a session is changed by others each time")
+
+
+def end_all(store: Store, sub: str, keep: str | None = None, *, offline_access: bool = False) -> None:
+    """End every session of a person that the index knows, but for the one whose id is `keep`, and every grant; those
+    with `offline_access` too if that is said. One pass. Raises TemporarilyUnavailable.
+    """
+    for session in store.sessions.find("sub", sub, index="sub"):
+        if session.ended_at is None and session.session_id != keep:
+            end_session(store, session, offline_access=offline_access)
+    grants = store.grants.find("sub", sub, index="sub")
+    end_grants(store, (grant for grant in grants if offline_access or "offline_access" not in grant.scope))
+
+
+def end_grants(store: Store, grants: Iterable[Grant]) -> list[Grant]:
+    """End grants, one conditional write each; those that had not ended before, as they are now."""
+    living = attr("revoked_at").not_exists()
+    found = (
+        store.grants.transition((grant.grant_id,), living, {"revoked_at": store.now()})
+        for grant in grants
+        if grant.revoked_at is None
+    )
+    return [ended for ended in found if not isinstance(ended, Refused)]
 
 
 def _ending(store: Store, session: Session) -> Step[Session]:

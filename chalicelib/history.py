@@ -26,18 +26,7 @@ def recording(store: Store, http: Request, sub: str, name: str, client: Client |
 
 def by_request(store: Store, http: Request, sub: str, name: str, client: Client | None = None) -> Event:
     """The record of the same, to be kept."""
-    now = store.now()
-    return Event(
-        sub=sub,
-        event_id=f"{now}.{secrets.token_hex(8)}",
-        name=name,
-        created_at=now,
-        expires_at=now + LIFETIME,
-        client_id=client.client_id if client else None,
-        client_name=client.client_name if client else None,
-        source_ip=http.source_ip or None,
-        device=device(http),
-    )
+    return _event(store, sub, name, client, source_ip=http.source_ip or None, device=device(http))
 
 
 def device(http: Request) -> str | None:
@@ -56,6 +45,15 @@ def by_operator(
     """The record that the operator did `name`, one of `audit.EVENTS`: to a person, `about` being their `sub`, or to
     something else, which `about_client` and KEYS name.
     """
+    return _event(store, about, name, client, device=OPERATOR, detail=detail)
+
+
+def about_client(client_id: str) -> str:
+    """Where the history of a client is kept: a `sub` has no space."""
+    return f"client {client_id}"
+
+
+def _event(store: Store, about: str, name: str, client: Client | None, **members: str | None) -> Event:
     now = store.now()
     return Event(
         sub=about,
@@ -65,11 +63,5 @@ def by_operator(
         expires_at=now + LIFETIME,
         client_id=client.client_id if client else None,
         client_name=client.client_name if client else None,
-        device=OPERATOR,
-        detail=detail,
+        **members,
     )
-
-
-def about_client(client_id: str) -> str:
-    """Where the history of a client is kept: a `sub` has no space."""
-    return f"client {client_id}"

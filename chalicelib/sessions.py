@@ -9,7 +9,7 @@ from typing import Any
 
 from chalicelib import audit, history, passwords
 from chalicelib.dynamodb import attr
-from chalicelib.ending import end_session
+from chalicelib.ending import end_all, end_session
 from chalicelib.errors import AccessDenied, RequestEnded
 from chalicelib.handles import Handle, new_id
 from chalicelib.interaction import Person
@@ -181,21 +181,6 @@ def end(server: AuthorizationServer, http: Request, session: Session) -> None:
         audit.note(http, audit.SIGNED_OUT, sub=session.sub)
 
 
-def end_all(store: Store, sub: str, *, offline_access: bool = False) -> None:
-    """End every session of a person, and its grants; those with `offline_access` too if that is said. Two passes,
-    because the index lags behind the table. Raises TemporarilyUnavailable.
-    """
-    for _ in range(2):
-        _end_sessions(store, sub, offline_access=offline_access)
-
-
-def _end_sessions(store: Store, sub: str, keep: str | None = None, *, offline_access: bool) -> None:
-    """The same in one pass, but for the session whose id is `keep`."""
-    for session in store.sessions.find("sub", sub, index="sub"):
-        if session.ended_at is None and session.session_id != keep:
-            end_session(store, session, offline_access=offline_access)
-
-
 def change_password(
     store: Store, user: User, password: str, *also: Step[Any], must_be_replaced: bool = False, keep: str | None = None
 ) -> User:
@@ -214,11 +199,11 @@ def change_password(
         "sessions_generation": user.sessions_generation + 1,
     }
     # Before the change, which is not made unless all can be ended, and their applications told; and after it, when none
-    # is born any more. These are the two passes.
-    _end_sessions_and_grants(store, user.sub, keep)
+    # is born any more. These are the PASSES of an index.
+    end_all(store, user.sub, keep, offline_access=True)
     if store.transact(store.users.changing((user.sub,), same, new), *also):
         raise AccessDenied("This account has changed meanwhile.")
-    _end_sessions_and_grants(store, user.sub, keep)
+    end_all(store, user.sub, keep, offline_access=True)
     return replace(user, **new)
 
 
@@ -237,12 +222,3 @@ def change_own_password(
     changed = change_password(server.store, person.user, password, *steps, keep=person.session.session_id)
     audit.note(http, audit.PASSWORD_CHANGED, sub=changed.sub)
     return start(server, http, changed, request_id, replace(person, user=changed))
-
-
-def _end_sessions_and_grants(store: Store, sub: str, keep: str | None) -> None:
-    """End every session of a person but one, and every grant that the index knows."""
-    _end_sessions(store, sub, keep, offline_access=True)
-    for grant in store.grants.find("sub", sub, index="sub"):
-        if grant.revoked_at is None:
-            condition = attr("revoked_at").not_exists()
-            store.grants.transition((grant.grant_id,), condition, {"revoked_at": store.now()})

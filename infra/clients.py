@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from chalicelib import accounts, audit
+from chalicelib import audit, ending
 from chalicelib.models import Client
 from chalicelib.registration import drop_old_secrets, register_client, rotate_secret, set_client_disabled, update_client
 from chalicelib.store import Store
@@ -172,11 +172,11 @@ def delete_client(stage: str, /, client_id: str, yes: bool, as_json: bool) -> No
 
 def end_access(store: Store, client_id: str) -> int:
     """End all grants of a client, and forget all consents to it; how many grants had not ended before."""
-    ended = sum(1 for _ in accounts.revoke(store, (one for one in store.grants.scan() if one.client_id == client_id)))
+    ended = ending.end_grants(store, (one for one in store.grants.scan() if one.client_id == client_id))
     for consent in store.consents.scan():
         if consent.client_id == client_id:
             store.consents.delete(consent.sub, client_id)
-    return ended
+    return len(ended)
 
 
 def client_document(client: Client) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from chalicelib import accounts, audit, own_clients
+from chalicelib import audit, ending, own_clients
 from chalicelib.models import Client, Grant, User
 from chalicelib.store import Store
 from infra.clients import find_client
@@ -90,7 +90,7 @@ def _revoke_one(store: Store, grant_id: str, yes: bool) -> tuple[str, list[Grant
     if found is None:
         raise unknown("grant", grant_id, (one.grant_id for one in store.grants.scan()))
     confirm(f"End the grant {grant_id}, with all its tokens?", yes)
-    revoked = list(accounts.revoke(store, [found]))
+    revoked = ending.end_grants(store, [found])
     _note(store, revoked)
     return f"the grant {grant_id}", revoked
 
@@ -105,7 +105,7 @@ def _revoke_all(store: Store, username: str | None, client_id: str | None, yes: 
     for consent in store.consents.find("sub", user.sub) if user else store.consents.scan():
         if client_id in (None, consent.client_id):
             store.consents.delete(consent.sub, consent.client_id)
-    revoked = [one for _ in range(2) for one in accounts.revoke(store, _grants(store, user, client_id))]
+    revoked = [one for _ in range(ending.PASSES) for one in ending.end_grants(store, _grants(store, user, client_id))]
     _note(store, revoked)
     return f"{len(revoked)} grants {of}", revoked
 

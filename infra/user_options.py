@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from chalicelib import accounts
+from chalicelib import users
 from infra.commands import Refusal, near
 
 password_stdin_option = click.option(
@@ -21,8 +21,8 @@ def _claims(_context: Any, _option: Any, given: tuple[str, ...]) -> dict[str, An
         name, equals, text = pair.partition("=")
         if not equals:
             raise click.BadParameter(f"{pair!r} is not such as nickname=Al.")
-        if name not in accounts.CLAIMS:
-            raise click.BadParameter(f"there is no claim {name!r}.{near(name, accounts.CLAIMS)}")
+        if name not in users.CLAIMS:
+            raise click.BadParameter(f"there is no claim {name!r}.{near(name, users.CLAIMS)}")
         found[name] = _value(name, text)
     return found
 
@@ -30,7 +30,7 @@ def _claims(_context: Any, _option: Any, given: tuple[str, ...]) -> dict[str, An
 def _value(name: str, text: str) -> Any:
     if not text:
         return None
-    if accounts.type_of(name) is str and not text.startswith('"'):
+    if users.type_of(name) is str and not text.startswith('"'):
         return text
     try:
         return json.loads(text)

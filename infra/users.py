@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from chalicelib import accounts, audit, passwords, sessions
+from chalicelib import audit, passwords, sessions, users
 from chalicelib.models import User
 from chalicelib.registration import check_password, register_user, username_identifier
 from chalicelib.store import Store
@@ -45,7 +45,7 @@ def create_user(
     kept = {claim: value for claim, value in given.items() if value not in (None, "")}
     password = password_from_stdin() if password_stdin else None
     try:
-        accounts.check_claims(kept)
+        users.check_claims(kept)
         with storage(stage) as store:
             kept = {"updated_at": store.now(), **kept} if kept else {}
             made, random = register_user(store, username=username, password=password, claims=kept, admin=admin)
@@ -61,13 +61,13 @@ def create_user(
 def list_users(stage: str, /, as_json: bool) -> None:
     """List the users."""
     with storage(stage) as store:
-        users = sorted(store.users.scan(), key=lambda user: user.username.casefold())
+        found = sorted(store.users.scan(), key=lambda user: user.username.casefold())
     if as_json:
-        print_json([user_document(user) for user in users])
+        print_json([user_document(user) for user in found])
         return
     rows = [
         (user.username, *(str(user.claims.get(claim, "")) for claim in ("name", "email")), _role(user), user.sub)
-        for user in users
+        for user in found
     ]
     print_table(("USERNAME", "NAME", "EMAIL", "ROLE", "SUB"), rows, "No user is registered.")
 
@@ -110,7 +110,7 @@ def update_user(
         raise click.UsageError("Say what to change; --help lists what there is.")
 
     def change(known: User) -> User:
-        wanted = accounts.with_claims(known, given, now)
+        wanted = users.with_claims(known, given, now)
         return replace(
             wanted,
             username=known.username if new_username is None else new_username,
@@ -120,7 +120,7 @@ def update_user(
     with storage(stage) as store:
         found, now = find_user(store, username), store.now()
         try:
-            changed = accounts.update(store, found, change)
+            changed = users.update(store, found, change)
         except ValueError as error:
             raise Refusal(str(error)) from error
         if changed != found:
@@ -162,7 +162,7 @@ def set_password(stage: str, /, username: str, password_stdin: bool, as_json: bo
 def disable_user(stage: str, /, username: str, yes: bool, as_json: bool) -> None:
     """Let a user sign in no more; end their sessions and grants."""
     question = "Disable {}, and end all their sessions and grants?"
-    _do(stage, username, as_json, "disabled", accounts.disable, question, yes)
+    _do(stage, username, as_json, "disabled", users.disable, question, yes)
 
 
 @user.command("enable", epilog=example("user enable bob"))
@@ -171,7 +171,7 @@ def disable_user(stage: str, /, username: str, yes: bool, as_json: bool) -> None
 @click.pass_obj
 def enable_user(stage: str, /, username: str, as_json: bool) -> None:
     """Let a disabled user sign in again."""
-    _do(stage, username, as_json, "enabled", accounts.enable)
+    _do(stage, username, as_json, "enabled", users.enable)
 
 
 @user.command("sign-out", epilog=example("user sign-out alice --yes"))
@@ -185,7 +185,7 @@ def sign_out_user(stage: str, /, username: str, yes: bool, as_json: bool) -> Non
     Grants with the scope offline_access live on: `grant revoke --user` ends them.
     """
     question = "End all sessions of {}, and the grants that end with them?"
-    _do(stage, username, as_json, "signed out", accounts.sign_out, question, yes)
+    _do(stage, username, as_json, "signed out", users.sign_out, question, yes)
 
 
 @user.command("delete", epilog=example("user delete bob --yes"))
@@ -200,7 +200,7 @@ def delete_user(stage: str, /, username: str, yes: bool, as_json: bool) -> None:
     with storage(stage) as store:
         found = find_user(store, username)
         confirm(f"Remove {found.username}, and all that is theirs? Nobody can bring it back.", yes)
-        accounts.delete(store, found)
+        users.delete(store, found)
         noted(store, audit.USER_CHANGED, sub=found.sub, detail="deleted")
     if as_json:
         print_json(user_document(found))

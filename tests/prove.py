@@ -38,9 +38,8 @@ AT_ONCE = 2
 # What to run for a file, after the tests of single clauses, and before those of the same name and GENERAL.
 TESTS: dict[str, tuple[str, ...]] = {
     "chalicelib/access.py": ("account",),
-    "chalicelib/accounts.py": ("operator_users", "account"),
     "chalicelib/authorization.py": ("races", "login_application"),
-    "chalicelib/ending.py": ("logout",),
+    "chalicelib/ending.py": ("logout", "operator_users"),
     "chalicelib/endpoints/authorize.py": ("waiting_request",),
     "chalicelib/grants/authorization_code.py": ("token", "revoke", "resources", "faults"),
     "chalicelib/grants/refresh_token.py": ("token", "revoke", "resources", "faults"),
@@ -49,6 +48,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "chalicelib/sessions.py": ("change_password", "code", "logout"),
     "chalicelib/sign_in.py": ("code", "passwords", "signing"),
     "chalicelib/table.py": ("store", "operator_users"),
+    "chalicelib/users.py": ("operator_users", "account"),
 }
 GENERAL = ("races", "interleavings", "grant_model")
 

@@ -36,7 +36,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "client_metadata",
         "resources",
         "subjects",
-        "accounts",
+        "users",
         "access",
         "ending",
         "deliveries",

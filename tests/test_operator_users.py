@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib import accounts
+from chalicelib import ending, users
 from chalicelib.errors import AccessDenied
 from chalicelib.models import Consent, Grant, Identifier, User
 from chalicelib.registration import username_identifier
@@ -56,7 +56,7 @@ def typed(claim: str) -> str:
     return f"{claim}={value if isinstance(value, str) else json.dumps(value)}"
 
 
-@pytest.mark.parametrize("claim", accounts.CLAIMS)
+@pytest.mark.parametrize("claim", users.CLAIMS)
 def test_every_standard_claim_can_be_set_and_taken_away(site: Site, operate: Operate, store: Store, claim: str) -> None:
     made = done(operate("user", "create", "--username", "bob", "--claim", typed(claim), "--json"))
     site.secrets.add(made["password"])
@@ -136,7 +136,7 @@ def test_of_two_who_want_one_name_at_once_one_gets_it(site: Site, store: Store) 
     def rename(user: User) -> Callable[[], str]:
         def attempt() -> str:
             try:
-                return accounts.update(store, user, lambda known: replace(known, username="zoe")).sub
+                return users.update(store, user, lambda known: replace(known, username="zoe")).sub
             except ValueError:
                 return ""
 
@@ -154,7 +154,7 @@ def test_one_who_is_renamed_twice_at_once_has_one_name(site: Site, store: Store)
     user = site.user()
     at_once(
         [
-            lambda name=name: accounts.update(store, user, lambda known: replace(known, username=name))  # type: ignore[misc]
+            lambda name=name: users.update(store, user, lambda known: replace(known, username=name))  # type: ignore[misc]
             for name in ("ann", "ben", "cem")
         ]
     )
@@ -168,18 +168,18 @@ def test_a_name_that_belongs_to_another_is_not_taken_from_them(site: Site, store
     impostor = replace(owner, sub="impostor")
     store.users.put(impostor)
     with pytest.raises(ValueError):
-        accounts.update(store, impostor, lambda known: replace(known, username="eve"))
+        users.update(store, impostor, lambda known: replace(known, username="eve"))
     assert list(store.identifiers.scan()) == [Identifier("username:alice", owner.sub)]
 
 
 def test_of_many_operators_at_once_none_loses_a_change(site: Site, store: Store) -> None:
     user, names = (
         site.user(),
-        [claim for claim in accounts.CLAIMS if accounts.type_of(claim) is str and claim != "email"],
+        [claim for claim in users.CLAIMS if users.type_of(claim) is str and claim != "email"],
     )
 
     def say(claim: str) -> Callable[[], User]:
-        return lambda: accounts.update(store, user, lambda known: accounts.with_claims(known, {claim: "x"}, 1))
+        return lambda: users.update(store, user, lambda known: users.with_claims(known, {claim: "x"}, 1))
 
     at_once(say(claim) for claim in names)
     assert found(store, user.sub).claims == {**dict.fromkeys(names, "x"), "updated_at": 1}
@@ -275,7 +275,7 @@ def test_disabling_is_one_write_after_which_nothing_is_born(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("chalicelib.sessions.end_all", cut)
+        patched.setattr("chalicelib.users.end_all", cut)
         assert operate("user", "disable", "alice", "--yes").code == 1
     after = found(site.server.store, user.sub)
     assert (after.disabled_at is not None, after.sessions_generation) == (True, user.sessions_generation + 1)
@@ -328,11 +328,11 @@ def test_who_is_renamed_while_removed_leaves_no_name_behind(
         answer = get(*key)
         if not renamed:
             renamed.append(user)
-            accounts.update(store, found(store, user.sub), lambda known: replace(known, username="zoe"))
+            users.update(store, found(store, user.sub), lambda known: replace(known, username="zoe"))
         return answer if when == "after it" else get(*key)
 
     monkeypatch.setattr(store.identifiers, "get", rename_meanwhile)
-    accounts.delete(store, user)
+    users.delete(store, user)
     assert [*store.users.scan(), *store.identifiers.scan()] == []
 
 
@@ -340,15 +340,15 @@ def test_whoever_has_a_name_that_is_another_persons_goes_without_it(site: Site, 
     owner = site.user()
     impostor = replace(owner, sub="impostor")
     store.users.put(impostor)
-    accounts.delete(store, impostor)
+    users.delete(store, impostor)
     assert [user.sub for user in store.users.scan()] == [owner.sub]
     assert [one.sub for one in store.identifiers.scan()] == [owner.sub]
 
 
-@pytest.mark.parametrize("act", [accounts.disable, accounts.enable, accounts.sign_out, accounts.delete])
+@pytest.mark.parametrize("act", [users.disable, users.enable, users.sign_out, users.delete])
 def test_who_is_gone_cannot_be_changed_and_does_not_come_back(site: Site, store: Store, act: Any) -> None:
     user = replace(site.user(), disabled_at=1)
-    accounts.delete(store, user)
+    users.delete(store, user)
     with pytest.raises(AccessDenied, match="not there any more"):
         act(store, user)
     assert list(store.users.scan()) == []
@@ -357,7 +357,7 @@ def test_who_is_gone_cannot_be_changed_and_does_not_come_back(site: Site, store:
 def test_a_grant_that_ended_meanwhile_is_not_ended_again(site: Site, store: Store) -> None:
     grant = Grant("g-1", "c-1", "u-1", "u-1.s", "https://a.example/", True, 1, 1, 2**40, 2**40, 2**40)
     store.grants.put(replace(grant, revoked_at=1))
-    assert list(accounts.revoke(store, [grant])) == []
+    assert ending.end_grants(store, [grant]) == []
     ended = store.grants.get("g-1")
     assert ended
     assert ended.revoked_at == 1

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from chalicelib import access, audit, claims, own_clients, pages, passwords, sessions
 from chalicelib.errors import NotFound, RequestEnded
@@ -210,7 +209,7 @@ def _back(place: _Place, path: str, done: str) -> Response:
 
 
 def _path(server: AuthorizationServer, path: str) -> str:
-    return urlsplit(server.issuer).path + path
+    return pages.base(server.settings) + path
 
 
 def _own_client(server: AuthorizationServer) -> Client:

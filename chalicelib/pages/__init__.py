@@ -16,6 +16,8 @@ script, and nothing on it comes from another host but the operator's logo. All w
     error            explanation, error, request_id
     errors           explanations
     home             issuer, addresses, playground
+    account_…        person, tag, done, problem, here, date, and what endpoints/account.py shows on each
+    playground       step, and what endpoints/playground.py shows at each
 
 `fields` are the hidden fields of a form, pairs of name and value. A page is `narrow`, a card in the middle, or `wide`.
 """

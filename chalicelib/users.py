@@ -5,15 +5,16 @@ What they leave behind is cleared away after that, in two passes, because an ind
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from chalicelib import claims, sessions
+from chalicelib import claims
 from chalicelib.client_metadata import UNPRINTABLE
 from chalicelib.dynamodb import attr
+from chalicelib.ending import PASSES, end_all
 from chalicelib.errors import AccessDenied
-from chalicelib.models import Grant, Identifier, User
+from chalicelib.models import Identifier, User
 from chalicelib.registration import check_username, username_identifier
 from chalicelib.store import Store
 from chalicelib.table import Refused, Step
@@ -27,7 +28,6 @@ _ADDRESS = ("formatted", "street_address", "locality", "region", "postal_code", 
 # What says that a claim was proven to be true, until that claim changes.
 _PROOFS = {"email": "email_verified", "phone_number": "phone_number_verified"}
 LONGEST = 2000
-_PASSES = 2
 
 
 def type_of(claim: str) -> type:
@@ -101,8 +101,8 @@ def disable(store: Store, user: User) -> User:
     """Let a person sign in no more, and end all their sessions and grants; the record. Raises AccessDenied."""
     now = store.now()
     changed = _amend(store, user, lambda known: replace(_ended(known), disabled_at=known.disabled_at or now))
-    sessions.end_all(store, user.sub, offline_access=True)
-    _end_grants(store, user.sub)
+    for _ in range(PASSES):
+        end_all(store, user.sub, offline_access=True)
     return changed
 
 
@@ -117,15 +117,15 @@ def sign_out(store: Store, user: User) -> User:
     Raises AccessDenied.
     """
     changed = _amend(store, user, _ended)
-    sessions.end_all(store, user.sub)
-    _end_grants(store, user.sub, lambda grant: "offline_access" not in grant.scope)
+    for _ in range(PASSES):
+        end_all(store, user.sub)
     return changed
 
 
 def delete(store: Store, user: User) -> None:
     """Remove a person, and all that is theirs. One that was cut off is done again: the person goes last."""
     disable(store, user)
-    for _ in range(_PASSES):
+    for _ in range(PASSES):
         for session in store.sessions.find("sub", user.sub, index="sub"):
             store.sessions.delete(session.session_id)
         for grant in store.grants.find("sub", user.sub, index="sub"):
@@ -141,23 +141,6 @@ def delete(store: Store, user: User) -> None:
             steps.append(store.identifiers.deleting((name.identifier,)))
         if store.transact(*steps) is None:
             return
-
-
-def revoke(store: Store, grants: Iterable[Grant]) -> Iterator[Grant]:
-    """End grants, one conditional write each; those that had not ended before, as they are now."""
-    living = attr("revoked_at").not_exists()
-    for grant in grants:
-        if grant.revoked_at is None:
-            ended = store.grants.transition((grant.grant_id,), living, {"revoked_at": store.now()})
-            if not isinstance(ended, Refused):
-                yield ended
-
-
-def _end_grants(store: Store, sub: str, which: Callable[[Grant], bool] = lambda _: True) -> None:
-    """End every grant of a person, or those that are meant: some have outlived their session."""
-    for _ in range(_PASSES):
-        for _grant in revoke(store, filter(which, store.grants.find("sub", sub, index="sub"))):
-            pass
 
 
 def _ended(user: User) -> User:
