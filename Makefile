@@ -11,7 +11,7 @@ run: venv  ## Serve on http://127.0.0.1:$(PORT); FRESH=1 starts over
 
 # The processes have to find the same tests, and some are named after a set: its order must not differ.
 test: venv  ## All tests, a process for each core; or, with ARGS, what these tell pytest
-	@PYTHONHASHSEED=0 .venv/bin/python -m pytest $(or $(ARGS),-n auto --dist loadfile)
+	@PYTHONHASHSEED=0 .venv/bin/python -m pytest $(or $(ARGS),-n auto --dist loadfile --no-loadscope-reorder)
 
 check: venv  ## Style and types
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

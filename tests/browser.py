@@ -44,7 +44,8 @@ class Answer:
     form: _Form = field(init=False)
 
     def __post_init__(self) -> None:
-        self.form = _Form(self.body if "<form" in self.body else "")
+        # What surrounds the forms need not be parsed.
+        self.form = _Form(self.body[self.body.find("<form") : self.body.rfind("</form>")])
 
     def header(self, name: str) -> str | None:
         """A header field; the last one of several."""

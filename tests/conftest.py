@@ -1,19 +1,25 @@
 """The ground the tests stand on: one moto, one running server, both emptied between tests."""
 
+import functools
+import gc
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
+import botocore.session
 import pytest
 from moto import mock_aws
 
-from chalicelib import passwords
+from chalicelib import dynamodb, passwords
 from infra.embedded import create_tables, cure_chalice_local, lock_moto
 from tests import faults
 from tests.browser import Browser
 from tests.faults import Wire
 from tests.leaks import all_secrets, leaks
+from tests.packaging import run_folder
+from tests.quick_moto import quick_moto
 from tests.site import STAGE, Site
 
 pytest_plugins = ["tests.specs", "tests.windows"]
@@ -57,11 +63,32 @@ def dear_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwords, "_context", DEAR_PASSWORDS)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_sessions() -> Iterator[None]:
+    """A server makes one boto3 session in its life, for 45 ms: what a session reads from boto3's own files is read once
+    here, and servers under the same environment share one.
+    """
+    made: dict[frozenset[tuple[str, str]], Any] = {}
+    dear = dynamodb.new_session
+
+    def shared() -> Any:
+        named = {name for name in os.environ if name.startswith("AWS_")} - {"AWS_EXECUTION_ENV"}  # Chalice writes there
+        environment = frozenset((name, os.environ[name]) for name in named)
+        if environment not in made:
+            made[environment] = dear()
+        return made[environment]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
+        patch.setattr(dynamodb, "new_session", shared)
+        yield
+
+
 @pytest.fixture(scope="session")
 def _moto() -> Iterator[None]:
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
     cure_chalice_local()
-    with mock_aws():
+    with mock_aws(), quick_moto():
         lock_moto()
         import boto3
 
@@ -138,6 +165,30 @@ def browser(browsers: Callable[..., Browser]) -> Browser:
     return browsers()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # else one process of several, which shares the folder of the first
+        stack = ExitStack()
+        stack.enter_context(run_folder())
+        config.add_cleanup(stack.close)
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays to the end: a twentieth of the run's time went into looking through it for garbage."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+# What takes longest, by file. A process that began with one of them at the end would keep the others waiting.
+LONGEST = """
+ministack look browser infra package faults store account_browser documented_commands throttle
+interleavings templates logout_browser login_application_browser logout terminal doctor_inside
+playground_browser make_run schedules grant_model imports prove secrets
+"""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What looks back at the whole run comes last."""
-    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+    """What looks back at the whole run comes last; in each of several processes, what takes longest comes first."""
+    longest = LONGEST.split() if "PYTEST_XDIST_WORKER" in os.environ else []
+    place = {f"test_{name}": number for number, name in enumerate(longest)}
+    items.sort(key=lambda item: (item.get_closest_marker("last") is not None, place.get(item.path.stem, len(place))))

@@ -11,7 +11,8 @@ from moto.dynamodb.models import dynamodb_backends
 
 import app
 from chalicelib import registration, web
-from chalicelib.models import Client, SealedKeyRing, User
+from chalicelib.keys import RING
+from chalicelib.models import Client, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.settings import Settings
 
@@ -41,7 +42,6 @@ class Site:
         self.settings = Settings(stage=STAGE, region="us-east-1", sealing_key=b"k" * 32)
         self._server: AuthorizationServer | None = None
         self.app, self.http_handler = web.build(app.JSON_ROUTES, app.PAGE_ROUTES, self._connect, app.SCHEDULES)
-        self._ring: SealedKeyRing | None = None
         self.local = self._listen()
         self.port = self.local.server.server_port
         given = {"issuer": f"http://127.0.0.1:{self.port}"} | settings
@@ -63,12 +63,10 @@ class Site:
     def empty(self) -> None:
         """Forget everything but the key ring, whose making would cost every test a fifth of a second."""
         self.server.keys.jwks()
-        keys = self.server.store.keys
-        ring = keys.get("main")
-        for table in tables().values():
-            table.items.clear()
-        if ring:
-            keys.put(ring)
+        for name, table in tables().items():
+            for key in list(table.items):
+                if (name, key.value) != (self.server.store.keys.name, RING):
+                    table.items.pop(key, None)
         self.server._clients.clear()
         self.server._scopes.clear()
         self.clock.time = int(time.time())

@@ -25,17 +25,13 @@ def at_home(site: Site, windows: Callable[..., Window]) -> Callable[..., Window]
 
     def open_(script: bool, **options: Any) -> Window:
         window = windows(java_script_enabled=script, **options)
-        to(window, "/account")
+        window.to("/account")
         assert window.heading() == "Sign in"
         window.sign_in()
         assert window.heading() == "Applications with access"
         return window
 
     return open_
-
-
-def to(window: Window, path: str) -> None:
-    window.page.goto(window.site.settings.issuer + path)
 
 
 def tab(window: Window, name: str) -> None:
@@ -84,7 +80,7 @@ def test_an_application_is_seen_and_its_access_taken_away(
     window = at_home(script)
     assert "No application has access to your account." in window.text()
     token = allowed(window, client, application)
-    to(window, "/account")
+    window.to("/account")
     (entry,) = entries(window)
     for words in (
         "Photo Print",
@@ -113,7 +109,7 @@ def test_access_is_taken_away_from_all_but_not_by_one_click_beside_another_butto
         application = applications()
         client = site.client(client_name=name, redirect_uris=[application.url(host="localhost")])
         allowed(window, client, application, "Allow once")
-    to(window, "/account")
+    window.to("/account")
     assert len(entries(window)) == 2
     everything = window.page.get_by_role("button", name="Take access away from all", exact=True)
     assert not everything.is_visible()
@@ -187,10 +183,10 @@ def test_the_keyboard_is_enough(
 ) -> None:
     site.user("alice")
     window = windows(java_script_enabled=script)
-    to(window, "/account")
+    window.to("/account")
     window.type_in()
     allowed(window, client, application)
-    to(window, "/account")
+    window.to("/account")
     window.enter("Take access away from Photo Print")
     assert said(window) == "The application has no access any more."
     for name, heading in [
@@ -236,7 +232,7 @@ def test_long_lists_fit_on_a_phone(site: Site, at_home: Callable[..., Window]) -
         client_id = site.client(client_name=f"Application {number:02} " + "W" * 60).id if number else "c" * 128
         consent = Consent(user.sub, client_id, frozenset({"openid", "email"}), site.clock() - number)
         site.server.store.consents.put(consent)
-    to(window, "/account")
+    window.to("/account")
     scrolls = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
     assert len(entries(window)) == 20
     for size in ("200%", "100%"):

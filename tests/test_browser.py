@@ -117,7 +117,7 @@ def test_an_application_with_a_scheme_of_its_own_is_tried(site: Site, window: Wi
     goal = "com.example.app:/cb"
     window.authorize(site.client(public=True, redirect_uris=[goal]), goal)
     window.sign_in()
-    assert "com.example.app:" in window.text()
+    assert "com.example.app, an application on this device" in window.text()
     window.forgiven.append("net::ERR_ABORTED [/cb]")
     with window.page.expect_event("requestfailed") as request:
         window.page.get_by_role("button", name="Allow once").click()

@@ -511,7 +511,8 @@ def test_the_local_servers_thread_outlives_a_database_that_does_not_answer(
         real(server)
 
     monkeypatch.setattr(embedded, "deliver", fails_first)
-    monkeypatch.setattr(embedded, "PAUSE_AFTER_FAILURE", 0.1)
+    monkeypatch.setattr(embedded, "PAUSE", 0.05)
+    monkeypatch.setattr(embedded, "PAUSE_AFTER_FAILURE", 0.05)
     enough = embedded.deliver_at_once(op.server)
     assert receiver.arrived.acquire(timeout=PATIENCE)
     enough.set()

@@ -1,5 +1,6 @@
 """The doctor's look from inside: the registered clients, and the tables, keys, function and alarms of a stage."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -98,6 +99,7 @@ def make_table(name: str, properties: dict[str, Any], key_arn: str | None) -> No
         aws("dynamodb").update_continuous_backups(TableName=name, PointInTimeRecoverySpecification=recovery)
 
 
+@functools.cache
 def aws(service: Any) -> Any:
     return boto3.client(service, region_name=REGION)
 

@@ -35,10 +35,13 @@ OTHER_PROGRAMS = ("aws", "make", ".venv/bin/chalice")
 
 # Runs commands, each when it is asked over a socket, beside the embedded database that `make run` would serve.
 WORKER = """
-import contextlib, io, json, os, socket, sys
+import contextlib, functools, io, json, os, socket, sys
+import botocore.session
 from chalicelib.settings import Settings
 from infra import embedded
 from infra.__main__ import main
+# What boto3 reads of its own files for each command, it reads once here.
+botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 if sys.argv[1] == "local":
     embedded.start(Settings(embedded=True))
 with socket.socket(socket.AF_UNIX) as server:

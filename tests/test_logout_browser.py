@@ -1,7 +1,6 @@
 """Signing out in a real browser: the question, and the way back to the application."""
 
 from collections.abc import Callable
-from urllib.parse import urlencode
 
 import pytest
 
@@ -25,13 +24,8 @@ def client(site: Site, application: Application) -> Registered:
     )
 
 
-def to(window: Window, path: str, **parameters: str) -> None:
-    query = f"?{urlencode(parameters)}" if parameters else ""
-    window.page.goto(window.site.settings.issuer + path + query)
-
-
 def is_signed_in(window: Window) -> bool:
-    to(window, "/account")
+    window.to("/account")
     assert window.heading() in ("Applications with access", "Sign in")
     return window.heading() != "Sign in"
 
@@ -53,7 +47,7 @@ def test_whoever_types_the_address_is_asked_and_may_stay(
     site: Site, windows: Callable[..., Window], client: Registered, script: bool
 ) -> None:
     window = windows(java_script_enabled=script)
-    to(window, "/account")
+    window.to("/account")
     window.sign_in()
     window.page.get_by_role("link", name="Sign out").click()
     assert window.heading() == QUESTION
@@ -73,7 +67,7 @@ def test_back_shows_nothing_of_whoever_has_signed_out(
     site: Site, windows: Callable[..., Window], client: Registered, script: bool
 ) -> None:
     window = windows(java_script_enabled=script)
-    to(window, "/account")
+    window.to("/account")
     window.sign_in()
     window.page.get_by_role("link", name="Sign out").click()
     window.press("Sign out")
@@ -89,12 +83,12 @@ def test_an_application_that_brings_no_id_token_has_to_let_the_person_decide(
     window = windows(java_script_enabled=script)
     signed_in(window, client, application)
     asked = {"client_id": client.id, "post_logout_redirect_uri": application.url("/bye", "localhost"), "state": "x"}
-    to(window, "/oauth2/logout", **asked)
+    window.to("/oauth2/logout", **asked)
     assert window.heading() == QUESTION
     assert "Photo Print asks for it." in window.text()
     window.press("Stay signed in")
     assert is_signed_in(window)
-    to(window, "/oauth2/logout", **asked)
+    window.to("/oauth2/logout", **asked)
     window.press("Sign out")
     assert window.heading() == "Good bye"
     assert window.page.url == application.url("/bye?state=x", "localhost")
@@ -108,7 +102,7 @@ def test_an_application_that_brings_its_id_token_signs_the_person_out_by_a_link(
     window = windows(java_script_enabled=script)
     token = signed_in(window, client, application)
     goal = application.url("/bye", "localhost")
-    to(window, "/oauth2/logout", id_token_hint=token, post_logout_redirect_uri=goal)
+    window.to("/oauth2/logout", id_token_hint=token, post_logout_redirect_uri=goal)
     assert window.heading() == "Good bye"
     assert not is_signed_in(window)
 
@@ -142,12 +136,12 @@ def test_the_keyboard_is_enough(
     site: Site, windows: Callable[..., Window], client: Registered, application: Application, script: bool
 ) -> None:
     window = windows(java_script_enabled=script)
-    to(window, "/account")
+    window.to("/account")
     window.type_in()
     window.enter("Sign out")
     window.enter("Stay signed in")
     assert window.heading() == "You are still signed in"
-    to(window, "/oauth2/logout")
+    window.to("/oauth2/logout")
     window.enter("Sign out")
     assert window.heading() == "You are signed out"
     assert not is_signed_in(window)

@@ -407,6 +407,8 @@ def test_the_home_page_says_what_runs_here_with_links_that_work(site: Site, brow
         assert browser.get(path).status == 200
     for path in ("/oauth2/authorize", "/oauth2/token", "/oauth2/userinfo", "/oauth2/revoke"):
         assert path in page.body
+    assert 'href="/account"' in page.body
+    assert "playground" not in page.body, "it is off"
 
 
 def test_the_style_sheet_may_be_kept_for_a_year_at_its_address(site: Site, browser: Browser) -> None:

@@ -13,7 +13,7 @@ import pytest
 from infra import package
 from infra.commands import Refusal
 from infra.state import CHECKOUT
-from tests.packaging import ARCHITECTURE, STAGE, checkout, packaged
+from tests.packaging import ARCHITECTURE, STAGE, packaged
 
 LARGEST = 7_000_000
 MOST_FILES = 700
@@ -182,12 +182,6 @@ def test_everybody_may_read_it_and_it_has_no_times() -> None:
     assert {entry.external_attr >> 16 for entry in entries} == {0o100644}
     assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
     assert [entry.filename for entry in entries] == sorted(entry.filename for entry in entries)
-
-
-def test_building_again_gives_the_same_bytes(tmp_path: Path) -> None:
-    again = package.build(STAGE, tmp_path, ARCHITECTURE, checkout())
-    assert again.sha256 == packaged().sha256
-    assert again.template == packaged().template
 
 
 def test_what_chalice_says_is_passed_on(tmp_path: Path) -> None:

@@ -253,9 +253,9 @@ class Kms:
         self.plan = None
 
 
-def redeem(site: Site, browser: Browser, **members: Any) -> Answer:
-    client = site.client(id_token_signed_response_alg="ES256")
-    return browser.redeem(client, code_of(site, client, **members))
+def redeem(site: Site, browser: Browser, scope: frozenset[str] = frozenset({"openid"})) -> Answer:
+    client = site.client(id_token_signed_response_alg="ES256", scope=" ".join(sorted(scope)))
+    return browser.redeem(client, code_of(site, client, scope=scope))
 
 
 def test_a_cold_start_asks_kms_once_and_each_token_once_more(
