@@ -27,7 +27,10 @@ DAY = 24 * 60 * 60
 def answer_errors(
     server: AuthorizationServer, http: Request, to: Recipient, produce: Callable[[], Response]
 ) -> Response:
-    """What `produce` gives; an error that it raises is sent to the recipient (RFC 6749 section 4.1.2.1)."""
+    """What `produce` gives; an error that it raises is sent to the recipient (RFC 6749 section 4.1.2.1).
+
+    Where that is our own account page, it stays raised: the page would only send the person here again.
+    """
     try:
         return produce()
     except RequestEnded:
@@ -36,6 +39,8 @@ def answer_errors(
         error = known
     except Exception as mistake:
         error = unexpected(mistake)
+    if to.client.client_id == own_clients.ACCOUNT:
+        raise error
     http.error = error
     return _send(server, http, to, error.parameters())
 
@@ -111,7 +116,7 @@ def show(
     if elsewhere:
         return _ask_elsewhere(server, http, request, asked_sub).add(new_browser)
     consent = consent or Consent("", "")
-    words = in_words(server, request, consent) if step is Step.CONSENT else {}
+    words = in_words(server, request, consent) if step is Step.CONSENT else []
     page = pages.page(
         step.name.lower(),
         server.settings,
@@ -119,8 +124,8 @@ def show(
         redirect_uri=request.redirect_uri,
         on_device=redirect_uris.is_loopback(request.redirect_uri),
         own_scheme=origin_of(request.redirect_uri) is None,
-        asked=[text for name, text in words.items() if name not in consent.scope | consent.claims],
-        allowed=[text for name, text in words.items() if name in consent.scope | consent.claims],
+        asked=[text for _, text, allowed in words if not allowed],
+        allowed=[text for _, text, allowed in words if allowed],
         remembered=consent_lasts(request, client),
         offline="offline_access" in request.scope,
         days=server.settings.refresh_token_absolute_lifetime // DAY if refresh_token_lifetime(server, client) else 0,
@@ -157,12 +162,16 @@ def _ask_elsewhere(
     return redirect(http, with_query(server.settings.login_url or "", {"request_uri": handle}))
 
 
-def in_words(server: AuthorizationServer, request: AuthorizationRequest, consent: Consent) -> dict[str, str]:
-    """What is asked for and what is allowed already, scopes and then claims, in the order for people to read."""
+def in_words(
+    server: AuthorizationServer, request: AuthorizationRequest, consent: Consent
+) -> list[tuple[str, str, bool]]:
+    """What is asked for and what is allowed already, scopes and then claims, in the order for people to read: the name
+    of each, its words, and whether it is allowed. A scope and a claim may have one name, and are two things.
+    """
     scope = request.scope | consent.scope
-    scopes = server.scope_descriptions(scope)
-    names = claims.asked(request.claims, scope) | consent.claims
-    return scopes | {name: claims.describe_claim(name) for name in sorted(names)}
+    names = claims.asked(request.claims, scope) | claims.uncovered(consent.claims, scope)
+    scopes = [(name, text, name in consent.scope) for name, text in server.scope_descriptions(scope).items()]
+    return scopes + [(name, claims.describe_claim(name), name in consent.claims) for name in sorted(names)]
 
 
 def form_subject(request: AuthorizationRequest, step: Step, person: Person | None) -> str:

@@ -30,7 +30,7 @@ ANSWERED = "This request has expired or has been answered already."
 LONGEST_ENCODED_STATE = 8192
 LONGEST_SHOWN = 200  # of what a request says, in the description of an error
 # RFC 6749 section 3.3
-_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
+_SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
 
 @dataclass(frozen=True)
@@ -198,10 +198,14 @@ def _response_mode(params: Params, response_type: str, redirect_uri: str) -> str
 
 
 def scope_tokens(text: str) -> frozenset[str]:
-    """The tokens of a scope. Raises InvalidScope when it is malformed, or has more of them than any registered one."""
-    if not _SCOPE.fullmatch(text) or text.count(" ") >= MAX_SCOPE_TOKENS:
-        raise InvalidScope(f"The scope must be 1 to {MAX_SCOPE_TOKENS} tokens, single spaces between (RFC 6749 3.3).")
-    return frozenset(text.split(" "))
+    """The tokens of a scope, with a space between or several: applications join lists in which there is nothing.
+
+    Raises InvalidScope when it is malformed, or has more of them than any registered one.
+    """
+    tokens = [token for token in text.split(" ") if token]
+    if not 1 <= len(tokens) <= MAX_SCOPE_TOKENS or not all(map(_SCOPE_TOKEN.fullmatch, tokens)):
+        raise InvalidScope(f"The scope must be 1 to {MAX_SCOPE_TOKENS} tokens, spaces between (RFC 6749 3.3).")
+    return frozenset(tokens)
 
 
 def _scope(params: Params, client: Client) -> frozenset[str]:
@@ -211,8 +215,9 @@ def _scope(params: Params, client: Client) -> frozenset[str]:
     if not scope:
         raise InvalidScope("Name a scope: this client has no default.")
     if not scope <= client.scopes:
-        foreign = " ".join(sorted(scope - client.scopes))
-        raise InvalidScope("The client is not registered for: " + foreign[:LONGEST_SHOWN])  # beside the state
+        foreign = " ".join(sorted(scope - client.scopes))[:LONGEST_SHOWN]  # beside the state
+        hint = " (spaces separate scopes)" if "," in foreign or "+" in foreign else ""
+        raise InvalidScope(f"The client is not registered for: {foreign}{hint}")
     return scope
 
 
@@ -223,7 +228,8 @@ def _code_challenge(params: Params, client: Client) -> str | None:
         if method is not None:
             raise InvalidRequest("There is a code_challenge_method but no code_challenge.")
         if client.require_pkce or client.public:
-            raise InvalidRequest("The code_challenge is missing: this client must use PKCE (RFC 7636).")
+            unless = "" if client.public else ", unless the operator registers it with --no-pkce"
+            raise InvalidRequest(f"The code_challenge is missing: this client must use PKCE (RFC 7636){unless}.")
         return None
     if method not in pkce.METHODS:
         raise InvalidRequest("The code_challenge_method must be S256.")

@@ -87,7 +87,11 @@ def named(requested: Mapping[str, Mapping[str, Any]], member: str) -> frozenset[
 
 def asked(requested: Mapping[str, Mapping[str, Any]], scope: frozenset[str]) -> frozenset[str]:
     """Of what a `claims` parameter asks for, the claims that no scope covers: the person has to agree to each."""
-    names = named(requested, "userinfo") | named(requested, "id_token")
+    return uncovered(named(requested, "userinfo") | named(requested, "id_token"), scope)
+
+
+def uncovered(names: Iterable[str], scope: frozenset[str]) -> frozenset[str]:
+    """Of these claims, those that none of these scopes releases."""
     return frozenset(name for name in names if _SCOPE_OF[name] not in scope)
 
 

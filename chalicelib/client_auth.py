@@ -82,9 +82,9 @@ def authenticate_client(server: AuthorizationServer, request: Request, form: Par
     if basic and "none" in found and found.pop("none").client_id != basic.client_id:
         raise InvalidRequest("The client_id in the body is not the one in the Authorization header.")
     if len(found) > 1:
-        raise InvalidRequest("Use one method of client authentication only (RFC 6749 section 2.3).")
+        raise InvalidRequest("Authenticate in the Authorization header or in the body, not in both (RFC 6749 2.3).")
     if not found:
-        raise InvalidClient("The client must authenticate.", headers=CHALLENGE)
+        raise InvalidClient("The client must authenticate, by HTTP Basic or in the body.", headers=CHALLENGE)
     credentials = next(iter(found.values()))
     # Nobody is refused because of what the cached record says: it is read again first.
     for fresh in (False, True):
@@ -96,7 +96,8 @@ def authenticate_client(server: AuthorizationServer, request: Request, form: Par
 
 
 def _proven(client: Client, credentials: Credentials) -> bool:
-    if client.public or credentials.secret is None:
-        return client.public and credentials.secret is None
+    # An empty secret is as none (RFC 6749 section 2.3.1): some libraries use HTTP Basic whatever the client.
+    if client.public or not credentials.secret:
+        return client.public and not credentials.secret
     presented = secret_hash(credentials.secret)
     return any(secrets.compare_digest(presented, known) for known in client.secret_hashes)

@@ -9,7 +9,7 @@ from chalicelib import own_clients, response_modes
 from chalicelib.claims import SCOPES
 from chalicelib.errors import InvalidClientMetadata, InvalidRedirectUri
 from chalicelib.models import Client
-from chalicelib.settings import LIMITS, LOOPBACK
+from chalicelib.settings import LIMITS, LOOPBACK, printable
 from chalicelib.signing import ALGORITHMS
 from chalicelib.subjects import SUBJECT_TYPES
 
@@ -25,7 +25,6 @@ _URI = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 # A host stands in the page's Content-Security-Policy, where other characters would mean something.
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 _DANGEROUS_SCHEMES = ("javascript", "data", "vbscript", "file", "about", "blob", "ftp")
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def check_client(client: Client, algorithms: Collection[str] = ALGORITHMS) -> None:
@@ -59,11 +58,6 @@ def check_client(client: Client, algorithms: Collection[str] = ALGORITHMS) -> No
         raise InvalidClientMetadata("A public client cannot do without PKCE.")
     if client.public and client.direct_sign_in:
         raise InvalidClientMetadata("Direct sign-in is for confidential clients.")
-
-
-def printable(text: str) -> bool:
-    """Whether people can read it on one line: 1 to 200 characters, of which none hides, breaks or turns the others."""
-    return bool(text.strip()) and len(text) <= 200 and not UNPRINTABLE.search(text)
 
 
 def _check_resource_server(client: Client) -> None:

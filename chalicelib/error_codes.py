@@ -174,7 +174,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "Nobody is signed in",
         "The request forbids to ask (prompt=none), and a sign-in is needed.",
         "",
-        "Send the person again without prompt=none.",
+        "Send the person again without prompt=none. In a frame of another site, browsers keep our cookies back: renew "
+        "by refresh token there.",
     ),
     "consent_required": Explanation(
         "The person has not agreed yet",
@@ -223,8 +224,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "The application could not prove who it is",
         "The client is unknown, or its authentication failed.",
         "",
-        "Check client_id and secret, and that both are form-encoded in HTTP Basic. `client rotate-secret` makes a new "
-        "secret.",
+        "Check client_id and secret, and that both are form-encoded in HTTP Basic; a public client sends no secret. "
+        "`client rotate-secret` makes a new one.",
     ),
     "invalid_grant": Explanation(
         "The code or token is worth nothing any more",

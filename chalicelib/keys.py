@@ -98,8 +98,13 @@ class KeyRing:
         return claims
 
     def jwks(self) -> dict[str, Any]:
-        """The public keys as a JWK Set (RFC 7517 section 5)."""
-        return {"keys": [key.jwk for key in self._contents().signing]}
+        """The public keys as a JWK Set (RFC 7517 section 5).
+
+        By algorithm, RS256 first: there are verifiers (python-jose) that try them in turn, and stop at the first of
+        another type.
+        """
+        keys = sorted(self._contents().signing, key=lambda key: signing.ALGORITHMS.index(key.alg))
+        return {"keys": [key.jwk for key in keys]}
 
     # ---- handles
 

@@ -62,14 +62,13 @@ def description(server: AuthorizationServer, http: Request) -> Response:
 def _describe(server: AuthorizationServer, http: Request) -> dict[str, object]:
     request, client = _waiting(server, http, http.query.required("request_uri"))
     consent = server.store.consents.get(request.asked_sub or "", client.client_id) or Consent("", "")
-    known = consent.scope | consent.claims
     words = in_words(server, request, consent)
     shown = ("client_name", "client_uri", "logo_uri", "policy_uri", "tos_uri")
     return {
         "step": "consent" if request.asked_sub else "sign_in",
         "client": {name: value for name in shown if (value := getattr(client, name)) is not None},
         "host": pages.host_of(request.redirect_uri),
-        "scopes": [{"scope": name, "description": text, "allowed": name in known} for name, text in words.items()],
+        "scopes": [{"scope": name, "description": text, "allowed": allowed} for name, text, allowed in words],
         "decisions": [each for each in DECISIONS if each != "allow_always" or consent_lasts(request, client)],
         "login_hint": request.login_hint,
         "ui_locales": list(request.ui_locales),

@@ -11,11 +11,12 @@ from typing import Any
 
 from chalicelib import passwords, signing
 from chalicelib.claims import SCOPES
-from chalicelib.client_metadata import SCOPE_TOKEN, UNPRINTABLE, check_client
+from chalicelib.client_metadata import SCOPE_TOKEN, check_client
 from chalicelib.dynamodb import attr, possible_key
 from chalicelib.errors import InvalidClientMetadata
 from chalicelib.handles import new_id, secret_hash
 from chalicelib.models import Client, Identifier, Scope, User
+from chalicelib.settings import printable
 from chalicelib.store import Store
 from chalicelib.table import Refused
 
@@ -94,7 +95,7 @@ def check_scope(scope: Scope) -> None:
         raise InvalidClientMetadata("A scope has 1 to 128 characters, with no space and no quotes (RFC 6749 3.3).")
     if scope.scope in SCOPES:
         raise InvalidClientMetadata(f"{scope.scope} is a standard scope, which the pages describe themselves.")
-    if not scope.description.strip() or len(scope.description) > 200 or UNPRINTABLE.search(scope.description):
+    if not printable(scope.description):
         raise InvalidClientMetadata("The description must have 1 to 200 printable characters.")
 
 
@@ -137,7 +138,7 @@ def username_identifier(username: str) -> str:
 
 def check_username(username: str) -> None:
     """Raises ValueError, with a sentence for the operator, unless a person may have this username."""
-    if not username.strip() or username != username.strip() or len(username) > 200 or UNPRINTABLE.search(username):
+    if not printable(username) or username != username.strip():
         raise ValueError("The username must have 1 to 200 printable characters, and no space around it.")
     if not possible_key((username_identifier(username),)):  # a few characters have compatibility forms of a dozen
         raise ValueError("The username is too long.")

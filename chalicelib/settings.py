@@ -8,8 +8,10 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
+from ipaddress import IPv6Address, ip_network
 from typing import Any
+
+from chalicelib.messages import origin_of
 
 LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
 _DAY = 24 * 60 * 60
@@ -17,6 +19,7 @@ _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
     r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+)*"
 )
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class SettingsError(Exception):
@@ -98,11 +101,11 @@ class Settings:
             stage=stage,
             # In Lambda, without one, the gateway's own address is taken from each event.
             issuer="" if in_lambda and not issuer else _issuer(issuer or f"http://127.0.0.1:{_port(environ)}"),
-            name=environ.get("SIGNET_NAME", "") or cls.name,
+            name=_name(environ.get("SIGNET_NAME", "") or cls.name),
             embedded=embedded,
             dynamodb_endpoint=endpoint,
             region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"),
-            kms_key_id=environ.get("SIGNET_KMS_KEY_ID") or f"alias/signet-{stage}",
+            kms_key_id=_kms_key_id(environ.get("SIGNET_KMS_KEY_ID") or f"alias/signet-{stage}"),
             signing=_one_of(environ, "SIGNET_SIGNING", ("ring", "kms")),
             operator_token_hash=_operator_token_hash(environ.get("SIGNET_OPERATOR_TOKEN_HASH", "")),
             metrics=in_lambda,
@@ -116,6 +119,12 @@ class Settings:
             backchannel_networks=_networks(environ.get("SIGNET_BACKCHANNEL_NETWORKS", "")),
             **numbers,
         )
+
+
+def printable(text: str) -> bool:
+    """Whether people can read it on one line: 1 to 200 characters, one to be seen, and none that breaks or turns it."""
+    seen = any(one.isprintable() and one != " " for one in text)
+    return seen and len(text) <= 200 and not UNPRINTABLE.search(text)
 
 
 # the least and the most of each number; lifetimes are in seconds
@@ -163,10 +172,27 @@ def _stage(text: str) -> str:
     return text
 
 
+def _name(text: str) -> str:
+    if not printable(text):
+        raise SettingsError(f"SIGNET_NAME is {text!r}; it must have 1 to 200 printable characters")
+    return text
+
+
+def _kms_key_id(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9:/_-]{1,2048}", text):
+        raise SettingsError(f"SIGNET_KMS_KEY_ID is {text!r}; it must be the id, alias or ARN of a KMS key, or not set")
+    return text
+
+
 def _url(text: str) -> re.Match[str] | None:
     """An http or https URL of scheme, host, port and path only, without dot segments and trailing slash."""
     url = _URL.fullmatch(text)
-    return url if url and int(url["port"] or 1) in range(1, 65536) else None
+    if not url or int(url["port"] or 1) not in range(1, 65536):
+        return None
+    try:
+        return url if url["host"][0] != "[" or IPv6Address(url["host"][1:-1]) else None
+    except ValueError:
+        return None
 
 
 def _issuer(text: str) -> str:
@@ -217,9 +243,8 @@ def _login_url(text: str) -> str | None:
 
 
 def _login_origins(text: str, login_url: str | None) -> tuple[str, ...]:
-    """The origins that are listed; by default that of the login application."""
-    own = re.match(r"https?://[^/]+", login_url or "")
-    origins = tuple(text.split()) or ((own[0],) if own else ())
+    """The origins that are listed, as browsers write them; by default that of the login application."""
+    origins = text.split()
     for origin in origins:
         url = _url(origin)
         if not url or origin.count("/") != 2 or (url["scheme"] == "http" and url["host"] not in LOOPBACK):
@@ -227,7 +252,7 @@ def _login_origins(text: str, login_url: str | None) -> tuple[str, ...]:
                 f"SIGNET_LOGIN_ORIGINS has {origin!r}; it must be origins such as https://login.example.com, "
                 "separated by spaces (http for 127.0.0.1, [::1] and localhost only)"
             )
-    return origins
+    return tuple(filter(None, map(origin_of, origins or [login_url or ""])))
 
 
 def _networks(text: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from chalicelib.throttle import Throttle, TooManyAttempts
 
 WRONG = "The username or the password is not right."
 LONGEST_USERNAME = 320
-_NOBODY = "nobody"
+_NOBODY = "nobody at all"  # no sub has a space
 
 
 class NotSignedIn(Exception):

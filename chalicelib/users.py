@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib import claims
-from chalicelib.client_metadata import UNPRINTABLE
 from chalicelib.dynamodb import attr
 from chalicelib.ending import PASSES, end_all
 from chalicelib.errors import AccessDenied
 from chalicelib.models import Identifier, User
 from chalicelib.registration import check_username, username_identifier
+from chalicelib.settings import UNPRINTABLE
 from chalicelib.store import Store
 from chalicelib.table import Refused, Step
 
@@ -43,6 +43,8 @@ def check_claims(given: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} is no standard claim.")
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise ValueError(f"The claim {name} must be {_WORDS[kind]}.")
+        if isinstance(value, int) and abs(value) >= 10**12:  # no calendar reaches so far, nor DynamoDB much farther
+            raise ValueError(f"The claim {name} must be in seconds since 1970.")
         if isinstance(value, str) and not _is_text(value):
             raise ValueError(f"The claim {name} must have 1 to {LONGEST} printable characters.")
     for name, value in given.get("address", {}).items():

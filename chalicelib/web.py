@@ -113,7 +113,7 @@ class Application:
             request.error = _mistake(mistake)
             response = self._error(server, request, request.error)
         response.add(_security_headers(response, secure=server.settings.secure))
-        return response.add(_cross_origin(request, route)) if route else response
+        return response.add(_cross_origin(request, route, response.status)) if route else response
 
     def _error(self, server: AuthorizationServer, request: Request, error: OAuthError) -> Response:
         """The one place where an error becomes an answer, but for the redirects of `authorization`."""
@@ -229,14 +229,20 @@ def _preflight(request: Request, methods: dict[str, Route]) -> Response:
     )
 
 
-def _cross_origin(request: Request, route: Route) -> dict[str, str]:
-    """CORS: never with credentials."""
+def _cross_origin(request: Request, route: Route, status: int) -> dict[str, str]:
+    """CORS: never with credentials.
+
+    A refusal of nobody in particular tells what everybody knows, so any page may read it: to a page that could not, an
+    expired token would look like a broken network.
+    """
     exposed = {"Access-Control-Expose-Headers": "WWW-Authenticate"}
     if route.cross_origin == "any":
         return {"Access-Control-Allow-Origin": "*", **exposed}
     if route.cross_origin is None:
         return {}
     origin, client = request.header("origin"), request.client
+    if origin and client is None and status >= 400:
+        return {"Access-Control-Allow-Origin": "*", **exposed, "Vary": "Origin"}
     if origin and client and origin_is_registered(origin, client.redirect_uris):
         return {"Access-Control-Allow-Origin": origin, **exposed, "Vary": "Origin"}
     return {"Vary": "Origin"}

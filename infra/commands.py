@@ -60,7 +60,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> Refusal:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask before something is destroyed, unless the operator has said `yes` already.
+    """Ask before something is destroyed, unless the operator has said `yes` already; of a stage in AWS, by its name.
 
     Raises click.Abort when the answer is no, and Refusal when there is nobody to ask.
     """
@@ -68,7 +68,9 @@ def confirm(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise Refusal("Nothing has been changed: there is no terminal to ask at, and no --yes.")
-    click.confirm(visible(question), abort=True, err=True)
+    stage = click.get_current_context().find_root().obj
+    of_stage = "" if stage == embedded.STAGE else f"Stage {stage}: "
+    click.confirm(visible(of_stage + question), abort=True, err=True)
 
 
 def noted(

@@ -28,6 +28,7 @@ from infra.doctor import check
 from infra.embedded import SCHEMA
 from infra.package import API, ARCHITECTURES, Package
 from infra.stacks import Stack, resumable
+from infra.terminal import visible
 
 ADMINISTRATOR = "admin"
 
@@ -180,7 +181,7 @@ def examine(deployment: Deployment) -> None:
     click.echo("\nExamining it from outside and inside.")
     wrong = [one for one in check(deployment.outputs["Issuer"], _server(deployment).store) if one.ok is False]
     for finding in wrong:
-        click.echo(f"✗ {finding.name}: {finding.detail}\n  → {finding.fix}")
+        click.echo(f"✗ {finding.name}: {visible(finding.detail)}\n  → {visible(finding.fix)}")
     if not wrong:
         click.echo("All is well.")
 

@@ -11,7 +11,7 @@ from chalicelib.models import Client, Grant, User
 from chalicelib.store import Store
 from infra.clients import find_client
 from infra.commands import as_json, confirm, example, noted, storage, unknown, without, yes
-from infra.terminal import print_json, print_table, time_text
+from infra.terminal import print_json, print_table, time_text, visible
 from infra.users import find_user
 
 _AT_ONCE = 100  # what DynamoDB reads in one batch
@@ -82,7 +82,7 @@ def revoke_grants(
     if as_json:
         print_json(documents)
     else:
-        click.echo(f"Ended {asked}." if revoked else "Nothing was left to end.")
+        click.echo(f"Ended {visible(asked)}." if revoked else "Nothing was left to end.")
 
 
 def _revoke_one(store: Store, grant_id: str, yes: bool) -> tuple[str, list[Grant]]:

@@ -51,7 +51,7 @@ def show(members: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(members)
         return
-    lines = {name: found for name, value in members.items() if (found := _lines(name, value))}
+    lines = {visible(name): found for name, value in members.items() if (found := _lines(name, value))}
     width = max(map(columns, lines))
     for name, (first, *more) in lines.items():
         click.echo(f"{click.style(name, bold=True)}{' ' * (width - columns(name))}  {first}")
@@ -69,22 +69,26 @@ def _lines(name: str, value: Any) -> list[str]:
         case tuple() | list():
             return [visible(str(one)) for one in value]
         case dict():
-            return [_json(value)]
+            return [json_text(value)]
     return [visible(str(value))]
 
 
 def time_text(seconds: int | None) -> str:
-    """A time as people read it; nothing for none."""
-    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(" ")
+    """A time as people read it; nothing for none, and the number where no calendar reaches."""
+    try:
+        return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(" ")
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)
 
 
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
-    click.echo(_json(value, indent=2))
+    click.echo(json_text(value, indent=2))
 
 
-def _json(value: Any, indent: int | None = None) -> str:
-    text = json.dumps(value, indent=indent, ensure_ascii=False, default=sorted)
+def json_text(value: Any, **form: Any) -> str:
+    """A value as JSON that does nothing to a terminal, a set in a stable order. `form`: how `json.dumps` writes it."""
+    text = json.dumps(value, ensure_ascii=False, default=sorted, **form)
     # Outside its strings, JSON has no harmful character but the line feeds of the indentation.
     return re.sub(r"[^\n\x20-\x7e]", lambda found: _json_escaped(found[0]), text)
 

@@ -11,7 +11,7 @@ from chalicelib.models import User
 from chalicelib.registration import check_password, register_user, username_identifier
 from chalicelib.store import Store
 from infra.commands import Refusal, as_json, confirm, example, noted, storage, unknown, without, yes
-from infra.terminal import print_json, print_table, show
+from infra.terminal import print_json, print_table, show, visible
 from infra.user_options import claim_option, password_from_stdin, password_stdin_option
 
 
@@ -205,7 +205,7 @@ def delete_user(stage: str, /, username: str, yes: bool, as_json: bool) -> None:
     if as_json:
         print_json(user_document(found))
     else:
-        click.echo(f"Removed {found.username}.")
+        click.echo(f"Removed {visible(found.username)}.")
 
 
 def _do(

@@ -1,5 +1,6 @@
 """The operator at a terminal: runs `python -m infra …` in this process, on the tables of the tests."""
 
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from infra.__main__ import main
 from tests.site import STAGE
 
 Operate = Callable[..., "Printed"]
+# What does something to a terminal.
+HARM = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 @dataclass(frozen=True)

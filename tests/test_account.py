@@ -11,7 +11,7 @@ from passlib.hash import pbkdf2_sha256
 from chalicelib import audit, passwords
 from chalicelib.models import Consent
 from tests.browser import Answer, Browser
-from tests.faults import Wire, unreachable
+from tests.faults import Wire, throttled, unreachable
 from tests.site import PASSWORD, Registered, Site
 
 NEW_PASSWORD = "quite another password"
@@ -57,6 +57,20 @@ def press(browser: Browser, action: str, **fields: str) -> Answer:
 
 
 # ---- signing in for it
+
+
+def test_an_error_on_the_way_is_shown_and_sends_nobody_round_in_circles(
+    site: Site, browser: Browser, wire: Wire
+) -> None:
+    site.user("alice")
+    start = browser.get("/account").location
+    with wire.fault_in("PutItem", throttled):
+        page = browser.get(start)
+    assert (page.status, page.header("location")) == (503, None)
+    assert "Please try again" in page.body
+    assert browser.get(f"{start}&prompt=none").status == 400
+    with wire.fault_in("TransactWriteItems", throttled):
+        assert browser.send(browser.get(start), username="alice", password=PASSWORD).status == 503
 
 
 def test_who_is_not_signed_in_is_asked_to_and_comes_back(site: Site, browser: Browser) -> None:

@@ -120,6 +120,13 @@ def test_without_scope_the_client_gets_its_default(
     assert waiting(site).scope == default
 
 
+@pytest.mark.parametrize("scope", [" openid email", "openid  email", "openid email ", "openid email openid"])
+def test_spaces_and_tokens_too_many_in_a_scope_do_no_harm(site: Site, browser: Browser, scope: str) -> None:
+    """Applications join lists in which there is nothing."""
+    assert browser.authorize(site.client(), scope=scope).status == 200
+    assert waiting(site).scope == {"openid", "email"}
+
+
 @pytest.mark.spec("RFC 6749 §3.3 b")
 @pytest.mark.spec("RFC 6749 §3.3")
 @pytest.mark.parametrize("members", [{"default_scope": ""}, {"scope": "offline_access"}])

@@ -157,6 +157,21 @@ def test_consent_that_is_remembered_is_for_these_claims_and_no_others(
     assert (consent.scope, consent.claims) == (frozenset({"openid"}), frozenset({"name"}))
 
 
+def test_a_claim_hides_no_scope_of_its_name(site: Site, browser: Browser) -> None:
+    """Neither one of the operator's own that is asked for with it, nor, later on, one that gives more than it."""
+    site.user(claims=PERSON)
+    client = site.client(scope="openid profile email website")
+    both = asking(userinfo={"email": None, "website": None})
+    page = browser.sign_in(browser.authorize(client, scope="openid website", claims=both))
+    assert "<bdi>website</bdi>" in page.body
+    browser.submit(page, decision="allow_always")
+    page = browser.authorize(client, scope="openid email")
+    asked, _, already = page.body.partition("You have already allowed it to")
+    assert "See your e-mail address" in asked
+    assert "website" in already
+    assert "See your e-mail address" not in already
+
+
 def test_a_scope_that_was_allowed_covers_its_claims(site: Site, browser: Browser, client: Registered) -> None:
     site.user(claims=PERSON)
     browser.code(client, decision="allow_always", scope="openid email")

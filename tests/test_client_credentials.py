@@ -74,6 +74,7 @@ def test_it_gets_an_access_token_in_its_own_name_and_nothing_else(site: Site, br
         ("a b", "a", None, "a"),
         ("a b", "", "b", "b"),
         ("a b", None, "b a", "a b"),
+        ("a b", None, " b  a ", "a b"),
         ("openid profile a offline_access", None, None, "a"),
         ("openid email a", "openid a", None, "a"),
     ],

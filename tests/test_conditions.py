@@ -275,6 +275,20 @@ def test_who_signs_in_again_while_their_session_ends_has_another(
     assert browser.authorize(client, prompt="none").code
 
 
+def test_who_signs_in_again_in_two_tabs_has_a_session_in_each(
+    site: Site, browser: Browser, browsers: Browsers, user: User, wire: Wire
+) -> None:
+    client, tab = site.client(trusted=True), browsers()
+    browser.code(client)
+    tab.cookies.update(browser.cookies)
+    page, other = browser.authorize(client, prompt="login"), tab.authorize(client, prompt="login")
+    with wire.before("TransactWriteItems", lambda: tab.sign_in(other)):
+        assert browser.sign_in(page).code
+    assert browser.cookies["signet-session"] != tab.cookies["signet-session"]
+    for either in (browser, tab):
+        assert either.authorize(client, prompt="none").code
+
+
 # what happens meanwhile, and since when the account was disabled before
 CHANGES: dict[str, tuple[dict[str, Any], int | None]] = {
     "the password is hashed anew": ({"password_hash": "other"}, None),

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from infra.doctor import check
 from tests.between import Between, Spoil, Spoiled, answer, change, drop, header, key, names, one
-from tests.operator import Operate, operator
+from tests.operator import HARM, Operate, operator
 from tests.site import Site
 
 TOKEN = "operators-token"
@@ -309,6 +309,14 @@ def test_the_command_tells_people_and_programs(site: Site, between: Between, ope
     assert [finding["name"] for finding in told if finding["ok"] is False] == ["WWW-Authenticate"]
 
 
+def test_what_a_server_says_of_itself_does_nothing_to_the_terminal(between: Between, operate: Operate) -> None:
+    between.spoil = change("/.well-known/", issuer="https://x\x1b[2J\u202e\x9b.example")
+    printed = operate("doctor", between.url, "--outside")
+    assert "The metadata says https://x\\u001b[2J\\u202e\\u009b.example" in printed.out
+    for out in (printed.out, operate("doctor", between.url, "--outside", "--json").out):
+        assert not HARM.search(out)
+
+
 def test_the_token_of_the_operator_comes_from_the_environment(
     between: Between, operate: Operate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,7 +328,7 @@ def test_the_token_of_the_operator_comes_from_the_environment(
     assert "another" not in printed.out
 
 
-@pytest.mark.parametrize("arguments", [["--outside"], ["id.example.com", "--outside"]])
+@pytest.mark.parametrize("arguments", [["--outside"], ["id.example.com", "--outside"], ["https://[", "--outside"]])
 def test_a_wrong_call_is_one_line(operate: Operate, arguments: list[str]) -> None:
     printed = operate("doctor", *arguments)
     assert (printed.code, len(printed.err.splitlines())) == (2, 1)

@@ -186,11 +186,13 @@ def test_a_form_of_our_own_leads_there_too(site: Site, login: LoginApplication, 
     )
 
 
-def test_a_page_that_is_too_old_says_so(
+def test_a_page_that_is_too_old_says_so_and_what_an_address_says_is_not_repeated(
     site: Site, client: Registered, application: Application, window: Window
 ) -> None:
     window.authorize(client, application.url())
     window.page.get_by_text("Photo Print").wait_for()
+    window.page.goto(f"{window.page.url}&error=constructor")
+    assert window.page.get_by_role("alert").text_content() == "That did not work. Please try again."
     site.clock.advance(site.settings.request_lifetime)
     window.forgiven.append("status of 400 (Bad Request) [/oauth2/code]")
     window.page.reload()

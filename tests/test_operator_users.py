@@ -300,6 +300,13 @@ def test_nothing_is_left_of_who_is_removed(site: Site, operate: Operate, store: 
     assert site.user("alice").sub != person["sub"], "the name is free"
 
 
+def test_what_is_said_of_somebody_does_nothing_to_the_terminal(site: Site, browser: Browser, operate: Operate) -> None:
+    user, client = site.user("al\u200fice"), site.client(trusted=True)
+    assert browser.sign_in(browser.authorize(client), user.username).code
+    printed = [operate(*words, user.sub, "--yes").out for words in (("grant", "revoke", "--user"), ("user", "delete"))]
+    assert printed == ["Ended 1 grants of al\\u200fice.\n", "Removed al\\u200fice.\n"]
+
+
 def test_a_removal_that_was_cut_off_is_done_again(
     site: Site, operate: Operate, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

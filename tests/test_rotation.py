@@ -89,7 +89,8 @@ def test_what_was_made_before_a_rotation_counts_after_it(site: Site, browser: Br
 def test_new_keys_are_published_first_and_used_a_day_later(site: Site) -> None:
     rotate(site)
     assert states(site)[:2] == [("RS256", "next"), ("RS256", "current")]
-    assert len(site.server.keys.jwks()["keys"]) == 2 * len(ALGORITHMS)
+    listed = [key["alg"] for key in site.server.keys.jwks()["keys"]]
+    assert listed == [alg for alg in ALGORITHMS for _ in range(2)], "some verifiers stop at a key of another type"
     handle = site.server.keys.make_handle("code", "x")
     with pytest.raises(RotationRefused, match="not in use yet"):
         rotate(site)

@@ -117,6 +117,42 @@ def test_an_issuer_is_taken_as_it_is(issuer: str) -> None:
     assert settings.secure == issuer.startswith("https:")
 
 
+@pytest.mark.parametrize("name", ["SIGNET_ISSUER", "SIGNET_LOGIN_URL", "SIGNET_DYNAMODB_ENDPOINT"])
+@pytest.mark.parametrize("host", ["[1]", "[::1::2]", "[:::]", "[127.0.0.1]"])
+def test_what_stands_in_brackets_is_an_ipv6_address(name: str, host: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        Settings.from_environ({name: f"https://{host}"})
+
+
+@pytest.mark.parametrize("name", [" ", "\u200b\u2060\xa0", "x" * 201, "a\nb", "a\x1b[2Jb", "\u202eelpmaxe", "\udcff"])
+def test_the_name_of_the_server_is_one_line_that_people_can_read(name: str) -> None:
+    with pytest.raises(SettingsError, match=r"SIGNET_NAME is .*; it must have 1 to 200 printable characters"):
+        Settings.from_environ({"SIGNET_NAME": name})
+    assert Settings.from_environ({"SIGNET_NAME": "\u200fخدمات & <b>Söhne</b> 👍" * 8}).name.endswith("👍")
+
+
+@pytest.mark.parametrize(
+    ("url", "listed", "origins"),
+    [
+        ("https://Login.Example.com/in", "", ["https://login.example.com"]),
+        ("https://login.example.com:443/", "", ["https://login.example.com"]),
+        ("http://127.0.0.1:080/", "", ["http://127.0.0.1"]),
+        ("http://[::1]:8081/", "", ["http://[::1]:8081"]),
+        (
+            "https://a.example/",
+            "https://B.example:443 https://b.example:0444",
+            ["https://b.example", "https://b.example:444"],
+        ),
+    ],
+)
+def test_a_login_application_may_be_written_in_any_way_that_names_its_origin(
+    url: str, listed: str, origins: list[str]
+) -> None:
+    """A browser has one way to write an origin (RFC 6454 section 6.2), and that is compared."""
+    settings = Settings.from_environ({"SIGNET_LOGIN_URL": url, "SIGNET_LOGIN_ORIGINS": listed})
+    assert list(settings.login_origins) == origins
+
+
 def test_in_lambda_the_issuer_may_be_the_gateways_and_the_database_is_awss_own() -> None:
     assert Settings.from_environ({"AWS_LAMBDA_FUNCTION_NAME": "signet"}).issuer == ""
     settings = Settings.from_environ({"AWS_LAMBDA_FUNCTION_NAME": "signet", "SIGNET_ISSUER": "https://a.example"})
@@ -158,7 +194,11 @@ def test_the_ring_is_sealed_by_the_key_of_its_stage_unless_another_is_named() ->
     assert Settings.from_environ({}).kms_key_id == "alias/signet-local"
     assert Settings.from_environ({"SIGNET_STAGE": "prod"}).kms_key_id == "alias/signet-prod"
     assert Settings.from_environ({"SIGNET_STAGE": "prod", "SIGNET_KMS_KEY_ID": ""}).kms_key_id == "alias/signet-prod"
-    assert Settings.from_environ({"SIGNET_KMS_KEY_ID": "alias/mine"}).kms_key_id == "alias/mine"
+    for name in ("alias/mine", "mrk-1234abcd", "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab"):
+        assert Settings.from_environ({"SIGNET_KMS_KEY_ID": name}).kms_key_id == name
+    for wrong in (" ", "alias/my key", "é", "alias/mine\n"):
+        with pytest.raises(SettingsError, match=r"SIGNET_KMS_KEY_ID is .*; it must be the id, alias or ARN"):
+            Settings.from_environ({"SIGNET_KMS_KEY_ID": wrong})
 
 
 HASH = hashlib.sha256(b"the token").hexdigest()

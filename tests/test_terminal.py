@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from infra.state import CHECKOUT
-from infra.terminal import columns, print_json, print_table, show, visible
-from tests.operator import Operate, operator
+from infra.terminal import columns, print_json, print_table, show, time_text, visible
+from tests.operator import HARM, Operate, operator
 from tests.site import Site
 
 HOSTILE = {
@@ -32,7 +33,6 @@ HOSTILE = {
     "surrogate": "\ud800",
 }
 HARMLESS = ["Zoë", "写真 プリント", "👩\u200d👩\u200d👧", "نامه\u200cای", "{{7*7}} ${7*7} <b>", "Ж", "e\u0301"]
-HARM = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 @pytest.mark.parametrize("what", HOSTILE)
@@ -72,6 +72,12 @@ def test_columns_are_aligned_whatever_is_written_in_them(capsys: pytest.CaptureF
     print_table(("NAME", "KIND"), [("写真", "x"), ("e\u0301cole", "x"), ("plain", "x"), ("\u202e", "x")], "")
     lines = capsys.readouterr().out.splitlines()
     assert {columns(line[: line.rindex("x")]) for line in lines[1:]} == {columns(lines[0][: lines[0].index("KIND")])}
+
+
+def test_a_time_beyond_the_calendar_is_a_number() -> None:
+    assert time_text(0) == "1970-01-01 00:00:00+00:00"
+    for beyond in (10**14, -(10**14), 10**30):
+        assert time_text(beyond) == str(beyond)
 
 
 def test_an_empty_table_says_so_and_a_record_leaves_out_what_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,6 +190,17 @@ def test_a_question_is_asked_at_a_terminal_and_no_is_an_answer(at: Callable[...,
     assert asked.end() == 1
     assert "Nothing has been changed" in asked.shown
     assert at("client", "show", "demo").end() == 0
+
+
+def test_a_question_about_a_stage_in_aws_names_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(click, "confirm", lambda question, **_: asked.append(question))
+    site.user()
+    assert operator(monkeypatch, capsys)("user", "disable", "alice").code == 0
+    assert asked == ["Stage test: Disable alice, and end all their sessions and grants?"]
 
 
 def test_an_interruption_at_the_question_changes_nothing(at: Callable[..., Terminal]) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -163,6 +164,14 @@ def test_nobody_learns_from_it_which_accounts_exist(
     lines = [json.loads(record.getMessage()) for record in caplog.records]
     spent = [line["dynamodb_calls"] for line in lines if line.get("path") == "/oauth2/code" and "status" in line]
     assert spent[: len(spent) // 2] == spent[len(spent) // 2 :]
+
+
+def test_a_name_that_nobody_has_is_that_of_no_account_whatever_its_sub(
+    site: Site, browser: Browser, client: Registered, user: User
+) -> None:
+    """A sub may have come from another server, and be any word."""
+    site.server.store.users.put(replace(user, sub="nobody"))
+    assert statuses(tries(browser, client, PASSWORD, username="bob")) == [400]
 
 
 @pytest.mark.parametrize("name", ["ALICE", "Alice", "\uff21lice"])

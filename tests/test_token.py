@@ -237,7 +237,6 @@ INVALID_CLIENTS: list[tuple[str, Send]] = [
     ("an empty user-id in Basic", by("", header=("", "right"))),
     ("a public client with a secret", by("public", "right")),
     ("a public client with a secret in Basic", by("", header=("public", "right"))),
-    ("a public client with an empty secret in Basic", by("", header=("public", ""))),
     ("a client_id in another case", by("", header=("CLIENT", "right"))),
     ("Basic without credentials", by("", header="Basic")),
     ("Basic that is not base64", by("", header="Basic !!!!")),
@@ -425,9 +424,15 @@ def test_basic_credentials_are_form_urlencoded_before_they_are_joined(site: Site
 @pytest.mark.spec("RFC 8252 §6", "RFC 8252 §8.5 a", "RFC 9700 §2.1.1 a")
 @pytest.mark.spec("RFC 6749 §2.1")
 @pytest.mark.spec("RFC 7636 §4.5")
-def test_a_public_client_redeems_with_its_client_id_and_verifier(ground: Ground) -> None:
+@pytest.mark.parametrize(
+    "send",
+    [by("public"), by("public", ""), by("", header=("public", "")), by("public", "", header=("public", ""))],
+    ids=["no secret", "an empty one", "an empty one in Basic", "an empty one in both"],
+)
+def test_a_public_client_redeems_with_its_client_id_and_verifier(ground: Ground, send: Send) -> None:
+    """Some libraries authenticate with HTTP Basic whatever the client: an empty secret is as none (section 2.3.1)."""
     ground.code = code_of(ground.site, ground.public)
-    assert by("public")(ground).status == 200
+    assert send(ground).status == 200
 
 
 # ---- codes
@@ -744,8 +749,6 @@ def test_another_clients_refresh_token_is_refused_and_nothing_changes(ground: Gr
         "openid phone",
         "openid email profile offline_access",
         "OPENID",
-        "openid  email",
-        " openid",
         "openid\u00a0email",
         " ",
         'openid"',
@@ -783,7 +786,7 @@ def test_a_scope_may_be_narrowed_and_widened_back_later(ground: Ground, tokens: 
     # "identical to that of the refresh token included by the client": narrowing is for the access token only
     wide = refresh(ground, narrow["refresh_token"]).json
     assert wide["scope"] == "email openid profile"
-    assert refresh(ground, wide["refresh_token"], scope="profile openid email").json["scope"] == wide["scope"]
+    assert refresh(ground, wide["refresh_token"], scope=" profile  openid email ").json["scope"] == wide["scope"]
 
 
 def test_a_scope_that_the_operator_has_taken_away_stands_in_no_new_token(

@@ -17,7 +17,7 @@ from chalicelib.store import Store
 from infra import transfer
 from infra.transfer.newcomers import Outcome, add
 from tests.browser import Browser
-from tests.operator import Operate, operator
+from tests.operator import HARM, Operate, operator
 from tests.site import PASSWORD, Site
 
 SALT = b"0123456789abcdef"
@@ -166,6 +166,18 @@ def test_an_interrupted_export_leaves_the_file_as_it_was(
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("export.jsonl", "the one before")]
 
 
+def test_a_file_that_others_have_laid_beside_it_is_not_written_to(
+    filled: Site, operate: Operate, tmp_path: Path
+) -> None:
+    """Nor is that of another export to the same place."""
+    file, beside = tmp_path / "export.jsonl", tmp_path / "export.jsonl.part"
+    beside.write_text("theirs")
+    beside.chmod(0o666)
+    assert operate("export", "--with-password-hashes", "--out", file).code == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert beside.read_text() == "theirs"
+
+
 def test_what_is_there_is_never_changed(filled: Site, store: Store, operate: Operate, tmp_path: Path) -> None:
     file = tmp_path / "export.jsonl"
     operate("export", "--with-password-hashes", "--out", file)
@@ -196,6 +208,10 @@ def test_a_password_that_was_changed_meanwhile_is_no_conflict(
     assert everything(store) == before
 
 
+def nested(levels: int) -> Any:
+    return {"a": nested(levels - 1)} if levels else [1]
+
+
 USER = {"kind": "user", "sub": "u-1", "username": "dora", "claims": {}}
 CLIENT = {"kind": "client", "client_id": "c-1", "client_name": "C", "redirect_uris": ["https://c.example/cb"]}
 PROBLEMS: list[tuple[str, Any, str]] = [
@@ -212,6 +228,11 @@ PROBLEMS: list[tuple[str, Any, str]] = [
     ("a sub that is no ASCII", USER | {"sub": "ü"}, "its sub is not"),
     ("a sub that is too long", USER | {"sub": "s" * 256}, "its sub is not"),
     ("a hash of no known kind", USER | {"password_hash": "plain"}, "its password_hash is of no known kind"),
+    ("a number that is too long", USER | {"claims": {"height": 10**38}}, "has more than 38 digits"),
+    ("a time that is too long", USER | {"created_at": -(10**38)}, "has more than 38 digits"),
+    ("what is no Unicode", USER | {"claims": {"name": "\ud800"}}, "is no Unicode text"),
+    ("claims that are too deep", USER | {"claims": {"a": nested(40)}}, "in more than 16 levels"),
+    ("claims that are far too deep", USER | {"claims": {"a": nested(300)}}, "in more than 16 levels"),
     ("claims that are too large", USER | {"claims": {"name": "n" * 200_000}}, "its claims are too large"),
     ("a redirect URI that is not acceptable", CLIENT | {"redirect_uris": ["http://c.example"]}, "must be https"),
     ("no redirect URI", CLIENT | {"redirect_uris": []}, "Register 1 to 20"),
@@ -284,6 +305,26 @@ def test_the_answer_can_be_json(filled: Site, operate: Operate, tmp_path: Path) 
     told = json.loads(operate("import", file, "--json").out)
     assert told["added"] == {"client": 2, "user": 2, "consent": 1}
     assert (told["problems"], sorted(told["new_passwords"]), told["new_secrets"]) == ([], ["alice", "bob"], ["print"])
+
+
+def test_what_stands_in_a_file_does_nothing_to_the_terminal(site: Site, operate: Operate, tmp_path: Path) -> None:
+    evil, file = "x\x1b[2J\u202e\x9b", tmp_path / "realm.json"
+    person = {"id": "k-1", "username": "alice", "attributes": {evil: ["1"]}}
+    others = [{"id": f"k-{number}", "username": evil, "email": "a@example.com"} for number in (2, 3)]
+    printed = [
+        operate("import", "--format", "keycloak", realm(file, person, *others), *json_) for json_ in ([], ["--json"])
+    ]
+    ours = [{"kind": "signet", "version": 1}, USER | {evil: 1}, USER | {"claims": {evil: evil}}]
+    file.write_text("\n".join(map(json.dumps, [*ours, {"kind": "end", "records": 2}])))
+    printed += [
+        operate("import", file),
+        operate("user", "show", "u-1"),
+        operate("user", "show", "u-1", "--json"),
+        operate("export"),
+    ]
+    for one in printed:
+        assert "x\\u001b[2J\\u202e\\u009b" in one.out + one.err
+        assert not HARM.search(one.out + one.err)
 
 
 def test_hundreds_are_imported_in_step(site: Site, store: Store, operate: Operate, tmp_path: Path) -> None:

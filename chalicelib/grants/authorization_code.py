@@ -12,7 +12,7 @@ from chalicelib.models import Client, Grant
 from chalicelib.server import AuthorizationServer
 from chalicelib.table import Refused
 
-REFUSED = "The code is invalid, expired, used, or was issued for other parameters."
+REFUSED = "The code is invalid, expired, used, or not for this client, redirect_uri and code_verifier."
 
 
 def redeem(server: AuthorizationServer, http: Request, client: Client, form: Params) -> dict[str, Any]:

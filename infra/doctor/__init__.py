@@ -1,6 +1,5 @@
 """`python -m infra doctor`: looks at a deployment from outside, as clients do, and from inside, as its operator can."""
 
-import json
 import os
 import ssl
 from collections.abc import Iterator
@@ -12,7 +11,8 @@ from chalicelib.store import Store
 from infra.commands import example, storage
 from infra.doctor import inside, outside
 from infra.doctor.findings import Finding
-from infra.doctor.visit import Visit
+from infra.doctor.visit import Visit, is_uri
+from infra.terminal import print_json, visible
 
 OPERATOR_TOKEN = "SIGNET_OPERATOR_TOKEN"  # noqa: S105  the name of a variable
 _MARKS = {True: "✓", False: "✗", None: "–"}
@@ -60,7 +60,7 @@ def doctor(stage_before: str, /, url: str | None, stage: str | None, outside: bo
     stage = stage or stage_before
     if outside and not url:
         raise click.UsageError("From outside only, a URL is needed.")
-    if url and not url.startswith(("https://", "http://")):
+    if url and not (url.startswith(("https://", "http://")) and is_uri(url)):
         raise click.UsageError(f"{url} is no URL: it starts with https://, or with http:// on this machine.")
     findings = []
     with nullcontext() if outside else storage(stage) as store:
@@ -71,7 +71,7 @@ def doctor(stage_before: str, /, url: str | None, stage: str | None, outside: bo
         found_here = _findings(address, store, os.environ.get(OPERATOR_TOKEN))
         findings.extend(_shown(found, as_json) for found in found_here)
     if as_json:
-        print(json.dumps([finding.document for finding in findings], indent=2, ensure_ascii=False))
+        print_json([finding.document for finding in findings])
     else:
         print(_summary(findings))
     well = [finding.ok for finding in findings if finding.ok is not None]
@@ -82,9 +82,9 @@ def _shown(finding: Finding, as_json: bool) -> Finding:
     """The finding, which people read as soon as it is there."""
     if not as_json:
         mark = click.style(_MARKS[finding.ok], fg=_COLOURS[finding.ok])
-        click.echo(f"{mark} {finding.name:{_WIDTH}}  {finding.detail}")
+        click.echo(f"{mark} {finding.name:{_WIDTH}}  {visible(finding.detail)}")
         if finding.ok is False:
-            click.echo(f"  {'':{_WIDTH}}  → {finding.fix}")
+            click.echo(f"  {'':{_WIDTH}}  → {visible(finding.fix)}")
     return finding
 
 

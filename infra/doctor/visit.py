@@ -57,6 +57,14 @@ class Answer:
         return set(self.members) == {"message"} and self.members["message"] in _GATEWAYS_OWN
 
 
+def is_uri(text: str) -> bool:
+    """Whether it can be taken apart as a URI (RFC 3986)."""
+    try:
+        return urlsplit(text).port != 0
+    except ValueError:
+        return False
+
+
 def ask(
     method: str,
     url: str,

@@ -5,9 +5,8 @@ is written beside its place and moved there when it is whole: one that was inter
 adds what is missing, skips what is there, and never changes a record: run again, it goes on where it was interrupted.
 """
 
-import json
-import os
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from chalicelib.models import Client, User
 from chalicelib.store import Store
 from chalicelib.table import Table
 from infra.commands import Refusal, example, storage
+from infra.terminal import print_json, visible
 from infra.transfer.foreign import People
 from infra.transfer.lines import KINDS, Entry, Record, end, header, line_of
 from infra.transfer.lines import entries as entries_of
@@ -67,15 +67,18 @@ def _written(out: Path | None) -> Iterator[IO[str]]:
     if out is None:
         yield sys.stdout
         return
-    part = out.with_name(out.name + ".part")
     try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            yield file
-        part.replace(out)
+        # A name that nobody knows: not another export's, nor one that somebody has laid there.
+        handle, name = tempfile.mkstemp(".part", f"{out.name}.", out.parent)
+        part = Path(name)
+        try:
+            with open(handle, "w", encoding="utf-8") as file:
+                yield file
+            part.replace(out)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise Refusal(f"{out} cannot be written ({error.strerror}).") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _tables(store: Store) -> tuple[Table[Any], ...]:
@@ -161,7 +164,7 @@ def import_(stage: str, /, file: Path, format_: str, as_json: bool) -> int:
         except OSError as error:
             raise Refusal(f"{file} cannot be read ({error.strerror}).") from error
     if as_json:
-        print(json.dumps(tally.document, indent=2, ensure_ascii=False))
+        print_json(tally.document)
     else:
         _show(tally)
     return 1 if tally.problems else 0
@@ -226,14 +229,14 @@ def _add(store: Store, entry: Entry) -> Outcome:
 
 def _show(tally: Tally) -> None:
     for problem in tally.problems:
-        print(problem, file=sys.stderr)
+        print(visible(problem), file=sys.stderr)
     print(f"Added: {_kinds(tally.added)}. There already: {_kinds(tally.there)}.")
     if lost := tally.document["left_behind"]:
-        names = ", ".join(f"{name} (of {count})" for name, count in lost.items())
+        names = ", ".join(f"{visible(name)} (of {count})" for name, count in lost.items())
         print(f"Left behind, because there is no place for it here: {names}.")
     for what, missing in (("a new password", tally.new_passwords), ("a new secret", tally.new_secrets)):
         if missing:
-            print(f"In need of {what}, {len(missing)} in all:", *missing, sep="\n  ")
+            print(f"In need of {what}, {len(missing)} in all:", *map(visible, missing), sep="\n  ")
 
 
 def _kinds(counts: Counter[str]) -> str:

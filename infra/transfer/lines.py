@@ -7,6 +7,7 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from chalicelib.models import Client, Consent, Scope, User
+from infra.terminal import json_text
 
 VERSION = 1
 Record = Client | User | Consent | Scope
@@ -30,12 +31,12 @@ class Entry:
 
 def header(stage: str, now: int, hashes: bool) -> str:
     """The first line."""
-    return _json({"kind": "signet", "version": VERSION, "stage": stage, "exported_at": now, "hashes": hashes})
+    return _line({"kind": "signet", "version": VERSION, "stage": stage, "exported_at": now, "hashes": hashes})
 
 
 def end(count: int) -> str:
     """The last line: without it the file is not whole."""
-    return _json({"kind": "end", "records": count})
+    return _line({"kind": "end", "records": count})
 
 
 def line_of(record: Record, hashes: bool) -> str:
@@ -43,11 +44,11 @@ def line_of(record: Record, hashes: bool) -> str:
     kind = KINDS[type(record)]
     hidden = None if hashes else _CREDENTIALS.get(kind)
     members = {field.name: getattr(record, field.name) for field in fields(record) if field.name != hidden}
-    return _json({"kind": kind, **{name: value for name, value in members.items() if value is not None}})
+    return _line({"kind": kind, **{name: value for name, value in members.items() if value is not None}})
 
 
-def _json(members: Mapping[str, Any]) -> str:
-    return json.dumps(members, ensure_ascii=False, separators=(",", ":"), default=sorted)  # a set, in a stable order
+def _line(members: Mapping[str, Any]) -> str:
+    return json_text(members, separators=(",", ":"))
 
 
 # ---- lines as records
@@ -93,7 +94,7 @@ def _entry(place: str, kind: Any, members: Any) -> Entry:
         members |= {"password_hash": "", "password_change_required": True}
     try:
         return Entry(place, _built(record, members))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         return Entry(place, problem=str(error))
 
 

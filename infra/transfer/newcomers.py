@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -18,7 +20,10 @@ from infra.transfer.lines import Record
 
 # OpenID Connect Core section 2: at most 255 characters of ASCII.
 _SUB = re.compile(r"[\x21-\x7e]{1,255}")
-MOST_BYTES = 100_000  # DynamoDB holds 400 KB an item
+# DynamoDB holds 400 KB an item, in 32 levels, and numbers of 38 digits.
+MOST_BYTES = 100_000
+MOST_LEVELS = 16
+MOST_DIGITS = 38
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Outcome:
 def add(store: Store, record: Record) -> Outcome:
     """Add a record in one transaction. Raises TemporarilyUnavailable; then it may or may not have been added."""
     try:
+        _check_values(vars(record))
         match record:
             case Client():
                 return _add_client(store, record)
@@ -50,6 +56,24 @@ def add(store: Store, record: Record) -> Outcome:
         if error.response.get("Error", {}).get("Code") != "ValidationException":
             raise
         return Outcome(problem=f"DynamoDB cannot hold it: {error.response['Error'].get('Message', '')}")
+
+
+def _check_values(value: Any, level: int = 0) -> None:
+    """Raises ValueError for what DynamoDB would not hold, or not give back."""
+    match value:
+        case str():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError("a text in it is no Unicode text") from error
+        case int() if abs(value) >= 10**MOST_DIGITS:
+            raise ValueError(f"a number in it has more than {MOST_DIGITS} digits")
+        case Mapping() | tuple() | frozenset():
+            if level > MOST_LEVELS:
+                raise ValueError(f"it holds something in more than {MOST_LEVELS} levels")
+            members: Iterable[Any] = [*value, *value.values()] if isinstance(value, Mapping) else value
+            for member in members:
+                _check_values(member, level + 1)
 
 
 def _add_client(store: Store, client: Client) -> Outcome:

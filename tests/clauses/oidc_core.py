@@ -247,7 +247,7 @@ SPECIFICATION = Specification(
             "14 b",
             "MUST",
             "Lists are separated by single ASCII spaces.",
-            not_held="That holds for scopes. In other lists any white space separates, however much of it.",
+            not_held="Spaces separate, however many of them.",
         ),
         Clause("15.1 a", "MUST", "ID tokens can be signed with RS256."),
         Clause("15.1 b", "MUST", "prompt is supported."),
