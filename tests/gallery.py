@@ -20,6 +20,9 @@ ON_THIS_DEVICE = "http://127.0.0.1:51004/callback"
 OWN_SCHEME = "com.example.print:/callback"
 _DAY = 24 * 60 * 60
 
+# A form that sends itself ends the loading of its page, so that is not to be waited for.
+STYLED = "link => link.sheet ? true : new Promise(done => { link.onload = () => done(true) })"
+
 
 @dataclass(frozen=True)
 class Words:
@@ -175,6 +178,7 @@ class Gallery:
         self.page.route(url, fulfill)
         self.page.goto(url, wait_until="commit")
         self.page.get_by_role("button").or_(self.page.get_by_role("link")).first.wait_for()
+        self.page.locator("link[rel=stylesheet]").evaluate(STYLED)
         return name
 
     def _client(self, redirect_uris: list[str], **members: Any) -> Client:
