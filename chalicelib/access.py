@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chalicelib import audit, claims, history
-from chalicelib.dynamodb import attr
-from chalicelib.ending import MOST_STEPS, PASSES
+from chalicelib.ending import MOST_STEPS, PASSES, revoking
 from chalicelib.messages import Request
 from chalicelib.models import Client, Consent, Event, Grant, Session, User
 from chalicelib.server import AuthorizationServer
@@ -90,14 +89,23 @@ def revoke(server: AuthorizationServer, http: Request, sub: str, client_id: str 
         having: dict[str, list[Step[Any]]] = {each: [store.consents.deleting((sub, each))] for each in remembered}
         for grant in store.grants.find("sub", sub, index="sub"):
             if grant.revoked_at is None:
-                living, now = attr("revoked_at").not_exists(), {"revoked_at": store.now()}
-                having.setdefault(grant.client_id, []).append(store.grants.changing((grant.grant_id,), living, now))
+                having.setdefault(grant.client_id, []).append(revoking(store, grant.grant_id))
         for each in sorted(having if client_id is None else having.keys() & {client_id}):
-            event = [history.recording(store, http, sub, audit.ACCESS_REVOKED, server.client(each))]
-            if _do(store, having[each], [] if each in noted else event) and each not in noted:
+            told = each in noted
+            event = [] if told else [history.recording(store, http, sub, audit.ACCESS_REVOKED, server.client(each))]
+            if _do(store, having[each], event) and not told:
                 audit.note(http, audit.ACCESS_REVOKED, sub=sub, client_id=each)
                 noted.add(each)
         remembered = set()
+
+
+def end_reused(server: AuthorizationServer, http: Request, client: Client, grant: Grant) -> None:
+    """End a grant whose code or refresh token two parties have had (RFC 6749 sections 4.1.2 and 10.4), and tell its
+    person in the same transaction.
+    """
+    ended = server.store.grants.changing((grant.grant_id,), None, {"revoked_at": server.now()})
+    server.store.transact(ended, history.recording(server.store, http, grant.sub, audit.REUSE_DETECTED, client))
+    audit.note(http, audit.REUSE_DETECTED, sub=grant.sub)
 
 
 def _do(store: Store, steps: list[Step[Any]], event: list[Step[Event]]) -> bool:

@@ -36,7 +36,8 @@ def end_session(store: Store, session: Session, *also: Step[Any], offline_access
         if session.ended_at is None:
             ending = [_ending(store, session), *_outbox(store, session), *also]
         some = sorted(session.grants - settled)[: MOST_STEPS - len(ending)]
-        refused = store.transact(*ending, *(_revoking(store, grant_id, offline_access) for grant_id in some))
+        theirs = [revoking(store, grant_id, offline_access=offline_access) for grant_id in some]
+        refused = store.transact(*ending, *theirs)
         if refused is None:
             settled.update(some)
             ended_here |= bool(ending)
@@ -57,6 +58,13 @@ def end_all(store: Store, sub: str, keep: str | None = None, *, offline_access: 
             end_session(store, session, offline_access=offline_access)
     grants = store.grants.find("sub", sub, index="sub")
     end_grants(store, (grant for grant in grants if offline_access or "offline_access" not in grant.scope))
+
+
+def revoking(store: Store, grant_id: str, *, offline_access: bool = True) -> Step[Grant]:
+    """The step that ends a grant which has not ended; without `offline_access`, none that has that scope."""
+    living = attr("revoked_at").not_exists()
+    bound = living if offline_access else living & ~attr("scope").contains("offline_access")
+    return store.grants.changing((grant_id,), bound, {"revoked_at": store.now()})
 
 
 def end_grants(store: Store, grants: Iterable[Grant]) -> list[Grant]:
@@ -92,9 +100,3 @@ def _outbox(store: Store, session: Session) -> list[Step[Delivery]]:
         not_before=now,
     )
     return [store.deliveries.inserting(delivery)]
-
-
-def _revoking(store: Store, grant_id: str, offline_access: bool) -> Step[Grant]:
-    living = attr("revoked_at").not_exists()
-    bound = living if offline_access else living & ~attr("scope").contains("offline_access")
-    return store.grants.changing((grant_id,), bound, {"revoked_at": store.now()})

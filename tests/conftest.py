@@ -13,6 +13,7 @@ import pytest
 from moto import mock_aws
 
 from chalicelib import dynamodb, passwords
+from chalicelib.keys import RING
 from infra.embedded import create_tables, cure_chalice_local, lock_moto
 from tests import faults
 from tests.browser import Browser
@@ -22,7 +23,7 @@ from tests.packaging import run_folder
 from tests.quick_moto import quick_moto
 from tests.site import STAGE, Site
 
-pytest_plugins = ["tests.specs", "tests.windows"]
+pytest_plugins = ["tests.specs", "tests.windows", "tests.operator"]
 LOGGED: list[str] = []
 SECRETS: set[str] = set()
 
@@ -113,14 +114,20 @@ def site(_site: Site) -> Site:
 
 
 @pytest.fixture
-def without_ring(site: Site) -> Iterator[Site]:
-    """A site whose table has no ring, which the ring that all tests share comes back to."""
-    store = site.server.store
-    kept = store.keys.get("main")
+def ring_comes_back(site: Site) -> Iterator[None]:
+    """For a test that changes the key ring, which all tests share."""
+    kept = site.server.store.keys.get(RING)
     assert kept
-    store.keys.delete("main")
-    yield site
-    store.keys.put(kept)
+    yield
+    site.server.store.keys.put(kept)
+    site.server.keys._known = None
+
+
+@pytest.fixture
+def without_ring(site: Site, ring_comes_back: None) -> Site:
+    """A site whose table has no ring."""
+    site.server.store.keys.delete(RING)
+    return site
 
 
 @pytest.fixture
@@ -136,6 +143,14 @@ def site_with(site: Site) -> Iterator[Callable[..., Site]]:
     for another in made:
         SECRETS.update(another.secrets)
         another.close()
+
+
+@pytest.fixture
+def with_playground(site_with: Callable[..., Site]) -> Site:
+    """A server with a playground, and a person on it."""
+    made = site_with(playground=True)
+    made.user("alice", claims={"email": "alice@example.com"})
+    return made
 
 
 @pytest.fixture

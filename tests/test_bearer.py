@@ -20,6 +20,7 @@ from tests.browser import Answer, Browser, basic
 from tests.shortcut import code_of
 from tests.site import Registered, Site
 from tests.test_introspection import API, api
+from tests.test_userinfo import refused
 
 pytestmark = pytest.mark.spec("RFC 6750 §3.1")
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -58,16 +59,6 @@ class Ground:
 def ground(site: Site, browser: Browser) -> Ground:
     client = site.client()
     return Ground(site, browser, client, browser.redeem(client, code_of(site, client, site.user())).json)
-
-
-def refused(answer: Answer, status: int, error: str | None) -> None:
-    """The challenge tells what the body tells (RFC 6750 section 3); who showed nothing is told nothing."""
-    challenge = answer.header("www-authenticate") or ""
-    assert challenge.startswith('Bearer realm="userinfo"'), answer
-    assert (answer.status, answer.json.get("error")) == (status, error)
-    assert (f'error="{error}"' in challenge) == (error is not None)
-    assert answer.header("cache-control") == "no-store"
-    assert "sub" not in answer.json
 
 
 # ---- what is no access token, or none for us

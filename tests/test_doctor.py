@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from infra.doctor import check
 from tests.between import Between, Spoil, Spoiled, answer, change, drop, header, key, names, one
-from tests.operator import HARM, Operate, operator
+from tests.operator import HARM, Operate
 from tests.site import Site
 
 TOKEN = "operators-token"
@@ -287,11 +287,6 @@ def test_a_certificate_that_nobody_trusts_is_said_to_be_one(
 
 
 # ---- the command
-
-
-@pytest.fixture
-def operate(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Operate:
-    return operator(monkeypatch, capsys)
 
 
 def test_the_command_tells_people_and_programs(site: Site, between: Between, operate: Operate) -> None:

@@ -14,7 +14,7 @@ from chalicelib.registration import register_client, set_client_disabled, update
 from chalicelib.server import CLIENT_CACHE_LIFETIME
 from infra.client_options import Wishes
 from tests.browser import Browser
-from tests.operator import Operate, Printed, operator
+from tests.operator import Operate, done
 from tests.site import Registered, Site
 from tests.threads import at_once
 
@@ -69,11 +69,6 @@ OURS = {"client_id", "client_id_issued_at", "secret_hashes", "disabled_at"}
 
 
 @pytest.fixture
-def operate(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Operate:
-    return operator(monkeypatch, capsys)
-
-
-@pytest.fixture
 def stored(site: Site) -> Callable[[str], Client]:
     """The record of a client."""
 
@@ -83,12 +78,6 @@ def stored(site: Site) -> Callable[[str], Client]:
         return found
 
     return find
-
-
-def done(printed: Printed) -> Any:
-    """The JSON of a command that has done what it should."""
-    assert (printed.code, printed.err) == (0, "")
-    return json.loads(printed.out)
 
 
 def forget(site: Site) -> None:

@@ -19,17 +19,12 @@ from chalicelib.models import Client
 from chalicelib.server import CLIENT_CACHE_LIFETIME
 from infra.__main__ import command
 from tests.browser import Browser
-from tests.operator import Operate, Printed, operator
+from tests.operator import Operate, Printed
 from tests.site import PASSWORD, STAGE, Registered, Site, dump
 from tests.threads import at_once
 
 NEW = "another battery staple"
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def operate(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Operate:
-    return operator(monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -11,26 +11,10 @@ import pytest
 from chalicelib.models import Consent, Grant
 from chalicelib.store import Store
 from tests.browser import Browser
-from tests.operator import Operate, Printed, operator
+from tests.operator import Operate, done
 from tests.site import Registered, Site
 
 DAY = 24 * 3600
-
-
-@pytest.fixture
-def operate(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Operate:
-    return operator(monkeypatch, capsys)
-
-
-@pytest.fixture
-def store(site: Site) -> Store:
-    return site.server.store
-
-
-def done(printed: Printed) -> Any:
-    """The JSON of a command that has done what it should."""
-    assert (printed.code, printed.err) == (0, "")
-    return json.loads(printed.out)
 
 
 @pytest.fixture

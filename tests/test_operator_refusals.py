@@ -10,7 +10,7 @@ from botocore.exceptions import NoCredentialsError, NoRegionError
 
 from infra.__main__ import command
 from infra.commands import storage
-from tests.operator import Operate, operator
+from tests.operator import Operate
 from tests.site import Site, dump
 from tests.test_documented_commands import leaves
 
@@ -150,9 +150,9 @@ REFUSALS: list[tuple[tuple[str, ...], str]] = [
 
 
 @pytest.fixture
-def operate(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Operate:
+def operate(operate: Operate, monkeypatch: pytest.MonkeyPatch) -> Operate:
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\ny\n"))  # no terminal, whatever it says
-    return operator(monkeypatch, capsys)
+    return operate
 
 
 @pytest.mark.parametrize(("typed", "line"), REFUSALS, ids=[" ".join(typed)[:60] for typed, _ in REFUSALS])

@@ -13,25 +13,9 @@ from chalicelib.models import Consent, Grant, Identifier, User
 from chalicelib.registration import username_identifier
 from chalicelib.store import Store
 from tests.browser import Browser
-from tests.operator import Operate, Printed, operator
+from tests.operator import Operate, done
 from tests.site import PASSWORD, STAGE, Registered, Site, dump
 from tests.threads import at_once
-
-
-@pytest.fixture
-def operate(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Operate:
-    return operator(monkeypatch, capsys)
-
-
-@pytest.fixture
-def store(site: Site) -> Store:
-    return site.server.store
-
-
-def done(printed: Printed) -> Any:
-    """The JSON of a command that has done what it should."""
-    assert (printed.code, printed.err) == (0, "")
-    return json.loads(printed.out)
 
 
 def found(store: Store, sub: str) -> User:

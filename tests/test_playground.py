@@ -15,16 +15,8 @@ SAME_SITE = {"Sec-Fetch-Site": "same-origin"}
 
 
 @pytest.fixture
-def there(site_with: Callable[..., Site]) -> Site:
-    """A server with a playground, and a person on it."""
-    made = site_with(playground=True)
-    made.user("alice", claims={"email": "alice@example.com"})
-    return made
-
-
-@pytest.fixture
-def visitor(there: Site, browsers: Callable[..., Browser]) -> Browser:
-    return browsers(there)
+def visitor(with_playground: Site, browsers: Callable[..., Browser]) -> Browser:
+    return browsers(with_playground)
 
 
 def ask(visitor: Browser) -> Answer:
@@ -52,7 +44,7 @@ def tokens_of(page: Answer, site: Site) -> dict[str, str]:
     return fields
 
 
-def test_the_whole_flow_from_the_photos_to_the_end_of_the_grant(there: Site, visitor: Browser) -> None:
+def test_the_whole_flow_from_the_photos_to_the_end_of_the_grant(with_playground: Site, visitor: Browser) -> None:
     assert 'href="/playground"' in visitor.get("/").body
     first = visitor.get("/playground")
     assert "response_type=code" in shown(first)
@@ -70,7 +62,7 @@ def test_the_whole_flow_from_the_photos_to_the_end_of_the_grant(there: Site, vis
     assert '"client_id": "playground"' in shown(page)
     assert '"nonce":' in shown(page)
     assert "that the <code>nonce</code> is its own: it is." in page.body
-    first_tokens = tokens_of(page, there)
+    first_tokens = tokens_of(page, with_playground)
     assert set(first_tokens) == {"state", "code", "access_token", "refresh_token", "id_token"}
 
     page = visitor.send(page, step="userinfo")
@@ -79,7 +71,7 @@ def test_the_whole_flow_from_the_photos_to_the_end_of_the_grant(there: Site, vis
 
     page = visitor.send(page, step="refresh")
     assert "grant_type=refresh_token" in shown(page)
-    second_tokens = tokens_of(page, there)
+    second_tokens = tokens_of(page, with_playground)
     assert second_tokens["refresh_token"] != first_tokens["refresh_token"]
     assert second_tokens["access_token"] != first_tokens["access_token"]
     assert visitor.userinfo(second_tokens["access_token"]).status == 200
@@ -94,26 +86,26 @@ def test_the_whole_flow_from_the_photos_to_the_end_of_the_grant(there: Site, vis
     assert "HTTP/1.1 200 OK" in shown(page)
 
 
-def test_revoke_ends_a_living_grant(there: Site, visitor: Browser) -> None:
+def test_revoke_ends_a_living_grant(with_playground: Site, visitor: Browser) -> None:
     page = visitor.send(with_code(visitor), step="token")
-    tokens = tokens_of(page, there)
+    tokens = tokens_of(page, with_playground)
     assert visitor.userinfo(tokens["access_token"]).status == 200
     page = visitor.send(page, step="revoke")
     assert "HTTP/1.1 401 Unauthorized" in shown(page)
     assert visitor.userinfo(tokens["access_token"]).status == 401
 
 
-def test_the_client_secret_is_not_shown(there: Site, visitor: Browser) -> None:
-    secret = there.server.playground_secret()
-    there.secrets.add(secret)
+def test_the_client_secret_is_not_shown(with_playground: Site, visitor: Browser) -> None:
+    secret = with_playground.server.playground_secret()
+    with_playground.secrets.add(secret)
     page = visitor.send(with_code(visitor), step="token")
-    tokens_of(page, there)
+    tokens_of(page, with_playground)
     assert "client_id:client_secret, base64" in shown(page)
     assert secret not in page.body
     assert "cGxheWdyb3VuZDo" not in page.body  # "playground:" in base64
 
 
-def test_a_denial_is_shown_as_what_it_is(there: Site, visitor: Browser) -> None:
+def test_a_denial_is_shown_as_what_it_is(with_playground: Site, visitor: Browser) -> None:
     page = with_code(visitor, decision="deny")
     assert page.status == 200
     assert "access_denied" in page.body
@@ -130,7 +122,7 @@ def test_a_denial_is_shown_as_what_it_is(there: Site, visitor: Browser) -> None:
     ],
 )
 def test_an_answer_to_somebody_elses_question_is_not_used(
-    visitor: Browser, there: Site, change: dict[str, str | None], said: str
+    visitor: Browser, with_playground: Site, change: dict[str, str | None], said: str
 ) -> None:
     answer = visitor.submit(visitor.sign_in(ask(visitor)), decision="allow_once")
     parameters = {name: values[0] for name, values in parse_qs(urlsplit(answer.location).query).items()} | change
@@ -140,13 +132,13 @@ def test_an_answer_to_somebody_elses_question_is_not_used(
     assert page.form.action is None
 
 
-def test_without_its_cookie_the_state_proves_nothing(there: Site, visitor: Browser) -> None:
+def test_without_its_cookie_the_state_proves_nothing(with_playground: Site, visitor: Browser) -> None:
     answer = visitor.submit(visitor.sign_in(ask(visitor)), decision="allow_once")
     del visitor.cookies["signet-playground"]
     assert "The state is not one that" in visitor.get(answer.location).body
 
 
-def test_a_wrong_verifier_kills_the_code(there: Site, visitor: Browser) -> None:
+def test_a_wrong_verifier_kills_the_code(with_playground: Site, visitor: Browser) -> None:
     page = with_code(visitor)
     state, nonce, _ = visitor.cookies["signet-playground"].split(".")
     visitor.cookies["signet-playground"] = f"{state}.{nonce}.{'x' * 43}"
@@ -179,17 +171,17 @@ def test_what_does_not_come_from_its_pages_gets_a_page_that_says_so(
     assert "<h1>" in answer.body
 
 
-def test_two_tabs_do_not_disturb_each_other(visitor: Browser, there: Site) -> None:
+def test_two_tabs_do_not_disturb_each_other(visitor: Browser, with_playground: Site) -> None:
     first = ask(visitor)
     second = visitor.get("/playground")
     page = visitor.send(
         visitor.get(visitor.submit(visitor.sign_in(first), decision="allow_once").location), step="token"
     )
-    tokens_of(page, there)
+    tokens_of(page, with_playground)
     assert "that the <code>nonce</code> is its own: it is." in page.body
     asked = visitor.get(urlsplit(second.form.action or "").path, None, **second.form.fields)
     page = visitor.send(visitor.get(visitor.submit(asked, decision="allow_once").location), step="token")
-    tokens_of(page, there)
+    tokens_of(page, with_playground)
     assert "that the <code>nonce</code> is its own: it is." in page.body
     for _ in range(9):
         visitor.get("/playground")
@@ -200,15 +192,17 @@ def test_two_tabs_do_not_disturb_each_other(visitor: Browser, there: Site) -> No
     assert page.form.fields["response_type"] == "code", "a new beginning"
 
 
-def test_whoever_calls_this_machine_by_its_other_name_is_led_to_the_issuers(visitor: Browser, there: Site) -> None:
-    answer = visitor.get("/playground", {"Host": f"localhost:{there.port}"})
-    assert answer.location == f"{there.settings.issuer}/playground"
-    assert visitor.get("/playground", {"Host": f"127.0.0.1:{there.port}"}).status == 200
+def test_whoever_calls_this_machine_by_its_other_name_is_led_to_the_issuers(
+    visitor: Browser, with_playground: Site
+) -> None:
+    answer = visitor.get("/playground", {"Host": f"localhost:{with_playground.port}"})
+    assert answer.location == f"{with_playground.settings.issuer}/playground"
+    assert visitor.get("/playground", {"Host": f"127.0.0.1:{with_playground.port}"}).status == 200
 
 
-def test_a_page_that_is_reloaded_says_why_it_is_refused(visitor: Browser, there: Site) -> None:
+def test_a_page_that_is_reloaded_says_why_it_is_refused(visitor: Browser, with_playground: Site) -> None:
     given = with_code(visitor)
-    tokens_of(visitor.send(given, step="token"), there)
+    tokens_of(visitor.send(given, step="token"), with_playground)
     page = visitor.send(given, step="token")
     assert "makes its request again" in page.body
     assert "Start again" in page.body

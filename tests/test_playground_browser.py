@@ -15,20 +15,12 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def there(site_with: Callable[..., Site]) -> Site:
-    """A server with a playground, and a person on it."""
-    made = site_with(playground=True)
-    made.user("alice", claims={"email": "alice@example.com"})
-    return made
-
-
-@pytest.fixture
-def open_window(there: Site, windows: Callable[..., Window]) -> Callable[[bool], Window]:
+def open_window(with_playground: Site, windows: Callable[..., Window]) -> Callable[[bool], Window]:
     """Opens a window at the beginning of the playground."""
 
     def at_the_beginning(script: bool) -> Window:
         window = windows(java_script_enabled=script)
-        window.page.goto(f"{there.settings.issuer}/playground")
+        window.page.goto(f"{with_playground.settings.issuer}/playground")
         return window
 
     return at_the_beginning
@@ -50,18 +42,18 @@ def members(answer: str) -> dict[str, Any]:
     return found
 
 
-def tokens(window: Window, there: Site, answer: str) -> dict[str, Any]:
+def tokens(window: Window, with_playground: Site, answer: str) -> dict[str, Any]:
     found = members(answer)
-    there.secrets.update(found[name] for name in ("access_token", "refresh_token", "id_token"))
+    with_playground.secrets.update(found[name] for name in ("access_token", "refresh_token", "id_token"))
     return found
 
 
-def code(window: Window, there: Site) -> str:
+def code(window: Window, with_playground: Site) -> str:
     """That which the page shows."""
     (arrived,) = shown(window)
     found = re.search(r"\?code=(code_[\w-]+)\n", arrived)
     assert found, arrived
-    there.secrets.add(found[1])
+    with_playground.secrets.add(found[1])
     return found[1]
 
 
@@ -73,7 +65,7 @@ def follow(window: Window, name: str) -> None:
 
 @scripted_or_not
 def test_from_the_photos_to_the_end_of_the_grant(
-    there: Site, open_window: Callable[[bool], Window], script: bool
+    with_playground: Site, open_window: Callable[[bool], Window], script: bool
 ) -> None:
     window = open_window(script)
     assert step(window) == "Ask"
@@ -84,18 +76,18 @@ def test_from_the_photos_to_the_end_of_the_grant(
     assert "Photo Print" in window.text()
     window.sign_in()
     assert window.heading() == "Allow access?"
-    assert f"127.0.0.1:{there.port}" in window.text()
+    assert f"127.0.0.1:{with_playground.port}" in window.text()
     window.press("Allow once")
 
     assert step(window) == "Code"
-    given = code(window, there)
+    given = code(window, with_playground)
     follow(window, "Get access token")
     assert step(window) == "Tokens"
     request, answer, *decoded = shown(window)
     assert f"&code={given}\n" in request
     assert "&code_verifier=" in request
     assert answer.startswith("HTTP/1.1 200 OK\n")
-    first = tokens(window, there, answer)
+    first = tokens(window, with_playground, answer)
     for name, header, claims in (("access_token", *decoded[:2]), ("id_token", *decoded[2:])):
         assert json.loads(header) == jwt.get_unverified_header(first[name])
         assert json.loads(claims) == jwt.decode(first[name], options={"verify_signature": False})
@@ -110,7 +102,7 @@ def test_from_the_photos_to_the_end_of_the_grant(
     follow(window, "Refresh")
     request, answer, *_ = shown(window)
     assert f"&refresh_token={first['refresh_token']}" in request
-    second = tokens(window, there, answer)
+    second = tokens(window, with_playground, answer)
     assert second["refresh_token"] != first["refresh_token"]
 
     follow(window, "Use the old code again")
@@ -130,7 +122,7 @@ def test_from_the_photos_to_the_end_of_the_grant(
 
 @scripted_or_not
 def test_the_second_time_nobody_signs_in_and_what_was_given_is_given_back(
-    there: Site, open_window: Callable[[bool], Window], script: bool
+    with_playground: Site, open_window: Callable[[bool], Window], script: bool
 ) -> None:
     window = open_window(script)
     window.press("Import photos")
@@ -143,9 +135,9 @@ def test_the_second_time_nobody_signs_in_and_what_was_given_is_given_back(
     window.press("Import photos")
     assert window.heading() == "Allow access?"
     window.press("Allow once")
-    code(window, there)
+    code(window, with_playground)
     window.press("Get access token")
-    tokens(window, there, shown(window)[1])
+    tokens(window, with_playground, shown(window)[1])
     window.press("Revoke")
     assert step(window) == "Revoke"
     request, answer, _, dead = shown(window)
@@ -155,17 +147,17 @@ def test_the_second_time_nobody_signs_in_and_what_was_given_is_given_back(
 
 
 @scripted_or_not
-def test_the_keyboard_is_enough(there: Site, open_window: Callable[[bool], Window], script: bool) -> None:
+def test_the_keyboard_is_enough(with_playground: Site, open_window: Callable[[bool], Window], script: bool) -> None:
     window = open_window(script)
     window.enter("Import photos")
     window.type_in()
     window.enter("Allow once")
-    code(window, there)
+    code(window, with_playground)
     window.enter("Get access token")
-    tokens(window, there, shown(window)[1])
+    tokens(window, with_playground, shown(window)[1])
     window.enter("Call a protected resource")
     window.enter("Refresh")
-    tokens(window, there, shown(window)[1])
+    tokens(window, with_playground, shown(window)[1])
     window.enter("Use the old code again")
     window.enter("Revoke")
     assert step(window) == "Revoke"
@@ -174,10 +166,10 @@ def test_the_keyboard_is_enough(there: Site, open_window: Callable[[bool], Windo
 
 
 def test_an_answer_to_another_question_is_not_used_and_the_page_says_so(
-    there: Site, open_window: Callable[[bool], Window]
+    with_playground: Site, open_window: Callable[[bool], Window]
 ) -> None:
     window = open_window(True)
-    window.page.goto(f"{there.settings.issuer}/playground/callback?code=code_of_somebody_else&state=x")
+    window.page.goto(f"{with_playground.settings.issuer}/playground/callback?code=code_of_somebody_else&state=x")
     assert "The state is not one that" in window.page.get_by_role("alert").inner_text()
     assert window.page.get_by_role("button").count() == 0
     assert violations(window.page) == []

@@ -1,6 +1,5 @@
 """Rotation: a key is published before it is used, and kept until the last thing it made has ended."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import jwt
@@ -13,17 +12,8 @@ from chalicelib.signing import ALGORITHMS
 from tests.browser import Browser
 from tests.site import Site
 
+pytestmark = pytest.mark.usefixtures("ring_comes_back")
 DAY = 24 * 3600
-
-
-@pytest.fixture(autouse=True)
-def _the_shared_ring_comes_back(site: Site) -> Iterator[None]:
-    site.server.keys.jwks()
-    record = site.server.store.keys.get("main")
-    assert record
-    yield
-    site.server.store.keys.put(record)
-    site.server.keys._known = None
 
 
 def states(site: Site) -> list[tuple[str, str]]:

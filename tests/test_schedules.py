@@ -23,18 +23,9 @@ from tests.faults import Wire
 from tests.gateways import FRONTS, Sent
 from tests.site import Site
 
+pytestmark = pytest.mark.usefixtures("ring_comes_back")
 DAY = 24 * 3600
 Lines = Callable[[], list[dict[str, Any]]]
-
-
-@pytest.fixture(autouse=True)
-def _the_shared_ring_comes_back(site: Site) -> Iterator[None]:
-    site.server.keys.jwks()
-    record = site.server.store.keys.get("main")
-    assert record
-    yield
-    site.server.store.keys.put(record)
-    site.server.keys._known = None
 
 
 @pytest.fixture

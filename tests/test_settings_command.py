@@ -20,7 +20,7 @@ from infra import completion
 from infra.__main__ import command
 from infra.settings_command import in_force
 from infra.state import CHECKOUT
-from tests.operator import Operate, operator
+from tests.operator import Operate
 from tests.site import STAGE, Site
 
 HASH = "ab" * 32
@@ -83,10 +83,10 @@ def test_a_setting_is_shown_with_where_it_comes_from(
 
 
 @pytest.fixture
-def operate(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Operate:
+def operate(operate: Operate, monkeypatch: pytest.MonkeyPatch) -> Operate:
     for name in [name for name in os.environ if name.startswith("SIGNET_")]:
         monkeypatch.delenv(name)
-    return operator(monkeypatch, capsys)
+    return operate
 
 
 def test_everything_that_is_wrong_is_told_at_once(operate: Operate, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,20 +17,10 @@ from chalicelib.store import Store
 from infra import transfer
 from infra.transfer.newcomers import Outcome, add
 from tests.browser import Browser
-from tests.operator import HARM, Operate, operator
+from tests.operator import HARM, Operate
 from tests.site import PASSWORD, Site
 
 SALT = b"0123456789abcdef"
-
-
-@pytest.fixture
-def operate(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Operate:
-    return operator(monkeypatch, capsys)
-
-
-@pytest.fixture
-def store(site: Site) -> Store:
-    return site.server.store
 
 
 @pytest.fixture

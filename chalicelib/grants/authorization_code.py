@@ -4,7 +4,7 @@ from functools import reduce
 from operator import and_
 from typing import Any, NoReturn
 
-from chalicelib import audit, history, pkce, resources, tokens
+from chalicelib import access, audit, pkce, resources, tokens
 from chalicelib.dynamodb import attr
 from chalicelib.errors import InvalidGrant, InvalidTarget
 from chalicelib.messages import Params, Request
@@ -82,16 +82,13 @@ def _refuse(
         raise InvalidGrant(REFUSED, detail="issued to another client")
     uri_right = not record.redirect_uri_sent if redirect_uri is None else record.redirect_uri == redirect_uri
     all_right = uri_right and record.code_challenge == challenge
-    revocation = {"revoked_at": server.now()}
     if record.redeemed_at is not None:
         if all_right:  # RFC 6749 section 4.1.2: somebody else has had this code
-            event = history.recording(server.store, http, record.sub, audit.REUSE_DETECTED, client)
-            server.store.transact(server.store.grants.changing((grant_id,), None, revocation), event)
-            audit.note(http, audit.REUSE_DETECTED, sub=record.sub)
+            access.end_reused(server, http, client, record)
             raise InvalidGrant(REFUSED, detail="replayed: the grant has been revoked")
         raise InvalidGrant(REFUSED, detail="used, and wrong")
     if not all_right:  # one guess is all that a stolen code is good for
-        server.store.grants.transition((grant_id,), attr("redeemed_at").not_exists(), revocation)
+        server.store.grants.transition((grant_id,), attr("redeemed_at").not_exists(), {"revoked_at": server.now()})
         raise InvalidGrant(REFUSED, detail="wrong redirect_uri or code_verifier: the code has been revoked")
     if record.code_expires_at <= server.now():
         raise InvalidGrant(REFUSED, detail="expired")

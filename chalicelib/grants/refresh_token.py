@@ -4,7 +4,7 @@ from functools import reduce
 from operator import and_
 from typing import Any
 
-from chalicelib import audit, history, resources, tokens
+from chalicelib import access, audit, resources, tokens
 from chalicelib.authorization_request import scope_tokens
 from chalicelib.dynamodb import attr
 from chalicelib.errors import InvalidGrant, InvalidScope, InvalidTarget
@@ -95,7 +95,5 @@ def _rotate(
         return record
     if behind <= 0:
         raise InvalidGrant(REFUSED, detail="never issued")
-    event = history.recording(server.store, http, record.sub, audit.REUSE_DETECTED, client)
-    server.store.transact(server.store.grants.changing((grant_id,), None, {"revoked_at": now}), event)
-    audit.note(http, audit.REUSE_DETECTED, sub=record.sub)
+    access.end_reused(server, http, client, record)
     raise InvalidGrant(REFUSED, detail="reused long after its rotation: the grant has been revoked")
