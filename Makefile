@@ -4,20 +4,28 @@ FRESH ?=
 ARGS ?=
 export PYTHON
 
-.PHONY: run test check prove venv
+# Each process runs whole files, the slowest first: tests/tools/durations.py.
+PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 
-run: venv  ## Serve on http://127.0.0.1:$(PORT); FRESH=1 starts over
-	@.venv/bin/python -m infra serve --port $(PORT) $(if $(filter-out 0,$(FRESH)),--fresh)
+.PHONY: help run test quick check prove venv
 
-# The processes have to find the same tests, and some are named after a set: its order must not differ.
-test: venv  ## All tests, a process for each core; or, with ARGS, what these tell pytest
-	@PYTHONHASHSEED=0 .venv/bin/python -m pytest $(or $(ARGS),-n auto --dist loadfile --no-loadscope-reorder)
+help:  ## List the targets (the default)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-check: venv  ## Style and types
+run: venv  ## Serve on http://127.0.0.1:8000. PORT=9000 uses another port, FRESH=1 deletes the local data first
+	@.venv/bin/signet serve --port $(PORT) $(if $(filter-out 0,$(FRESH)),--fresh)
+
+test: venv  ## Run all tests, with a process for each core. ARGS=… runs pytest with these arguments instead
+	@.venv/bin/python -m pytest $(or $(ARGS),$(PARALLEL))
+
+quick: venv  ## Run the tests without browser, deployment and slow files, in under a minute on two cores
+	@.venv/bin/python -m pytest $(PARALLEL) --quick $(ARGS)
+
+check: venv  ## Check style and types
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
-prove: venv  ## Remove each clause of each condition, and expect red; ARGS=refresh_token some, ARGS=--list none
-	@.venv/bin/python -m tests.prove $(ARGS)
+prove: venv  ## Mutation test: remove each clause of each condition and expect a failure. ARGS=refresh_token: some, ARGS=--list: none
+	@.venv/bin/python -m tests.tools.prove $(ARGS)
 
-venv:  ## The virtualenv, made again when the requirements have changed
+venv:  ## Create .venv, again when the requirements have changed. PYTHON=python3.12 chooses the Python
 	@sh infra/venv.sh

@@ -1,4 +1,4 @@
-"""Every address of the authorization server, on one page."""
+"""All routes and schedules of the authorization server."""
 
 import sys
 
@@ -22,7 +22,7 @@ from chalicelib.server import AuthorizationServer
 from chalicelib.settings import Settings
 from chalicelib.web import Route
 
-# Answers are for clients: errors are JSON.
+# For clients: errors are JSON.
 JSON_ROUTES = (
     Route("POST", "/oauth2/token", token.post, "token_endpoint", cross_origin="client"),
     Route("GET", "/oauth2/userinfo", userinfo.get, "userinfo_endpoint", cross_origin="client"),
@@ -34,7 +34,7 @@ JSON_ROUTES = (
     Route("GET", "/.well-known/oauth-authorization-server", metadata.get, cross_origin="any"),
     Route("GET", "/healthz", health.get),
 )
-# Answers are for people: errors are pages.
+# For users: errors are pages.
 PAGE_ROUTES = (
     Route("GET", "/", home.get),
     Route("GET", "/errors", home.errors),
@@ -55,7 +55,6 @@ PAGE_ROUTES = (
     Route("POST", "/playground", playground.post),
     Route("GET", "/playground/callback", playground.callback),
 )
-# What runs by the clock.
 SCHEDULES = (
     Schedule("rate(1 minute)", schedules.deliver),
     Schedule("rate(1 day)", schedules.rotate_keys),
@@ -63,10 +62,10 @@ SCHEDULES = (
 
 
 def connect() -> AuthorizationServer:
-    """The server that the environment describes; outside Lambda, on the embedded DynamoDB unless another is named."""
+    """Return the server for the environment's settings; by default on the embedded DynamoDB when outside Lambda."""
     settings = Settings.from_environ()
     if settings.embedded:
-        from infra import embedded  # never in the zip
+        from infra.local import embedded  # not in the zip
 
         server = AuthorizationServer.connect(embedded.start(settings))
         embedded.deliver_at_once(server)
@@ -75,14 +74,14 @@ def connect() -> AuthorizationServer:
 
 
 def prepare() -> None:
-    """Check the port, start the embedded database, say what to do next."""
-    from infra import local  # never in the zip
+    """Check the port, start the embedded database, print the next steps."""
+    from infra.local import serve  # not in the zip
 
-    local.prepare()
+    serve.prepare()
 
 
-if "chalice.cli" in sys.modules and "local" in sys.argv:  # `chalice local`, and no other command of Chalice's
+if "chalice.cli" in sys.modules and "local" in sys.argv:  # `chalice local`, no other command of chalice
     prepare()
 app, http_handler = web.build(JSON_ROUTES, PAGE_ROUTES, connect, SCHEDULES)
-# By these names `chalice deploy` has Lambda call them.
+# `chalice deploy` makes Lambda call them by these names.
 deliver, rotate_keys = app.handler_map["deliver"], app.handler_map["rotate_keys"]

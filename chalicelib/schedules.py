@@ -1,68 +1,75 @@
-"""What runs by the clock: app.py says how often, EventBridge calls it. Each run is logged, and none raises."""
+"""Scheduled jobs, run by EventBridge as often as app.py says. Each run is logged, and none raises."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chalicelib import audit, deliveries, rotation
-from chalicelib.errors import OAuthError, ServerError, unexpected
+from chalicelib import events
+from chalicelib.events import log as event_log
+from chalicelib.keys import rotation
+from chalicelib.protocol.errors import OAuthError, ServerError, unexpected_error
 from chalicelib.server import AuthorizationServer
+from chalicelib.sessions import backchannel_logout
 from chalicelib.settings import Settings, SettingsError
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A job, and how often it runs, in EventBridge's words. The job may say something for the operator's log."""
+    """A job and its rate, an EventBridge expression. The job may return a message for the operator's log."""
 
     rate: str
     job: Callable[[AuthorizationServer], str | None]
 
     @property
     def name(self) -> str:
-        """What the job is called, in the log and in AWS."""
+        """The name of the job in the log and in AWS."""
         return self.job.__name__
 
     def run(self, connect: Callable[[], AuthorizationServer]) -> None:
-        """Do the job once, on the server that `connect` gives, and log how it went."""
+        """Run the job once, on the server that `connect` returns, and log the outcome."""
         started = time.perf_counter()
         server: AuthorizationServer | None = None
         error: OAuthError | None = None
-        said: str | None = None
+        message: str | None = None
         try:
             server = connect()
-            server.store.dynamodb.consumed()
-            said = self.job(server)
-        except OAuthError as known:
-            error = known
-        except SettingsError as wrong:  # its message is ours, and meant for the operator
-            error = ServerError(detail=str(wrong))
-        except Exception as mistake:
-            error = unexpected(mistake)
+            server.store.dynamodb.take_counts()
+            message = self.job(server)
+        except OAuthError as oauth_error:
+            error = oauth_error
+        except SettingsError as settings_error:  # its text contains no secret and is meant for the operator
+            error = ServerError(detail=str(settings_error))
+        except Exception as exception:
+            error = unexpected_error(exception)
         settings = server.settings if server else Settings()
-        calls, capacity = server.store.dynamodb.consumed() if server else (0, 0.0)
-        audit.log_schedule(settings, self.name, error, said, time.perf_counter() - started, calls, capacity)
+        calls, capacity = server.store.dynamodb.take_counts() if server else (0, 0.0)
+        event_log.log_schedule(settings, self.name, error, message, time.perf_counter() - started, calls, capacity)
 
 
 def deliver(server: AuthorizationServer) -> None:
     """Send the logout tokens that are due."""
-    deliveries.deliver(server)
+    backchannel_logout.deliver(server)
 
 
 def rotate_keys(server: AuthorizationServer) -> str | None:
-    """Replace the keys when they are as old as the operator lets them get, and remove those that nothing needs any
-    more; why they were not replaced, if they should have been.
+    """Rotate the keys when they have reached the age in the settings, and retire those that nothing needs.
+
+    Return why the keys could not be rotated, or None.
     """
     ring, settings, now = server.keys, server.settings, server.now()
-    said = None
+    message = None
     try:
         due = rotation.is_due(ring, settings, now)
         if due and settings.signing == "kms":
-            said = "The signing keys are due: make new ones in KMS, let the aliases name them, then run `key rotate`."
+            message = (
+                "The signing keys are due for rotation. "
+                "Create new keys in KMS, point the aliases to them, then run `signet key rotate`."
+            )
         elif due:
             rotation.rotate(ring, now)
-            audit.log_event(settings, audit.KEYS_ROTATED)
-        if gone := rotation.retire(ring, settings, now):
-            audit.log_event(settings, audit.KEYS_RETIRED, detail=", ".join(gone))
+            event_log.log_event(settings, events.KEYS_ROTATED)
+        if retired := rotation.retire(ring, settings, now):
+            event_log.log_event(settings, events.KEYS_RETIRED, detail=", ".join(retired))
     except rotation.RotationRefused as refused:
-        said = str(refused)
-    return said
+        message = str(refused)
+    return message

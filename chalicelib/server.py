@@ -1,34 +1,43 @@
 """AuthorizationServer: what every endpoint is given."""
 
 import threading
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
-from chalicelib import claims, own_clients
-from chalicelib.keys import KeyRing
-from chalicelib.messages import Request, Response
-from chalicelib.models import Client
+from chalicelib import builtin_clients
+from chalicelib.http.messages import Request, Response
+from chalicelib.keys.ring import KeyRing
+from chalicelib.protocol.records import Client
+from chalicelib.protocol.scopes import SCOPES, describe_scope, sort_scopes
 from chalicelib.settings import Settings
-from chalicelib.store import Store
+from chalicelib.storage.store import Store
 
 CLIENT_CACHE_LIFETIME = 60
 CLIENT_CACHE_SIZE = 1000
 SCOPE_CACHE_LIFETIME = 60
 SCOPE_CACHE_SIZE = 1000
-MOST_READ = 100  # by one BatchGetItem
+MAX_BATCH = 100  # records in one BatchGetItem
+
+
+def system_time() -> int:
+    """Return the time in seconds since 1970."""
+    return int(time.time())
 
 
 @dataclass(frozen=True)
 class AuthorizationServer:
-    """The settings, the storage, the keys and the clock (whole seconds) of one server.
+    """The settings, the storage, the keys and the clock of one server.
 
-    `addresses`: the paths of its endpoints by their names in the metadata (RFC 8414 section 2). `endpoints`: the same
-    by method and path, for the playground, whose client calls them as any other would. `web` fills both in.
+    `now` returns seconds since 1970. `addresses`: the paths of the endpoints by their names in the metadata (RFC 8414
+    section 2). `endpoints`: the endpoints by method and path, for the playground, whose client calls them as any other
+    client does. `web` fills both in.
     """
 
     settings: Settings
     store: Store
     keys: KeyRing
+    now: Callable[[], int]
     addresses: dict[str, str] = field(default_factory=dict)
     endpoints: dict[tuple[str, str], "Endpoint"] = field(default_factory=dict, repr=False)
     _clients: dict[str, tuple[int, Client]] = field(default_factory=dict, repr=False)
@@ -36,10 +45,10 @@ class AuthorizationServer:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
-    def connect(cls, settings: Settings, now: Callable[[], int] | None = None) -> "AuthorizationServer":
-        """A server on the storage that the settings name. Nothing is sent before the first use."""
-        store = Store(settings, now) if now else Store(settings)
-        return cls(settings, store, KeyRing(store))
+    def connect(cls, settings: Settings, now: Callable[[], int] = system_time) -> "AuthorizationServer":
+        """Return a server on the storage that the settings name. Nothing is sent before the first use."""
+        store = Store(settings, now)
+        return cls(settings, store, KeyRing(store), now)
 
     @property
     def issuer(self) -> str:
@@ -47,55 +56,66 @@ class AuthorizationServer:
         return self.settings.issuer
 
     def at(self, issuer: str) -> "AuthorizationServer":
-        """The same server under another issuer: for a gateway whose address no setting names."""
+        """Return the same server under another issuer: for a gateway whose address no setting names."""
         return replace(self, settings=replace(self.settings, issuer=issuer))
 
-    def now(self) -> int:
-        """Seconds since 1970."""
-        return self.store.now()
+    def client(self, client_id: str, accept: Callable[[Client], bool] | None = None) -> Client | None:
+        """Return a client; None when there is none, it is disabled, or `accept` returns False for it.
 
-    def client(self, client_id: str, *, fresh: bool = False) -> Client | None:
-        """The client, None when there is none or it is disabled.
-
-        A record is kept for 60 s in this process. A miss is never kept; `fresh` reads again, which is done before
-        anybody is refused because of what a kept record says.
+        A record is cached for 60 s in this process; that there is none is never cached. No client is rejected because
+        of a cached record: it is read again first.
         """
-        if client_id in own_clients.RESERVED:
-            return own_clients.find(client_id, self.settings, self.playground_secret)
-        now = self.now()
-        known = self._clients.get(client_id)
-        if known and not fresh and now - known[0] < CLIENT_CACHE_LIFETIME:
-            return known[1]
-        client = self.store.clients.get(client_id)
+        if client_id in builtin_clients.RESERVED:
+            builtin = builtin_clients.find(client_id, self.settings, self.playground_secret)
+            return builtin if builtin and (accept is None or accept(builtin)) else None
+        cached = self._clients.get(client_id)
+        if cached and self.now() - cached[0] < CLIENT_CACHE_LIFETIME and (accept is None or accept(cached[1])):
+            return cached[1]
+        client = self.read_client(client_id)
+        return client if client and (accept is None or accept(client)) else None
+
+    def read_client(self, client_id: str) -> Client | None:
+        """Return a client by its record as it is now, whatever is cached; None when there is none or it is disabled."""
+        if client_id in builtin_clients.RESERVED:
+            return self.client(client_id)
+        now, client = self.now(), self.store.clients.get(client_id)
+        enabled = client if client and client.disabled_at is None else None
         with self._lock:
             self._clients.pop(client_id, None)
-            if client and client.disabled_at is None:
+            if enabled:
                 while len(self._clients) >= CLIENT_CACHE_SIZE:
                     self._clients.pop(next(iter(self._clients)))
-                self._clients[client_id] = (now, client)
-        return client if client and client.disabled_at is None else None
+                self._clients[client_id] = (now, enabled)
+        return enabled
 
     def scope_descriptions(self, scopes: Collection[str]) -> dict[str, str]:
-        """Each of these scopes in plain words, in the order in which people should read them.
+        """Return the description of each of these scopes, in the order in which users should read them.
 
-        The operator's own have theirs in a record, kept for 60 s in this process, that there is none too; those that
-        are not known are read in one call. One without a record stands for itself.
+        The operator's own scopes have theirs in a record, which is cached for 60 s in this process (also that there is
+        none); the others are read in one call. A scope without a description is described by its name.
         """
-        now, own = self.now(), set(scopes) - claims.SCOPES.keys()
-        known = {name: self._scopes[name] for name in own if name in self._scopes}
-        words = {name: text for name, (read_at, text) in known.items() if now - read_at < SCOPE_CACHE_LIFETIME}
-        missing = sorted(own - words.keys())
-        for some in (missing[start : start + MOST_READ] for start in range(0, len(missing), MOST_READ)):
-            records = self.store.read(*((self.store.scopes, (name,)) for name in some))
-            words |= {name: record and record.description for name, record in zip(some, records, strict=True)}
+        now, own = self.now(), set(scopes) - SCOPES.keys()
+        cached = {name: self._scopes[name] for name in own if name in self._scopes}
+        texts = {name: text for name, (read_at, text) in cached.items() if now - read_at < SCOPE_CACHE_LIFETIME}
+        missing = sorted(own - texts.keys())
+        for batch in (missing[start : start + MAX_BATCH] for start in range(0, len(missing), MAX_BATCH)):
+            records = self.store.read(*(self.store.scopes.lookup(name) for name in batch))
+            for name, record in zip(batch, records, strict=True):
+                texts[name] = record.description if record else None
         with self._lock:
             if len(self._scopes) + len(missing) > SCOPE_CACHE_SIZE:
                 self._scopes.clear()
-            self._scopes.update((name, (now, words[name])) for name in missing)
-        return {name: words.get(name) or claims.describe(name) for name in claims.in_order(scopes)}
+            self._scopes.update((name, (now, texts[name])) for name in missing)
+        return {name: texts.get(name) or describe_scope(name) for name in sort_scopes(scopes)}
+
+    def forget_cached_records(self) -> None:
+        """Drop the cached clients and scopes, so that the next use reads them again."""
+        with self._lock:
+            self._clients.clear()
+            self._scopes.clear()
 
     def playground_secret(self) -> str:
-        """The secret of the playground's client: the same in every process, and known to nobody else."""
+        """Return the secret of the playground's client: the same in every process, and known only to this server."""
         return self.keys.form_tag("the playground's client secret")
 
 

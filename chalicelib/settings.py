@@ -1,7 +1,7 @@
-"""What the operator can set. The only reader of the environment; read once, then a frozen value.
+"""Settings: environment variables `SIGNET_…`, read once and checked at start.
 
-Every setting is an environment variable `SIGNET_…`, checked at start: a wrong value stops the server with a message
-that names it and what it may be.
+An invalid value stops the server with a message that names the setting and its allowed values. No other module reads
+the environment.
 """
 
 import os
@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_network
 from typing import Any
 
-from chalicelib.messages import origin_of
+from chalicelib.protocol.durations import DAY, HOUR
+from chalicelib.protocol.redirect_uris import origin_of
 
 LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
-_DAY = 24 * 60 * 60
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
     r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+)*"
@@ -23,23 +23,23 @@ UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u
 
 
 class SettingsError(Exception):
-    """A setting has a value it must not have; the text names the setting and its legal values."""
+    """A setting has an invalid value; the text names the setting and its allowed values."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """All settings. Lifetimes are in seconds.
 
-    `embedded`: no DynamoDB is named and this is not Lambda, so the embedded one is to be started.
-    `dynamodb_endpoint`: an endpoint other than AWS's own. `sealing_key`: 32 bytes that seal the key ring where there
-    is no KMS. `kms_key_id`: the KMS key that seals it otherwise, by default the one that infra/tables.yaml makes.
-    `signing`: whether private signing keys lie in the `ring` or stay in `kms`. `issuer` may be empty in Lambda: it is
-    then the gateway's own address. `operator_token_hash`: SHA-256 of the token that opens the deep health check.
-    `metrics`: log lines carry CloudWatch metrics (EMF). `login_url`: the operator's own login application, whose forms
-    come from one of `login_origins`. `sign_in_attempts`: wrong passwords for one account from one address before the
-    next tries are slowed down; `sign_in_attempts_per_address`: the same for one address, whatever the accounts.
-    `backchannel_networks`: networks that logout tokens may be sent to although they are not public.
-    `key_rotation_days`: how old a signing key gets before the schedule replaces it; 0 for never.
+    `embedded`: start the embedded DynamoDB, because no endpoint is set and this is not Lambda. `dynamodb_endpoint`: an
+    endpoint other than that of AWS. `sealing_key`: 32 bytes that encrypt the key ring without KMS. `kms_key_id`: the
+    KMS key that encrypts it otherwise, by default the one in infra/aws/tables.yaml. `signing`: whether private signing
+    keys are stored in the `ring` or stay in `kms`. `issuer` may be empty in Lambda: it is then the address of the
+    gateway. `operator_token_hash`: SHA-256 of the token for the deep health check. `metrics`: log lines have CloudWatch
+    metrics (EMF). `login_url`: the operator's login application, whose forms come from one of `login_origins`.
+    `sign_in_attempts`: wrong passwords for one account from one IP address before sign-in is throttled;
+    `sign_in_attempts_per_address`: the same for one IP address and any account. `backchannel_networks`: networks that
+    are not public and may get logout tokens. `key_rotation_days`: the age at which the schedule replaces a signing key;
+    0 is never.
     """
 
     stage: str = "local"
@@ -66,27 +66,27 @@ class Settings:
     key_rotation_days: int = 90
     authorization_code_lifetime: int = 60
     access_token_lifetime: int = 600
-    refresh_token_lifetime: int = 30 * _DAY
-    refresh_token_absolute_lifetime: int = 180 * _DAY
+    refresh_token_lifetime: int = 30 * DAY
+    refresh_token_absolute_lifetime: int = 180 * DAY
     refresh_token_retry_window: int = 10
-    session_idle_lifetime: int = _DAY // 2
+    session_idle_lifetime: int = 12 * HOUR
     request_lifetime: int = 600
 
     @property
     def secure(self) -> bool:
-        """Whether the issuer is https, and so are our cookies."""
+        """Whether the issuer is https, so that cookies have the Secure attribute."""
         return self.issuer.startswith("https://")
 
     @classmethod
-    def to_log_with(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
-        """Defaults, but for what a log line about wrong settings needs to be found, and counted."""
+    def for_logging(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """Return default settings with the stage and metrics, for the log line about invalid settings."""
         stage = environ.get("SIGNET_STAGE", "")
-        named = cls(stage=stage) if re.fullmatch(r"[A-Za-z0-9-]{1,32}", stage) else cls()
-        return replace(named, metrics="AWS_LAMBDA_FUNCTION_NAME" in environ)
+        defaults = cls(stage=stage) if re.fullmatch(r"[A-Za-z0-9-]{1,32}", stage) else cls()
+        return replace(defaults, metrics="AWS_LAMBDA_FUNCTION_NAME" in environ)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
-        """The settings in force. Raises SettingsError."""
+        """Return the settings of the environment. Raises SettingsError."""
         in_lambda = "AWS_LAMBDA_FUNCTION_NAME" in environ
         endpoint = _endpoint(environ.get("SIGNET_DYNAMODB_ENDPOINT", ""))
         embedded = not in_lambda and endpoint is None
@@ -99,14 +99,14 @@ class Settings:
         }
         return cls(
             stage=stage,
-            # In Lambda, without one, the gateway's own address is taken from each event.
+            # In Lambda without the setting, the address of the gateway is taken from each event.
             issuer="" if in_lambda and not issuer else _issuer(issuer or f"http://127.0.0.1:{_port(environ)}"),
             name=_name(environ.get("SIGNET_NAME", "") or cls.name),
             embedded=embedded,
             dynamodb_endpoint=endpoint,
             region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"),
             kms_key_id=_kms_key_id(environ.get("SIGNET_KMS_KEY_ID") or f"alias/signet-{stage}"),
-            signing=_one_of(environ, "SIGNET_SIGNING", ("ring", "kms")),
+            signing=_choice(environ, "SIGNET_SIGNING", ("ring", "kms")),
             operator_token_hash=_operator_token_hash(environ.get("SIGNET_OPERATOR_TOKEN_HASH", "")),
             metrics=in_lambda,
             logo_url=_https_url(environ, "SIGNET_LOGO_URL"),
@@ -115,27 +115,27 @@ class Settings:
             support_url=_https_url(environ, "SIGNET_SUPPORT_URL", mailto=True),
             login_url=login_url,
             login_origins=_login_origins(environ.get("SIGNET_LOGIN_ORIGINS", ""), login_url),
-            playground=_one_of(environ, "SIGNET_PLAYGROUND", ("on", "off") if embedded else ("off", "on")) == "on",
+            playground=_choice(environ, "SIGNET_PLAYGROUND", ("on", "off") if embedded else ("off", "on")) == "on",
             backchannel_networks=_networks(environ.get("SIGNET_BACKCHANNEL_NETWORKS", "")),
             **numbers,
         )
 
 
-def printable(text: str) -> bool:
-    """Whether people can read it on one line: 1 to 200 characters, one to be seen, and none that breaks or turns it."""
-    seen = any(one.isprintable() and one != " " for one in text)
-    return seen and len(text) <= 200 and not UNPRINTABLE.search(text)
+def is_printable(text: str) -> bool:
+    """Return whether a text is readable on one line: 1 to 200 characters, not only spaces, no line break or bidi."""
+    visible = any(character.isprintable() and character != " " for character in text)
+    return visible and len(text) <= 200 and not UNPRINTABLE.search(text)
 
 
-# the least and the most of each number; lifetimes are in seconds
+# number -> its minimum and maximum; lifetimes are in seconds
 LIMITS = {
     "authorization_code_lifetime": (10, 600),
-    "access_token_lifetime": (60, _DAY),
-    "refresh_token_lifetime": (60, 366 * _DAY),
-    "refresh_token_absolute_lifetime": (3600, 3660 * _DAY),  # longer than any code lives
+    "access_token_lifetime": (60, DAY),
+    "refresh_token_lifetime": (60, 366 * DAY),
+    "refresh_token_absolute_lifetime": (HOUR, 3660 * DAY),  # longer than any authorization code
     "refresh_token_retry_window": (0, 60),
-    "session_idle_lifetime": (60, 366 * _DAY),
-    "request_lifetime": (60, 3600),
+    "session_idle_lifetime": (60, 366 * DAY),
+    "request_lifetime": (60, HOUR),
     "sign_in_attempts": (1, 100),
     "sign_in_attempts_per_address": (1, 10000),
     "key_rotation_days": (0, 3650),
@@ -153,10 +153,10 @@ def _port(environ: Mapping[str, str]) -> int:
     return _number(environ, "PORT", 8000, 1, 65535)
 
 
-def _one_of(environ: Mapping[str, str], name: str, legal: tuple[str, ...]) -> str:
-    text = environ.get(name, "") or legal[0]
-    if text not in legal:
-        raise SettingsError(f"{name} is {text!r}; it must be one of: {', '.join(legal)}")
+def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
+    text = environ.get(name, "") or choices[0]
+    if text not in choices:
+        raise SettingsError(f"{name} is {text!r}; it must be one of: {', '.join(choices)}")
     return text
 
 
@@ -168,12 +168,12 @@ def _operator_token_hash(text: str) -> str | None:
 
 def _stage(text: str) -> str:
     if not (text.isascii() and text.replace("-", "").isalnum() and len(text) <= 32):
-        raise SettingsError(f"SIGNET_STAGE is {text!r}; it must be letters, digits and hyphens, 32 at most")
+        raise SettingsError(f"SIGNET_STAGE is {text!r}; it must be at most 32 letters, digits and hyphens")
     return text
 
 
 def _name(text: str) -> str:
-    if not printable(text):
+    if not is_printable(text):
         raise SettingsError(f"SIGNET_NAME is {text!r}; it must have 1 to 200 printable characters")
     return text
 
@@ -185,7 +185,7 @@ def _kms_key_id(text: str) -> str:
 
 
 def _url(text: str) -> re.Match[str] | None:
-    """An http or https URL of scheme, host, port and path only, without dot segments and trailing slash."""
+    """Match an http or https URL of scheme, host, port and path, without dot segments and trailing slash."""
     url = _URL.fullmatch(text)
     if not url or int(url["port"] or 1) not in range(1, 65536):
         return None
@@ -196,7 +196,7 @@ def _url(text: str) -> re.Match[str] | None:
 
 
 def _issuer(text: str) -> str:
-    """OpenID Connect Discovery section 3: https, no query, no fragment. http for loopback addresses only."""
+    """Check an issuer (OpenID Connect Discovery section 3): https, or http for loopback, no query, no fragment."""
     url = _url(text)
     if not url or (url["scheme"] == "http" and url["host"] not in LOOPBACK):
         raise SettingsError(
@@ -213,16 +213,16 @@ def _endpoint(text: str) -> str | None:
 
 
 def _https_url(environ: Mapping[str, str], name: str, *, mailto: bool = False) -> str | None:
-    """An https URL, which may have a query; with `mailto`, or an e-mail address as a mailto URL."""
+    """Read an https URL, which may have a query; with `mailto`, also an email address as a mailto URL."""
     text = environ.get(name, "")
     if not text:
         return None
-    legal = "https URL" + (" or a mailto: address" if mailto else "")
-    plain = re.fullmatch(r"[!#-;=?-Z_a-z~]{1,2000}", text) is not None  # printable ASCII that an attribute may hold
+    form = "https URL" + (" or a mailto: address" if mailto else "")
+    plain = re.fullmatch(r"[!#-;=?-Z_a-z~]{1,2000}", text) is not None  # ASCII that is safe in an HTML attribute
     url = _url(text.partition("?")[0].removesuffix("/"))
     if plain and ((url and url["scheme"] == "https") or (mailto and re.fullmatch(r"mailto:[^@?]+@[^@?]+", text))):
         return text
-    raise SettingsError(f"{name} is {text!r}; it must be an {legal}, or not set")
+    raise SettingsError(f"{name} is {text!r}; it must be an {form}, or not set")
 
 
 def _color(environ: Mapping[str, str], name: str) -> str | None:
@@ -243,7 +243,7 @@ def _login_url(text: str) -> str | None:
 
 
 def _login_origins(text: str, login_url: str | None) -> tuple[str, ...]:
-    """The origins that are listed, as browsers write them; by default that of the login application."""
+    """Read origins and return them as browsers write them; by default that of the login application."""
     origins = text.split()
     for origin in origins:
         url = _url(origin)

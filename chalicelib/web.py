@@ -1,4 +1,4 @@
-"""The adapter between the gateways and the endpoints: routes, errors, CORS. Owns Chalice."""
+"""The adapter between the gateways and the endpoints: routes, rendering of errors, CORS. Owns Chalice."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -10,18 +10,28 @@ from typing import Any, Literal
 from chalice import Chalice
 from chalice import Response as ChaliceResponse
 
-from chalicelib import audit, gateway, pages
-from chalicelib.error_codes import explain
-from chalicelib.errors import MethodNotAllowed, NotFound, OAuthError, ServerError, unexpected
-from chalicelib.gateway import Event
-from chalicelib.messages import NO_STORE, Request, Response, json_response
-from chalicelib.redirect_uris import origin_is_registered
+from chalicelib import pages
+from chalicelib.authorization.response import send_response
+from chalicelib.events.log import log_request
+from chalicelib.http import gateway
+from chalicelib.http.gateway import Event
+from chalicelib.http.messages import NO_STORE, Request, Response, json_response
+from chalicelib.pages.explanations import explain
+from chalicelib.protocol.durations import YEAR
+from chalicelib.protocol.errors import (
+    MethodNotAllowed,
+    NotFound,
+    OAuthError,
+    RequestEnded,
+    ServerError,
+    unexpected_error,
+)
+from chalicelib.protocol.redirect_uris import origin_is_registered
 from chalicelib.schedules import Schedule
 from chalicelib.server import AuthorizationServer, Endpoint
 from chalicelib.settings import Settings, SettingsError
 
-ONE_YEAR = 31536000
-# What its owners import on first use.
+# Imported on first use by the packages that own them.
 LIBRARIES = (
     "boto3.dynamodb.conditions",
     "boto3.dynamodb.types",
@@ -37,7 +47,7 @@ LIBRARIES = (
 class Route:
     """An address: its method, its endpoint, its name in the metadata, and who may read its answers across origins.
 
-    `cross_origin`: "any" web page, or those of the "client" that asks (the origins of its redirect URIs), or none.
+    `cross_origin`: "any" web page, those of the "client" that asks (the origins of its redirect URIs), or None.
     """
 
     method: Literal["GET", "POST"]
@@ -57,15 +67,15 @@ class Application:
         self._lock = Lock()
         self._server: AuthorizationServer | None = None
         json_routes, page_routes = tuple(json_routes), tuple(page_routes)
-        # Which table a route stands in decides how its errors look: JSON for clients, pages for people.
-        self._shown = {route.path for route in page_routes}
+        # Errors are JSON for clients, and pages for users.
+        self._page_paths = {route.path for route in page_routes}
         self.routes: dict[str, dict[str, Route]] = {}
         for route in (*json_routes, *page_routes):
             self.routes.setdefault(route.path, {})[route.method] = route
 
     @property
     def server(self) -> AuthorizationServer:
-        """The server; connected by whoever asks first."""
+        """The server, connected on first use."""
         with self._lock:
             if self._server is None:
                 self._server = self._connect()
@@ -77,50 +87,55 @@ class Application:
             return self._server
 
     def handle(self, event: Event) -> dict[str, Any]:
-        """Answer a gateway's event, of any kind: never raises, logs one line."""
+        """Answer an event of any gateway. Never raises, and logs the request."""
         started = time.perf_counter()
-        request = gateway.read(event)
+        http = gateway.read(event)
         server: AuthorizationServer | None = None
         try:
             server = self.server
-            server.store.dynamodb.consumed()
-            response = self._respond(_addressed(server, request), event, request)
-        except Exception as error:  # not even connected, or without an issuer
-            request.error = _mistake(error)
-            response = json_response(request.error.parameters(), 500)
-            response.add(_security_headers(response, secure=request.base_url.startswith("https:")))
-        settings = server.settings if server else Settings.to_log_with()
-        calls, capacity = server.store.dynamodb.consumed() if server else (0, 0.0)
-        audit.log_request(settings, request, response, time.perf_counter() - started, calls, capacity)
+            server.store.dynamodb.take_counts()
+            response = self._respond(_addressed(server, http), event, http)
+        except Exception as error:  # no connection, or no issuer
+            http.error = _server_error(error)
+            response = json_response(http.error.parameters(), 500)
+            response.add(_security_headers(response, secure=http.base_url.startswith("https:")))
+        settings = server.settings if server else Settings.for_logging()
+        calls, capacity = server.store.dynamodb.take_counts() if server else (0, 0.0)
+        log_request(settings, http, response, time.perf_counter() - started, calls, capacity)
         return gateway.write(response, event)
 
     def forget(self) -> None:
-        """Drop the server: connections and keys of before a snapshot are not those of after it."""
+        """Drop the server: its connections and keys are not valid after a snapshot was restored."""
         with self._lock:
             self._server = None
 
-    def _respond(self, server: AuthorizationServer, event: Event, request: Request) -> Response:
-        methods = self.routes.get(request.path, {})
-        route = methods.get(request.method)
-        request.endpoint = request.path if methods else ""
+    def _respond(self, server: AuthorizationServer, event: Event, http: Request) -> Response:
+        methods = self.routes.get(http.path, {})
+        route = methods.get(http.method)
+        http.endpoint = http.path if methods else ""
         try:
-            gateway.decode(event, request)
-            response = route.endpoint(server, request) if route else _preflight(request, methods)
+            gateway.decode(event, http)
+            response = route.endpoint(server, http) if route else _preflight(http, methods)
         except OAuthError as error:
-            request.error = error
-            response = self._error(server, request, error)
-        except Exception as mistake:
-            request.error = _mistake(mistake)
-            response = self._error(server, request, request.error)
-        response.add(_security_headers(response, secure=server.settings.secure))
-        return response.add(_cross_origin(request, route, response.status)) if route else response
+            http.error = error
+            response = self._render_error(server, http, error)
+        except Exception as error:
+            http.error = _server_error(error)
+            response = self._render_error(server, http, http.error)
+        response.add(http.answer_headers).add(_security_headers(response, secure=server.settings.secure))
+        return response.add(_cross_origin(http, route, response.status)) if route else response
 
-    def _error(self, server: AuthorizationServer, request: Request, error: OAuthError) -> Response:
-        """The one place where an error becomes an answer, but for the redirects of `authorization`."""
-        if request.path not in self._shown and not isinstance(error, NotFound):
+    def _render_error(self, server: AuthorizationServer, http: Request, error: OAuthError) -> Response:
+        """Render an error, in the only place: a response to its recipient, JSON for a client, or a page for a user.
+
+        RequestEnded is always a page: the recipient may have its answer already.
+        """
+        if http.recipient and not isinstance(error, RequestEnded):
+            return send_response(server, http, http.recipient, error.parameters())
+        if http.path not in self._page_paths and not isinstance(error, NotFound):
             return json_response(error.parameters(), error.status, NO_STORE | error.headers)
         page = pages.page(
-            "error", server.settings, explanation=explain(error.code), error=error, request_id=request.request_id
+            "error", server.settings, explanation=explain(error.code), error=error, request_id=http.request_id
         )
         return pages.response(page, error.status).add(error.headers)
 
@@ -131,11 +146,12 @@ def build(
     connect: Callable[[], AuthorizationServer],
     schedules: Iterable[Schedule] = (),
 ) -> tuple[Chalice, Callable[[Event, Any], dict[str, Any]]]:
-    """The Chalice application with these routes and schedules, and the Lambda handler that takes the events of any
-    gateway, and those of the schedules that infra/api.yaml makes: `{"schedule": name}`.
+    """Return the Chalice application with these routes and schedules, and the Lambda handler.
+
+    The handler takes the events of any gateway, and of the schedules in infra/aws/api.yaml: `{"schedule": name}`.
     """
     application = Application(json_routes, page_routes, connect)
-    # The root logger's handler is enough: Lambda and `chalice local` both have one, and Chalice's own would cut it off.
+    # Lambda and `chalice local` both have a handler on the root logger; Chalice's own would cut it off.
     app = Chalice(app_name="signet", configure_logs=False)
 
     def view() -> ChaliceResponse:
@@ -150,12 +166,12 @@ def build(
         app.route(path, methods=allowed, content_types=["*/*"], name=name)(view)
 
     def method_not_allowed(event: Any, get_response: Callable[[Any], ChaliceResponse]) -> ChaliceResponse:
-        """Chalice answers a method that a route does not have by itself; the answer should be ours."""
+        """Replace Chalice's own answer to a method that a route does not have."""
         response = get_response(event)
         return view() if response.status_code == MethodNotAllowed.status else response
 
     app.register_middleware(method_not_allowed, "http")
-    _mind_the_snapshot(application)
+    _register_snapstart_hooks(application)
 
     jobs = {schedule.name: schedule for schedule in schedules}
     for name, schedule in jobs.items():
@@ -171,7 +187,7 @@ def build(
 
 
 def _scheduled(application: Application, schedule: Schedule) -> Callable[[Any], None]:
-    """What Chalice calls for a schedule; it is deployed under the function's name."""
+    """Return the function that Chalice calls for a schedule, and deploys under the function's name."""
 
     def scheduled(_event: Any) -> None:
         schedule.run(lambda: application.server)
@@ -180,12 +196,8 @@ def _scheduled(application: Application, schedule: Schedule) -> Callable[[Any], 
     return scheduled
 
 
-def _mind_the_snapshot(application: Application) -> None:
-    """Under SnapStart a function goes on from a snapshot that is made before the first request.
-
-    The libraries should be in it, or each restored function would import them again. What was connected or read before
-    it is dropped after it.
-    """
+def _register_snapstart_hooks(application: Application) -> None:
+    """Import the libraries before SnapStart takes its snapshot, and drop connections and keys after it is restored."""
     try:
         from snapshot_restore_py import register_after_restore, register_before_snapshot
     except ImportError:  # only Lambda's own runtimes have it
@@ -195,29 +207,29 @@ def _mind_the_snapshot(application: Application) -> None:
 
 
 def preload() -> None:
-    """Import what is otherwise imported on first use."""
+    """Import the libraries that are otherwise imported on first use."""
     for library in LIBRARIES:
         import_module(library)
 
 
-def _addressed(server: AuthorizationServer, request: Request) -> AuthorizationServer:
-    """The server, under the gateway's own address where no setting names an issuer. Raises SettingsError."""
+def _addressed(server: AuthorizationServer, http: Request) -> AuthorizationServer:
+    """Return the server, under the gateway's address where no setting names an issuer. Raises SettingsError."""
     if server.issuer:
         return server
-    if not request.base_url:
+    if not http.base_url:
         raise SettingsError("SIGNET_ISSUER must be set: this gateway does not tell its address")
-    return server.at(request.base_url)
+    return server.at(http.base_url)
 
 
-def _preflight(request: Request, methods: dict[str, Route]) -> Response:
-    """The answer to a method that no route has: a CORS preflight, or an error."""
+def _preflight(http: Request, methods: dict[str, Route]) -> Response:
+    """Answer a method that no route has: a CORS preflight, or an error. Raises NotFound and MethodNotAllowed."""
     shared = next((route.cross_origin for route in methods.values() if route.cross_origin), None)
     if not methods:
         raise NotFound("There is nothing at this address.")
-    if request.method != "OPTIONS" or shared is None:
+    if http.method != "OPTIONS" or shared is None:
         allowed = ", ".join([*methods, "OPTIONS"] if shared else methods)
         raise MethodNotAllowed("The method is not allowed here.", headers={"Allow": allowed})
-    # Which client asks is not known yet: the answer itself is readable only for the origins of that client.
+    # The client is not known yet. The answer to the request itself is readable only for its origins.
     return Response(204).add(
         {
             "Content-Type": "text/plain; charset=utf-8",
@@ -229,18 +241,18 @@ def _preflight(request: Request, methods: dict[str, Route]) -> Response:
     )
 
 
-def _cross_origin(request: Request, route: Route, status: int) -> dict[str, str]:
-    """CORS: never with credentials.
+def _cross_origin(http: Request, route: Route, status: int) -> dict[str, str]:
+    """Return the CORS header fields, never with credentials.
 
-    A refusal of nobody in particular tells what everybody knows, so any page may read it: to a page that could not, an
-    expired token would look like a broken network.
+    Errors sent before the client is known are readable from any origin, so that a page can tell an expired token from a
+    network failure.
     """
     exposed = {"Access-Control-Expose-Headers": "WWW-Authenticate"}
     if route.cross_origin == "any":
         return {"Access-Control-Allow-Origin": "*", **exposed}
     if route.cross_origin is None:
         return {}
-    origin, client = request.header("origin"), request.client
+    origin, client = http.header("origin"), http.client
     if origin and client is None and status >= 400:
         return {"Access-Control-Allow-Origin": "*", **exposed, "Vary": "Origin"}
     if origin and client and origin_is_registered(origin, client.redirect_uris):
@@ -251,14 +263,14 @@ def _cross_origin(request: Request, route: Route, status: int) -> dict[str, str]
 def _security_headers(response: Response, *, secure: bool = False) -> dict[str, str]:
     headers = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
     if secure:
-        headers["Strict-Transport-Security"] = f"max-age={ONE_YEAR}"
+        headers["Strict-Transport-Security"] = f"max-age={YEAR}"
     if not response.values("Content-Security-Policy"):
         headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
     return headers
 
 
-def _mistake(error: Exception) -> ServerError:
-    """Our own fault; the message about a wrong setting is ours, and meant for the operator's log."""
+def _server_error(error: Exception) -> ServerError:
+    """Return the ServerError for an unexpected exception. The message of a SettingsError is meant for the log."""
     if isinstance(error, SettingsError):
         return ServerError(detail=str(error))
-    return unexpected(error)
+    return unexpected_error(error)

@@ -1,1 +1,1 @@
-"""What an operator needs: the schema, the embedded database, the operator's command. Never in the zip."""
+"""What an operator needs: the schema, the embedded database, the command `signet`. Not part of the deployed zip."""

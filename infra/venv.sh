@@ -1,12 +1,24 @@
 #!/bin/sh
-# Makes .venv as requirements.txt and tests/requirements.txt want it; does nothing while it is. PYTHON names the Python
-# to use. The stamp is written last, so that what was interrupted halfway is made again.
+# Creates .venv from requirements.txt and tests/requirements.txt, unless it is up to date, with the command .venv/bin/signet.
+# PYTHON names the Python to use.
+# The checksum is written last, so that the next run repeats an interrupted installation.
 set -eu
 cd "$(dirname "$0")/.."
 
-wanted=$(cat requirements.txt tests/requirements.txt | cksum)
+checksum=$(cat requirements.txt tests/requirements.txt | cksum)
 stamp=.venv/requirements.cksum
-if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && .venv/bin/python -c "" 2>/dev/null; then
+
+# Install the command, unless it is up to date. A file that is being run must be replaced, not written over.
+install_signet() {
+    if ! cmp -s infra/signet.sh .venv/bin/signet 2>/dev/null || [ ! -x .venv/bin/signet ]; then
+        cp infra/signet.sh .venv/bin/signet.new
+        chmod +x .venv/bin/signet.new
+        mv -f .venv/bin/signet.new .venv/bin/signet
+    fi
+}
+
+if [ "$(cat "$stamp" 2>/dev/null)" = "$checksum" ] && .venv/bin/python -c "" 2>/dev/null; then
+    install_signet
     exit 0
 fi
 
@@ -15,29 +27,42 @@ fail() {
     exit 1
 }
 
-found="" # what can be used
-bare=""  # what could be, were its venv complete
-old=""   # what cannot
+pip() {
+    .venv/bin/python -m pip "$@" --no-input --disable-pip-version-check
+}
+
+# Print the pins of requirements.txt as constraints, which have neither extras nor hashes.
+constraints() {
+    sed -n 's/^\([A-Za-z0-9._-]*\)\(\[[^]]*\]\)\{0,1\}\(==[^ ]*\).*/\1\3/p' requirements.txt
+}
+
+python=""     # the first suitable candidate
+incomplete="" # the version of a candidate without venv
+old=""        # a candidate that is too old
 for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
     version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
     if ! "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
         old="${old:-$candidate is $version}"
     elif ! "$candidate" -c 'import ensurepip, venv' 2>/dev/null; then
-        bare="${bare:-$version}"
+        incomplete="${incomplete:-$version}"
     else
-        found=$candidate
+        python=$candidate
         break
     fi
 done
-if [ -z "$found" ]; then
-    [ -z "$bare" ] || fail "Python $bare has no venv here. On Debian and Ubuntu: sudo apt install python$bare-venv"
-    fail "Signet needs Python 3.11 or newer (${old:-none found}). If you have one: make run PYTHON=/path/to/python3.11"
+if [ -z "$python" ]; then
+    [ -z "$incomplete" ] ||
+        fail "Python $incomplete lacks the module venv. On Debian and Ubuntu: sudo apt install python$incomplete-venv"
+    fail "Signet needs Python 3.11 or newer (${old:-none found}). To choose one: make run PYTHON=/path/to/python3.11"
 fi
 
-echo "Making .venv with Python $version; this takes a minute, once." >&2
+echo "Creating .venv with Python $version. This takes a minute, once." >&2
 rm -f "$stamp"
-"$found" -m venv --clear .venv
-# The pip that comes with Python is good enough, and chalice wants none that is too new.
-.venv/bin/python -m pip install -q --no-input --disable-pip-version-check \
-    -r requirements.txt -r tests/requirements.txt || fail "pip could not install the requirements; the next make tries again."
-echo "$wanted" >"$stamp"
+"$python" -m venv --clear .venv
+# The pip that comes with Python is new enough; chalice rejects the newest versions. pip checks hashes for all
+# requirements of a command or for none, and only requirements.txt has them, so there are two commands.
+pip install -q --require-hashes -r requirements.txt &&
+    constraints | pip install -q -c /dev/stdin -r tests/requirements.txt ||
+    fail "pip could not install the requirements. Run make again to retry."
+install_signet
+echo "$checksum" >"$stamp"

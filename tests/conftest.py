@@ -1,4 +1,4 @@
-"""The ground the tests stand on: one moto, one running server, both emptied between tests."""
+"""The fixtures that all tests share: moto and a running server, both emptied for each test."""
 
 import functools
 import gc
@@ -12,72 +12,74 @@ import botocore.session
 import pytest
 from moto import mock_aws
 
-from chalicelib import dynamodb, passwords
-from chalicelib.keys import RING
-from infra.embedded import create_tables, cure_chalice_local, lock_moto
-from tests import faults
-from tests.browser import Browser
-from tests.faults import Wire
-from tests.leaks import all_secrets, leaks
-from tests.packaging import run_folder
-from tests.quick_moto import quick_moto
-from tests.site import STAGE, Site
+from chalicelib.authentication import passwords
+from chalicelib.keys.ring import RING
+from chalicelib.storage import dynamodb
+from infra.local.embedded import create_tables, fix_chalice_local, lock_moto
+from tests.support import faults
+from tests.support.browser import Browser
+from tests.support.faults import Wire
+from tests.support.leaks import all_secrets, find_leaks
+from tests.support.packaging import run_folder
+from tests.support.quick_moto import quick_moto
+from tests.support.site import STAGE, Site
 
-pytest_plugins = ["tests.specs", "tests.windows", "tests.operator"]
+pytest_plugins = ["tests.tools.specs", "tests.tools.durations", "tests.support.chromium", "tests.support.operator"]
 LOGGED: list[str] = []
 SECRETS: set[str] = set()
 
 
-class _Everything(logging.Handler):
+class _LogCollector(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         LOGGED.append(record.getMessage())
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _log() -> Iterator[None]:
-    """Every log record of the run is kept: the last test looks for secrets in them."""
-    handler = _Everything()
+    """Collect every log record of the run; the last test searches them for secrets."""
+    handler = _LogCollector()
     root = logging.getLogger()
     root.addHandler(handler)
     logging.getLogger("signet").setLevel(logging.INFO)
     yield
     root.removeHandler(handler)
-    # In each process of a run by several: its last test may be another than the one that looks back at everything.
-    assert not leaks("\n".join(LOGGED), all_secrets(SECRETS))
+    # In a parallel run only one process has the test that searches them.
+    assert not find_leaks("\n".join(LOGGED), all_secrets(SECRETS))
 
 
-DEAR_PASSWORDS = passwords._context
+FULL_COST = passwords._context
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _cheap_passwords() -> Iterator[None]:
-    """A hash costs 20 ms by intention. tests/test_passwords.py holds its parameters, and pays it."""
-    cheap = DEAR_PASSWORDS().copy(argon2__memory_cost=8, argon2__time_cost=1)
+    """Hash passwords with cheap parameters; the default ones, checked in tests/rules/test_passwords.py, take 20 ms."""
+    cheap = FULL_COST().copy(argon2__memory_cost=8, argon2__time_cost=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passwords, "_context", lambda: cheap)
         yield
 
 
 @pytest.fixture
-def dear_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hashes with the parameters of the server, for tests of what they are."""
-    monkeypatch.setattr(passwords, "_context", DEAR_PASSWORDS)
+def full_cost_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash passwords with the server's own parameters."""
+    monkeypatch.setattr(passwords, "_context", FULL_COST)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _cheap_sessions() -> Iterator[None]:
-    """A server makes one boto3 session in its life, for 45 ms: what a session reads from boto3's own files is read once
-    here, and servers under the same environment share one.
+    """Share boto3 sessions between servers with the same AWS environment variables, and cache the files they read.
+
+    A server creates one session, which takes 45 ms; the tests create many servers.
     """
-    made: dict[frozenset[tuple[str, str]], Any] = {}
-    dear = dynamodb.new_session
+    sessions: dict[frozenset[tuple[str, str]], Any] = {}
+    new_session = dynamodb.new_session
 
     def shared() -> Any:
-        named = {name for name in os.environ if name.startswith("AWS_")} - {"AWS_EXECUTION_ENV"}  # Chalice writes there
-        environment = frozenset((name, os.environ[name]) for name in named)
-        if environment not in made:
-            made[environment] = dear()
-        return made[environment]
+        names = {name for name in os.environ if name.startswith("AWS_")} - {"AWS_EXECUTION_ENV"}  # set by Chalice
+        environment = frozenset((name, os.environ[name]) for name in names)
+        if environment not in sessions:
+            sessions[environment] = new_session()
+        return sessions[environment]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
@@ -88,7 +90,7 @@ def _cheap_sessions() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def _moto() -> Iterator[None]:
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
-    cure_chalice_local()
+    fix_chalice_local()
     with mock_aws(), quick_moto():
         lock_moto()
         import boto3
@@ -107,103 +109,93 @@ def _site(_moto: None) -> Iterator[Site]:
 
 @pytest.fixture
 def site(_site: Site) -> Site:
-    """The running server, empty."""
-    _site.empty()
+    """The running server, with empty tables."""
+    _site.reset()
     SECRETS.update(_site.secrets)
     return _site
 
 
 @pytest.fixture
-def ring_comes_back(site: Site) -> Iterator[None]:
-    """For a test that changes the key ring, which all tests share."""
-    kept = site.server.store.keys.get(RING)
-    assert kept
+def restore_key_ring(site: Site) -> Iterator[None]:
+    """Restore the key ring, which all tests share, after a test that changes it."""
+    ring = site.server.store.keys.get(RING)
+    assert ring
     yield
-    site.server.store.keys.put(kept)
-    site.server.keys._known = None
+    site.server.store.keys.put(ring)
+    site.server.keys.forget_cached_keys()
 
 
 @pytest.fixture
-def without_ring(site: Site, ring_comes_back: None) -> Site:
-    """A site whose table has no ring."""
+def site_without_ring(site: Site, restore_key_ring: None) -> Site:
+    """The site without a key ring."""
     site.server.store.keys.delete(RING)
     return site
 
 
 @pytest.fixture
 def site_with(site: Site) -> Iterator[Callable[..., Site]]:
-    """Makes a server of its own, on the same tables, with other settings."""
-    made: list[Site] = []
+    """A function that starts another server on the same tables, with other settings."""
+    sites: list[Site] = []
 
-    def make(**settings: Any) -> Site:
-        made.append(Site(**settings))
-        return made[-1]
+    def start(**settings: Any) -> Site:
+        sites.append(Site(**settings))
+        return sites[-1]
 
-    yield make
-    for another in made:
-        SECRETS.update(another.secrets)
-        another.close()
+    yield start
+    for other_site in sites:
+        SECRETS.update(other_site.secrets)
+        other_site.close()
 
 
 @pytest.fixture
-def with_playground(site_with: Callable[..., Site]) -> Site:
-    """A server with a playground, and a person on it."""
-    made = site_with(playground=True)
-    made.user("alice", claims={"email": "alice@example.com"})
-    return made
+def playground_site(site_with: Callable[..., Site]) -> Site:
+    """A server with the playground, and the user alice."""
+    playground = site_with(playground=True)
+    playground.user("alice", claims={"email": "alice@example.com"})
+    return playground
 
 
 @pytest.fixture
 def wire() -> Iterator[Wire]:
-    """Between botocore and moto, where calls are counted and faults happen."""
-    with faults.wire() as stands:
-        yield stands
+    """The calls between botocore and moto: counts them and injects faults."""
+    with faults.wire() as intercepted:
+        yield intercepted
 
 
 @pytest.fixture
 def browsers(site: Site) -> Iterator[Callable[..., Browser]]:
-    """Makes browsers."""
-    made: list[Browser] = []
+    """A function that returns a new browser, for `site` or another one."""
+    opened: list[Browser] = []
 
-    def make(at: Site | None = None) -> Browser:
-        made.append(Browser(at or site))
-        return made[-1]
+    def open_browser(at: Site | None = None) -> Browser:
+        opened.append(Browser(at or site))
+        return opened[-1]
 
-    yield make
-    for browser in made:
+    yield open_browser
+    for browser in opened:
         browser.close()
 
 
 @pytest.fixture
 def browser(browsers: Callable[..., Browser]) -> Browser:
-    """A browser that has never been here."""
+    """A browser without cookies."""
     return browsers()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):  # else one process of several, which shares the folder of the first
+    if not hasattr(config, "workerinput"):  # the processes of a parallel run share the folder of the controller
         stack = ExitStack()
         stack.enter_context(run_folder())
         config.add_cleanup(stack.close)
 
 
 def pytest_collection_finish() -> None:
-    """What is there now stays to the end: a twentieth of the run's time went into looking through it for garbage."""
+    """Exclude the objects that exist now from garbage collection, which took a twentieth of the run's time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
 
 
-# What takes longest, by file. A process that began with one of them at the end would keep the others waiting.
-LONGEST = """
-ministack look browser infra package faults store account_browser documented_commands throttle
-interleavings templates logout_browser login_application_browser logout terminal doctor_inside
-playground_browser make_run schedules grant_model imports prove secrets
-"""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What looks back at the whole run comes last; in each of several processes, what takes longest comes first."""
-    longest = LONGEST.split() if "PYTEST_XDIST_WORKER" in os.environ else []
-    place = {f"test_{name}": number for number, name in enumerate(longest)}
-    items.sort(key=lambda item: (item.get_closest_marker("last") is not None, place.get(item.path.stem, len(place))))
+    """Run the tests last that search what the whole run has logged."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)

@@ -1,1 +1,1 @@
-"""One file per endpoint."""
+"""The endpoints, one module per path."""

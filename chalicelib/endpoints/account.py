@@ -1,130 +1,138 @@
-"""/account: a person's own pages: who has access, where they are signed in, what was done of late; how to end it."""
+"""/account: a user's own pages: connected applications, browsers, recent activity, password; and how to end access."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from chalicelib import access, audit, claims, own_clients, pages, passwords, sessions
-from chalicelib.errors import NotFound, RequestEnded
-from chalicelib.forms import is_from_elsewhere, refuse_other_sites
-from chalicelib.interaction import Person
-from chalicelib.messages import Params, Request, Response, redirect, with_query
-from chalicelib.models import Client, Session
+from chalicelib import builtin_clients, events, pages
+from chalicelib.authentication import passwords
+from chalicelib.authentication.password import NotSignedIn, SignInAttempt
+from chalicelib.http.csrf import is_cross_origin, require_same_origin
+from chalicelib.http.messages import Params, Request, Response, redirect, with_query
+from chalicelib.protocol import claims, scopes
+from chalicelib.protocol.errors import NotFound, RequestEnded
+from chalicelib.protocol.next_step import SignedInUser
+from chalicelib.protocol.records import Client, Session
 from chalicelib.server import AuthorizationServer
-from chalicelib.sign_in import Credentials, NotSignedIn
+from chalicelib.sessions import browser_sessions, connected_applications
+from chalicelib.users.password_change import change_own_password
 
 T = TypeVar("T")
 PER_PAGE = 20
-# What a POST has done, in words, by the value of `done` in the page that it leads to.
+# value of `done` in the page that follows a POST -> what the POST did
 DONE = {
-    "revoked": "The application has no access any more.",
-    "all_revoked": "No application has access any more.",
+    "revoked": "The application no longer has access.",
+    "all_revoked": "No application has access now.",
     "signed_out": "That browser is signed out.",
     "others_signed_out": "All other browsers are signed out.",
     "password_changed": "Your password is changed. All other browsers are signed out, and no application has access.",
 }
 EVENTS = {
-    audit.SIGN_IN: "Signed in",
-    audit.SIGN_IN_FAILED: "Sign-in failed",
-    audit.SIGN_IN_THROTTLED: "Sign-in refused after too many failures",
-    audit.PASSWORD_CHANGED: "Password changed",
-    audit.CONSENT_GIVEN: "Access allowed",
-    audit.CONSENT_DENIED: "Access denied",
-    audit.TOKEN_REVOKED: "Access given back by the application",
-    audit.ACCESS_REVOKED: "Access taken away",
-    audit.REUSE_DETECTED: "Access ended for safety: a code or token was used twice",
-    audit.SIGNED_OUT: "Signed out",
-    audit.USER_CHANGED: "Account changed by the operator",
+    events.SIGN_IN: "Signed in",
+    events.SIGN_IN_FAILED: "Sign-in failed",
+    events.SIGN_IN_THROTTLED: "Sign-in rejected after too many failures",
+    events.PASSWORD_CHANGED: "Password changed",
+    events.CONSENT_GIVEN: "Access allowed",
+    events.CONSENT_DENIED: "Access denied",
+    events.TOKEN_REVOKED: "Access ended by the application",
+    events.ACCESS_REVOKED: "Access removed",
+    events.REUSE_DETECTED: "Access ended for your safety: a code or token was used twice",
+    events.SIGNED_OUT: "Signed out",
+    events.USER_CHANGED: "Account changed by the operator",
 }
 
 
 @dataclass(frozen=True)
-class _Place:
-    """A page of the account, as somebody signed in has asked for it."""
+class _Visit:
+    """A request for an account page by a signed-in user."""
 
     server: AuthorizationServer
     http: Request
-    person: Person
+    signed_in: SignedInUser
 
     def page(self, name: str, status: int = 200, **values: Any) -> Response:
-        """The page of this name."""
-        session = self.person.session
-        # A link on another site must not make us say what has not been done.
-        done = "" if is_from_elsewhere(self.server, self.http) else self.http.query.one("done")
+        """Return the page of this name."""
+        session = self.signed_in.session
+        # A link on another site must not make the page report something that was not done.
+        done = "" if is_cross_origin(self.server.issuer, self.http) else self.http.query.get("done")
         common = {
-            "person": self.person.user,
+            "user": self.signed_in.user,
             "tag": self.server.keys.form_tag(_subject(session)),
             "done": DONE.get(done or "", ""),
             "problem": "",
-            "here": name,
+            "current_page": name,
             "date": _date,
         }
         return pages.response(pages.page(f"account_{name}", self.server.settings, **(common | values)), status)
 
 
 def applications(server: AuthorizationServer, http: Request) -> Response:
-    """Who has access: the applications with a living grant, or with a remembered consent, those used last first."""
+    """Show the applications that have access, by an active grant or a remembered consent, last used first."""
     return _signed_in(server, http, _applications)
 
 
-def _applications(place: _Place) -> Response:
-    server, sub = place.server, place.person.user.sub
-    found = access.applications(server.store, sub)
-    page, shown = _page_of(place.http, found)
-    clients = access.clients(server.store, shown)
-    own = {name: client for name in own_clients.RESERVED if (client := server.client(name))}
-    words = server.scope_descriptions(frozenset[str]().union(*(one.scope for one in shown)))
+def _applications(visit: _Visit) -> Response:
+    server, sub = visit.server, visit.signed_in.user.sub
+    applications = connected_applications.connected_applications(server.store, sub)
+    page, shown = _page_of(visit.http, applications)
+    clients = connected_applications.clients_of(server.store, shown)
+    builtin = {name: client for name in builtin_clients.RESERVED if (client := server.client(name))}
+    descriptions = server.scope_descriptions(frozenset[str]().union(*(application.scope for application in shown)))
     rows = []
-    for one in shown:
-        may = [words[scope] for scope in claims.in_order(one.scope)]
-        may += [claims.describe_claim(name) for name in sorted(one.claims)]
-        rows.append((one, (clients | own).get(one.client_id), may))
-    return place.page("applications", applications=rows, total=len(found), page=page, pages=_pages(found))
+    for application in shown:
+        permissions = [descriptions[scope] for scope in scopes.sort_scopes(application.scope)]
+        permissions += [claims.describe_claim(name) for name in sorted(application.claims)]
+        rows.append((application, (clients | builtin).get(application.client_id), permissions))
+    total, pages_ = len(applications), _page_count(applications)
+    return visit.page("applications", applications=rows, total=total, page=page, pages=pages_)
 
 
 def browsers(server: AuthorizationServer, http: Request) -> Response:
-    """Where the person is signed in, this browser first."""
+    """Show where the user is signed in, this browser first."""
     return _signed_in(server, http, _browsers)
 
 
-def _browsers(place: _Place) -> Response:
-    here, idle = place.person.session, place.server.settings.session_idle_lifetime
-    found = access.browsers(place.server.store, place.person.user)
-    found.sort(key=lambda session: (session.session_id != here.session_id, -session.expires_at))
-    page, shown = _page_of(place.http, found)
-    rows = [(one, one.expires_at - idle, one.session_id == here.session_id) for one in shown]
-    return place.page("browsers", browsers=rows, total=len(found), page=page, pages=_pages(found))
+def _browsers(visit: _Visit) -> Response:
+    current, idle = visit.signed_in.session, visit.server.settings.session_idle_lifetime
+    sessions = connected_applications.signed_in_browsers(visit.server.store, visit.signed_in.user)
+    sessions.sort(key=lambda session: (session.session_id != current.session_id, -session.expires_at))
+    page, shown = _page_of(visit.http, sessions)
+    rows = [(session, session.expires_at - idle, session.session_id == current.session_id) for session in shown]
+    return visit.page("browsers", browsers=rows, total=len(sessions), page=page, pages=_page_count(sessions))
 
 
 def activity(server: AuthorizationServer, http: Request) -> Response:
-    """What was done with the account of late, newest first."""
+    """Show what happened to the account in the last 90 days, newest first."""
     return _signed_in(server, http, _activity)
 
 
-def _activity(place: _Place) -> Response:
-    found = list(place.server.store.events.find("sub", place.person.user.sub, newest=2 * PER_PAGE))
-    rows = [(event, EVENTS[event.name]) for event in found if event.name in EVENTS]
-    return place.page("activity", events=rows, more=len(found) == 2 * PER_PAGE)
+def _activity(visit: _Visit) -> Response:
+    newest = list(visit.server.store.events.find("sub", visit.signed_in.user.sub, newest=2 * PER_PAGE))
+    rows = [(event, EVENTS[event.name]) for event in newest if event.name in EVENTS]
+    return visit.page("activity", events=rows, more=len(newest) == 2 * PER_PAGE)
 
 
 def password(server: AuthorizationServer, http: Request) -> Response:
-    """The form that changes the password."""
-    return _signed_in(server, http, lambda place: place.page("password", field=""))
+    """Show the form that changes the password."""
+    return _signed_in(server, http, lambda visit: visit.page("password", field=""))
 
 
 def post(server: AuthorizationServer, http: Request) -> Response:
-    """A button on one of these pages. Raises RequestEnded for a form that we did not show to this session."""
-    refuse_other_sites(server, http)
+    """Perform the action of a button on one of these pages.
+
+    Raises RequestEnded for a form that was not shown in this session.
+    """
+    require_same_origin(server.issuer, http)
     form = http.form()
 
-    def act(place: _Place) -> Response:
-        if not server.keys.form_tag_is_ours(_subject(place.person.session), form.one("tag") or ""):
-            raise RequestEnded("This form was shown to somebody else, or not by this server. Please start again.")
-        action = _ACTIONS.get(form.one("action") or "")
+    def act(visit: _Visit) -> Response:
+        if not server.keys.is_valid_form_tag(_subject(visit.signed_in.session), form.get("tag") or ""):
+            raise RequestEnded("This form was shown to another user, or not by this server. Please start again.")
+        action = _ACTIONS.get(form.get("action") or "")
         if action is None:
-            raise RequestEnded("This form names nothing that can be done here.")
-        return action(place, form)
+            raise RequestEnded("This form asks for an unknown action. Please start again.")
+        return action(visit, form)
 
     return _signed_in(server, http, act)
 
@@ -132,54 +140,56 @@ def post(server: AuthorizationServer, http: Request) -> Response:
 # ---- what the buttons do
 
 
-def _revoke(place: _Place, form: Params) -> Response:
-    access.revoke(place.server, place.http, place.person.user.sub, form.required("client_id", at_most=128))
-    return _back(place, "/account", "revoked")
+def _revoke(visit: _Visit, form: Params) -> Response:
+    connected_applications.remove_access(
+        visit.server, visit.http, visit.signed_in.user.sub, form.require("client_id", at_most=128)
+    )
+    return _back(visit, "/account", "revoked")
 
 
-def _revoke_all(place: _Place, _form: Params) -> Response:
-    access.revoke(place.server, place.http, place.person.user.sub)
-    return _back(place, "/account", "all_revoked")
+def _revoke_all(visit: _Visit, _form: Params) -> Response:
+    connected_applications.remove_access(visit.server, visit.http, visit.signed_in.user.sub)
+    return _back(visit, "/account", "all_revoked")
 
 
-def _sign_out(place: _Place, form: Params) -> Response:
-    wanted = form.required("session")
-    found = [one for one in access.browsers(place.server.store, place.person.user) if one.session_id == wanted]
-    for session in found:
-        sessions.end(place.server, place.http, session)
-    return _back(place, "/account/browsers", "signed_out")
+def _sign_out(visit: _Visit, form: Params) -> Response:
+    session_id = form.require("session")
+    for session in connected_applications.signed_in_browsers(visit.server.store, visit.signed_in.user):
+        if session.session_id == session_id:
+            browser_sessions.sign_out(visit.server, visit.http, session)
+    return _back(visit, "/account/browsers", "signed_out")
 
 
-def _sign_out_others(place: _Place, _form: Params) -> Response:
-    for session in access.browsers(place.server.store, place.person.user):
-        if session.session_id != place.person.session.session_id:
-            sessions.end(place.server, place.http, session)
-    return _back(place, "/account/browsers", "others_signed_out")
+def _sign_out_others(visit: _Visit, _form: Params) -> Response:
+    for session in connected_applications.signed_in_browsers(visit.server.store, visit.signed_in.user):
+        if session.session_id != visit.signed_in.session.session_id:
+            browser_sessions.sign_out(visit.server, visit.http, session)
+    return _back(visit, "/account/browsers", "others_signed_out")
 
 
-def _change_password(place: _Place, form: Params) -> Response:
-    """The present password has to be given too: a browser left open is not enough."""
-    server, http, session = place.server, place.http, place.person.session
+def _change_password(visit: _Visit, form: Params) -> Response:
+    """Change the password. The current one is required too, because the browser may be unattended."""
+    server, http, session = visit.server, visit.http, visit.signed_in.session
     new = form.raw("new_password") or ""
-    problem = passwords.problem_with(new, form.raw("new_password_again") or "")
+    problem = passwords.find_problem(new, form.raw("new_password_again") or "")
     if problem:
-        return place.page("password", 400, problem=problem, field="new_password")
-    present, browser_id = form.raw("password") or "", sessions.known_browser(server, http)
-    credentials = Credentials(server, http, place.person.user.username, present, browser_id)
+        return visit.page("password", 400, problem=problem, field="new_password")
+    current_password, browser_id = form.raw("password") or "", browser_sessions.browser_id_of(server, http)
+    attempt = SignInAttempt(server, http, visit.signed_in.user.username, current_password, browser_id)
     try:
-        found = server.store.read(*credentials.wanted)
-        signed_in = credentials.verify(found, _own_client(server), purpose=audit.PASSWORD_CHANGED)
-    except NotSignedIn as refused:
-        text = refused.text if refused.retry_after else "This is not your present password."
-        page = place.page("password", refused.status(400), problem=text, field="password")
-        return page.add(refused.headers)
-    here = replace(place.person, user=signed_in.user)
-    person = sessions.change_own_password(server, http, here, new, session.request_id or "", signed_in.steps)
-    answer = _back(place, "/account/password", "password_changed")
-    return answer.add(sessions.session_cookie(server, person.session))
+        records = server.store.read_all(attempt.lookups)
+        verified = attempt.verify(records, _own_client(server), purpose=events.PASSWORD_CHANGED)
+    except NotSignedIn as failure:
+        text = failure.text if failure.retry_after else "This is not your current password."
+        page = visit.page("password", failure.status(400), problem=text, field="password")
+        return page.add(failure.headers)
+    rehashed = replace(visit.signed_in, user=verified.user)
+    signed_in = change_own_password(server, http, rehashed, new, session.request_id or "", verified.writes)
+    answer = _back(visit, "/account/password", "password_changed")
+    return answer.add(browser_sessions.session_cookie(server, signed_in.session))
 
 
-_ACTIONS: dict[str, Callable[[_Place, Params], Response]] = {
+_ACTIONS: dict[str, Callable[[_Visit, Params], Response]] = {
     "revoke": _revoke,
     "revoke_all": _revoke_all,
     "sign_out": _sign_out,
@@ -188,24 +198,24 @@ _ACTIONS: dict[str, Callable[[_Place, Params], Response]] = {
 }
 
 
-# ---- underneath
+# ---- helpers
 
 
-def _signed_in(server: AuthorizationServer, http: Request, show: Callable[[_Place], Response]) -> Response:
-    """What `show` makes of the person who is signed in; the way to the sign-in page for everybody else."""
-    person, _, _ = sessions.current(server, http)
-    if person is not None and not person.user.password_change_required:
-        return show(_Place(server, http, person))
-    asked = {"client_id": own_clients.ACCOUNT, "response_type": "code"}
-    return redirect(http, with_query(_path(server, server.addresses["authorization_endpoint"]), asked))
+def _signed_in(server: AuthorizationServer, http: Request, show: Callable[[_Visit], Response]) -> Response:
+    """Return what `show` returns for the signed-in user; a redirect to the sign-in page for anyone else."""
+    signed_in = browser_sessions.read_browser(server, http).signed_in
+    if signed_in is not None and not signed_in.user.password_change_required:
+        return show(_Visit(server, http, signed_in))
+    parameters = {"client_id": builtin_clients.ACCOUNT, "response_type": "code"}
+    return redirect(http, with_query(_path(server, server.addresses["authorization_endpoint"]), parameters))
 
 
 def _subject(session: Session) -> str:
     return f"account {session.session_id}"
 
 
-def _back(place: _Place, path: str, done: str) -> Response:
-    return redirect(place.http, with_query(_path(place.server, path), {"done": done}))
+def _back(visit: _Visit, path: str, done: str) -> Response:
+    return redirect(visit.http, with_query(_path(visit.server, path), {"done": done}))
 
 
 def _path(server: AuthorizationServer, path: str) -> str:
@@ -213,26 +223,26 @@ def _path(server: AuthorizationServer, path: str) -> str:
 
 
 def _own_client(server: AuthorizationServer) -> Client:
-    client = server.client(own_clients.ACCOUNT)
+    client = server.client(builtin_clients.ACCOUNT)
     if client is None:
         raise NotFound("There is nothing at this address.")
     return client
 
 
-def _page_of(http: Request, found: list[T]) -> tuple[int, list[T]]:
-    """The number of the page that is asked for, and what stands on it. Raises NotFound when there is no such page."""
-    text = http.query.one("page") or "1"
+def _page_of(http: Request, items: list[T]) -> tuple[int, list[T]]:
+    """Return the number of the requested page, and the items on it. Raises NotFound when there is no such page."""
+    text = http.query.get("page") or "1"
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
-    if not 1 <= number <= _pages(found):
+    if not 1 <= number <= _page_count(items):
         raise NotFound("There is no such page.")
-    return number, found[(number - 1) * PER_PAGE : number * PER_PAGE]
+    return number, items[(number - 1) * PER_PAGE : number * PER_PAGE]
 
 
 def _date(seconds: int) -> str:
-    """A time as people read it."""
+    """Return a time as text for users."""
     moment = datetime.fromtimestamp(seconds, UTC)
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
 
 
-def _pages(found: list[Any]) -> int:
-    return max(1, -(-len(found) // PER_PAGE))
+def _page_count(items: list[Any]) -> int:
+    return max(1, -(-len(items) // PER_PAGE))

@@ -1,39 +1,40 @@
-"""What runs here: the home page and the page of all errors; the style sheet and the script of all pages."""
+"""The home page, the page of all errors, the style sheet and the script."""
 
 from chalicelib import pages
-from chalicelib.error_codes import EXPLANATIONS
-from chalicelib.messages import NO_STORE, Request, Response
+from chalicelib.http.messages import NO_STORE, Request, Response
+from chalicelib.pages.explanations import EXPLANATIONS
 from chalicelib.pages.stylesheet import style_sheet
+from chalicelib.protocol.durations import YEAR
 from chalicelib.server import AuthorizationServer
 
 
 def get(server: AuthorizationServer, _http: Request) -> Response:
-    """The home page: what this is, with links."""
-    about = {"issuer": server.issuer, "addresses": server.addresses, "playground": server.settings.playground}
-    return pages.response(pages.page("home", server.settings, **about))
+    """Show the home page, with links to the metadata and the endpoints."""
+    values = {"issuer": server.issuer, "addresses": server.addresses, "playground": server.settings.playground}
+    return pages.response(pages.page("home", server.settings, **values))
 
 
 def errors(server: AuthorizationServer, _http: Request) -> Response:
-    """Every error by its code: what it means, and what to do."""
+    """Show all error codes, what they mean and what to do."""
     return pages.response(pages.page("errors", server.settings, explanations=EXPLANATIONS))
 
 
 def style(server: AuthorizationServer, http: Request) -> Response:
-    """The style sheet of all pages."""
+    """Return the style sheet of all pages."""
     text, version = style_sheet(server.settings)
     return _file(http, text, version, "text/css")
 
 
 def script(_server: AuthorizationServer, http: Request) -> Response:
-    """The script of all pages."""
+    """Return the script of all pages."""
     return _file(http, pages.SCRIPT, pages.SCRIPT_VERSION, "text/javascript")
 
 
 def _file(http: Request, text: str, version: str, media_type: str) -> Response:
-    """A file whose address changes with its content, so it may be kept for a year.
+    """Return a file that browsers cache for a year, because its URL has the version of its content.
 
-    Under the address of another version, as during a deployment, it is not kept: it would be the wrong one.
+    With another version in the URL, as during a deployment, it is not cached: the content is not that version.
     """
-    same = http.query.raw("v") == version
-    caching = {"Cache-Control": "public, max-age=31536000, immutable"} if same else NO_STORE
+    is_current = http.query.raw("v") == version
+    caching = {"Cache-Control": f"public, max-age={YEAR}, immutable"} if is_current else NO_STORE
     return Response(body=text).add({"Content-Type": f"{media_type}; charset=utf-8", **caching})

@@ -3,42 +3,42 @@
 from collections.abc import Mapping
 from typing import Any
 
-from chalicelib.client_auth import CHALLENGE, authenticate_client
-from chalicelib.errors import InvalidClient, InvalidToken
-from chalicelib.handles import Handle
-from chalicelib.messages import Request, Response, json_response
-from chalicelib.models import Client
+from chalicelib.clients.authentication import CHALLENGE, authenticate_client
+from chalicelib.http.messages import Request, Response, json_response
+from chalicelib.protocol.errors import InvalidClient, InvalidToken
+from chalicelib.protocol.handles import Handle
+from chalicelib.protocol.records import Client
 from chalicelib.server import AuthorizationServer
-from chalicelib.subjects import subject_of
-from chalicelib.tokens import ACCESS_TOKEN_TYPE, words
+from chalicelib.tokens.issue import ACCESS_TOKEN_TYPE, format_scope
+from chalicelib.tokens.subjects import grant_subject
 
 INACTIVE = {"active": False}
-# The members of an access token that its holder and its audience may read (RFC 7662 section 2.2)
-TOLD = ("scope", "client_id", "sub", "aud", "iss", "exp", "iat", "jti", "auth_time")
+# The claims of an access token that the response contains (RFC 7662 section 2.2).
+RETURNED_CLAIMS = ("scope", "client_id", "sub", "aud", "iss", "exp", "iat", "jti", "auth_time")
 
 
 def post(server: AuthorizationServer, http: Request) -> Response:
-    """What a token is good for at this moment: the grant is looked at, so revocation counts at once.
+    """Return whether a token is active, and what it allows. The grant is read, so revocation takes effect at once.
 
-    A caller learns of tokens that it holds, and of access tokens that are meant for it. Anything else is not active,
-    and the answer does not say why (section 2.2). Raises InvalidClient unless the caller proves who it is.
+    A client can introspect its own tokens, and access tokens that have it as audience. Any other token is inactive, and
+    the response does not say why (section 2.2). Raises InvalidClient when client authentication fails.
     """
     form = http.form()
     caller = authenticate_client(server, http, form)
-    if caller.public:  # section 2.1: or anybody could try tokens here
-        raise InvalidClient("Only a client that can keep a secret may ask about tokens.", headers=CHALLENGE)
-    token = form.required("token", at_most=8192)
-    form.one("token_type_hint")  # of no use: a handle is told from a JWT by its looks (section 2.1)
+    if caller.public:  # section 2.1: or this would be an oracle for token guessing
+        raise InvalidClient("Only confidential clients can introspect tokens.", headers=CHALLENGE)
+    token = form.require("token", at_most=8192)
+    form.get("token_type_hint")  # optional (section 2.1): the format shows the token type
     handle = server.keys.read_handle("rt", token)
-    found = _refresh_token(server, caller, handle) if handle else _access_token(server, caller, token)
-    return json_response(found or INACTIVE)
+    members = _refresh_token(server, caller, handle) if handle else _access_token(server, caller, token)
+    return json_response(members or INACTIVE)
 
 
 def _refresh_token(server: AuthorizationServer, caller: Client, handle: Handle) -> Mapping[str, Any] | None:
     grant = server.store.grants.get(handle.id)
     if grant is None or grant.revoked_at is not None or grant.client_id != caller.client_id:
         return None
-    # One that has been replaced is at best the retry of a lost answer: only its successor is told to be good.
+    # A replaced refresh token can at most retry a lost response: only its successor is active.
     if (
         grant.generation != handle.generation
         or grant.ends_at <= server.now()
@@ -47,9 +47,9 @@ def _refresh_token(server: AuthorizationServer, caller: Client, handle: Handle) 
         return None
     return {
         "active": True,
-        "scope": words(grant.scope),
+        "scope": format_scope(grant.scope),
         "client_id": grant.client_id,
-        "sub": subject_of(server, caller, grant),
+        "sub": grant_subject(server, caller, grant),
         "iss": server.issuer,
         "exp": min(grant.expires_at, grant.ends_at),
         "auth_time": grant.auth_time,
@@ -58,13 +58,13 @@ def _refresh_token(server: AuthorizationServer, caller: Client, handle: Handle) 
 
 def _access_token(server: AuthorizationServer, caller: Client, token: str) -> Mapping[str, Any] | None:
     try:
-        known = server.keys.verify(token, ACCESS_TOKEN_TYPE, server.issuer)
+        claims = server.keys.verify(token, ACCESS_TOKEN_TYPE, server.issuer)
     except InvalidToken:
         return None
-    audience = [known["aud"]] if isinstance(known["aud"], str) else known["aud"]
-    if caller.client_id not in (known["client_id"], *audience):
+    audience = [claims["aud"]] if isinstance(claims["aud"], str) else claims["aud"]
+    if caller.client_id not in (claims["client_id"], *audience):
         return None
-    grant = server.store.grants.get(known["grant_id"])
-    if grant is None or grant.revoked_at is not None or server.client(known["client_id"]) is None:
+    grant = server.store.grants.get(claims["grant_id"])
+    if grant is None or grant.revoked_at is not None or server.client(claims["client_id"]) is None:
         return None
-    return {"active": True, "token_type": "Bearer"} | {name: known[name] for name in TOLD if name in known}
+    return {"active": True, "token_type": "Bearer"} | {name: claims[name] for name in RETURNED_CLAIMS if name in claims}

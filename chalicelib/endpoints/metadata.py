@@ -1,30 +1,33 @@
-"""The server's metadata (RFC 8414, OpenID Connect Discovery) and its keys, computed from what does the work."""
+"""The metadata (RFC 8414, OpenID Connect Discovery) and the keys, generated from the implementation."""
 
-from chalicelib import authentication_request, claims, client_auth, pkce, response_modes, subjects
+from chalicelib.authorization import openid_parameters
+from chalicelib.clients import authentication as client_auth
 from chalicelib.grants import GRANTS
-from chalicelib.messages import Request, Response, json_response
+from chalicelib.http.messages import Request, Response, json_response
+from chalicelib.protocol import claims, pkce, response_types, scopes
 from chalicelib.server import AuthorizationServer
+from chalicelib.tokens import subjects
 
 CACHEABLE = {"Cache-Control": "public, max-age=300"}
 
 
 def get(server: AuthorizationServer, _http: Request) -> Response:
-    """The metadata document: the same at both well-known addresses."""
+    """Return the metadata document, which is the same at both well-known addresses."""
     endpoints = {name: server.issuer + path for name, path in server.addresses.items()}
     methods = list(client_auth.METHODS)
     return json_response(
         {
             "issuer": server.issuer,
             **endpoints,
-            "scopes_supported": list(claims.SCOPES),
-            "claims_supported": [*claims.OF_TOKENS, *(claim for _, names in claims.SCOPES.values() for claim in names)],
+            "scopes_supported": list(scopes.SCOPES),
+            "claims_supported": [*claims.TOKEN_CLAIMS, *scopes.CLAIMS],
             "claim_types_supported": ["normal"],
-            "response_types_supported": list(response_modes.RESPONSE_TYPES),
-            "response_modes_supported": list(response_modes.RESPONSE_MODES),
+            "response_types_supported": list(response_types.RESPONSE_TYPES),
+            "response_modes_supported": list(response_types.RESPONSE_MODES),
             "grant_types_supported": list(GRANTS),
-            "prompt_values_supported": list(authentication_request.PROMPTS),
-            "display_values_supported": list(authentication_request.DISPLAYS),
-            "ui_locales_supported": list(authentication_request.UI_LOCALES),
+            "prompt_values_supported": list(openid_parameters.PROMPTS),
+            "display_values_supported": list(openid_parameters.DISPLAYS),
+            "ui_locales_supported": list(openid_parameters.UI_LOCALES),
             "acr_values_supported": list(claims.ACR_VALUES),
             "subject_types_supported": list(subjects.SUBJECT_TYPES),
             "id_token_signing_alg_values_supported": list(server.keys.algorithms),
@@ -45,5 +48,5 @@ def get(server: AuthorizationServer, _http: Request) -> Response:
 
 
 def jwks(server: AuthorizationServer, _http: Request) -> Response:
-    """The public keys (RFC 7517)."""
+    """Return the public keys as a JWK Set (RFC 7517)."""
     return json_response(server.keys.jwks(), headers=CACHEABLE)

@@ -1,7 +1,7 @@
-"""/playground: the authorization code flow step by step, each with the HTTP request and answer that it made.
+"""/playground: the authorization code flow step by step, with the HTTP request and response of each step.
 
-Its client is our own server. What a client keeps for a person stands in the page's forms, and what binds an answer to
-the browser that asked (state, nonce, code_verifier) in a cookie, for each tab its own, so that nothing is stored.
+The playground is a client of this server. It stores nothing: its tokens are in hidden fields of the page's forms, and
+state, nonce and code_verifier, which bind a response to the browser that made the request, are in a cookie.
 """
 
 import base64
@@ -13,25 +13,29 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from chalicelib import pages, pkce
-from chalicelib.errors import NotFound, OAuthError
-from chalicelib.forms import refuse_other_sites
-from chalicelib.messages import NO_STORE, Request, Response, cookie, json_response, redirect
-from chalicelib.models import Client
-from chalicelib.own_clients import PLAYGROUND
+from chalicelib import pages
+from chalicelib.builtin_clients import PLAYGROUND
+from chalicelib.http.csrf import require_same_origin
+from chalicelib.http.messages import NO_STORE, Request, Response, cookie, json_response, redirect
+from chalicelib.protocol import pkce
+from chalicelib.protocol.durations import HOUR
+from chalicelib.protocol.errors import NotFound, OAuthError
+from chalicelib.protocol.records import Client
 from chalicelib.server import AuthorizationServer
-from chalicelib.sessions import cookie_name
+from chalicelib.sessions.browser_sessions import cookie_name
 
 _SHOWN_HEADERS = ("Content-Type", "Cache-Control", "WWW-Authenticate")
-_HOUR = 3600
-_TABS = 4  # as many runs may be under way in one browser
-_KEPT = ("state", "code", "access_token", "refresh_token", "id_token")
-_LOST = "The playground has lost the thread: it remembers a run for an hour, in a cookie. Here is a new beginning."
+_COOKIE_LIFETIME = HOUR
+_MAX_PENDING = 4  # flows at the same time in one browser, one per tab
+_FIELDS = ("state", "code", "access_token", "refresh_token", "id_token")
+_NOT_PENDING = (
+    "The playground no longer remembers this flow. It remembers a flow for one hour, in a cookie. Start again."
+)
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """An HTTP request that the client made, the answer, and what there is to learn from both."""
+    """An HTTP request that the client made, the response, and what they show."""
 
     title: str
     request: str
@@ -41,8 +45,8 @@ class Exchange:
 
 
 @dataclass(frozen=True)
-class _Secrets:
-    """What the client remembers about the authorization request that this browser has made."""
+class _Pending:
+    """An authorization request that this browser made, as the client remembers it."""
 
     state: str
     nonce: str
@@ -50,114 +54,118 @@ class _Secrets:
 
 
 def get(server: AuthorizationServer, http: Request) -> Response:
-    """The beginning: the authorization request that the button makes. Raises NotFound where the playground is off."""
+    """Show the authorization request that the button sends. Raises NotFound when the playground is off."""
     client, host = _client(server), (http.header("host") or "").partition(":")[0]
-    if host == "localhost" and "//127.0.0.1" in server.issuer:  # where cookie and callback are
+    if host == "localhost" and "//127.0.0.1" in server.issuer:  # the cookie must be set for the callback's host
         return redirect(http, f"{server.issuer}/playground")
-    return _begin(server, http, client)
+    return _start(server, http, client)
 
 
-def _begin(server: AuthorizationServer, http: Request, client: Client, problem: str = "") -> Response:
-    made = _Secrets(*(secrets.token_urlsafe(32) for _ in range(3)))
+def _start(server: AuthorizationServer, http: Request, client: Client, problem: str = "") -> Response:
+    pending = _Pending(*(secrets.token_urlsafe(32) for _ in range(3)))
     parameters = {
         "response_type": "code",
         "client_id": client.client_id,
         "redirect_uri": client.redirect_uris[0],
         "scope": client.scope,
-        "state": made.state,
-        "nonce": made.nonce,
-        "code_challenge": pkce.challenge(made.code_verifier),
+        "state": pending.state,
+        "nonce": pending.nonce,
+        "code_challenge": pkce.challenge(pending.code_verifier),
         "code_challenge_method": "S256",
         "prompt": "consent",
     }
-    address = server.issuer + server.addresses["authorization_endpoint"]
-    page = _page(
-        server,
-        "start",
-        asked=_request_text("GET", f"{address}?{urlencode(parameters)}"),
-        address=address,
-        ask=parameters,
-        problem=problem,
-    )
-    runs = [made, *_runs(server, http)][:_TABS]
-    value = ".".join(part for run in runs for part in (run.state, run.nonce, run.code_verifier))
-    return page.add(cookie(_cookie(server), value, secure=server.settings.secure, max_age=_HOUR))
+    endpoint = server.issuer + server.addresses["authorization_endpoint"]
+    request_text = _request_text("GET", f"{endpoint}?{urlencode(parameters)}")
+    page = _page(server, "start", request_text=request_text, endpoint=endpoint, parameters=parameters, problem=problem)
+    newest = [pending, *_pending_requests(server, http)][:_MAX_PENDING]
+    value = ".".join(part for each in newest for part in (each.state, each.nonce, each.code_verifier))
+    return page.add(cookie(_cookie(server), value, secure=server.settings.secure, max_age=_COOKIE_LIFETIME))
 
 
 def callback(server: AuthorizationServer, http: Request) -> Response:
-    """Where the authorization response arrives: the code, or an error (RFC 6749 section 4.1.2)."""
+    """Show the authorization response: a code, or an error (RFC 6749 section 4.1.2)."""
     client = _client(server)
-    answer = {name: http.query.one(name) for name in ("code", "error", "error_description", "state", "iss")}
+    answer = {name: http.query.get(name) for name in ("code", "error", "error_description", "state", "iss")}
     present = {name: value for name, value in answer.items() if value is not None}
-    if _remembered(server, http, answer["state"]) is None:
+    problem = ""
+    if _find_pending(server, http, answer["state"]) is None:
         problem = (
-            "The state is not one that this browser was sent away with in the last hour. The answer may be meant for "
-            "somebody else: a real client stops here."
+            "The state does not match a request that this browser made in the last hour. The response may be meant for "
+            "another user. A real client stops here."
         )
     elif answer["iss"] != server.issuer:
-        problem = "The iss is not this server (RFC 9207): a real client stops here."
-    else:
-        problem = ""
-    arrived = _request_text("GET", f"{client.redirect_uris[0]}?{urlencode(present)}")
-    kept = {"state": answer["state"], "code": answer["code"]} if answer["code"] and not problem else {}
-    return _page(server, "code", arrived=arrived, problem=problem, answer=answer, kept=kept)
+        problem = "The iss parameter does not name this server (RFC 9207). A real client stops here."
+    request_text = _request_text("GET", f"{client.redirect_uris[0]}?{urlencode(present)}")
+    fields = {"state": answer["state"], "code": answer["code"]} if answer["code"] and not problem else {}
+    return _page(server, "code", request_text=request_text, problem=problem, answer=answer, fields=fields)
 
 
 def post(server: AuthorizationServer, http: Request) -> Response:
-    """A button: the request that the client makes then, and what it was answered."""
+    """Run the step of the button: send the client's request, and show it with the response."""
     client = _client(server)
-    refuse_other_sites(server, http)
+    require_same_origin(server.issuer, http)
     form = http.form()
-    kept = {name: value for name in _KEPT if (value := form.one(name, at_most=8192))}
-    known = _remembered(server, http, kept.get("state"))
-    step = _STEPS.get(form.one("step") or "")
-    if step is None or known is None or "code" not in kept:
-        return _begin(server, http, client, _LOST)
-    exchanges = step(_Caller(server, http, client), kept, known)
+    fields = {name: value for name in _FIELDS if (value := form.get(name, at_most=8192))}
+    pending = _find_pending(server, http, fields.get("state"))
+    step = form.get("step") or ""
+    if step not in _STEPS or pending is None or "code" not in fields:
+        return _start(server, http, client, _NOT_PENDING)
+    exchanges = _STEPS[step](_Flow(server, http, client, fields, pending))
     for exchange in exchanges:
-        kept |= {name: exchange.members[name] for name in _KEPT if name in exchange.members}
-    return _page(
-        server, form.one("step") or "", exchanges=exchanges, kept=kept, tokens=_decoded(exchanges), nonce=known.nonce
-    )
+        fields |= {name: exchange.members[name] for name in _FIELDS if name in exchange.members}
+    return _page(server, step, exchanges=exchanges, fields=fields, tokens=_decoded(exchanges), nonce=pending.nonce)
 
 
-# ---- the steps: each makes one request or two
+# ---- the steps: each makes one or two requests
 
 
 @dataclass(frozen=True)
-class _Caller:
+class _Flow:
+    """The client in the middle of a flow: what it has received so far, and what it remembers of the request."""
+
     server: AuthorizationServer
     http: Request
     client: Client
+    fields: dict[str, str]
+    pending: _Pending
 
-    def post(self, name: str, title: str, lesson: str, **form: str) -> Exchange:
-        """A form, sent to an endpoint by its name in the metadata, with client authentication."""
+    def post(self, endpoint: str, title: str, lesson: str, **form: str) -> Exchange:
+        """Send a form with client authentication to an endpoint, by its name in the metadata."""
         secret = self.server.playground_secret()
         basic = base64.b64encode(f"{PLAYGROUND}:{secret}".encode()).decode()
-        body = urlencode(form)
         headers = {"authorization": f"Basic {basic}", "content-type": "application/x-www-form-urlencoded"}
         shown = {"Authorization": f"Basic {basic[:8]}… (client_id:client_secret, base64)"}
         shown["Content-Type"] = headers["content-type"]
-        return self._exchange("POST", name, title, lesson, headers, shown, body)
+        return self._send("POST", endpoint, title, lesson, headers, shown, urlencode(form))
 
-    def userinfo(self, title: str, lesson: str, access_token: str) -> Exchange:
-        """The protected resource that this server has itself."""
-        headers = {"authorization": f"Bearer {access_token}"}
-        return self._exchange(
-            "GET", "userinfo_endpoint", title, lesson, headers, {"Authorization": headers["authorization"]}
+    def redeem(self, title: str, lesson: str) -> Exchange:
+        """Send the code to the token endpoint (RFC 6749 section 4.1.3)."""
+        return self.post(
+            "token_endpoint",
+            title,
+            lesson,
+            grant_type="authorization_code",
+            code=self.fields["code"],
+            redirect_uri=self.client.redirect_uris[0],
+            code_verifier=self.pending.code_verifier,
         )
 
-    def _exchange(
+    def userinfo(self, title: str, lesson: str) -> Exchange:
+        """Call this server's own protected resource."""
+        token = f"Bearer {self.fields.get('access_token', '')}"
+        return self._send("GET", "userinfo_endpoint", title, lesson, {"authorization": token}, {"Authorization": token})
+
+    def _send(
         self,
         method: str,
-        name: str,
+        endpoint: str,
         title: str,
         lesson: str,
         headers: dict[str, str],
         shown: dict[str, str],
         body: str = "",
     ) -> Exchange:
-        path = self.server.addresses[name]
+        path = self.server.addresses[endpoint]
         inner = Request(
             method=method,
             path=path,
@@ -171,61 +179,51 @@ class _Caller:
             response = self.server.endpoints[method, path](self.server, inner)
         except OAuthError as error:
             response = json_response(error.parameters(), error.status, NO_STORE | error.headers)
-        asked = _request_text(method, self.server.issuer + path, shown, body)
+        request_text = _request_text(method, self.server.issuer + path, shown, body)
         members = json.loads(response.body) if response.body.startswith("{") else {}
-        return Exchange(title, asked, _response_text(response), lesson, members)
+        return Exchange(title, request_text, _response_text(response), lesson, members)
 
 
-def _token(call: _Caller, kept: dict[str, str], known: _Secrets) -> list[Exchange]:
+def _token(flow: _Flow) -> list[Exchange]:
     lesson = (
-        "The client proves who it is by its secret, and that it is the one who asked by the code_verifier: the "
-        "challenge in the first request was its hash. The code is worth nothing to anybody else, and only once."
+        "The client authenticates with its secret. The code_verifier proves that this client started the flow: the "
+        "code_challenge in the first request is its hash. No other client can use the code, and it works only once."
     )
-    return [_redeem(call, kept, known, "Get access token", lesson)]
+    return [flow.redeem("Get access token", lesson)]
 
 
-def _redeem(call: _Caller, kept: dict[str, str], known: _Secrets, title: str, lesson: str) -> Exchange:
-    return call.post(
-        "token_endpoint",
-        title,
-        lesson,
-        grant_type="authorization_code",
-        code=kept["code"],
-        redirect_uri=call.client.redirect_uris[0],
-        code_verifier=known.code_verifier,
-    )
+def _userinfo(flow: _Flow) -> list[Exchange]:
+    lesson = "The access token is all that the request needs. The response has the claims that its scope allows."
+    return [flow.userinfo("Call a protected resource", lesson)]
 
 
-def _userinfo(call: _Caller, kept: dict[str, str], _known: _Secrets) -> list[Exchange]:
-    lesson = "Whoever brings the access token is served: what it may see stands in its scope, and not a claim more."
-    return [call.userinfo("Call a protected resource", lesson, kept.get("access_token", ""))]
-
-
-def _refresh(call: _Caller, kept: dict[str, str], _known: _Secrets) -> list[Exchange]:
+def _refresh(flow: _Flow) -> list[Exchange]:
     lesson = (
-        "The access token lives a few minutes. The refresh token gets the next one, without the person, and is itself "
-        "replaced: one that comes back later is a sign of theft, and ends the grant."
+        "The access token expires after a few minutes. The refresh token gets a new one without the user, and is "
+        "replaced too. If an old refresh token is used later, it may have been stolen, and the grant is revoked."
     )
-    token = kept.get("refresh_token", "")
-    return [call.post("token_endpoint", "Refresh", lesson, grant_type="refresh_token", refresh_token=token)]
+    token = flow.fields.get("refresh_token", "")
+    return [flow.post("token_endpoint", "Refresh", lesson, grant_type="refresh_token", refresh_token=token)]
 
 
-def _replay(call: _Caller, kept: dict[str, str], known: _Secrets) -> list[Exchange]:
-    lesson = "A code that comes twice has been seen by somebody else. It is refused, and all that came of it ends."
-    after = "The access token from before is dead too: the grant has ended. Start again to get another."
-    replayed = _redeem(call, kept, known, "Use the old code again", lesson)
-    return [replayed, call.userinfo("And then", after, kept.get("access_token", ""))]
+def _replay(flow: _Flow) -> list[Exchange]:
+    lesson = "A code that is used twice may have been stolen. The server rejects it and revokes the grant."
+    after = "The grant is revoked, so its access token is rejected too. Start again to get a new grant."
+    replayed = flow.redeem("Use the code again", lesson)
+    return [replayed, flow.userinfo("Call the protected resource again", after)]
 
 
-def _revoke(call: _Caller, kept: dict[str, str], _known: _Secrets) -> list[Exchange]:
-    lesson = "The client gives back what it has, as when the person disconnects it. The grant ends with all its tokens."
-    after = "The access token is refused at once."
-    token = kept.get("refresh_token", "") or kept.get("access_token", "")
-    revoked = call.post("revocation_endpoint", "Revoke", lesson, token=token)
-    return [revoked, call.userinfo("And then", after, kept.get("access_token", ""))]
+def _revoke(flow: _Flow) -> list[Exchange]:
+    lesson = (
+        "The client revokes its token, for example when the user disconnects it. The grant ends with all its tokens."
+    )
+    after = "The access token is rejected immediately."
+    token = flow.fields.get("refresh_token", "") or flow.fields.get("access_token", "")
+    revoked = flow.post("revocation_endpoint", "Revoke", lesson, token=token)
+    return [revoked, flow.userinfo("Call the protected resource again", after)]
 
 
-_STEPS: dict[str, Callable[[_Caller, dict[str, str], _Secrets], list[Exchange]]] = {
+_STEPS: dict[str, Callable[[_Flow], list[Exchange]]] = {
     "token": _token,
     "userinfo": _userinfo,
     "refresh": _refresh,
@@ -234,7 +232,7 @@ _STEPS: dict[str, Callable[[_Caller, dict[str, str], _Secrets], list[Exchange]]]
 }
 
 
-# ---- underneath
+# ---- helpers
 
 
 def _client(server: AuthorizationServer) -> Client:
@@ -245,9 +243,9 @@ def _client(server: AuthorizationServer) -> Client:
 
 
 def _page(server: AuthorizationServer, step: str, **values: Any) -> Response:
-    blank: dict[str, Any] = dict.fromkeys(("address", "asked", "arrived", "nonce", "problem"), "")
-    blank |= {"ask": {}, "answer": {}, "exchanges": [], "tokens": [], "demo": server.settings.stage == "local"}
-    values["kept"] = dict.fromkeys(_KEPT, "") | values.get("kept", {})
+    blank: dict[str, Any] = dict.fromkeys(("endpoint", "request_text", "nonce", "problem"), "")
+    blank |= {"parameters": {}, "answer": {}, "exchanges": [], "tokens": [], "demo": server.settings.stage == "local"}
+    values["fields"] = dict.fromkeys(_FIELDS, "") | values.get("fields", {})
     page = pages.page("playground", server.settings, step=step, **(blank | values))
     return pages.response(page, 400 if step == "start" and values.get("problem") else 200)
 
@@ -256,16 +254,17 @@ def _cookie(server: AuthorizationServer) -> str:
     return cookie_name(server, "playground")
 
 
-def _runs(server: AuthorizationServer, http: Request) -> list[_Secrets]:
-    """What this browser was sent away with, the newest first."""
+def _pending_requests(server: AuthorizationServer, http: Request) -> list[_Pending]:
+    """Return the requests in the browser's cookie, newest first; none when the cookie is malformed."""
     parts = (http.cookie(_cookie(server)) or "").split(".")
-    known = len(parts) % 3 == 0 and all(map(pkce.is_verifier, parts))
-    return [_Secrets(*parts[at : at + 3]) for at in range(0, len(parts), 3)] if known else []
+    valid = len(parts) % 3 == 0 and all(map(pkce.is_verifier, parts))
+    return [_Pending(*parts[start : start + 3]) for start in range(0, len(parts), 3)] if valid else []
 
 
-def _remembered(server: AuthorizationServer, http: Request, state: str | None) -> _Secrets | None:
-    given = (state or "").encode()
-    return next((run for run in _runs(server, http) if secrets.compare_digest(run.state.encode(), given)), None)
+def _find_pending(server: AuthorizationServer, http: Request, state: str | None) -> _Pending | None:
+    state_bytes = (state or "").encode()
+    requests = _pending_requests(server, http)
+    return next((each for each in requests if secrets.compare_digest(each.state.encode(), state_bytes)), None)
 
 
 def _request_text(method: str, url: str, headers: dict[str, str] | None = None, body: str = "") -> str:
@@ -285,16 +284,16 @@ def _response_text(response: Response) -> str:
 
 
 def _decoded(exchanges: list[Exchange]) -> list[tuple[str, str, str]]:
-    """The JWTs among the answers: which, header, claims (RFC 7519 section 3)."""
-    found: list[tuple[str, str, str]] = []
+    """Return the JWTs in the responses as (name, header, claims), the last two as JSON (RFC 7519 section 3)."""
+    tokens: list[tuple[str, str, str]] = []
     for exchange in exchanges:
         for name in ("access_token", "id_token"):
             if name in exchange.members:
-                header, claims = (_part(part) for part in exchange.members[name].split(".")[:2])
-                found.append((name, header, claims))
-    return found
+                header, claims = (_json_of(part) for part in exchange.members[name].split(".")[:2])
+                tokens.append((name, header, claims))
+    return tokens
 
 
-def _part(text: str) -> str:
-    decoded = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+def _json_of(part: str) -> str:
+    decoded = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     return json.dumps(decoded, indent=2)

@@ -1,17 +1,17 @@
-"""/oauth2/token: the token endpoint (RFC 6749 section 3.2). Owns every step that the grant types share."""
+"""/oauth2/token: the token endpoint (RFC 6749 section 3.2), and what all grant types have in common."""
 
-from chalicelib.client_auth import authenticate_client
-from chalicelib.errors import UnauthorizedClient, UnsupportedGrantType
+from chalicelib.clients.authentication import authenticate_client
 from chalicelib.grants import GRANTS
-from chalicelib.messages import Request, Response, json_response
+from chalicelib.http.messages import Request, Response, json_response
+from chalicelib.protocol.errors import UnauthorizedClient, UnsupportedGrantType
 from chalicelib.server import AuthorizationServer
 
 
 def post(server: AuthorizationServer, http: Request) -> Response:
-    """Tokens for a credential. The body is a form, or a JSON object of strings."""
+    """Answer a token request. The body is a form, or a JSON object of strings."""
     form = http.form(json_allowed=True)
     client = authenticate_client(server, http, form)
-    grant_type = form.required("grant_type")
+    grant_type = form.require("grant_type")
     if grant_type not in GRANTS:
         raise UnsupportedGrantType("The grant_type must be one of: " + ", ".join(GRANTS))
     if grant_type not in client.grant_types:

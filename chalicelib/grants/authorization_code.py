@@ -1,33 +1,37 @@
-"""grant_type=authorization_code (RFC 6749 section 4.1.3, RFC 7636 section 4.6): proves a code."""
+"""grant_type=authorization_code (RFC 6749 section 4.1.3, RFC 7636 section 4.6)."""
 
 from functools import reduce
 from operator import and_
 from typing import Any, NoReturn
 
-from chalicelib import access, audit, pkce, resources, tokens
-from chalicelib.dynamodb import attr
-from chalicelib.errors import InvalidGrant, InvalidTarget
-from chalicelib.messages import Params, Request
-from chalicelib.models import Client, Grant
+from chalicelib import events
+from chalicelib.http.messages import Params, Request
+from chalicelib.protocol import pkce
+from chalicelib.protocol.errors import InvalidGrant, InvalidTarget
+from chalicelib.protocol.records import Client, Grant
 from chalicelib.server import AuthorizationServer
-from chalicelib.table import Refused
+from chalicelib.sessions import revocation
+from chalicelib.storage.dynamodb import attr
+from chalicelib.storage.table import Refused
+from chalicelib.tokens import issue as tokens
+from chalicelib.tokens import resources
 
-REFUSED = "The code is invalid, expired, used, or not for this client, redirect_uri and code_verifier."
+REFUSED = "The code is invalid, expired, already used, or not valid for this client, redirect_uri or code_verifier."
 
 
 def redeem(server: AuthorizationServer, http: Request, client: Client, form: Params) -> dict[str, Any]:
-    """Redeem a code, in one conditional write whose condition is the whole proof: the token response.
+    """Redeem an authorization code in one conditional write that checks everything, and return the token response.
 
     `resource` may narrow the access token. Raises InvalidRequest without a `code`, InvalidTarget for a resource that
-    was not granted, InvalidGrant for any other reason. A valid replay ends the grant; a code presented with the wrong
-    verifier or redirect URI is worth nothing afterwards.
+    was not granted, and InvalidGrant for any other reason. A replay with valid parameters revokes the grant; a wrong
+    code_verifier or redirect URI revokes the code.
     """
-    handle = server.keys.read_handle("code", form.required("code"))
-    verifier, redirect_uri = form.one("code_verifier"), form.one("redirect_uri")
-    resource = resources.named(form)
+    handle = server.keys.read_handle("code", form.require("code"))
+    verifier, redirect_uri = form.get("code_verifier"), form.get("redirect_uri")
+    resource = resources.parse_resources(form)
     if handle is None:
-        raise InvalidGrant(REFUSED, detail="not a code of ours")
-    # A verifier that breaks the grammar matches nothing, whatever its hash.
+        raise InvalidGrant(REFUSED, detail="not a code of this server")
+    # A malformed code_verifier matches nothing, whatever its hash.
     challenge = None if verifier is None else pkce.challenge(verifier) if pkce.is_verifier(verifier) else ""
     now = server.now()
     refresh_lifetime = tokens.refresh_token_lifetime(server, client)
@@ -47,23 +51,23 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     )
     if isinstance(redeemed, Refused):
         _refuse(server, http, client, redeemed.record, handle.id, redirect_uri, challenge)
-    # The client may have been registered for refresh tokens after the grant was born without a time for them.
+    # A client may be registered for refresh tokens after the grant was created without a lifetime for them.
     refreshable = refresh_lifetime and redeemed.ends_at > now
     refresh_token = server.keys.make_handle("rt", handle.id, 1) if refreshable else None
     try:
         members = tokens.issue(server, client, redeemed, redeemed.scope, refresh_token, redeemed.nonce, resource)
     except Exception:
-        _give_back(server, redeemed)
+        _restore_code(server, redeemed)
         raise
-    audit.note(http, audit.CODE_REDEEMED, sub=redeemed.sub)
+    events.note(http, events.CODE_REDEEMED, sub=redeemed.sub)
     return members
 
 
-def _give_back(server: AuthorizationServer, redeemed: Grant) -> None:
-    """No token was made (KMS did not sign): the code counts again, or the client's next try would end the grant."""
-    untouched = attr("generation").eq(1) & attr("revoked_at").not_exists()
-    born = {"generation": 0, "expires_at": redeemed.code_expires_at}
-    server.store.grants.transition((redeemed.grant_id,), untouched, born, remove=("redeemed_at",))
+def _restore_code(server: AuthorizationServer, redeemed: Grant) -> None:
+    """Make the code valid again when no token was issued (KMS did not sign): a retry must not look like a replay."""
+    unchanged = attr("generation").eq(1) & attr("revoked_at").not_exists()
+    changes = {"generation": 0, "expires_at": redeemed.code_expires_at}
+    server.store.grants.transition((redeemed.grant_id,), unchanged, changes, remove=("redeemed_at",))
 
 
 def _refuse(
@@ -75,20 +79,23 @@ def _refuse(
     redirect_uri: str | None,
     challenge: str | None,
 ) -> NoReturn:
-    """Why it was refused, on the record as it was; and what has to follow. Raises InvalidGrant or InvalidTarget."""
+    """Find out from the record why the code was rejected, revoke what must be revoked, and raise the error.
+
+    Raises InvalidTarget for a resource that was not granted, otherwise InvalidGrant.
+    """
     if record is None or record.revoked_at is not None:
         raise InvalidGrant(REFUSED, detail="absent, expired or revoked")
     if record.client_id != client.client_id:
         raise InvalidGrant(REFUSED, detail="issued to another client")
-    uri_right = not record.redirect_uri_sent if redirect_uri is None else record.redirect_uri == redirect_uri
-    all_right = uri_right and record.code_challenge == challenge
+    uri_matches = not record.redirect_uri_sent if redirect_uri is None else record.redirect_uri == redirect_uri
+    parameters_match = uri_matches and record.code_challenge == challenge
     if record.redeemed_at is not None:
-        if all_right:  # RFC 6749 section 4.1.2: somebody else has had this code
-            access.end_reused(server, http, client, record)
+        if parameters_match:  # RFC 6749 section 4.1.2: another party has used this code
+            revocation.revoke_reused_grant(server, http, client, record)
             raise InvalidGrant(REFUSED, detail="replayed: the grant has been revoked")
-        raise InvalidGrant(REFUSED, detail="used, and wrong")
-    if not all_right:  # one guess is all that a stolen code is good for
-        server.store.grants.transition((grant_id,), attr("redeemed_at").not_exists(), {"revoked_at": server.now()})
+        raise InvalidGrant(REFUSED, detail="replayed with a wrong redirect_uri or code_verifier")
+    if not parameters_match:  # a stolen code allows one guess only
+        server.store.grants.write(revocation.revoke_grant(server.store, grant_id, attr("redeemed_at").not_exists()))
         raise InvalidGrant(REFUSED, detail="wrong redirect_uri or code_verifier: the code has been revoked")
     if record.code_expires_at <= server.now():
         raise InvalidGrant(REFUSED, detail="expired")

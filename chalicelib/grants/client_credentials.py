@@ -1,32 +1,33 @@
-"""grant_type=client_credentials (RFC 6749 section 4.4): a client asks for itself. There is no person in it."""
+"""grant_type=client_credentials (RFC 6749 section 4.4): a client requests a token for itself, without a user."""
 
 from typing import Any
 
-from chalicelib import audit, resources, tokens
-from chalicelib.authorization_request import scope_tokens
-from chalicelib.claims import SCOPES
-from chalicelib.errors import InvalidScope, UnauthorizedClient
-from chalicelib.handles import new_id
-from chalicelib.messages import Params, Request
-from chalicelib.models import Client, Grant
+from chalicelib import events
+from chalicelib.http.messages import Params, Request
+from chalicelib.protocol.errors import InvalidScope, UnauthorizedClient
+from chalicelib.protocol.handles import new_id
+from chalicelib.protocol.records import Client, Grant
+from chalicelib.protocol.scopes import SCOPES, parse_scope
 from chalicelib.server import AuthorizationServer
+from chalicelib.tokens import issue as tokens
+from chalicelib.tokens import resources
 
 
 def redeem(server: AuthorizationServer, http: Request, client: Client, form: Params) -> dict[str, Any]:
-    """An access token, and nothing else, for what the client may do in its own name.
+    """Return a token response with an access token only.
 
-    It comes of a grant like any other, so it can be introspected and revoked. Raises UnauthorizedClient for a public
-    client, InvalidScope for a scope that is not its own, or is about a person, InvalidTarget for an unknown resource.
+    The token belongs to a grant, so that it can be introspected and revoked. Raises UnauthorizedClient for a public
+    client, InvalidScope for a scope that is not registered or is about a user, InvalidTarget for an unknown resource.
     """
     if client.public:
-        raise UnauthorizedClient("Only a client that can keep a secret may ask for itself.")
-    text = form.one("scope", at_most=4096)
-    own = client.scopes - set(SCOPES)
-    scope = client.default_scopes & own if text is None else scope_tokens(text)
+        raise UnauthorizedClient("A public client cannot use client_credentials.")
+    text = form.get("scope", at_most=4096)
+    allowed = client.scopes - set(SCOPES)
+    scope = client.default_scopes & allowed if text is None else parse_scope(text)
     if not scope:
-        raise InvalidScope("Name a scope: this client has no default of its own.")
-    if not scope <= own:
-        raise InvalidScope("Not for a client itself: " + " ".join(sorted(scope - own)))
+        raise InvalidScope("Send a scope: this client has no default scope for client_credentials.")
+    if not scope <= allowed:
+        raise InvalidScope("Not available with client_credentials: " + " ".join(sorted(scope - allowed)))
     now = server.now()
     end = now + tokens.access_token_lifetime(server, client)
     grant = Grant(
@@ -44,9 +45,9 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
         expires_at=end,
         ends_at=end,
         scope=scope,
-        resource=resources.registered(server, form),
+        resource=resources.parse_registered_resources(server, form),
     )
     server.store.grants.insert(grant)
     members = tokens.issue(server, client, grant, scope)
-    audit.note(http, audit.TOKEN_ISSUED, sub=client.client_id)
+    events.note(http, events.TOKEN_ISSUED, sub=client.client_id)
     return members

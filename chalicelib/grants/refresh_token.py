@@ -1,53 +1,58 @@
-"""grant_type=refresh_token (RFC 6749 section 6): rotates a refresh token (RFC 9700 section 4.14.2)."""
+"""grant_type=refresh_token (RFC 6749 section 6), with refresh token rotation (RFC 9700 section 4.14.2)."""
 
 from functools import reduce
 from operator import and_
 from typing import Any
 
-from chalicelib import access, audit, resources, tokens
-from chalicelib.authorization_request import scope_tokens
-from chalicelib.dynamodb import attr
-from chalicelib.errors import InvalidGrant, InvalidScope, InvalidTarget
-from chalicelib.handles import Handle
-from chalicelib.messages import Params, Request
-from chalicelib.models import NO_SCOPE, Client, Grant
+from chalicelib import events
+from chalicelib.http.messages import Params, Request
+from chalicelib.protocol.durations import MINUTE
+from chalicelib.protocol.errors import InvalidGrant, InvalidScope, InvalidTarget
+from chalicelib.protocol.handles import Handle
+from chalicelib.protocol.records import NO_SCOPE, Client, Grant
+from chalicelib.protocol.scopes import parse_scope
 from chalicelib.server import AuthorizationServer
-from chalicelib.table import Refused
+from chalicelib.sessions import revocation
+from chalicelib.storage.dynamodb import attr
+from chalicelib.storage.table import Refused
+from chalicelib.tokens import issue as tokens
+from chalicelib.tokens import resources
 
 REFUSED = "The refresh token is invalid, expired, revoked, or was issued to another client."
 ROTATIONS_KEPT = 4
-LONGEST_OUTAGE = 600
+MAX_OUTAGE = 10 * MINUTE
 
 
 def redeem(server: AuthorizationServer, http: Request, client: Client, form: Params) -> dict[str, Any]:
-    """Redeem a refresh token, in one conditional write: the token response with its successor.
+    """Redeem a refresh token in one conditional write, and return the token response with its successor.
 
     `scope` and `resource` may narrow the access token. Raises InvalidRequest without a `refresh_token`, InvalidScope
-    and InvalidTarget for what was not granted, InvalidGrant for any other reason. Within the retry window an earlier
-    token gets the current one again, so that a lost answer logs nobody out; after it, it is theft, and the grant ends.
+    and InvalidTarget for what was not granted, and InvalidGrant for any other reason. Within the retry window an
+    earlier token returns the current one again, so that a lost response signs no user out; later it is a replay, which
+    revokes the grant.
     """
-    handle = server.keys.read_handle("rt", form.required("refresh_token"))
-    text = form.one("scope", at_most=4096)
+    handle = server.keys.read_handle("rt", form.require("refresh_token"))
+    text = form.get("scope", at_most=4096)
     if handle is None:
-        raise InvalidGrant(REFUSED, detail="not a refresh token of ours")
-    scope, resource = scope_tokens(text) if text else NO_SCOPE, resources.named(form)
+        raise InvalidGrant(REFUSED, detail="not a refresh token of this server")
+    scope, resource = parse_scope(text) if text else NO_SCOPE, resources.parse_resources(form)
     grant = _rotate(server, http, client, handle, scope, resource)
-    # The successor can be computed again and again from the record, and is never stored.
+    # The successor is computed from the record, and never stored.
     successor = server.keys.make_handle("rt", grant.grant_id, grant.generation, handle.key_version)
     try:
         members = tokens.issue(server, client, grant, scope or grant.scope, successor, resource=resource)
     except Exception:
-        _wait_longer(server, grant, handle.generation)
+        _extend_retry_window(server, grant, handle.generation)
         raise
-    audit.note(http, audit.TOKEN_REFRESHED, sub=grant.sub)
+    events.note(http, events.TOKEN_REFRESHED, sub=grant.sub)
     return members
 
 
-def _wait_longer(server: AuthorizationServer, grant: Grant, generation: int) -> None:
-    """No token was made (KMS did not sign): the client's next try is a retry, for as long as such a thing may last."""
-    rotated_at = {f"rotated_at.{generation % ROTATIONS_KEPT}": server.now() + LONGEST_OUTAGE}
-    untouched = attr("generation").eq(grant.generation) & attr("revoked_at").not_exists()
-    server.store.grants.transition((grant.grant_id,), untouched, rotated_at)
+def _extend_retry_window(server: AuthorizationServer, grant: Grant, generation: int) -> None:
+    """Extend the retry window when no token was issued (KMS did not sign), so that a retry is no replay."""
+    rotated_at = {f"rotated_at.{generation % ROTATIONS_KEPT}": server.now() + MAX_OUTAGE}
+    unchanged = attr("generation").eq(grant.generation) & attr("revoked_at").not_exists()
+    server.store.grants.transition((grant.grant_id,), unchanged, rotated_at)
 
 
 def _rotate(
@@ -58,7 +63,7 @@ def _rotate(
     scope: frozenset[str],
     resource: frozenset[str],
 ) -> Grant:
-    """The grant with its next generation, or as it is when this is a retry."""
+    """Return the grant with its next generation, or as it is when this is a retry. Raises as `redeem` does."""
     now, grant_id, generation = server.now(), handle.id, handle.generation
     proof = (
         attr("client_id").eq(client.client_id)
@@ -95,5 +100,5 @@ def _rotate(
         return record
     if behind <= 0:
         raise InvalidGrant(REFUSED, detail="never issued")
-    access.end_reused(server, http, client, record)
+    revocation.revoke_reused_grant(server, http, client, record)
     raise InvalidGrant(REFUSED, detail="reused long after its rotation: the grant has been revoked")

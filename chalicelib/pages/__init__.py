@@ -1,14 +1,14 @@
-"""The pages that people see: Jinja2 templates, one style sheet, one script. Owns Jinja2.
+"""The pages for users: Jinja2 templates, one style sheet, one script. Owns Jinja2.
 
-Values are escaped by the templates, and stand in `bdi` where they come from elsewhere. Every page works without the
-script, and nothing on it comes from another host but the operator's logo. All words of a page are in its template.
+All texts of a page are in its template. Templates escape all values, and put values from outside in `bdi`. Every page
+works without the script, and loads nothing from other hosts except the operator's logo.
 
-    page             what it needs beside the settings
-    sign_in          client, username, handle, tag, problem, problem_code
-    change_password  person, handle, tag, problem
-    consent          client, person, asked, allowed, remembered, offline, days, redirect_uri,
-                     on_device, own_scheme, handle, tag
-    sign_out         action, fields, client (who asks for it, or None), username (who is signed in, or "")
+    page             values besides the settings
+    sign_in          client, username, request_uri, tag, problem, problem_code
+    change_password  user, request_uri, tag, problem
+    consent          client, user, new_permissions, allowed_before, remembered, offline, days, redirect_uri,
+                     on_device, own_scheme, request_uri, tag
+    sign_out         action, fields, client (that asked for it, or None), username (or "")
     sign_out_again   action, fields
     signed_out       client, back (a link to it, or None)
     still_signed_in  client, back
@@ -16,10 +16,10 @@ script, and nothing on it comes from another host but the operator's logo. All w
     error            explanation, error, request_id
     errors           explanations
     home             issuer, addresses, playground
-    account_…        person, tag, done, problem, here, date, and what endpoints/account.py shows on each
-    playground       step, and what endpoints/playground.py shows at each
+    account_…        user, tag, done, problem, current_page, date, and values from endpoints/account.py
+    playground       step, and values from endpoints/playground.py
 
-`fields` are the hidden fields of a form, pairs of name and value. A page is `narrow`, a card in the middle, or `wide`.
+`fields` are the hidden fields of a form, as pairs of name and value. A page is `narrow` (a card) or `wide`.
 """
 
 import hashlib
@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from chalicelib.messages import NO_STORE, Response, origin_of
-from chalicelib.pages.stylesheet import brands, style_sheet
+from chalicelib.http.messages import NO_STORE, Response
+from chalicelib.pages.stylesheet import brand_colors, style_sheet
+from chalicelib.protocol.redirect_uris import origin_of
 from chalicelib.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,15 +44,15 @@ SCRIPT_VERSION = hashlib.sha256(SCRIPT.encode()).hexdigest()[:12]
 
 @dataclass(frozen=True)
 class Page:
-    """A page: its HTML, the one origin of its images, and the operator's own login application, each None without."""
+    """A page: its HTML, and when set, the origin of its logo and the URL of the operator's login application."""
 
     html: str
-    images: str | None = None
+    logo_origin: str | None = None
     login_url: str | None = None
 
     @property
-    def scripted(self) -> bool:
-        """Whether it loads the script. No value can look like that: values are escaped."""
+    def has_script(self) -> bool:
+        """Whether the page loads the script. Values are escaped, so they cannot contain this tag."""
         return "<script src=" in self.html
 
 
@@ -69,13 +70,13 @@ def _environment() -> "Environment":
 
 
 def page(name: str, settings: Settings, **values: Any) -> Page:
-    """A page: `name` is its template's, `values` are what that shows."""
+    """Render the template `name` with the values that it needs (see the module's docstring)."""
     common = {
         "server": settings.name,
         "base": base(settings),
         "logo": settings.logo_url,
         "support": settings.support_url,
-        "icon_color": quote(brands(settings)[0]),
+        "icon_color": quote(brand_colors(settings)[0]),
         "style_version": style_sheet(settings)[1],
         "script_version": SCRIPT_VERSION,
         "host_of": host_of,
@@ -87,41 +88,41 @@ def page(name: str, settings: Settings, **values: Any) -> Page:
 
 
 def response(page: Page, status: int = 200, redirect_uri: str | None = None) -> Response:
-    """A page as a response, with a strict Content-Security-Policy.
+    """Return a page as a response, with a strict Content-Security-Policy.
 
-    `redirect_uri`: where a form on the page may lead in the end. Browsers apply `form-action` to every redirect that
-    follows a form, those of the application's own callback too, which may lead anywhere: so its scheme is named. So is
-    that of the operator's own login application: any form may find that somebody has to sign in first.
+    `redirect_uri`: where a form on the page may redirect in the end. Browsers apply `form-action` to every redirect
+    after a form, including later ones by the application, so the whole scheme is allowed. The scheme of the operator's
+    login application is allowed too, because any form may redirect there when the session has ended.
     """
     schemes = sorted({f" {urlsplit(uri).scheme}:" for uri in (redirect_uri, page.login_url) if uri})
     sources = {
         "default-src": "'none'",
         "style-src": "'self'",
-        "script-src": "'self'" if page.scripted else "",
-        "img-src": " ".join(filter(None, ("data:", page.images))),
+        "script-src": "'self'" if page.has_script else "",
+        "img-src": " ".join(filter(None, ("data:", page.logo_origin))),
         "base-uri": "'none'",
         "frame-ancestors": "'none'",
         "form-action": "'self'" + "".join(schemes),
     }
-    policy = "; ".join(f"{directive} {allowed}" for directive, allowed in sources.items() if allowed)
+    policy = "; ".join(f"{directive} {source}" for directive, source in sources.items() if source)
     headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy, "X-Frame-Options": "DENY"}
     return Response(status, body=page.html).add({**headers, **NO_STORE, "X-Robots-Tag": "noindex"})
 
 
 def base(settings: Settings) -> str:
-    """The path that the issuer is served under, before every path of ours; often empty."""
+    """Return the path of the issuer, the prefix of all paths of this server; often empty."""
     return urlsplit(settings.issuer).path
 
 
 def host_of(uri: str) -> str:
-    """Where an answer goes, in a form that people know: the host, or the scheme of an application."""
+    """Return what users recognize of a redirect URI: its host with port, or a private-use scheme with the colon."""
     parts = urlsplit(uri)
     return parts.netloc if origin_of(uri) else f"{parts.scheme}:"
 
 
 def web_address(uri: str | None) -> str | None:
-    """What a link may lead to: an http or https address; None for anything else."""
+    """Return the URI when it is an http or https address that a page can link to, or None."""
     try:
         return uri if uri and origin_of(uri) else None
-    except ValueError:  # not a URI at all
+    except ValueError:  # not a URI
         return None

@@ -1,8 +1,8 @@
-// What a script adds to the pages; each of them works without.
+// Optional improvements: every page works without this script.
 "use strict";
 
-// A button that shows the passwords in the fields it names, and hides them again; in any case before they are sent, so
-// that no browser takes them for ordinary text.
+// Buttons that show and hide the passwords in the fields that they name. Passwords are hidden again before the form is
+// submitted, so that no browser stores them as ordinary text.
 for (const button of document.querySelectorAll("button[data-shows]")) {
   const fields = button.dataset.shows.split(" ").map((id) => document.getElementById(id));
   const show = (shown) => {
@@ -15,7 +15,7 @@ for (const button of document.querySelectorAll("button[data-shows]")) {
   button.hidden = false;
 }
 
-// A form that only carries an answer on sends itself.
+// Forms that only forward a response submit themselves.
 for (const form of document.querySelectorAll("form[data-sends-itself]")) {
   HTMLFormElement.prototype.submit.call(form);
 }

@@ -1,7 +1,7 @@
-"""The style sheet: signet.css under the colours of both themes, the operator's own among them.
+"""The style sheet: signet.css, preceded by the colors of the light and dark themes.
 
-Every pair of colours that text is set in has a contrast of 4.5 or more (WCAG 2.2, 1.4.3), whatever the operator chose:
-a button bears the very colour, and black or white text; links and lines take the next shade that is readable.
+Text has a contrast of at least 4.5 on its background (WCAG 2.2, 1.4.3), whatever color the operator chooses: buttons
+have exactly that color, with black or white text; links and lines use the nearest shade that is readable.
 """
 
 import hashlib
@@ -10,46 +10,46 @@ from pathlib import Path
 
 from chalicelib.settings import Settings
 
-AA = 4.5
+AA = 4.5  # the minimum contrast of text (WCAG 2.2 level AA)
 LIGHT = {
-    "ground": "#f3f5f8",
-    "paper": "#ffffff",
-    "ink": "#1a2230",
-    "soft": "#535d6c",
-    "line": "#7b8594",
-    "hair": "#dde2e9",
-    "quiet": "#f1f4f8",
-    "bad": "#a11d1d",
-    "bad-ground": "#fdf0ef",
-    "warn": "#7a4d00",
-    "warn-ground": "#fff6e0",
-    "good": "#1d6336",
+    "page": "#f3f5f8",
+    "card": "#ffffff",
+    "text": "#1a2230",
+    "muted": "#535d6c",
+    "field-border": "#7b8594",
+    "border": "#dde2e9",
+    "inset": "#f1f4f8",
+    "error": "#a11d1d",
+    "error-background": "#fdf0ef",
+    "warning": "#7a4d00",
+    "warning-background": "#fff6e0",
+    "success": "#1d6336",
 }
 DARK = {
-    "ground": "#0f1318",
-    "paper": "#191f28",
-    "ink": "#e6eaf0",
-    "soft": "#a8b2c0",
-    "line": "#758292",
-    "hair": "#2e3743",
-    "quiet": "#11161d",
-    "bad": "#ffa29d",
-    "bad-ground": "#391d1e",
-    "warn": "#f5c977",
-    "warn-ground": "#33290f",
-    "good": "#86d7a1",
+    "page": "#0f1318",
+    "card": "#191f28",
+    "text": "#e6eaf0",
+    "muted": "#a8b2c0",
+    "field-border": "#758292",
+    "border": "#2e3743",
+    "inset": "#11161d",
+    "error": "#ffa29d",
+    "error-background": "#391d1e",
+    "warning": "#f5c977",
+    "warning-background": "#33290f",
+    "success": "#86d7a1",
 }
 BRAND, BRAND_DARK = "#1f4fa3", "#8db4f5"
 _TEXT = (Path(__file__).parent / "signet.css").read_text("utf-8")
 
 
 def style_sheet(settings: Settings) -> tuple[str, str]:
-    """The style sheet in force, and its version, which changes with it."""
-    return _sheet(*brands(settings))
+    """Return the style sheet, and its version: a hash that changes with the content."""
+    return _sheet(*brand_colors(settings))
 
 
-def brands(settings: Settings) -> tuple[str, str]:
-    """The colour of buttons on light and on dark ground; where the operator has set only one, it serves for both."""
+def brand_colors(settings: Settings) -> tuple[str, str]:
+    """Return the button colors of the light and the dark theme. If only one is set, it is used for both."""
     light, dark = settings.accent_color, settings.accent_color_dark
     return light or dark or BRAND, dark or light or BRAND_DARK
 
@@ -62,21 +62,21 @@ def _sheet(brand: str, brand_dark: str) -> tuple[str, str]:
     return text, hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def theme(colors: dict[str, str], brand: str, ink: str) -> dict[str, str]:
-    """The colours of a theme with the operator's: `accent` is its shade, towards `ink`, that can be read anywhere."""
+def theme(colors: dict[str, str], brand: str, target: str) -> dict[str, str]:
+    """Return a theme with the operator's color; `accent` is its shade, toward `target`, that is readable everywhere."""
     on_brand = max("#ffffff", "#000000", key=lambda text: contrast(text, brand))
-    grounds = [colors[name] for name in ("ground", "paper", "quiet")]
-    return colors | {"brand": brand, "on-brand": on_brand, "accent": readable(brand, grounds, ink)}
+    backgrounds = [colors[name] for name in ("page", "card", "inset")]
+    return colors | {"brand": brand, "on-brand": on_brand, "accent": readable(brand, backgrounds, target)}
 
 
-def readable(color: str, grounds: list[str], ink: str) -> str:
-    """The nearest shade of a colour, towards `ink`, that can be read on all of these grounds."""
-    shades = (_mixed(color, ink, step / 20) for step in range(21))
-    return next(shade for shade in shades if all(contrast(shade, ground) >= AA for ground in grounds))
+def readable(color: str, backgrounds: list[str], target: str) -> str:
+    """Return the nearest shade of a color, toward `target`, that is readable on all of the backgrounds."""
+    shades = (_mix(color, target, step / 20) for step in range(21))
+    return next(shade for shade in shades if all(contrast(shade, background) >= AA for background in backgrounds))
 
 
 def contrast(first: str, second: str) -> float:
-    """The contrast ratio of two colours, 1 to 21 (WCAG 2.2)."""
+    """Return the contrast ratio of two colors, 1 to 21 (WCAG 2.2)."""
     high, low = sorted((_luminance(first), _luminance(second)), reverse=True)
     return (high + 0.05) / (low + 0.05)
 
@@ -87,7 +87,7 @@ def _luminance(color: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def _mixed(color: str, other: str, share: float) -> str:
+def _mix(color: str, other: str, share: float) -> str:
     parts = (round(a + (b - a) * share) for a, b in zip(_rgb(color), _rgb(other), strict=True))
     return "#" + "".join(f"{part:02x}" for part in parts)
 

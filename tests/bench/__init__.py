@@ -1,1 +1,1 @@
-"""The benchmark: `python -m tests.bench` says what a request costs, in time, memory, DynamoDB units and money."""
+"""The benchmark, `python -m tests.bench`: the cost of a request in time, memory, DynamoDB units and money."""

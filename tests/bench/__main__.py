@@ -13,15 +13,15 @@ from typing import Any
 from tests.bench import cost, report
 from tests.bench.services import services
 
-EXCHANGE_AIM, IMPORT_AIM = 1.5, 0.8
+EXCHANGE_TARGET, IMPORT_TARGET = 1.5, 0.8
 
 
 def main() -> None:
-    """Measure and report. What is measured runs as in Lambda; DynamoDB and KMS answer from another process."""
+    """Measure and report. The application runs as in Lambda; DynamoDB and KMS run in another process."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few repetitions: to see that it works")
-    parser.add_argument("--warm", action="store_true", help="leave out the cold starts, which take a minute")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures here too")
+    parser.add_argument("--quick", action="store_true", help="few repetitions, to check that it works")
+    parser.add_argument("--warm", action="store_true", help="skip the cold starts, which take a minute")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     with services() as environment:
         os.environ.update(environment)
@@ -32,45 +32,50 @@ def main() -> None:
 
 
 def measure(environment: dict[str, str], *, quick: bool, cold: bool) -> dict[str, Any]:
-    """All figures."""
-    from tests.bench.endpoints import Bench  # only now: it imports the application, under this environment
+    """Return all figures."""
+    from tests.bench.endpoints import Bench  # imports the application, which needs this environment
 
     bench = Bench()
-    _say("endpoints")
+    _print_progress("endpoints")
     endpoints, calibrations = bench.endpoints(5 if quick else 150)
-    fixed = median(calibrations)
-    _say("code exchange")
-    whole, bare = bench.exchange(20 if quick else 400)
+    calibration = median(calibrations)
+    _print_progress("code exchange")
+    exchange_ms, minimum_ms = bench.exchange(20 if quick else 400)
     figures: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": _machine(),
-        "calibration_ms": fixed,
+        "calibration_ms": calibration,
         "endpoints": {
             name: {
-                "cpu_ms": found.milliseconds,
-                "ratio": found.milliseconds / fixed,
-                "calls": found.calls,
-                "reads": found.reads,
-                "writes": found.writes,
-                "log_bytes": found.log_bytes,
+                "cpu_ms": endpoint.milliseconds,
+                "ratio": endpoint.milliseconds / calibration,
+                "calls": endpoint.calls,
+                "reads": endpoint.reads,
+                "writes": endpoint.writes,
+                "log_bytes": endpoint.log_bytes,
             }
-            for name, found in endpoints.items()
+            for name, endpoint in endpoints.items()
         },
-        "exchange": {"cpu_ms": whole, "bare_ms": bare, "ratio": whole / bare, "aim": EXCHANGE_AIM},
+        "exchange": {
+            "cpu_ms": exchange_ms,
+            "bare_ms": minimum_ms,
+            "ratio": exchange_ms / minimum_ms,
+            "aim": EXCHANGE_TARGET,
+        },
     }
     if cold:
         figures |= _cold(bench, environment, 3 if quick else 15)
     memory = cost.memory_size()
     parts = cost.per_million(endpoints, memory)
-    known = cost.prices()
+    price_list = cost.prices()
     figures["cost"] = {
-        "date": known["date"],
-        "region": known["region"],
-        "currency": known["currency"],
+        "date": price_list["date"],
+        "region": price_list["region"],
+        "currency": price_list["currency"],
         "parts": {name: {"amount": amount, "price": price} for name, (amount, price) in parts.items()},
         "total": sum(price for _, price in parts.values()),
         "signing_in_kms": cost.signing_in_kms(),
-        "key_month": known["prices"]["kms_key_month"]["price"],
+        "key_month": price_list["prices"]["kms_key_month"]["price"],
         "assumptions": cost.assumptions(memory),
     }
     return figures
@@ -82,20 +87,20 @@ def _cold(bench: Any, environment: dict[str, str], repetitions: int) -> dict[str
     def events() -> dict[str, flow.Event]:
         return {cold.FIRST: flow.discovery(), cold.TOKEN: flow.code_exchange(bench.code(), bench.client)}
 
-    _say("package")
+    _print_progress("package")
     with cold.trees() as trees:
-        _say("cold starts")
+        _print_progress("cold starts")
         starts = cold.starts(trees, environment, events, repetitions)
         imported = cold.imports(trees, environment, events)
     marks = {"import": cold.IMPORT, "discovery": cold.FIRST, "token": cold.TOKEN}
-    shown: dict[str, Any] = {}
+    rows: dict[str, Any] = {}
     for name, start in starts.items():
-        fixed = median(start.calibrations)
-        shown[name] = {
+        calibration = median(start.calibrations)
+        rows[name] = {
             short: {
                 "cpu_ms": start.milliseconds(mark),
                 "wall_ms": start.elapsed(mark),
-                "ratio": start.milliseconds(mark) / fixed,
+                "ratio": start.milliseconds(mark) / calibration,
             }
             for short, mark in marks.items()
             if mark in start.cpu
@@ -103,10 +108,10 @@ def _cold(bench: Any, environment: dict[str, str], repetitions: int) -> dict[str
     naive = starts["naive"].milliseconds(cold.IMPORT)
     return {
         "cold": {
-            "starts": shown,
+            "starts": rows,
             "ratio": starts["app"].milliseconds(cold.IMPORT) / naive,
             "token_ratio": starts["app"].milliseconds(cold.TOKEN) / naive,
-            "aim": IMPORT_AIM,
+            "aim": IMPORT_TARGET,
         },
         "imports": [{"name": name, "modules": modules, "ms": ms} for name, modules, ms in imported],
     }
@@ -127,7 +132,7 @@ def _lines(file: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-def _say(what: str) -> None:
+def _print_progress(what: str) -> None:
     print(f"measuring: {what} …", file=sys.stderr, flush=True)
 
 

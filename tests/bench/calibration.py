@@ -1,13 +1,13 @@
-"""A fixed piece of work. Each time is given as a multiple of it too, because the speed of a machine drifts.
+"""A fixed amount of work. Times are also reported as multiples of it, because the speed of a machine varies.
 
-Imports nothing but `time`: a fresh interpreter runs it after its own measurements.
+Imports only `time`, because a new interpreter runs it after its own measurements.
 """
 
 import time
 
 
 def calibrate() -> float:
-    """The CPU time, in milliseconds, of a loop that is always the same: about 2 ms on a machine of 2025."""
+    """Return the CPU time of a fixed loop in milliseconds: about 2 ms on a machine of 2025."""
     started = time.process_time()
     table: dict[int, str] = {}
     for i in range(8_000):

@@ -1,8 +1,8 @@
-"""DynamoDB's units of a request, computed: moto's numbers are made up.
+"""Compute the DynamoDB request units of a request, because moto does not return real ones.
 
-By DynamoDB's rules: a consistent read takes one unit per 4 KB of an item, found or not; a write one per 1 KB, twice
-that in a transaction (a condition check included: the upper bound, AWS does not say); an index of the table takes as
-much again, once. The item is measured as it is after the request. Nothing of this goes through the measured client.
+DynamoDB's rules: a consistent read takes one unit per 4 KB of an item, even a missing one; a write takes one unit per
+1 KB, and twice that in a transaction. Condition checks are counted as such writes, an upper bound, because AWS does not
+document them. Each index takes the same units once more. Items are measured after the request, by another client.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from infra.embedded import SCHEMA
+from infra.local.embedded import SCHEMA
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -21,22 +21,22 @@ _TRANSACTION = 2
 
 
 class Meter:
-    """Listens to a client's calls. `reads` and `writes` are in on-demand request units."""
+    """Meters the calls of `client` and reads items with `reader`. `reads` and `writes` are on-demand request units."""
 
-    def __init__(self, client: "DynamoDBClient", spare: "DynamoDBClient"):
+    def __init__(self, client: "DynamoDBClient", reader: "DynamoDBClient"):
         self.reads = self.writes = 0.0
         self._client = client
-        self._spare = spare
+        self._reader = reader
         self._calls: list[tuple[str, dict[str, Any]]] = []
         self._keys, self._indexes = _schema()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Count what is called in this block."""
+        """Count the calls in this block."""
         self.reads = self.writes = 0.0
         self._calls.clear()
         events = self._client.meta.events
-        events.register("before-parameter-build.dynamodb", self._note, unique_id="bench")
+        events.register("before-parameter-build.dynamodb", self._record, unique_id="bench")
         try:
             yield
         finally:
@@ -44,7 +44,7 @@ class Meter:
         for operation, parameters in self._calls:
             self._count(operation, parameters)
 
-    def _note(self, params: dict[str, Any], model: Any, **_: Any) -> None:
+    def _record(self, params: dict[str, Any], model: Any, **_: Any) -> None:
         self._calls.append((model.name, dict(params)))
 
     def _count(self, operation: str, parameters: Mapping[str, Any]) -> None:
@@ -52,8 +52,8 @@ class Meter:
             case "GetItem":
                 self._read(parameters["TableName"], parameters["Key"])
             case "BatchGetItem":
-                for table, wanted in parameters["RequestItems"].items():
-                    for key in wanted["Keys"]:
+                for table, keys_and_attributes in parameters["RequestItems"].items():
+                    for key in keys_and_attributes["Keys"]:
                         self._read(table, key)
             case "PutItem" | "UpdateItem" | "DeleteItem":
                 self._write(parameters, 1)
@@ -62,7 +62,7 @@ class Meter:
                     [(verb, step)] = item.items()
                     self._write(step, _TRANSACTION, changes=verb != "ConditionCheck")
             case _:
-                raise ValueError(f"{operation} has no price here yet")
+                raise ValueError(f"The units of {operation} are not implemented")
 
     def _read(self, table: str, key: Mapping[str, Any]) -> None:
         self.reads += max(1, ceil(self._size(table, key) / 4096))
@@ -77,11 +77,11 @@ class Meter:
             self.writes += units * self._indexes[kind]
 
     def _size(self, table: str, key: Mapping[str, Any]) -> int:
-        return item_size(self._spare.get_item(TableName=table, Key=dict(key)).get("Item", {}))
+        return item_size(self._reader.get_item(TableName=table, Key=dict(key)).get("Item", {}))
 
 
 def item_size(item: Mapping[str, Any]) -> int:
-    """The bytes that DynamoDB counts for an item: names and values."""
+    """Return the size of an item in bytes, as DynamoDB counts it: names and values."""
     return sum(len(name.encode()) + _size(value) for name, value in item.items())
 
 
@@ -104,15 +104,15 @@ def _size(typed: Mapping[str, Any]) -> int:
 
 
 def _schema() -> tuple[dict[str, list[str]], dict[str, int]]:
-    """By kind of record: the names of the key, and the number of indexes."""
+    """Return the names of the key attributes and the number of indexes, by kind of record."""
     keys, indexes = {}, {}
     for resource in yaml.safe_load(SCHEMA.read_text())["Resources"].values():
         if resource["Type"] == "AWS::DynamoDB::Table":
             properties = resource["Properties"]
             kind = properties["TableName"]["Fn::Sub"].rpartition("-")[2]
             keys[kind] = [part["AttributeName"] for part in properties["KeySchema"]]
-            found = properties.get("GlobalSecondaryIndexes", [])
-            # An index of fewer attributes would be written less often.
-            assert all(index["Projection"]["ProjectionType"] == "ALL" for index in found), kind
-            indexes[kind] = len(found)
+            table_indexes = properties.get("GlobalSecondaryIndexes", [])
+            # An index with fewer attributes would be written less often.
+            assert all(index["Projection"]["ProjectionType"] == "ALL" for index in table_indexes), kind
+            indexes[kind] = len(table_indexes)
     return keys, indexes

@@ -1,19 +1,19 @@
-"""Run by a fresh interpreter: how long until the application is imported, and has given its first answers.
+"""Measure the import of the application and its first responses, in a new interpreter.
 
-Arguments: `app`, `naive` or `restored`, then the folders to import from. `restored` is the application as SnapStart
-goes on with it: what happens before its snapshot does not count. Writes JSON to standard error: CPU and wall-clock
-milliseconds, peak memory, and the calibration.
+Arguments: `app`, `naive` or `restored`, then the folders to import from. `restored` measures the application after a
+SnapStart snapshot, without the work before it. Writes JSON to standard error: CPU and wall-clock milliseconds, peak
+memory, and the calibration.
 """
 
 import sys
 import time
 
-BORN = time.perf_counter()
+started = time.perf_counter()
 marks = {"interpreter": (time.process_time() * 1000, 0.0)}
 
 
 def mark(name: str) -> None:
-    marks[name] = (time.process_time() * 1000, (time.perf_counter() - BORN) * 1000)
+    marks[name] = (time.process_time() * 1000, (time.perf_counter() - started) * 1000)
 
 
 sys.path[0:1] = sys.argv[2:]
@@ -36,7 +36,7 @@ else:
         from chalicelib.web import preload
 
         preload()
-        BORN = time.perf_counter()
+        started = time.perf_counter()
         marks = {}
         mark("interpreter")
     for name, event in json.load(sys.stdin).items():
@@ -48,7 +48,7 @@ import resource  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 status = Path("/proc/self/status")
-# Linux counts the parent's memory into a child's ru_maxrss, until the child is larger: its own peak stands there.
+# On Linux ru_maxrss includes the memory of the parent before the fork; VmHWM is the peak of this process only.
 lines = status.read_text().splitlines() if status.exists() else []
 peak = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
 kilobytes = peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)

@@ -1,4 +1,4 @@
-"""Cold starts: the packaged application, with Lambda's boto3 beside it, in a fresh interpreter each time."""
+"""Cold starts: the packaged application with Lambda's boto3, in a new interpreter each time."""
 
 import importlib.util
 import json
@@ -16,11 +16,11 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from infra import package
+from infra.aws import package
 from tests.bench import flow
 
 ARCHITECTURE = "x86_64" if platform.machine() in ("x86_64", "AMD64") else "arm64"
-# boto3 and what it needs: the runtime has these, so that the package does not.
+# boto3 and its dependencies, which are in the runtime and not in the package.
 RUNTIME = ("boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six", "urllib3")
 CHILD = Path(__file__).with_name("child.py")
 IMPORT, FIRST, TOKEN = "import", flow.DISCOVERY, flow.EXCHANGE
@@ -30,7 +30,7 @@ _IMPORTED = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")
 
 @dataclass(frozen=True)
 class Trees:
-    """Folders to import from: the package with bytecode and without, and Lambda's own libraries."""
+    """Folders to import from: the package with and without bytecode, and Lambda's own libraries."""
 
     compiled: Path
     source: Path
@@ -39,7 +39,7 @@ class Trees:
 
 @dataclass
 class Start:
-    """Cold starts of one kind: by mark, the CPU milliseconds of each run, and those of the wall clock."""
+    """The cold starts of one kind: CPU and wall-clock milliseconds of each run, by mark."""
 
     cpu: dict[str, list[float]] = field(default_factory=dict)
     wall: dict[str, list[float]] = field(default_factory=dict)
@@ -47,19 +47,19 @@ class Start:
     calibrations: list[float] = field(default_factory=list)
 
     def milliseconds(self, mark: str) -> float:
-        """The median CPU time from the first line of Python to this mark."""
+        """Return the median CPU milliseconds from the first line of Python to this mark."""
         return median(end - start for end, start in zip(self.cpu[mark], self.cpu["interpreter"], strict=True))
 
     def elapsed(self, mark: str) -> float:
-        """The same by the clock, waiting for DynamoDB and KMS included."""
+        """Return the median wall-clock milliseconds to this mark, with waiting for DynamoDB and KMS."""
         return median(self.wall[mark])
 
     @property
     def megabytes(self) -> float:
         return median(self.kilobytes) / 1024
 
-    def note(self, result: Mapping[str, object]) -> None:
-        """Add one run of the child."""
+    def add(self, result: Mapping[str, object]) -> None:
+        """Add the result of one child process."""
         marks: dict[str, tuple[float, float]] = result["marks"]  # type: ignore[assignment]
         for mark, (cpu, wall) in marks.items():
             self.cpu.setdefault(mark, []).append(cpu)
@@ -70,26 +70,26 @@ class Start:
 
 @contextmanager
 def trees() -> Iterator[Trees]:
-    """The package as `deploy` builds it, unpacked twice, and a copy of the installed boto3."""
+    """Unpack the package that `deploy` builds, with and without bytecode, and copy the installed boto3."""
     with TemporaryDirectory(prefix="signet-bench-") as name:
         folder = Path(name)
-        made = Trees(folder / "compiled", folder / "source", folder / "runtime")
+        unpacked = Trees(folder / "compiled", folder / "source", folder / "runtime")
         with zipfile.ZipFile(package.build("prod", folder, ARCHITECTURE).zip) as archive:
-            archive.extractall(made.compiled)
-        shutil.copytree(made.compiled, made.source, ignore=_no_bytecode)
-        made.runtime.mkdir()
+            archive.extractall(unpacked.compiled)
+        shutil.copytree(unpacked.compiled, unpacked.source, ignore=_no_bytecode)
+        unpacked.runtime.mkdir()
         for library in RUNTIME:
             spec = importlib.util.find_spec(library)
             assert spec, library
             assert spec.origin, library
             origin = Path(spec.origin)
             if origin.name == "__init__.py":
-                shutil.copytree(origin.parent, made.runtime / library, ignore=_no_bytecode)
+                shutil.copytree(origin.parent, unpacked.runtime / library, ignore=_no_bytecode)
             else:
-                shutil.copy(origin, made.runtime)
+                shutil.copy(origin, unpacked.runtime)
         options = ["-q", "--invalidation-mode", "unchecked-hash"]
-        subprocess.run([sys.executable, "-m", "compileall", *options, str(made.runtime)], check=True)
-        yield made
+        subprocess.run([sys.executable, "-m", "compileall", *options, str(unpacked.runtime)], check=True)
+        yield unpacked
 
 
 _no_bytecode = shutil.ignore_patterns("__pycache__", "*.pyc")
@@ -98,7 +98,7 @@ _no_bytecode = shutil.ignore_patterns("__pycache__", "*.pyc")
 def starts(
     trees: Trees, environment: Mapping[str, str], events: Callable[[], dict[str, flow.Event]], repetitions: int
 ) -> dict[str, Start]:
-    """Cold starts of the application and of a naive one, with bytecode and without, in turns."""
+    """Measure cold starts of the application and of a naive one, with and without bytecode, alternately."""
     kinds = {
         "app": ("app", trees.compiled),
         "naive": ("naive", trees.compiled),
@@ -106,45 +106,45 @@ def starts(
         "naive, no .pyc": ("naive", trees.source),
         "app, restored by SnapStart": ("restored", trees.compiled),
     }
-    found = {name: Start() for name in kinds}
+    results = {name: Start() for name in kinds}
     for _ in range(repetitions):
-        for name, (what, tree) in kinds.items():
-            found[name].note(json.loads(_run(what, tree, trees.runtime, environment, events()).splitlines()[-1]))
-    return found
+        for name, (mode, tree) in kinds.items():
+            results[name].add(json.loads(_run(mode, tree, trees.runtime, environment, events()).splitlines()[-1]))
+    return results
 
 
 def imports(
     trees: Trees, environment: Mapping[str, str], events: Callable[[], dict[str, flow.Event]], most: int = 10
 ) -> list[tuple[str, int, float]]:
-    """What takes longest to import on the way to the first token: library or module of Python's own, how many modules
-    of it, and milliseconds by the clock, slowed down by the measuring. Of each module the best of a few runs counts:
-    waiting for the disk is no work.
+    """Return the slowest imports until the first token: name, number of modules, and wall-clock milliseconds.
+
+    Measuring slows the imports down. The fastest of several runs counts, to leave out waiting for the disk.
     """
     runs: dict[str, list[int]] = {}
     for _ in range(_IMPORT_RUNS):
-        said = _run("app", trees.compiled, trees.runtime, environment, events(), "-X", "importtime")
-        for microseconds, module in _IMPORTED.findall(said):
+        output = _run("app", trees.compiled, trees.runtime, environment, events(), "-X", "importtime")
+        for microseconds, module in _IMPORTED.findall(output):
             runs.setdefault(module, []).append(int(microseconds))
     times: Counter[str] = Counter()
     modules: Counter[str] = Counter()
-    for module, took in runs.items():
+    for module, runs_of_module in runs.items():
         top = module.partition(".")[0]
-        times[top] += min(took)
+        times[top] += min(runs_of_module)
         modules[top] += 1
     return [(top, modules[top], time / 1000) for top, time in times.most_common(most)]
 
 
 def _run(
-    what: str,
+    mode: str,
     tree: Path,
     runtime: Path,
     environment: Mapping[str, str],
     events: dict[str, flow.Event],
     *options: str,
 ) -> str:
-    # -S: what is installed beside this interpreter must not be found.
+    # -S: without the packages that are installed for this interpreter.
     done = subprocess.run(
-        [sys.executable, "-S", *options, str(CHILD), what, str(tree), str(runtime)],
+        [sys.executable, "-S", *options, str(CHILD), mode, str(tree), str(runtime)],
         env={**environment, "PYTHONDONTWRITEBYTECODE": "1"},
         input=json.dumps(events),
         capture_output=True,
@@ -152,5 +152,5 @@ def _run(
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"The {what} child failed:\n{done.stdout}\n{done.stderr}")
+        raise RuntimeError(f"The {mode} child failed:\n{done.stdout}\n{done.stderr}")
     return done.stderr

@@ -1,4 +1,4 @@
-"""What one request costs, by endpoint, through the Lambda entry point; and the code exchange beside its bare needs."""
+"""The cost of a request by endpoint, through the Lambda handler, and of a code exchange beside its minimum work."""
 
 import io
 import json
@@ -10,10 +10,12 @@ from statistics import median
 from typing import Any
 
 import app
-from chalicelib import registration, web
-from chalicelib.handles import new_id
-from chalicelib.models import Grant
+from chalicelib import web
+from chalicelib.clients import registration
+from chalicelib.protocol.handles import new_id
+from chalicelib.protocol.records import Grant
 from chalicelib.server import AuthorizationServer
+from chalicelib.users.registration import register_user
 from tests.bench import flow
 from tests.bench.calibration import calibrate
 from tests.bench.capacity import Meter
@@ -22,7 +24,7 @@ from tests.bench.services import REGION
 
 @dataclass
 class Endpoint:
-    """Measurements of one kind of request; times in milliseconds of CPU."""
+    """The measurements of one kind of request; times in CPU milliseconds."""
 
     times: list[float] = field(default_factory=list)
     calls: int = 0
@@ -36,7 +38,7 @@ class Endpoint:
 
 
 class Bench:
-    """A server as Lambda runs it, in this process, with a person and two clients."""
+    """A server in this process, as Lambda runs it, with a user and two clients."""
 
     def __init__(self) -> None:
         self.server: AuthorizationServer = app.connect()
@@ -49,18 +51,18 @@ class Bench:
         self.client = (client.client_id, secret or "")
         self._trusted = trusted.client_id
         claims = {"name": "Alice Liddell", "email": "alice@example.com", "email_verified": True}
-        registration.register_user(store, username=flow.USERNAME, password=flow.PASSWORD, claims=claims)
+        register_user(store, username=flow.USERNAME, password=flow.PASSWORD, claims=claims)
         self._grant: Grant | None = None
 
     def endpoints(self, repetitions: int) -> tuple[dict[str, Endpoint], list[float]]:
-        """Each endpoint's costs, in the order of a visit, and the calibration in between."""
-        found: dict[str, Endpoint] = {}
+        """Return the costs of each endpoint, in the order of a visit, and the calibrations in between."""
+        results: dict[str, Endpoint] = {}
         calibrations = []
 
         def timed(name: str, event: flow.Event) -> dict[str, Any]:
             started = time.process_time()
             answer = self._handler(event, None)
-            found[name].times.append((time.process_time() - started) * 1000)
+            results[name].times.append((time.process_time() - started) * 1000)
             return answer
 
         meter = Meter(self.server.store.dynamodb.client, default_client(self.server))
@@ -69,8 +71,8 @@ class Bench:
             with meter.listening():
                 answer = self.handle(event)
             line = self._log.getvalue()
-            calls = json.loads(line.splitlines()[-1])["dynamodb_calls"]  # those before it are of events
-            found[name] = Endpoint([], calls, meter.reads, meter.writes, len(line.encode()))
+            calls = json.loads(line.splitlines()[-1])["dynamodb_calls"]  # the lines before are events
+            results[name] = Endpoint([], calls, meter.reads, meter.writes, len(line.encode()))
             return answer
 
         with redirect_stdout(self._log):
@@ -80,35 +82,35 @@ class Bench:
                 self._empty_log()
                 calibrations.append(calibrate())
                 self.visit(timed)
-        return found, calibrations
+        return results, calibrations
 
     def warm(self) -> None:
-        """Make what is made once: connections, the key ring, the pages; and read the clients."""
+        """Create what is created once (connections, key ring, pages), and cache the clients."""
         self.visit(lambda _, event: self.handle(event))
 
     def visit(self, send: flow.Send) -> None:
-        """One request of every kind."""
+        """Send one request of each kind."""
         flow.visit(send, self.client, self._trusted)
 
     def exchange(self, repetitions: int) -> tuple[float, float]:
-        """The medians of a code exchange, and of what it cannot do without: one UpdateItem and two RS256 signatures."""
-        bare, whole = [], []
+        """Return the medians of a code exchange and of its minimum work: one UpdateItem and two RS256 signatures."""
+        minimum, exchange = [], []
         with redirect_stdout(self._log):
-            needs = self._bare_needs()
+            do_minimum = self._minimum_work()
             for _ in range(repetitions):
                 self._empty_log()
                 event = flow.code_exchange(self.code(), self.client)
-                whole.append(_cpu(lambda event=event: self._checked(event)))  # type: ignore[misc]
-                grant_id = self._born()
-                bare.append(_cpu(lambda grant_id=grant_id: needs(grant_id)))  # type: ignore[misc]
-        return median(whole), median(bare)
+                exchange.append(_cpu(lambda event=event: self._handle_successfully(event)))  # type: ignore[misc]
+                grant_id = self._create_grant()
+                minimum.append(_cpu(lambda grant_id=grant_id: do_minimum(grant_id)))  # type: ignore[misc]
+        return median(exchange), median(minimum)
 
     def code(self) -> str:
-        """A code, of a grant like that of the last visit."""
-        return self.server.keys.make_handle("code", self._born())
+        """Return a code of a new grant."""
+        return self.server.keys.make_handle("code", self._create_grant())
 
     def handle(self, event: flow.Event) -> dict[str, Any]:
-        """The answer, its line alone in the log."""
+        """Return the response, and leave only its line in the log."""
         self._empty_log()
         answer: dict[str, Any] = self._handler(event, None)
         return answer
@@ -117,10 +119,10 @@ class Bench:
         self._log.seek(0)
         self._log.truncate()
 
-    def _checked(self, event: flow.Event) -> None:
+    def _handle_successfully(self, event: flow.Event) -> None:
         assert self._handler(event, None)["statusCode"] == 200
 
-    def _born(self) -> str:
+    def _create_grant(self) -> str:
         if self._grant is None:
             now = self.server.now()
             self._grant = Grant(
@@ -143,14 +145,14 @@ class Bench:
         assert self.server.store.grants.insert(grant)
         return grant.grant_id
 
-    def _bare_needs(self) -> Callable[[str], None]:
+    def _minimum_work(self) -> Callable[[str], None]:
         from cryptography.hazmat.primitives.asymmetric import padding, rsa
         from cryptography.hazmat.primitives.hashes import SHA256
 
         client, table = default_client(self.server), self.server.store.grants.name
         private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
-        def needs(grant_id: str) -> None:
+        def work(grant_id: str) -> None:
             client.update_item(
                 TableName=table,
                 Key={"grant_id": {"S": grant_id}},
@@ -162,12 +164,12 @@ class Bench:
             for _ in range(2):
                 private.sign(bytes(500), padding.PKCS1v15(), SHA256())
 
-        needs(self._born())
-        return needs
+        work(self._create_grant())
+        return work
 
 
 def default_client(server: AuthorizationServer) -> Any:
-    """A client as everybody makes it, on the same tables."""
+    """Return a DynamoDB client with boto3's defaults, for the same tables."""
     import boto3
 
     endpoint = server.settings.dynamodb_endpoint

@@ -1,7 +1,7 @@
-"""What people and clients send, as the events that an HTTP API makes of it (payload 1.0), for one of each.
+"""The requests of a user and a client, as events of an HTTP API (payload 1.0).
 
-Knows nothing of the server but its addresses, and imports nothing of the tests: they bring moto, which would hang
-its hooks into the calls that are measured here.
+Depends on nothing of the server but its addresses, and does not import test modules: these load moto, whose hooks would
+slow down the measured calls.
 """
 
 import base64
@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlencode, urljoin, urlsplit
 
 Event = dict[str, Any]
-# Sends an event under the name of what it is an example of; gives the gateway's answer.
+# Sends a named event and returns the response to the gateway.
 Send = Callable[[str, Event], dict[str, Any]]
 
 ORIGIN = "https://id.example.com"
@@ -25,13 +25,13 @@ CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest())
 
 DISCOVERY = "discovery"
 SIGN_IN_PAGE = "authorize: the sign-in page"
-SIGN_IN = "code: signing in, the consent page"
-CONSENT = "code: allowing it, the code"
+SIGN_IN = "code: sign-in, the consent page"
+CONSENT = "code: consent, the code"
 EXCHANGE = "token: the code exchange"
 REFRESH = "token: a refresh"
 USERINFO = "userinfo"
 COMPLETE = (SIGN_IN_PAGE, SIGN_IN, CONSENT, EXCHANGE, REFRESH, USERINFO)
-# A redirect from us to us is a request of its own, and counts with what led to it.
+# A redirect within the server is a request of its own, counted with the request before.
 REDIRECTED = ", redirected"
 
 
@@ -42,17 +42,17 @@ def event(
     form: dict[str, str] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Event:
-    """The event of one request from a browser or a client."""
-    sent = {"host": "id.example.com", "user-agent": "bench/1", "accept": "*/*", **(headers or {})}
+    """Return the event of a request from a browser or a client."""
+    all_headers = {"host": "id.example.com", "user-agent": "bench/1", "accept": "*/*", **(headers or {})}
     if form:
-        sent["content-type"] = "application/x-www-form-urlencoded"
+        all_headers["content-type"] = "application/x-www-form-urlencoded"
     return {
         "version": "1.0",
         "resource": "$default",
         "path": path,
         "httpMethod": method,
-        "headers": sent,
-        "multiValueHeaders": {name: [value] for name, value in sent.items()},
+        "headers": all_headers,
+        "multiValueHeaders": {name: [value] for name, value in all_headers.items()},
         "queryStringParameters": query,
         "multiValueQueryStringParameters": {name: [value] for name, value in query.items()} if query else None,
         "requestContext": {
@@ -73,20 +73,20 @@ def event(
 
 
 def discovery() -> Event:
-    """A client that learns where everything is."""
+    """Return a request for the metadata."""
     return event("GET", "/.well-known/openid-configuration")
 
 
 def code_exchange(code: str, client: tuple[str, str]) -> Event:
-    """A confidential client that redeems a code. `client`: its id and its secret."""
+    """Return a code exchange of a confidential client. `client`: its id and its secret."""
     form = {"grant_type": "authorization_code", "code": code, "redirect_uri": REDIRECT_URI, "code_verifier": VERIFIER}
     return event("POST", "/oauth2/token", form=form, headers=_basic(client))
 
 
 def visit(send: Send, client: tuple[str, str], trusted: str) -> None:
-    """One request of every kind, in the order in which a person and a client make them.
+    """Send one request of each kind, in the order of a complete flow.
 
-    `trusted`: the id of a client that asks nobody for consent.
+    `trusted`: the id of a client that needs no consent.
     """
     send(DISCOVERY, discovery())
     send("jwks", event("GET", "/oauth2/jwks"))
@@ -104,7 +104,7 @@ def visit(send: Send, client: tuple[str, str], trusted: str) -> None:
     send(USERINFO, event("GET", "/oauth2/userinfo", headers={"authorization": f"Bearer {tokens['access_token']}"}))
 
     again = event("GET", "/oauth2/authorize", _request(trusted), headers={"cookie": _cookie(cookies)})
-    _code(_browse(send, "authorize: signed in, the code", again, cookies))
+    _code(_browse(send, "authorize: with a session, the code", again, cookies))
     refresh = {"token": tokens["refresh_token"]}
     send("revoke", event("POST", "/oauth2/revoke", form=refresh, headers=_basic(client)))
 
@@ -122,9 +122,9 @@ def _request(client_id: str) -> dict[str, str]:
     }
 
 
-def _browse(send: Send, name: str, sent: Event, cookies: dict[str, str]) -> dict[str, Any]:
-    """What a browser does: it keeps the cookies of the answer, and follows it as long as it leads to us again."""
-    answer = send(name, sent)
+def _browse(send: Send, name: str, event_: Event, cookies: dict[str, str]) -> dict[str, Any]:
+    """Send an event as a browser does: store the cookies of the response, and follow redirects within the server."""
+    answer = send(name, event_)
     for line in answer["multiValueHeaders"].get("Set-Cookie", []):
         key, _, rest = line.partition("=")
         cookies[key] = rest.partition(";")[0]
@@ -132,12 +132,12 @@ def _browse(send: Send, name: str, sent: Event, cookies: dict[str, str]) -> dict
     if not location.startswith(f"{ORIGIN}/"):
         return answer
     parts = urlsplit(location)
-    onward = event("GET", parts.path, dict(parse_qsl(parts.query)), headers={"cookie": _cookie(cookies)})
-    return _browse(send, name + REDIRECTED, onward, cookies)
+    redirected = event("GET", parts.path, dict(parse_qsl(parts.query)), headers={"cookie": _cookie(cookies)})
+    return _browse(send, name + REDIRECTED, redirected, cookies)
 
 
 def _submit(page: dict[str, Any], cookies: dict[str, str], **values: str) -> Event:
-    """The page's form, filled in and sent by the browser that has these cookies."""
+    """Return the event of submitting the form of a page, with the browser's cookies."""
     hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page["body"]))
     headers = {"cookie": _cookie(cookies), "sec-fetch-site": "same-origin", "origin": ORIGIN}
     return event("POST", "/oauth2/code", form=hidden | values, headers=headers)

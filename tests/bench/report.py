@@ -1,10 +1,10 @@
-"""The figures as a page of Markdown, for the terminal and the README."""
+"""Format the figures as Markdown, for the terminal and the README."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 MARKS = ("import", "discovery", "token")
-_PAID = {
+_BILLED_UNITS = {
     "lambda_gb_second": "Lambda, GB-seconds",
     "lambda_request": "Lambda, requests",
     "http_api_request": "HTTP API, requests",
@@ -15,7 +15,7 @@ _PAID = {
 
 
 def markdown(figures: dict[str, Any]) -> str:
-    """The whole report. `figures` is what `--json` writes."""
+    """Return the whole report. `figures` is the document of `--json`."""
     machine = figures["machine"]
     parts = [
         f"Measured on {figures['date']}: Python {machine['python']}, {machine['processors']} × {machine['processor']} "
@@ -41,14 +41,14 @@ def _endpoints(rows: dict[str, Any]) -> str:
 
 def _exchange(row: dict[str, float]) -> str:
     return (
-        f"A code exchange takes {row['cpu_ms']:.2f} ms, {row['ratio']:.2f} times its bare needs, one boto3 UpdateItem "
-        f"and two RS256 signatures ({row['bare_ms']:.2f} ms). The aim is below {row['aim']}."
+        f"A code exchange takes {row['cpu_ms']:.2f} ms, {row['ratio']:.2f} times its minimum work, one UpdateItem of "
+        f"boto3 and two RS256 signatures ({row['bare_ms']:.2f} ms). The target is below {row['aim']}."
     )
 
 
 def _cold(cold: dict[str, Any]) -> str:
     table = _table(
-        ("Cold start, CPU ms", "import", "first discovery", "first token", "the same by the clock", "peak MB"),
+        ("Cold start, CPU ms", "import", "first discovery", "first token", "wall clock", "peak MB"),
         (
             (
                 name,
@@ -60,9 +60,9 @@ def _cold(cold: dict[str, Any]) -> str:
         ),
     )
     return (
-        f"{table}\n\nImported cold, with bytecode, the application takes {cold['ratio']:.2f} of a naive one (chalice, "
-        f"jwt, passlib, jinja2 and a boto3 resource); with its DynamoDB and KMS clients, keys and a first token "
-        f"{cold['token_ratio']:.2f}. The aim is below {cold['aim']} for the import."
+        f"{table}\n\nThe cold import of the application, with bytecode, takes {cold['ratio']:.2f} of a naive one "
+        f"(chalice, jwt, passlib, jinja2 and a boto3 resource); with its DynamoDB and KMS clients, keys and a first "
+        f"token {cold['token_ratio']:.2f}. The target is below {cold['aim']} for the import."
     )
 
 
@@ -74,13 +74,13 @@ def _imports(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def _cost(cost: dict[str, Any]) -> str:
-    rows = [(_PAID[name], _amount(row["amount"]), f"{row['price']:.2f}") for name, row in cost["parts"].items()]
+    rows = [(_BILLED_UNITS[name], _amount(row["amount"]), f"{row['price']:.2f}") for name, row in cost["parts"].items()]
     table = _table(
-        ("A million complete flows", "amount", cost["currency"]), [*rows, ("Together", "", f"{cost['total']:.2f}")]
+        ("A million complete flows", "amount", cost["currency"]), [*rows, ("Total", "", f"{cost['total']:.2f}")]
     )
-    said = " ".join(cost["assumptions"])
+    assumptions = " ".join(cost["assumptions"])
     return (
-        f"{table}\n\nList prices of {cost['region']} on {cost['date']}. {said} Signing in KMS adds "
+        f"{table}\n\nList prices of {cost['region']} on {cost['date']}. {assumptions} Signing in KMS adds "
         f"{cost['signing_in_kms']:.2f}; the key costs {cost['key_month']:.2f} a month."
     )
 

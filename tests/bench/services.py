@@ -1,6 +1,6 @@
-"""DynamoDB and KMS in a process of their own, so that their work is not counted as ours.
+"""DynamoDB and KMS in another process, so that their CPU time is not counted.
 
-DynamoDB is the embedded one; KMS is moto's server.
+DynamoDB is the embedded database, KMS is moto's server.
 """
 
 import os
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from infra.state import CHECKOUT
+from infra.local.state import CHECKOUT
 from tests.bench.flow import ORIGIN
 
 STAGE = "bench"
@@ -20,7 +20,7 @@ REGION = "us-east-1"
 
 @contextmanager
 def services() -> Iterator[dict[str, str]]:
-    """The environment that Lambda would give the function, with both services in reach."""
+    """Run both services, and yield the environment of the function as in Lambda."""
     with TemporaryDirectory(prefix="signet-bench-") as folder:
         command = [sys.executable, "-m", "tests.bench.services", folder]
         with subprocess.Popen(
@@ -32,7 +32,7 @@ def services() -> Iterator[dict[str, str]]:
                 dynamodb, kms = process.stdout.readline().split()
                 yield _environment(dynamodb, kms)
             finally:
-                process.stdin.close()  # it ends with its input
+                process.stdin.close()  # the process ends with its input
 
 
 def _environment(dynamodb: str, kms: str) -> dict[str, str]:
@@ -58,12 +58,12 @@ def _serve(folder: Path) -> None:
     import boto3
     from moto.server import ThreadedMotoServer
 
-    from chalicelib.dynamodb import DynamoDB
     from chalicelib.settings import Settings
-    from infra.database import Database
-    from infra.embedded import create_tables, keep_aws_away, lock_moto
+    from chalicelib.storage.dynamodb import DynamoDB
+    from infra.local.database import Database
+    from infra.local.embedded import create_tables, ignore_aws_configuration, lock_moto
 
-    keep_aws_away()
+    ignore_aws_configuration()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     database = Database(folder / "items", "bench", lock_moto())
     endpoint = f"http://127.0.0.1:{database.port}"

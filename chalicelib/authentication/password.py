@@ -1,0 +1,171 @@
+"""Signing in by username and password, no faster than `throttle` allows."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from chalicelib import events
+from chalicelib.authentication import passwords
+from chalicelib.authentication.throttle import Throttle, TooManyAttempts
+from chalicelib.events import history
+from chalicelib.http.messages import Params, Request
+from chalicelib.protocol.errors import LoginRequired
+from chalicelib.protocol.identifiers import username_identifier
+from chalicelib.protocol.next_step import WRONG_USER, is_intended_user
+from chalicelib.protocol.records import AuthorizationRequest, Client, Consent, User
+from chalicelib.server import AuthorizationServer
+from chalicelib.storage.dynamodb import attr
+from chalicelib.storage.store import Records, Store
+from chalicelib.storage.table import Lookup, Refused, Write
+from chalicelib.tokens.subjects import subject
+
+WRONG = "The username or the password is not right."
+MAX_USERNAME = 320
+_NO_USER = "no user"  # no sub has a space
+
+
+class NotSignedIn(Exception):
+    """The sign-in was rejected. `code` and `text` say why, for programs and for the user.
+
+    `retry_after`: in how many seconds the next attempt is possible; 0 for at once.
+    """
+
+    def __init__(self, code: str, text: str, retry_after: int = 0):
+        super().__init__(code)
+        self.code = code
+        self.text = text
+        self.retry_after = retry_after
+
+    def status(self, otherwise: int) -> int:
+        """Return the HTTP status: 429 where the next attempt must wait (RFC 6585 section 4), else `otherwise`."""
+        return 429 if self.retry_after else otherwise
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Header fields of the response."""
+        return {"Retry-After": str(self.retry_after)} if self.retry_after else {}
+
+
+@dataclass(frozen=True)
+class VerifiedSignIn:
+    """Who has signed in, the consent that they gave this client, and the writes for the next transaction.
+
+    Until these are made, the attempt counts as a failure.
+    """
+
+    user: User
+    consent: Consent | None
+    writes: tuple[Write[Any], ...]
+
+    def commit_without_session(self, store: Store) -> None:
+        """Make the writes alone, when no session is started although the password was right."""
+        store.transact(*self.writes)
+
+
+class SignInAttempt:
+    """A username and a password, as they were sent.
+
+    `browser_id`: None for a browser without our cookie. `from_browser`: whether that browser is known to have sent
+    them.
+    """
+
+    def __init__(
+        self,
+        server: AuthorizationServer,
+        http: Request,
+        username: str,
+        password: str,
+        browser_id: str | None,
+        *,
+        from_browser: bool = True,
+    ):
+        self.username = username
+        self._server, self._http = server, http
+        self._password = password
+        # No username is longer, and normalising 60 kB of combining characters takes seconds.
+        self._identifier = username_identifier(username if len(username) <= MAX_USERNAME else "")
+        self._throttle = Throttle(server.store, self._identifier, http.source_ip, browser_id, from_browser=from_browser)
+
+    @classmethod
+    def of_form(
+        cls,
+        server: AuthorizationServer,
+        http: Request,
+        form: Params,
+        browser_id: str | None,
+        *,
+        from_browser: bool = True,
+    ) -> "SignInAttempt":
+        """Return the attempt in a form, with our field names or those that many login pages use."""
+        username = form.raw("username") or form.raw("j_username") or ""
+        password = form.raw("password") or form.raw("j_password") or ""
+        return cls(server, http, username, password, browser_id, from_browser=from_browser)
+
+    @property
+    def lookups(self) -> tuple[Lookup[Any], ...]:
+        """The records that `verify` needs."""
+        return (self._server.store.identifiers.lookup(self._identifier), *self._throttle.lookups)
+
+    def verify(
+        self,
+        records: Records,
+        client: Client,
+        request: AuthorizationRequest | None = None,
+        purpose: str = events.SIGN_IN,
+    ) -> VerifiedSignIn:
+        """Return the user whose credentials these are. `records` were read for `lookups`.
+
+        `purpose`: what the user does with them, one of `events.EVENTS`, recorded when they are right. One write, which
+        counts the attempt, and one read, also for a username that does not exist. Raises NotSignedIn, and LoginRequired
+        when the request is meant for another user.
+        """
+        store = self._server.store
+        identifier = records.get(store.identifiers.lookup(self._identifier))
+        sub = identifier.sub if identifier else None
+        # The history says that the attempt failed, until it is known that it did not.
+        event = history.by_request(store, self._http, sub, events.SIGN_IN_FAILED, client) if sub else None
+        try:
+            counted = self._throttle.count(records, *([store.events.inserting(event)] if event else []))
+        except TooManyAttempts as too_many:
+            events.note(self._http, events.SIGN_IN_THROTTLED, sub=sub)
+            text = _try_again_text(too_many.retry_after)
+            raise NotSignedIn("too_many_attempts", text, too_many.retry_after) from too_many
+        user, consent = store.read(
+            store.users.lookup(sub or _NO_USER), store.consents.lookup(sub or _NO_USER, client.client_id)
+        )
+        # A wrong password takes as long for a username that does not exist.
+        correct = passwords.verify(self._password, user.password_hash if user else None)
+        if not correct or user is None or user.disabled_at is not None:
+            events.note(self._http, events.SIGN_IN_FAILED, sub=sub)
+            raise NotSignedIn("wrong_credentials", WRONG)
+        user = self._rehash(user)
+        writes = counted.taking_back()
+        if event:
+            rename = store.events.changing((event.sub, event.event_id), None, {"name": purpose})
+            writes.append(replace(rename, on_success=lambda: events.note(self._http, purpose, sub=sub)))
+        verified = VerifiedSignIn(user, consent, tuple(writes))
+        if request and not is_intended_user(request, subject(self._server, client, user.sub)):
+            verified.commit_without_session(store)
+            raise LoginRequired(WRONG_USER)
+        return verified
+
+    def _rehash(self, user: User) -> User:
+        """Return the user, with a new hash if theirs was made elsewhere or with other parameters."""
+        if not passwords.needs_rehash(user.password_hash):
+            return user
+        unchanged = attr("password_hash").eq(user.password_hash)
+        changes = {"password_hash": passwords.hash_password(self._password)}
+        rehashed = self._server.store.users.transition((user.sub,), unchanged, changes)
+        return user if isinstance(rehashed, Refused) else rehashed
+
+
+def remember_browser(
+    server: AuthorizationServer, http: Request, user: User, browser_id: str | None
+) -> list[Write[Any]]:
+    """Return the writes that remember a browser as one that this user has signed in with."""
+    return Throttle(server.store, username_identifier(user.username), http.source_ip, browser_id).remembering()
+
+
+def _try_again_text(seconds: int) -> str:
+    minutes = -(-seconds // 60)
+    wait = f"{seconds} seconds" if seconds <= 90 else f"{minutes} minutes"
+    return f"There were too many attempts. Please try again in {wait}."

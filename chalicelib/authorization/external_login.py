@@ -1,0 +1,218 @@
+"""The operator's login application: a website at an origin that the operator has listed, in place of our pages.
+
+`screens.show` sends the user there with the handle of the request. The application asks `describe_request` what the
+request is about. Its form posts the user's answer here, from another site, so that none of our cookies comes along.
+The answer is kept with the request (`receive`), and the browser is redirected to GET /oauth2/authorize with a cookie
+that names it: there the user's own cookies are sent, and the answer is used (`take_answer`). It is valid in the
+browser that posted it, for the request that was started there, once, and for a minute.
+
+Only a browser proves an origin: a program that posts an answer gets a cookie that is useless in another browser. A new
+password is chosen on our own page.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from chalicelib import pages
+from chalicelib.authentication.password import NotSignedIn, SignInAttempt, remember_browser
+from chalicelib.authorization.consent import DECISIONS, check_decision, decide
+from chalicelib.authorization.flow import proceed
+from chalicelib.authorization.interaction import Interaction
+from chalicelib.authorization.recipient import find_recipient, set_recipient_of
+from chalicelib.authorization.request import ended, read_request, require_unanswered
+from chalicelib.authorization.screens import describe_permissions, redirect_to_request
+from chalicelib.http.messages import NO_STORE, Params, Request, Response, cookie, json_response, redirect, with_query
+from chalicelib.protocol.errors import OAuthError
+from chalicelib.protocol.handles import new_id
+from chalicelib.protocol.next_step import can_remember_consent
+from chalicelib.protocol.records import AuthorizationRequest, Client
+from chalicelib.server import AuthorizationServer
+from chalicelib.sessions import browser_sessions
+from chalicelib.storage.dynamodb import Condition, attr
+from chalicelib.storage.table import Write
+
+ANSWER_LIFETIME = 60
+
+
+def is_question(server: AuthorizationServer, http: Request) -> bool:
+    """Return whether this GET is the application's question what a request is about."""
+    wants_json = "application/json" in (http.header("accept") or "").lower()
+    return bool(server.settings.login_url) and wants_json and "request_uri" in http.query
+
+
+def is_answer(server: AuthorizationServer, http: Request, form: Params) -> bool:
+    """Return whether this form comes from the application. Our own forms have a tag, which only we can make."""
+    from_application = http.header("origin") in server.settings.login_origins
+    return bool(server.settings.login_url) and from_application and "tag" not in form
+
+
+# ---- the question
+
+
+def describe_request(server: AuthorizationServer, http: Request) -> Response:
+    """Return what a request is about, as JSON that pages of the listed origins can read.
+
+    It contains no secret and does not depend on who is signed in: no cookie is read.
+    """
+    try:
+        response = json_response(_description(server, http))
+    except OAuthError as error:
+        http.error = error
+        response = json_response(error.parameters() | {"error": error.code}, error.status, NO_STORE | error.headers)
+    origin = http.header("origin")
+    allowed = {"Access-Control-Allow-Origin": origin} if origin in server.settings.login_origins else {}
+    return response.add({"Vary": "Origin, Accept", **allowed})
+
+
+def _description(server: AuthorizationServer, http: Request) -> dict[str, object]:
+    request, client = _stored_request(server, http, http.query.require("request_uri"))
+    consent = server.store.consents.get(request.asked_sub or "", client.client_id)
+    shown = ("client_name", "client_uri", "logo_uri", "policy_uri", "tos_uri")
+    return {
+        "step": "consent" if request.asked_sub else "sign_in",
+        "client": {name: value for name in shown if (value := getattr(client, name)) is not None},
+        "host": pages.host_of(request.redirect_uri),
+        "scopes": [
+            {"scope": permission.name, "description": permission.description, "allowed": permission.allowed}
+            for permission in describe_permissions(server, request, consent)
+        ],
+        "decisions": [each for each in DECISIONS if each != "allow_always" or can_remember_consent(request, client)],
+        "login_hint": request.login_hint,
+        "ui_locales": list(request.ui_locales),
+        "action": server.issuer + http.path,
+        "expires_in": request.expires_at - server.now(),
+    }
+
+
+# ---- the answer is posted
+
+
+def receive(server: AuthorizationServer, http: Request, form: Params) -> Response:
+    """Keep credentials or a decision, with the handle of a request, or with a whole authorization request.
+
+    Returns a redirect: to GET /oauth2/authorize, or, with `error`, back to the application. Raises RequestEnded for a
+    request that cannot be answered.
+    """
+    handle = form.get("request_uri")
+    if handle is None:
+        recipient = find_recipient(server, http, form)
+        return _receive_sign_in(server, http, form, recipient.client, read_request(server, form, recipient))
+    request, client = _stored_request(server, http, handle)
+    set_recipient_of(http, client, request)
+    if "decision" in form:
+        decision = check_decision(form.get("decision"))
+        return _keep(server, http, request, attr("asked_sub").exists(), {"decision": decision})
+    return _receive_sign_in(server, http, form, client, request, stored=True)
+
+
+def _receive_sign_in(
+    server: AuthorizationServer,
+    http: Request,
+    form: Params,
+    client: Client,
+    request: AuthorizationRequest,
+    *,
+    stored: bool = False,
+) -> Response:
+    # It is not known which browser posts this: the one that the request was started in may be another user's.
+    attempt = SignInAttempt.of_form(server, http, form, request.browser_id, from_browser=False)
+    try:
+        verified = attempt.verify(server.store.read_all(attempt.lookups), client, request)
+    except NotSignedIn as failure:
+        if not stored:
+            server.store.requests.put(request)
+        return _back(server, http, request, failure)
+    proof = {"sub": verified.user.sub, "generation": verified.user.sessions_generation}
+    return _keep(server, http, request, None, proof, *verified.writes, stored=stored)
+
+
+def _keep(
+    server: AuthorizationServer,
+    http: Request,
+    request: AuthorizationRequest,
+    condition: Condition,
+    content: dict[str, Any],
+    *also: Write[Any],
+    stored: bool = True,
+) -> Response:
+    """Keep an answer with its request, in one transaction with the writes `also`; redirect to where it is used."""
+    answer = {**content, "id": new_id(), "at": server.now()}
+    table = server.store.requests
+    keeping = table.inserting(replace(request, answer=answer))
+    if stored:
+        unanswered = attr("taken_at").not_exists()
+        both = unanswered if condition is None else unanswered & condition
+        keeping = table.changing((request.request_id,), both, {"answer": answer})
+    refused = server.store.transact(keeping, *also)
+    refusal = refused.of(keeping) if refused else None
+    current = refusal.record if refusal else None
+    if refused and (current is None or current.taken_at is not None):
+        raise ended(current)
+    response = redirect_to_request(server, http, request)
+    if refused:  # a decision, though consent was not asked for
+        return response
+    handle = server.keys.make_handle("ans", answer["id"])
+    return response.add(_cookie(server, handle, ANSWER_LIFETIME))
+
+
+def _back(server: AuthorizationServer, http: Request, request: AuthorizationRequest, failure: NotSignedIn) -> Response:
+    """Return the redirect back to the application, with what went wrong."""
+    parameters = {
+        "request_uri": server.keys.make_handle("req", request.request_id),
+        "error": failure.code,
+        "error_description": failure.text,
+        "retry_after": str(failure.retry_after) if failure.retry_after else None,
+    }
+    return redirect(http, with_query(server.settings.login_url or "", parameters))
+
+
+# ---- the answer is used
+
+
+def take_answer(interaction: Interaction) -> Response | None:
+    """Return what the posted answer leads to, in the browser that posted it; None if no answer is valid here.
+
+    The request is bound to this browser. Raises the OAuthError that goes to the recipient.
+    """
+    server, http, answer = interaction.server, interaction.http, interaction.request.answer
+    handle = server.keys.read_handle("ans", http.cookie(_cookie_name(server)))
+    if handle is None or handle.id != answer.get("id") or server.now() - answer["at"] >= ANSWER_LIFETIME:
+        return None
+    response = None
+    if "sub" in answer:
+        response = _sign_in(interaction)
+    elif interaction.signed_in and interaction.signed_in.user.sub == interaction.request.asked_sub:
+        response = decide(interaction, interaction.signed_in, answer["decision"])
+    return response and response.add(_cookie(server, "", 0))
+
+
+def _sign_in(interaction: Interaction) -> Response | None:
+    server, http, request = interaction.server, interaction.http, interaction.request
+    store, sub = server.store, request.answer["sub"]
+    user, consent = store.read(store.users.lookup(sub), store.consents.lookup(sub, interaction.client.client_id))
+    if user is None or user.disabled_at is not None or user.sessions_generation != request.answer["generation"]:
+        return None  # the proof of a moment ago is no longer valid
+    same_answer = attr("answer.id").eq(request.answer["id"])
+    taking = store.requests.changing((request.request_id,), same_answer, {"asked_sub": sub}, remove=("answer",))
+    also = (taking, *remember_browser(server, http, user, request.browser_id))
+    signed_in = browser_sessions.start_session(server, http, user, request.request_id, interaction.signed_in, also)
+    request = replace(request, asked_sub=sub, answer={})
+    response = proceed(replace(interaction, request=request, signed_in=signed_in, consent=consent))
+    return response.add(browser_sessions.session_cookie(server, signed_in.session))
+
+
+# ---- helpers
+
+
+def _stored_request(server: AuthorizationServer, http: Request, text: str) -> tuple[AuthorizationRequest, Client]:
+    """Return the request that a handle names, and its client. Raises RequestEnded when it cannot be answered."""
+    handle = server.keys.read_handle("req", text)
+    return require_unanswered(server, http, server.store.requests.get(handle.id) if handle else None)
+
+
+def _cookie_name(server: AuthorizationServer) -> str:
+    return browser_sessions.cookie_name(server, "answer")
+
+
+def _cookie(server: AuthorizationServer, handle: str, max_age: int) -> dict[str, str]:
+    return cookie(_cookie_name(server), handle, secure=server.settings.secure, max_age=max_age)

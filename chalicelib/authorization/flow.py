@@ -1,0 +1,67 @@
+"""The one dispatcher of the authorization flow: a page, a redirect with a code, or an error for the recipient.
+
+Steps do not call each other: all return to this dispatcher.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from chalicelib.authorization.grant import NotGranted, create_grant
+from chalicelib.authorization.interaction import Interaction
+from chalicelib.authorization.request import ANSWERED
+from chalicelib.authorization.response import send_response
+from chalicelib.authorization.screens import redirect_to_request, show
+from chalicelib.builtin_clients import ACCOUNT
+from chalicelib.http.messages import Response, redirect
+from chalicelib.protocol.errors import RequestEnded
+from chalicelib.protocol.next_step import SignedInUser, Step, next_step
+from chalicelib.protocol.recipient import Recipient
+from chalicelib.storage.table import Write
+from chalicelib.tokens.subjects import subject
+
+
+def proceed(interaction: Interaction) -> Response:
+    """Return the next page, or the answer with the code. Raises the OAuthError that goes to the recipient."""
+    step = remaining_step(interaction)
+    if step is None and interaction.signed_in:
+        return finish(interaction, interaction.signed_in)
+    if interaction.http.method == "POST":
+        return redirect_to_request(interaction.server, interaction.http, interaction.request)
+    return show(interaction, step or Step.SIGN_IN)
+
+
+def remaining_step(interaction: Interaction) -> Step | None:
+    """Return what the user must still do, None when nothing is left; raises as `next_step`."""
+    server, client, request, signed_in = (
+        interaction.server,
+        interaction.client,
+        interaction.request,
+        interaction.signed_in,
+    )
+    names_user = request.hinted_sub is not None or bool(request.claims)
+    client_subject = subject(server, client, signed_in.user.sub) if signed_in and names_user else None
+    return next_step(request, client, signed_in, interaction.consent, server.now(), client_subject)
+
+
+def finish(
+    interaction: Interaction,
+    signed_in: SignedInUser,
+    *,
+    consent_given: bool = False,
+    remember: bool = False,
+    also: tuple[Write[Any], ...] = (),
+) -> Response:
+    """Create the grant and return the answer with its code; or what is left to do, when that has changed in between.
+
+    The arguments are those of `create_grant`. Raises RequestEnded when the request has been answered already.
+    """
+    http, client, request = interaction.http, interaction.client, interaction.request
+    if client.client_id == ACCOUNT:  # the account page needs no code, only the session
+        return redirect(http, request.redirect_uri)
+    outcome = create_grant(interaction, signed_in, consent_given=consent_given, remember=remember, also=also)
+    if outcome is NotGranted.ALREADY_ANSWERED:
+        raise RequestEnded(ANSWERED, code="request_answered")
+    if isinstance(outcome, NotGranted):
+        still_signed_in = signed_in if outcome is NotGranted.CONSENT_REMOVED else None
+        return proceed(replace(interaction, signed_in=still_signed_in, consent=None))
+    return send_response(interaction.server, http, http.recipient or Recipient.of(client, request), outcome)

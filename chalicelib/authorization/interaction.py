@@ -1,0 +1,23 @@
+"""An authorization request on its way to an answer."""
+
+from dataclasses import dataclass
+
+from chalicelib.http.messages import Request
+from chalicelib.protocol.next_step import SignedInUser
+from chalicelib.protocol.records import AuthorizationRequest, Client, Consent
+from chalicelib.server import AuthorizationServer
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """An authorization request, and what is known when an HTTP request advances it.
+
+    `signed_in` is the user of this browser, `consent` what they have allowed this client before; each may be None.
+    """
+
+    server: AuthorizationServer
+    http: Request
+    client: Client
+    request: AuthorizationRequest
+    signed_in: SignedInUser | None = None
+    consent: Consent | None = None

@@ -1,0 +1,117 @@
+"""The parameters that OpenID Connect adds to an authorization request, checked (OpenID Connect Core 3.1.2.1)."""
+
+import base64
+import json
+import re
+from typing import Any
+
+from chalicelib.http.messages import Params
+from chalicelib.protocol.errors import InvalidRequest, InvalidScope, InvalidToken, LoginRequired, UnknownKey
+from chalicelib.protocol.records import Client
+from chalicelib.server import AuthorizationServer
+from chalicelib.tokens.issue import ID_TOKEN_TYPE
+
+PROMPTS = ("none", "login", "consent", "select_account")
+# Accepted: the pages are the same for all, and fit into each.
+DISPLAYS = ("page", "popup", "touch", "wap")
+UI_LOCALES = ("en",)
+MAX_ID_TOKEN = 8192
+MAX_REQUEST_OBJECT = 65536
+MAX_PREFERENCES = 10
+# RFC 5646 section 2.1, simplified
+_LANGUAGE = re.compile(r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8}){0,7}")
+_ACR = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+def of_request_object(params: Params) -> Params:
+    """Return `response_mode` and `state` of a request object; nothing where it cannot be read.
+
+    Request objects are rejected (section 6.1), signed or not. But the error is sent with the response_mode and state
+    that the client asked for, which may be only in the object.
+    """
+    try:
+        payload = (params.get("request", at_most=MAX_REQUEST_OBJECT) or "").split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (InvalidRequest, IndexError, ValueError, RecursionError):
+        return Params()
+    if not isinstance(claims, dict):
+        return Params()
+    return Params((name, claims[name]) for name in ("response_mode", "state") if isinstance(claims.get(name), str))
+
+
+def read_openid_parameters(
+    server: AuthorizationServer, params: Params, client: Client, response_type: str, scope: frozenset[str]
+) -> dict[str, Any]:
+    """Return the fields of AuthorizationRequest that OpenID Connect defines, except `claims`.
+
+    Raises InvalidScope, InvalidRequest, and LoginRequired for an `id_token_hint` that can no longer be checked.
+    """
+    nonce = params.get("nonce")
+    _check_id_token(response_type, scope, nonce)
+    for name in ("display", "claims_locales"):  # accepted without effect, unless repeated
+        params.get(name)
+    return {
+        "nonce": nonce,
+        "prompt": _prompt(params),
+        "max_age": _max_age(params),
+        "login_hint": params.get("login_hint", at_most=320),
+        "hinted_sub": _hinted_sub(server, params, client),
+        "acr_values": _preferences(params, "acr_values", _ACR),
+        "ui_locales": _preferences(params, "ui_locales", _LANGUAGE),
+    }
+
+
+def _check_id_token(response_type: str, scope: frozenset[str], nonce: str | None) -> None:
+    """Check what a request for an ID token from the authorization endpoint needs (sections 3.3.2.1 and 3.2.2.1).
+
+    Raises InvalidScope without `openid`, InvalidRequest without `nonce`.
+    """
+    if "id_token" not in response_type.split():
+        return
+    if "openid" not in scope:
+        raise InvalidScope("An ID token needs the scope openid.")
+    if nonce is None:
+        raise InvalidRequest("The nonce is missing: an ID token from this endpoint must have one.")
+
+
+def _prompt(params: Params) -> frozenset[str]:
+    """Return the values of `prompt`. Raises InvalidRequest for unknown ones, and for `none` with another."""
+    values = frozenset((params.get("prompt") or "").split(" ")) - {""}
+    if not values <= set(PROMPTS):
+        raise InvalidRequest("The prompt must be made of " + ", ".join(PROMPTS) + ".")
+    if "none" in values and len(values) > 1:
+        raise InvalidRequest("prompt=none cannot be combined with another value.")
+    return values
+
+
+def _max_age(params: Params) -> int | None:
+    """Return how long ago the user may have signed in, in seconds. Raises InvalidRequest for anything else."""
+    text = params.get("max_age")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 10):
+        raise InvalidRequest("The max_age must be a number of seconds.")
+    return int(text)
+
+
+def _hinted_sub(server: AuthorizationServer, params: Params, client: Client) -> str | None:
+    """Return the `sub` of the ID token in `id_token_hint` (sections 3.1.2.1 and 3.1.2.2), which may have expired.
+
+    Raises InvalidRequest for another client's token; LoginRequired for one whose key has been retired, because it
+    cannot be said that a user is the one it names.
+    """
+    hint = params.get("id_token_hint", at_most=MAX_ID_TOKEN)
+    if hint is None:
+        return None
+    try:
+        return str(server.keys.verify(hint, ID_TOKEN_TYPE, server.issuer, client.client_id, expired=True)["sub"])
+    except UnknownKey as unknown:
+        raise LoginRequired("The id_token_hint is too old to be checked. Send the request without it.") from unknown
+    except InvalidToken as wrong:
+        raise InvalidRequest("The id_token_hint is not an ID token of this application.") from wrong
+
+
+def _preferences(params: Params, name: str, syntax: re.Pattern[str]) -> tuple[str, ...]:
+    """Return the values in order of preference. They are preferences, so malformed ones are left out."""
+    values = (params.get(name) or "").split(" ")
+    return tuple(value for value in values if syntax.fullmatch(value))[:MAX_PREFERENCES]

@@ -1,0 +1,93 @@
+"""Who gets the answer to an authorization request, and where it is sent.
+
+Until the recipient is known, an error is shown on a page and never redirected (RFC 6749 section 4.1.2.1).
+"""
+
+from chalicelib.authorization import openid_parameters
+from chalicelib.builtin_clients import ACCOUNT
+from chalicelib.http.messages import Params, Request
+from chalicelib.protocol import redirect_uris, response_types
+from chalicelib.protocol.errors import InvalidRequest
+from chalicelib.protocol.recipient import Recipient
+from chalicelib.protocol.records import AuthorizationRequest, Client
+from chalicelib.server import AuthorizationServer
+
+# A redirect carries the state in a header field, which gateways limit.
+MAX_ENCODED_STATE = 8192
+
+
+def find_recipient(server: AuthorizationServer, http: Request, params: Params) -> Recipient:
+    """Return the client that asks and its redirect URI; errors of this HTTP request are sent to it from now on.
+
+    Raises InvalidRequest, which is shown on a page: there is no recipient yet to send it to.
+    """
+    client_id = params.require("client_id", at_most=128)
+    redirect_uri = params.get("redirect_uri")
+    client = server.client(client_id, accept=lambda client: redirect_target(client, redirect_uri) is not None)
+    target = redirect_target(client, redirect_uri) if client else None
+    if client is None or target is None:
+        raise _unknown_recipient(server, client_id, redirect_uri)
+    http.client = client
+    if redirect_uri is None and "openid" in (params.raw("scope") or "").split(" "):
+        # OpenID Connect Core section 3.1.2.1: REQUIRED
+        raise InvalidRequest("An OpenID Connect request must name its redirect_uri.", code="redirect_uri_missing")
+    # Send errors with the response_mode and state that the client asked for, which may be in a request object.
+    error_params = params.with_fallback(openid_parameters.of_request_object(params)) if "request" in params else params
+    response_type, response_mode = _readable(error_params, "response_type"), _readable(error_params, "response_mode")
+    recipient = Recipient(
+        client,
+        target,
+        sent=redirect_uri is not None,
+        state=_readable(error_params, "state", MAX_ENCODED_STATE),
+        response_mode=response_types.error_response_mode(response_type, response_mode, target),
+    )
+    set_recipient(http, recipient)
+    return recipient
+
+
+def _unknown_recipient(server: AuthorizationServer, client_id: str, redirect_uri: str | None) -> InvalidRequest:
+    if server.client(client_id) is None:
+        return InvalidRequest("There is no application with this client_id.", code="unknown_client")
+    if redirect_uri is None:
+        return InvalidRequest(
+            "The redirect_uri is missing, and the application has registered several.", code="redirect_uri_missing"
+        )
+    return InvalidRequest(
+        "The redirect_uri is not one that the application has registered.", code="redirect_uri_mismatch"
+    )
+
+
+def set_recipient(http: Request, recipient: Recipient) -> None:
+    """Send errors of this HTTP request to the recipient from now on.
+
+    Errors for the account page are shown instead: a redirect would end in a loop.
+    """
+    if recipient.client.client_id != ACCOUNT:
+        http.recipient = recipient
+
+
+def set_recipient_of(http: Request, client: Client, request: AuthorizationRequest) -> None:
+    """Send errors of this HTTP request to the recipient of a stored request from now on."""
+    set_recipient(http, Recipient.of(client, request))
+
+
+def redirect_target(client: Client, redirect_uri: str | None) -> str | None:
+    """Return where the answer may go for the redirect_uri of a request, or None if it is not registered.
+
+    Without a redirect_uri it is the client's default, or its only one.
+    """
+    if redirect_uri is None:
+        only = client.redirect_uris[0] if len(client.redirect_uris) == 1 else None
+        return client.default_redirect_uri or only
+    if redirect_uri in client.redirect_uris:
+        return redirect_uri
+    loopback = any(redirect_uris.matches(registered, redirect_uri) for registered in client.redirect_uris)
+    return redirect_uri if loopback else None
+
+
+def _readable(params: Params, name: str, at_most_encoded: int | None = None) -> str | None:
+    """Return a parameter, or None when it is malformed, which `read_request` rejects later."""
+    try:
+        return params.get(name, at_most_encoded=at_most_encoded)
+    except InvalidRequest:
+        return None

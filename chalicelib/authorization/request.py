@@ -1,0 +1,134 @@
+"""Reading and checking an authorization request. Does not know sessions or pages."""
+
+from dataclasses import replace
+
+from chalicelib.authorization.openid_parameters import MAX_REQUEST_OBJECT, read_openid_parameters
+from chalicelib.authorization.recipient import MAX_ENCODED_STATE, redirect_target
+from chalicelib.http.messages import Params, Request
+from chalicelib.protocol import claims_parameter, pkce
+from chalicelib.protocol.errors import (
+    InvalidRequest,
+    InvalidScope,
+    OAuthError,
+    RegistrationNotSupported,
+    RequestEnded,
+    RequestNotSupported,
+    RequestUriNotSupported,
+)
+from chalicelib.protocol.handles import new_id
+from chalicelib.protocol.recipient import Recipient
+from chalicelib.protocol.records import NO_SCOPE, AuthorizationRequest, Client
+from chalicelib.protocol.response_types import check_response
+from chalicelib.protocol.scopes import parse_scope
+from chalicelib.server import AuthorizationServer
+from chalicelib.tokens import resources
+
+ANSWERED = "This request has expired or has been answered already."
+MAX_SHOWN = 200  # characters of the request in the description of an error
+
+
+def read_request(server: AuthorizationServer, params: Params, recipient: Recipient) -> AuthorizationRequest:
+    """Return the request, every check passed. Raises the OAuthError that goes to the recipient."""
+    try:
+        return _read(server, params, recipient)
+    except OAuthError:
+        # No client is rejected because of a cached record: it is read again first.
+        client = server.read_client(recipient.client.client_id)
+        if client is None or client == recipient.client:
+            raise
+        return _read(server, params, replace(recipient, client=client))
+
+
+def _read(server: AuthorizationServer, params: Params, recipient: Recipient) -> AuthorizationRequest:
+    state = params.get("state", at_most_encoded=MAX_ENCODED_STATE)
+    if params.get("request", at_most=MAX_REQUEST_OBJECT):
+        raise RequestNotSupported("Request objects are not supported.")
+    if params.get("request_uri"):
+        raise RequestUriNotSupported("The request_uri was not issued by this server.")
+    if params.get("registration", at_most=65536):
+        raise RegistrationNotSupported("Clients cannot register themselves.")
+    client, redirect_uri = recipient.client, recipient.redirect_uri
+    response_type = params.require("response_type")
+    response_type, response_mode = check_response(client, response_type, params.get("response_mode"), redirect_uri)
+    scope = _scope(params, client)
+    code_challenge = _code_challenge(params, client)
+    claims = params.get("claims", at_most=claims_parameter.MAX_LENGTH)
+    # After the checks above: a malformed request must not be answered with login_required because of an old hint.
+    openid = read_openid_parameters(server, params, client, response_type, scope)
+    now = server.now()
+    return AuthorizationRequest(
+        request_id=new_id(),
+        client_id=client.client_id,
+        redirect_uri=redirect_uri,
+        redirect_uri_sent=recipient.sent,
+        response_type=response_type,
+        response_mode=response_mode,
+        scope=scope,
+        state=state,
+        code_challenge=code_challenge,
+        claims=claims_parameter.read(claims, client) if claims else {},
+        resource=resources.parse_registered_resources(server, params) if "resource" in params else NO_SCOPE,
+        created_at=now,
+        expires_at=now + server.settings.request_lifetime,
+        **openid,
+    )
+
+
+def ended(request: AuthorizationRequest | None) -> RequestEnded:
+    """Return the error for a request that can no longer be answered: it was answered, or is absent."""
+    answered = request is not None and request.taken_at is not None
+    return RequestEnded(ANSWERED, code="request_answered" if answered else "request_expired")
+
+
+def require_unanswered(
+    server: AuthorizationServer, http: Request, request: AuthorizationRequest | None
+) -> tuple[AuthorizationRequest, Client]:
+    """Return a stored request that is still to be answered, and its client, which `http.client` becomes.
+
+    Raises RequestEnded for any other, and for one that the client, as it is registered now, could not make: nothing is
+    sent to a redirect URI, and no scope is granted, that the operator has removed since.
+    """
+    if request is None or request.taken_at is not None:
+        raise ended(request)
+
+    def may_request(client: Client) -> bool:
+        return redirect_target(client, request.redirect_uri) is not None and request.scope <= client.scopes
+
+    client = server.client(request.client_id, accept=may_request)
+    if client is None:
+        raise ended(request)
+    http.client = client
+    return request, client
+
+
+def _scope(params: Params, client: Client) -> frozenset[str]:
+    """Return the requested scope, or the client's default when none is named (RFC 6749 section 3.3)."""
+    text = params.get("scope", at_most=4096)
+    scope = client.default_scopes if text is None else parse_scope(text)
+    if not scope:
+        raise InvalidScope("Name a scope: this client has no default.")
+    if not scope <= client.scopes:
+        unregistered = " ".join(sorted(scope - client.scopes))[:MAX_SHOWN]  # a redirect has a limited length
+        hint = " (spaces separate scopes)" if "," in unregistered or "+" in unregistered else ""
+        raise InvalidScope(f"The client is not registered for: {unregistered}{hint}")
+    return scope
+
+
+def _code_challenge(params: Params, client: Client) -> str | None:
+    """Return the code_challenge (RFC 7636 section 4.3).
+
+    Only S256, so the method must be named: its default would be plain.
+    """
+    challenge, method = params.get("code_challenge"), params.get("code_challenge_method")
+    if challenge is None:
+        if method is not None:
+            raise InvalidRequest("There is a code_challenge_method but no code_challenge.")
+        if client.require_pkce or client.public:
+            unless = "" if client.public else ", unless the operator registers it with --no-pkce"
+            raise InvalidRequest(f"The code_challenge is missing: this client must use PKCE (RFC 7636){unless}.")
+        return None
+    if method not in pkce.METHODS:
+        raise InvalidRequest("The code_challenge_method must be S256.")
+    if not pkce.is_challenge(challenge):
+        raise InvalidRequest("The code_challenge must be 43 base64url characters (RFC 7636 section 4.2).")
+    return challenge

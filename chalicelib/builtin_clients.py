@@ -1,0 +1,37 @@
+"""The clients that are part of the server and have no record: the account page, and the playground when it is on."""
+
+from collections.abc import Callable
+
+from chalicelib.protocol.handles import secret_hash
+from chalicelib.protocol.records import Client
+from chalicelib.settings import Settings
+
+ACCOUNT = "account"
+PLAYGROUND = "playground"
+PLAYGROUND_CALLBACK = "/playground/callback"
+# Client ids that cannot be registered.
+RESERVED = frozenset({ACCOUNT, PLAYGROUND})
+
+
+def find(client_id: str, settings: Settings, playground_secret: Callable[[], str]) -> Client | None:
+    """Return the built-in client with this id, or None."""
+    if client_id == ACCOUNT:
+        # It has no secret and gets no code: it only needs a user who is signed in.
+        return Client(
+            client_id=ACCOUNT,
+            client_name=f"Your account at {settings.name}",
+            redirect_uris=(settings.issuer + "/account",),
+            grant_types=("authorization_code",),
+            require_pkce=False,
+            trusted=True,
+        )
+    if client_id == PLAYGROUND and settings.playground:
+        return Client(
+            client_id=PLAYGROUND,
+            client_name="Photo Print, the playground",
+            redirect_uris=(settings.issuer + PLAYGROUND_CALLBACK,),
+            post_logout_redirect_uris=(settings.issuer + "/playground",),
+            scope="openid profile email offline_access",
+            secret_hashes=(secret_hash(playground_secret()),),
+        )
+    return None

@@ -1,0 +1,191 @@
+"""The checks of client metadata (RFC 7591 section 2, OpenID Connect Registration section 2)."""
+
+import re
+from collections.abc import Collection
+from typing import NoReturn
+from urllib.parse import unquote, urlsplit
+
+from chalicelib import builtin_clients
+from chalicelib.keys.signing import ALGORITHMS
+from chalicelib.protocol import response_types
+from chalicelib.protocol.errors import InvalidClientMetadata, InvalidRedirectUri
+from chalicelib.protocol.records import Client
+from chalicelib.protocol.response_types import GRANT_TYPES
+from chalicelib.protocol.scopes import MAX_SCOPE_TOKENS, SCOPE_TOKEN, SCOPES
+from chalicelib.settings import LIMITS, LOOPBACK, is_printable
+from chalicelib.tokens.subjects import SUBJECT_TYPES
+
+MAX_REDIRECT_URIS = 20
+MAX_URI = 2000
+_CLIENT_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+# RFC 3986 section 2: the characters of a URI
+_URI = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
+# The host is part of a page's Content-Security-Policy, where other characters have a meaning.
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
+_DANGEROUS_SCHEMES = ("javascript", "data", "vbscript", "file", "about", "blob", "ftp")
+
+
+def check_client(client: Client, algorithms: Collection[str] = ALGORITHMS) -> None:
+    """Check a client's registration. Raises InvalidRedirectUri or InvalidClientMetadata.
+
+    `algorithms`: those that this server can sign tokens with.
+    """
+    if not is_printable(client.client_name):
+        raise InvalidClientMetadata("The name must have 1 to 200 printable characters.")
+    if client.client_id in builtin_clients.RESERVED:
+        raise InvalidClientMetadata(f"The client_id {client.client_id} is reserved for the server itself.")
+    if not _CLIENT_ID.fullmatch(client.client_id):
+        _check_resource_server(client)
+    _check_grant_types(client)
+    _check_redirect_uris(client)
+    _check_scope(client)
+    _check_other_uris(client)
+    for kind in ("id_token", "access_token", "userinfo"):
+        alg = getattr(client, f"{kind}_signed_response_alg")
+        if alg not in algorithms and not (alg is None and kind == "userinfo"):
+            raise InvalidClientMetadata(f"The {kind}_signed_response_alg must be one of: " + ", ".join(algorithms))
+    if client.subject_type not in SUBJECT_TYPES:
+        raise InvalidClientMetadata("The subject_type must be one of: " + ", ".join(SUBJECT_TYPES))
+    if client.subject_type == "pairwise":
+        _check_sector(client)
+    for name in ("authorization_code_lifetime", "access_token_lifetime", "refresh_token_lifetime"):
+        (low, high), seconds = LIMITS[name], getattr(client, name)
+        if seconds is not None and not low <= seconds <= high:
+            raise InvalidClientMetadata(f"The {name} must be {low} to {high} seconds.")
+    if client.public and not client.require_pkce:
+        raise InvalidClientMetadata("A public client must use PKCE.")
+    if client.public and client.direct_sign_in:
+        raise InvalidClientMetadata("Direct sign-in is for confidential clients.")
+
+
+def _check_resource_server(client: Client) -> None:
+    """Check the registration of a resource server, whose client_id is its URI (the `resource` of RFC 8707).
+
+    It may introspect the tokens whose audience it is.
+    """
+    uri = client.client_id
+    if not uri.startswith("https://") or len(uri) > 128 or _problem_with_https(uri) or "#" in uri:
+        raise InvalidClientMetadata(
+            "The client_id must have 1 to 128 letters, digits and ._~- characters, or be the https URI of a resource "
+            "server, without a fragment."
+        )
+    # Its URI is the audience of access tokens. ID tokens must have another, or one could be used as the other.
+    if "authorization_code" in client.grant_types:
+        raise InvalidClientMetadata(
+            "A resource server cannot sign users in: register the application as another client."
+        )
+
+
+def _check_grant_types(client: Client) -> None:
+    unknown = set(client.grant_types) - set(GRANT_TYPES)
+    if unknown or len(set(client.grant_types)) != len(client.grant_types):
+        raise InvalidClientMetadata("The grant_types must be distinct, and among: " + ", ".join(GRANT_TYPES))
+    normalized = {response_types.normalize(response_type) for response_type in client.response_types}
+    if normalized - set(response_types.RESPONSE_TYPES):
+        raise InvalidClientMetadata("The response_types must be among: " + ", ".join(response_types.RESPONSE_TYPES))
+    # RFC 7591 section 2.1: they must be consistent.
+    signs_in = "authorization_code" in client.grant_types
+    if signs_in != bool(normalized):
+        raise InvalidClientMetadata("The grant type authorization_code and response_types must be registered together.")
+    if "refresh_token" in client.grant_types and not signs_in:
+        raise InvalidClientMetadata("The grant type refresh_token needs authorization_code.")
+    if "client_credentials" in client.grant_types:
+        if client.public:
+            raise InvalidClientMetadata("The grant type client_credentials is for confidential clients.")
+        if not client.scopes - set(SCOPES):
+            raise InvalidClientMetadata(
+                "The grant type client_credentials needs a scope of your own: the standard scopes are about users."
+            )
+
+
+def _check_redirect_uris(client: Client) -> None:
+    uris = client.redirect_uris
+    least = 1 if "authorization_code" in client.grant_types else 0
+    if not least <= len(uris) <= MAX_REDIRECT_URIS or len(set(uris)) != len(uris):
+        raise InvalidRedirectUri(f"Register {least} to {MAX_REDIRECT_URIS} different redirect URIs.")
+    for uri in uris:
+        check_redirect_uri(uri)
+    if client.default_redirect_uri is not None and client.default_redirect_uri not in uris:
+        raise InvalidRedirectUri("The default redirect URI must be one of the redirect URIs.")
+
+
+def _check_scope(client: Client) -> None:
+    for name in ("scope", "default_scope"):
+        tokens = (getattr(client, name) or "").split(" ") if getattr(client, name) else []
+        if len(tokens) > MAX_SCOPE_TOKENS or not all(SCOPE_TOKEN.fullmatch(token) for token in tokens):
+            raise InvalidClientMetadata(f"The {name} must be scope tokens separated by single spaces (RFC 6749 3.3).")
+    if not client.scope or not client.default_scopes <= client.scopes:
+        raise InvalidClientMetadata("The scope must not be empty, and must contain the default scope.")
+
+
+def _check_other_uris(client: Client) -> None:
+    for name in ("logo_uri", "client_uri", "policy_uri", "tos_uri"):
+        uri = getattr(client, name)
+        if uri is not None and (problem := _problem_with_https(uri)):
+            raise InvalidClientMetadata(f"The {name} {problem}.")
+    uris = client.post_logout_redirect_uris
+    if len(uris) > MAX_REDIRECT_URIS or len(set(uris)) != len(uris):
+        raise InvalidClientMetadata(f"Register at most {MAX_REDIRECT_URIS} different post_logout_redirect_uris.")
+    try:
+        for uri in uris:
+            check_redirect_uri(uri)
+    except InvalidRedirectUri as error:
+        raise InvalidClientMetadata(f"In post_logout_redirect_uris: {error.description}") from error
+    uri = client.backchannel_logout_uri
+    if uri is not None:
+        problem = "must have no fragment" if "#" in uri else _problem_with_https(uri, local=True)
+        if problem:
+            raise InvalidClientMetadata(f"The backchannel_logout_uri {problem}.")
+
+
+def _check_sector(client: Client) -> None:
+    """Check that all redirect URIs have one host, whose subjects these are (OpenID Connect Core section 8.1)."""
+    parts = [urlsplit(uri) for uri in client.redirect_uris]
+    hosts = {part.hostname for part in parts if part.scheme in ("http", "https")}
+    if len(hosts) != 1 or not all(part.scheme in ("http", "https") for part in parts):
+        raise InvalidClientMetadata(
+            "With pairwise subjects all redirect URIs must have one host (a sector_identifier_uri is not supported)."
+        )
+
+
+def check_redirect_uri(uri: str) -> None:
+    """Check a redirect URI. Raises InvalidRedirectUri.
+
+    It is https; or http on a loopback address (RFC 8252 section 7.3) or localhost; or it has a private-use URI scheme
+    with a dot (RFC 8252 section 7.1). It has no fragment (RFC 6749 section 3.1.2) and no user information.
+    """
+
+    def reject(problem: str) -> NoReturn:
+        raise InvalidRedirectUri(problem)
+
+    try:
+        parts = urlsplit(uri)
+        _ = parts.hostname, parts.port
+    except ValueError:
+        reject(f"{uri} is not a URI.")
+    if not _URI.fullmatch(uri) or len(uri) > MAX_URI or not parts.scheme or "#" in uri or "@" in parts.netloc:
+        reject("A redirect URI must be an absolute URI of at most 2,000 characters, without a fragment.")
+    if parts.scheme in ("http", "https"):
+        if problem := _problem_with_https(uri, local=True):
+            reject(f"{uri} {problem}.")
+    elif parts.scheme in _DANGEROUS_SCHEMES or "." not in parts.scheme:
+        reject(f"{uri}: a private-use scheme must be a reversed domain name (RFC 8252 7.1).")
+
+
+def _problem_with_https(uri: str, *, local: bool = False) -> str | None:
+    """Return why a URI is not an https URL, or None if it is. `local` allows http on this machine."""
+    try:
+        parts = urlsplit(uri)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "is not a URI"
+    if not _URI.fullmatch(uri) or len(uri) > MAX_URI or "@" in parts.netloc:
+        return "must be a URL of at most 2,000 characters, without user information"
+    on_loopback = local and (parts.netloc.rsplit(":", 1)[0] in LOOPBACK or parts.netloc in LOOPBACK)
+    if not host or not (parts.scheme == "https" or (parts.scheme == "http" and on_loopback)):
+        return "must be https" + (" (http is for 127.0.0.1, [::1] and localhost)" if local else "")
+    if not _HOST.fullmatch(host):
+        return "must have a host of letters, digits, hyphens and dots"
+    if any(unquote(segment) in (".", "..") for segment in parts.path.split("/")):
+        return "must have no dot segments"
+    return None

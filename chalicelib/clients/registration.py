@@ -1,0 +1,137 @@
+"""Registering and changing clients (RFC 7591), for the operator's command and the local demo.
+
+A secret is returned once and stored as its SHA-256: it has 256 random bits, so no slow hash is needed.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from chalicelib.clients.metadata import check_client
+from chalicelib.keys import signing
+from chalicelib.protocol.errors import InvalidClientMetadata
+from chalicelib.protocol.handles import new_id, secret_hash
+from chalicelib.protocol.records import Client, Scope
+from chalicelib.protocol.scopes import SCOPE_TOKEN, SCOPES
+from chalicelib.settings import is_printable
+from chalicelib.storage.dynamodb import attr
+from chalicelib.storage.store import Store
+from chalicelib.storage.table import Refused
+
+MAX_SECRETS = 2  # the old and the new one, during a rotation
+
+
+def register_client(
+    store: Store,
+    *,
+    client_name: str,
+    redirect_uris: Iterable[str],
+    public: bool = False,
+    token_endpoint_auth_method: str = "client_secret_basic",  # noqa: S107
+    client_id: str | None = None,
+    client_secret: str | None = None,
+    **members: Any,
+) -> tuple[Client, str | None]:
+    """Check and store a client; return its record and, for a confidential client, its secret.
+
+    The secret cannot be read later. `members` are further fields of Client. Raises InvalidRedirectUri and
+    InvalidClientMetadata (RFC 7591 section 3.2.2), the latter also when `client_id` is taken, by a client or as the
+    `sub` of a user.
+    """
+    method = "none" if public else token_endpoint_auth_method
+    secret = None if method == "none" else client_secret or secrets.token_urlsafe(32)
+    client = Client(
+        client_id=client_id or new_id(),
+        client_name=client_name,
+        redirect_uris=tuple(redirect_uris),
+        token_endpoint_auth_method=method,
+        secret_hashes=(secret_hash(secret),) if secret else (),
+        client_id_issued_at=store.now(),
+        **members,
+    )
+    check_client(client, signing.algorithms(store.settings))
+    if client_id and store.users.get(client_id):  # RFC 9700 section 4.15: its own tokens would name that user
+        raise InvalidClientMetadata(f"The client_id {client_id} is the sub of a user. Choose another one.")
+    if not store.clients.insert(client):
+        raise InvalidClientMetadata(f"A client with the id {client.client_id} already exists.")
+    return client, secret
+
+
+def update_client(store: Store, client: Client, change: Callable[[Client], Client]) -> Client:
+    """Change a client by a function of its record, and return the new record. A public client loses its secrets.
+
+    The function is called again with the current record if another request has changed it. Raises InvalidRedirectUri
+    and InvalidClientMetadata, the latter also when the client no longer exists.
+    """
+
+    def change_and_check(current: Client) -> Client:
+        changed = change(current)
+        check_client(changed, signing.algorithms(store.settings))
+        return replace(changed, secret_hashes=()) if changed.public else changed
+
+    return _amend(store, client, change_and_check)
+
+
+def set_client_disabled(store: Store, client: Client, *, disabled: bool) -> Client:
+    """Disable a client, or enable it again; return the new record.
+
+    Raises InvalidClientMetadata when it no longer exists.
+    """
+    now = store.now()
+    # Not checked: a client that could no longer be registered can still be disabled.
+    return _amend(
+        store, client, lambda current: replace(current, disabled_at=(current.disabled_at or now) if disabled else None)
+    )
+
+
+def _amend(store: Store, client: Client, change: Callable[[Client], Client]) -> Client:
+    changed = store.amend(store.clients, client, change)
+    if isinstance(changed, Refused):
+        raise InvalidClientMetadata(f"The client {client.client_id} no longer exists.")
+    return changed
+
+
+def check_scope(scope: Scope) -> None:
+    """Check a scope that the operator defines, and its description. Raises InvalidClientMetadata."""
+    if not SCOPE_TOKEN.fullmatch(scope.scope):
+        raise InvalidClientMetadata("A scope must have 1 to 128 characters, without spaces or quotes (RFC 6749 3.3).")
+    if scope.scope in SCOPES:
+        raise InvalidClientMetadata(f"{scope.scope} is a standard scope: its description cannot be changed.")
+    if not is_printable(scope.description):
+        raise InvalidClientMetadata("The description must have 1 to 200 printable characters.")
+
+
+def rotate_secret(store: Store, client: Client, *, drop_old: bool = False) -> tuple[Client, str]:
+    """Give a confidential client a second secret; return the record and the secret.
+
+    `drop_old` removes the other secrets. Raises InvalidClientMetadata when the client is public, already has two
+    secrets, or has been changed since it was read.
+    """
+    if client.public:
+        raise InvalidClientMetadata(f"{client.client_id} is a public client, which has no secret.")
+    if len(client.secret_hashes) >= MAX_SECRETS and not drop_old:
+        raise InvalidClientMetadata(
+            f"{client.client_id} already has two secrets. Remove the older one (--finish) or both (--drop-old)."
+        )
+    secret = secrets.token_urlsafe(32)
+    kept = () if drop_old else client.secret_hashes
+    return _replace_secrets(store, client, (*kept, secret_hash(secret))), secret
+
+
+def drop_old_secrets(store: Store, client: Client) -> Client:
+    """Remove all secrets of a client except the newest; return its record.
+
+    Raises InvalidClientMetadata when there is no second one, or the client has been changed since it was read.
+    """
+    if len(client.secret_hashes) < MAX_SECRETS:
+        raise InvalidClientMetadata(f"{client.client_id} has no second secret.")
+    return _replace_secrets(store, client, client.secret_hashes[-1:])
+
+
+def _replace_secrets(store: Store, client: Client, secret_hashes: tuple[str, ...]) -> Client:
+    unchanged = attr("secret_hashes").eq(client.secret_hashes)
+    changed = store.clients.transition((client.client_id,), unchanged, {"secret_hashes": secret_hashes})
+    if isinstance(changed, Refused):
+        raise InvalidClientMetadata(f"The secrets of {client.client_id} were changed by another command. Try again.")
+    return changed

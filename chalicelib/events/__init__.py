@@ -1,0 +1,73 @@
+"""Events: what happened, for the operator's log and metrics and for the user's history.
+
+Owns the format of a log line, CloudWatch's embedded metrics, and the event records. It must not know which endpoint
+calls it, and never writes a handle, token, secret or password.
+"""
+
+from dataclasses import replace
+
+from chalicelib.events import history
+from chalicelib.events.log import note as note  # a part of this interface
+from chalicelib.http.messages import Request
+from chalicelib.protocol.records import Client, Event
+from chalicelib.storage.store import Store
+from chalicelib.storage.table import Write
+
+SIGN_IN = "sign_in"
+SIGN_IN_FAILED = "sign_in_failed"
+SIGN_IN_THROTTLED = "sign_in_throttled"
+PASSWORD_CHANGED = "password_changed"  # noqa: S105
+CONSENT_GIVEN = "consent_given"
+CONSENT_DENIED = "consent_denied"
+CODE_ISSUED = "code_issued"
+CODE_REDEEMED = "code_redeemed"
+TOKEN_REFRESHED = "token_refreshed"  # noqa: S105
+TOKEN_ISSUED = "token_issued"  # noqa: S105
+REUSE_DETECTED = "reuse_detected"
+TOKEN_REVOKED = "token_revoked"  # noqa: S105
+ACCESS_REVOKED = "access_revoked"
+SIGNED_OUT = "signed_out"
+LOGOUT_DELIVERED = "logout_delivered"
+LOGOUT_UNDELIVERED = "logout_undelivered"
+KEYS_ROTATED = "keys_rotated"
+KEYS_RETIRED = "keys_retired"
+CLIENT_CHANGED = "client_changed"
+USER_CHANGED = "user_changed"
+# Each is a record of its own in the log, and a metric that counts it.
+EVENTS: dict[str, str] = {
+    SIGN_IN: "A user signed in.",
+    SIGN_IN_FAILED: "The username or the password was wrong, or the account is disabled.",
+    SIGN_IN_THROTTLED: "A sign-in was rejected without checking the password, after too many failures.",
+    PASSWORD_CHANGED: "A password was changed; every other session of the user has ended.",
+    CONSENT_GIVEN: "A user allowed an application what it asked for.",
+    CONSENT_DENIED: "A user denied an application access.",
+    CODE_ISSUED: "A grant was created: an application was sent an authorization code.",
+    CODE_REDEEMED: "An authorization code was exchanged for tokens.",
+    TOKEN_REFRESHED: "A refresh token was exchanged for new tokens.",
+    TOKEN_ISSUED: "An application got a token for itself (client_credentials).",
+    REUSE_DETECTED: "A code or refresh token was used twice, and its grant was revoked.",
+    TOKEN_REVOKED: "An application revoked a grant.",
+    ACCESS_REVOKED: "A user or the operator removed the access of an application.",
+    SIGNED_OUT: "A session ended.",
+    LOGOUT_DELIVERED: "An application accepted a logout token.",
+    LOGOUT_UNDELIVERED: "An application did not accept a logout token, which is not sent again.",
+    KEYS_ROTATED: "New keys were added to the key ring.",
+    KEYS_RETIRED: "Keys that nothing depends on were removed from the key ring.",
+    CLIENT_CHANGED: "The operator registered, changed or removed a client.",
+    USER_CHANGED: "The operator registered, changed or removed a user.",
+}
+
+
+def record(
+    store: Store, http: Request, name: str, sub: str, client: Client | None = None, client_id: str | None = None
+) -> Write[Event]:
+    """Return the write that keeps an event in a user's history for 90 days.
+
+    Once it succeeds, alone or in a transaction, the event is logged and counted too. `client_id` names a client whose
+    record may be gone.
+    """
+    event = history.by_request(store, http, sub, name, client)
+    logged_client_id = client.client_id if client else client_id
+    return replace(
+        store.events.inserting(event), on_success=lambda: note(http, name, sub=sub, client_id=logged_client_id)
+    )

@@ -1,0 +1,168 @@
+"""HTTP requests to clients, protected against SSRF and DNS rebinding.
+
+The URL comes from the client's registration, and its owner can change the DNS records of the host at any time.
+Therefore the host is resolved once, every address is checked, and the connection uses a checked address. Redirects are
+not followed, no proxy is used, and the time and the size of a response are limited.
+"""
+
+import re
+import socket
+import time
+from collections.abc import Iterable
+from functools import cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import ssl
+
+Address = IPv4Address | IPv6Address
+Endpoint = tuple[int, tuple[str, int]]  # address family; address and port
+SECONDS = 4.0
+MOST_ADDRESSES = 4
+_MAX_RESPONSE = 8192  # bytes
+_GRACE = 0.5  # seconds
+_PORTS = {"http": 80, "https": 443}
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: |\r?\n)")
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+# The public IPv6 addresses (RFC 4291 section 2.5.4), without the tunnels to arbitrary IPv4 addresses: Teredo (RFC 4380)
+# and 6to4 (RFC 3056).
+_GLOBAL_UNICAST = ip_network("2000::/3")
+_TUNNELS = (ip_network("2001::/32"), ip_network("2002::/16"))
+
+
+class Undeliverable(Exception):
+    """The request was not sent or got no response. The text says why, without any content of the request."""
+
+
+def post(url: str, body: bytes, networks: Iterable[str] = ()) -> int:
+    """Send a form to a server and return the status of the response. Raises Undeliverable.
+
+    Only https and public addresses are allowed, except for addresses in `networks`, which may also be reached by plain
+    http. The request takes at most SECONDS, plus the time that the system's resolver needs.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme)
+    except ValueError as error:
+        raise Undeliverable("the URL cannot be parsed") from error
+    if not host or port is None or parts.scheme not in _PORTS or "@" in parts.netloc or not _PRINTABLE.fullmatch(url):
+        raise Undeliverable("the URL must be http or https, with a host and without credentials or spaces")
+    endpoints = _look_up(host, port)
+    for _, (address, _) in endpoints:  # reject a host if any of its addresses is private
+        listed = any(_unmapped(ip_address(address)) in ip_network(network) for network in networks)
+        if not listed and not is_public(ip_address(address)):
+            raise Undeliverable("the host has an address that is not public")
+        if not listed and parts.scheme != "https":
+            raise Undeliverable("plain http is allowed only for the networks that the operator has listed")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    head = (
+        f"POST {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        f"Content-Length: {len(body)}\r\nAccept: */*\r\nUser-Agent: Signet\r\nConnection: close\r\n\r\n"
+    )
+    deadline = time.monotonic() + SECONDS
+    try:
+        with _connect(endpoints, deadline) as connection:
+            if parts.scheme == "http":
+                return _exchange(connection, head.encode() + body, deadline)
+            connection.settimeout(_left(deadline))
+            with _tls().wrap_socket(connection, server_hostname=host) as encrypted:
+                return _exchange(encrypted, head.encode() + body, deadline)
+    except TimeoutError as error:
+        raise Undeliverable(f"no response within {SECONDS:g} seconds") from error
+    except OSError as error:  # includes the errors of ssl
+        raise Undeliverable(f"the connection failed: {type(error).__name__}") from error
+
+
+def is_public(address: Address) -> bool:
+    """Return whether an address is one of the public internet and no tunnel to another address."""
+    plain = _unmapped(address)
+    if plain.version == 6 and (plain not in _GLOBAL_UNICAST or any(plain in tunnel for tunnel in _TUNNELS)):
+        return False
+    return plain.is_global and not plain.is_multicast
+
+
+def _unmapped(address: Address) -> Address:
+    """Return the IPv4 address of an IPv4-mapped one, to which systems connect (RFC 4291 section 2.5.5.2)."""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _look_up(host: str, port: int) -> list[Endpoint]:
+    """Return the first endpoints of a host. The only DNS look-up, so that rebinding has no effect."""
+    try:
+        results = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise Undeliverable("the host cannot be resolved") from error
+    # Without its scope, a link-local address is still not public.
+    endpoints = {(int(family), (str(address[0]).partition("%")[0], port)) for family, _, _, _, address in results}
+    return sorted(endpoints)[:MOST_ADDRESSES]
+
+
+def _connect(endpoints: list[Endpoint], deadline: float) -> socket.socket:
+    """Return a connection to the first endpoint that accepts one, giving each an equal share of the time left."""
+    failure = OSError("no address")
+    for tried, (family, address) in enumerate(endpoints):
+        connection = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(_left(deadline) / (len(endpoints) - tried))
+            connection.connect(address)
+        except OSError as error:
+            connection.close()
+            failure = error
+        else:
+            return connection
+    raise failure
+
+
+def _exchange(connection: socket.socket, message: bytes, deadline: float) -> int:
+    """Send a request and return the status of its response, which is read to its end or the limit."""
+    connection.settimeout(_left(deadline))
+    connection.sendall(message)
+    response, status = b"", 0
+    try:
+        while len(response) < _MAX_RESPONSE:
+            connection.settimeout(_left(deadline))
+            received = connection.recv(_MAX_RESPONSE - len(response))
+            if not received:
+                break
+            response += received
+            if not status and (status := _status(response)):
+                # A server that is still writing gets a moment to finish, so that it sees no reset connection.
+                deadline = min(deadline, time.monotonic() + _GRACE)
+    except OSError:
+        if not status:
+            raise
+    if not status:
+        raise Undeliverable("the response is not HTTP")
+    return status
+
+
+def _status(response: bytes) -> int:
+    """Return the status of a response that begins like this, 0 if it is not known yet.
+
+    Interim responses (RFC 9110 section 15.2) are skipped.
+    """
+    for head in re.split(rb"\r?\n\r?\n", response):
+        match = _STATUS_LINE.match(head + b"\n")
+        if match is None or not match[1].startswith(b"1"):
+            return int(match[1]) if match else 0
+    return 0
+
+
+def _left(deadline: float) -> float:
+    """Return the seconds until the deadline. Raises TimeoutError when it has passed."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+@cache
+def _tls() -> "ssl.SSLContext":
+    import ssl
+
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context

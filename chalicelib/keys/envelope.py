@@ -1,0 +1,86 @@
+"""Envelope encryption of the key ring, so that a copy of its table is useless without the key."""
+
+import secrets
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.settings import Settings, SettingsError
+from chalicelib.storage.dynamodb import new_session, translate_outages
+
+if TYPE_CHECKING:
+    from boto3 import Session
+    from types_boto3_kms import KMSClient
+
+_NONCE_BYTES = 12
+_WRONG_KEY = "The key ring was encrypted with another key, or in another stage"
+
+
+class Seal:
+    """AES-256-GCM with a key from the settings, or, in AWS, with a data key that KMS wraps.
+
+    The wrapped key precedes the ciphertext. The stage is the encryption context, so that a ring can only be decrypted
+    in its own stage. Every call of KMS raises TemporarilyUnavailable when KMS is throttled or unreachable.
+    """
+
+    def __init__(self, settings: Settings, session: "Callable[[], Session]" = new_session):
+        self._settings = settings
+        self._session = session
+        self._context = {"signet-stage": settings.stage}
+
+    @cached_property
+    def kms(self) -> "KMSClient":
+        """The KMS client, created on first use."""
+        from botocore.config import Config
+
+        config = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 3})
+        return self._session().client("kms", region_name=self._settings.region, config=config)
+
+    def seal(self, plain: bytes) -> bytes:
+        """Return the encrypted bytes, which only `unseal` in the same stage decrypts."""
+        if self._settings.sealing_key:
+            return self._encrypt(self._settings.sealing_key, plain)
+        with translate_outages("kms"):
+            data_key = self.kms.generate_data_key(
+                KeyId=self._settings.kms_key_id, KeySpec="AES_256", EncryptionContext=self._context
+            )
+        wrapped = data_key["CiphertextBlob"]
+        return len(wrapped).to_bytes(2, "big") + wrapped + self._encrypt(data_key["Plaintext"], plain)
+
+    def unseal(self, sealed: bytes) -> bytes:
+        """Return the decrypted bytes, with one call of KMS unless the settings have the key.
+
+        Raises SettingsError when they were encrypted with another key or in another stage.
+        """
+        from cryptography.exceptions import InvalidTag
+
+        key = self._settings.sealing_key
+        if not key:
+            end = 2 + int.from_bytes(sealed[:2], "big")
+            key, sealed = self._unwrap(sealed[2:end]), sealed[end:]
+        nonce, text = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
+        try:
+            plain: bytes = _aead(key).decrypt(nonce, text, self._settings.stage.encode())
+        except InvalidTag as error:
+            raise SettingsError(_WRONG_KEY) from error
+        return plain
+
+    def _unwrap(self, wrapped: bytes) -> bytes:
+        with translate_outages("kms"):
+            try:
+                return self.kms.decrypt(
+                    KeyId=self._settings.kms_key_id, CiphertextBlob=wrapped, EncryptionContext=self._context
+                )["Plaintext"]
+            except self.kms.exceptions.InvalidCiphertextException as error:
+                raise SettingsError(_WRONG_KEY) from error
+
+    def _encrypt(self, key: bytes, plain: bytes) -> bytes:
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        sealed: bytes = _aead(key).encrypt(nonce, plain, self._settings.stage.encode())
+        return nonce + sealed
+
+
+def _aead(key: bytes) -> Any:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(key)

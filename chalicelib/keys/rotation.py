@@ -1,0 +1,132 @@
+"""Key rotation: a key is published before it is used, and kept until everything that it signed has expired."""
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from chalicelib.keys import signing
+from chalicelib.keys.ring import KeyRing
+from chalicelib.protocol.durations import DAY
+from chalicelib.protocol.handles import new_secret
+from chalicelib.settings import LIMITS, Settings
+
+# Longer than any process caches the ring, and than any verifier may cache the JWKS.
+PUBLISHED_BEFORE_USE = DAY
+_TRIES = 5
+
+
+class RotationRefused(Exception):
+    """The ring was not changed; the text says why, for the operator."""
+
+
+@dataclass(frozen=True)
+class RingKey:
+    """A key of the ring, without its secret.
+
+    `state`: `next` before it is used, then `current`, then `kept`. `ends_at`: when everything that a `kept` key signed
+    has expired.
+    """
+
+    name: str
+    alg: str
+    state: str
+    created_at: int
+    used_from: int
+    ends_at: int | None
+
+
+def list_keys(ring: KeyRing, settings: Settings, now: int) -> list[RingKey]:
+    """Return all keys of the ring, newest first."""
+    document, _ = ring.read_document()
+    return _overview(document, settings, now)
+
+
+def rotate(ring: KeyRing, now: int, wait: int = PUBLISHED_BEFORE_USE) -> None:
+    """Add a key pair for each algorithm and a secret for handles, used from `wait` seconds on.
+
+    With 0 they are used at once, for a compromised key. Raises RotationRefused when the keys of the last rotation are
+    not used yet, or when the aliases in KMS still point to the same keys.
+    """
+    for _ in range(_TRIES):
+        document, version = ring.read_document()
+        waiting = [key for kind in ("signing", "handles") for key in document[kind] if signing.used_from(key) > now]
+        if waiting and wait:
+            raise RotationRefused("The keys of the last rotation are not in use yet.")
+        present = {key["kid"] for key in document["signing"]}
+        pairs = [{**ring.new_key_pair(alg), "used_from": now + wait} for alg in ring.algorithms]
+        if present & {pair["kid"] for pair in pairs}:
+            raise RotationRefused("The aliases in KMS still point to keys of the ring. Point them to new keys first.")
+        handle_version = _free_version({key["version"] for key in document["handles"]})
+        secret = {"version": handle_version, "secret": new_secret(), "created_at": now, "used_from": now + wait}
+        document["signing"] += pairs
+        document["handles"].append(secret)
+        if ring.replace_document(document, version):
+            return
+    raise RotationRefused("Another process is changing the key ring. Try again.")
+
+
+def is_due(ring: KeyRing, settings: Settings, now: int) -> bool:
+    """Return whether the newest signing key of an algorithm has reached the age that the settings allow."""
+    document, _ = ring.read_document()
+    newest = [max(key["created_at"] for key in document["signing"] if key["alg"] == alg) for alg in ring.algorithms]
+    oldest: int = min(newest)
+    return settings.key_rotation_days > 0 and now - oldest >= settings.key_rotation_days * DAY
+
+
+def retire(ring: KeyRing, settings: Settings, now: int, kid: str | None = None) -> list[str]:
+    """Remove the keys that nothing valid needs, or the signing key `kid` in any case. Return the removed names.
+
+    Raises RotationRefused when `kid` is unknown, or is the only key in use of its algorithm.
+    """
+    for _ in range(_TRIES):
+        document, version = ring.read_document()
+        overview = _overview(document, settings, now)
+        if kid is None:
+            retired = [key.name for key in overview if key.ends_at is not None and key.ends_at <= now]
+        else:
+            retired = [_require_replaceable(overview, kid, now)]
+        if not retired:
+            return []
+        document["signing"] = [key for key in document["signing"] if key["kid"] not in retired]
+        document["handles"] = [key for key in document["handles"] if _handle_name(key) not in retired]
+        if ring.replace_document(document, version):
+            return retired
+    raise RotationRefused("Another process is changing the key ring. Try again.")
+
+
+def _free_version(used: set[int]) -> int:
+    """Return the version of the next handle secret. It is one byte in a handle, so that old versions are reused."""
+    for version in chain(range(max(used) + 1, 256), range(1, 256)):
+        if version not in used:
+            return version
+    raise RotationRefused("There is no version left for a handle secret: all 255 are still needed.")
+
+
+def _require_replaceable(overview: list[RingKey], kid: str, now: int) -> str:
+    """Return `kid`. Raises RotationRefused when it is unknown, or no other key of its algorithm is in use."""
+    retiring = next((key for key in overview if key.name == kid and key.alg in signing.ALGORITHMS), None)
+    if retiring is None:
+        raise RotationRefused(f"There is no signing key {kid} in the ring.")
+    if not [key for key in overview if key.alg == retiring.alg and key.name != kid and key.used_from <= now]:
+        raise RotationRefused("This is the only key in use of its algorithm. Run `signet key rotate --now` first.")
+    return kid
+
+
+def _overview(document: dict[str, Any], settings: Settings, now: int) -> list[RingKey]:
+    # Access tokens live at most as long as a registration allows, handles as long as refresh tokens.
+    token, handle = LIMITS["access_token_lifetime"][1], settings.refresh_token_absolute_lifetime
+    overview: list[RingKey] = []
+    families = [(alg, [key for key in document["signing"] if key["alg"] == alg], token) for alg in signing.ALGORITHMS]
+    for alg, keys, max_lifetime in [*families, ("HS256", document["handles"], handle)]:
+        replaced_at: int | None = None  # when the next newer key came into use
+        for key in sorted(keys, key=signing.used_from, reverse=True):
+            start = signing.used_from(key)
+            state = "next" if start > now else "current" if replaced_at is None else "kept"
+            end = None if replaced_at is None else replaced_at + max_lifetime
+            overview.append(RingKey(key.get("kid") or _handle_name(key), alg, state, key["created_at"], start, end))
+            replaced_at = start if start <= now else replaced_at
+    return overview
+
+
+def _handle_name(key: dict[str, Any]) -> str:
+    return f"handles-{key['version']}" if "version" in key else ""

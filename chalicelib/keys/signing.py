@@ -1,0 +1,161 @@
+"""Keys that sign JWTs: generated, stored in the ring or in KMS, published as JWKs.
+
+A private key is stored in the encrypted ring, or never leaves KMS: then the ring contains its public half, and KMS
+signs each token.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.protocol.handles import base64url
+from chalicelib.settings import Settings
+from chalicelib.storage.dynamodb import translate_outages
+
+if TYPE_CHECKING:
+    from types_boto3_kms import KMSClient
+
+# The first is the default of every client: the authorizers of API Gateway and of load balancers accept only RS256.
+ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
+# The members of a JWK that define an RSA, EC or Ed25519 key (RFC 7638 section 3.2, RFC 8037 section 2)
+REQUIRED = ("crv", "e", "kty", "n", "x", "y")
+MAX_RAW_MESSAGE = 4096  # bytes that KMS hashes itself
+# Two algorithms only: each needs its own key (RFC 8725 section 3.1), which KMS bills by the month, and KMS signs at
+# most 4,096 bytes with Ed25519.
+KMS_ALGORITHMS = {"RS256": "RSASSA_PKCS1_V1_5_SHA_256", "ES256": "ECDSA_SHA_256"}
+
+
+def algorithms(settings: Settings) -> tuple[str, ...]:
+    """Return the algorithms that a client may choose: all, or those of the keys in KMS."""
+    return ALGORITHMS if settings.signing == "ring" else tuple(KMS_ALGORITHMS)
+
+
+def half_hash(alg: str, value: str) -> str:
+    """Return `at_hash` or `c_hash`: half a hash, base64url (OpenID Connect Core sections 3.1.3.6 and 3.3.2.11).
+
+    The hash function is that of the ID token's `alg`: SHA-256, or SHA-512 for Ed25519 (RFC 8032 section 5.1).
+    """
+    digest = hashlib.new("sha512" if alg == "EdDSA" else "sha256", value.encode()).digest()
+    return base64url(digest[: len(digest) // 2])
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """A key pair. `sign` returns the JWS signature of its argument (RFC 7518 section 3); `used_from` is a time."""
+
+    kid: str
+    alg: str
+    public: Any = field(repr=False)
+    sign: Callable[[bytes], bytes] = field(repr=False)
+    used_from: int = 0
+
+    @cached_property
+    def jwk(self) -> dict[str, str]:
+        """The public half as a JWK (RFC 7517 section 4)."""
+        return public_jwk(self.alg, self.public) | {"kid": self.kid, "alg": self.alg, "use": "sig"}
+
+    def jwt(self, claims: dict[str, Any], typ: str) -> str:
+        """Return a signed JWT (RFC 7519, RFC 7515 section 7.1). `typ` is the media type in its header."""
+        header = {"alg": self.alg, "kid": self.kid, "typ": typ}
+        signing_input = ".".join(
+            base64url(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims)
+        )
+        return f"{signing_input}.{base64url(self.sign(signing_input.encode()))}"
+
+
+def public_jwk(alg: str, public: Any) -> dict[str, str]:
+    """Return a public key as a JWK that has only its required members (RFC 7638 section 3.2)."""
+    jwk = _algorithm(alg).to_jwk(public, as_dict=True)
+    return {name: jwk[name] for name in REQUIRED if name in jwk}
+
+
+def thumbprint(jwk: Mapping[str, str]) -> str:
+    """Return the SHA-256 thumbprint of a public key (RFC 7638 section 3), which is its `kid`."""
+    members = {name: jwk[name] for name in REQUIRED if name in jwk}
+    required = json.dumps(members, sort_keys=True, separators=(",", ":"))
+    return base64url(hashlib.sha256(required.encode()).digest())
+
+
+def new_entry(alg: str, now: int) -> dict[str, Any]:
+    """Return the ring's entry for a new key pair, with the private key."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+    private: Any
+    if alg == "EdDSA":
+        private = ed25519.Ed25519PrivateKey.generate()
+    elif alg == "ES256":
+        private = ec.generate_private_key(ec.SECP256R1())
+    else:
+        private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    kid = thumbprint(public_jwk(alg, private.public_key()))
+    return {"kid": kid, "alg": alg, "private": pem.decode(), "created_at": now}
+
+
+def kms_entry(alg: str, kms: "KMSClient", key_id: str, now: int) -> dict[str, Any]:
+    """Return the ring's entry for a key pair in KMS: its ARN and its public key. Makes one call."""
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+    with translate_outages("kms"):
+        response = kms.get_public_key(KeyId=key_id)
+    kid = thumbprint(public_jwk(alg, load_der_public_key(response["PublicKey"])))
+    public = base64.b64encode(response["PublicKey"]).decode()
+    return {"kid": kid, "alg": alg, "kms_key_id": response["KeyId"], "public": public, "created_at": now}
+
+
+def used_from(entry: dict[str, Any]) -> int:
+    """Return the time from which a key of the ring is used: for the first keys, their creation."""
+    time: int = entry.get("used_from", entry["created_at"])
+    return time
+
+
+def parse(entry: dict[str, Any], kms: Callable[[], "KMSClient"]) -> SigningKey:
+    """Return the key of a ring's entry. `kms` returns the KMS client, for an entry that needs it."""
+    from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_private_key
+
+    alg, start = entry["alg"], used_from(entry)
+    if "private" in entry:
+        private: Any = load_pem_private_key(
+            entry["private"].encode(),
+            password=None,
+            # The check of both primes would add 40 ms to a cold start. It is not needed: the key was generated here,
+            # and its encryption is authenticated.
+            unsafe_skip_rsa_key_validation=True,
+        )
+        return SigningKey(
+            entry["kid"], alg, private.public_key(), lambda data: _algorithm(alg).sign(data, private), start
+        )
+    public = load_der_public_key(base64.b64decode(entry["public"]))
+    return SigningKey(entry["kid"], alg, public, lambda data: _kms_sign(kms(), entry["kms_key_id"], alg, data), start)
+
+
+def _kms_sign(kms: "KMSClient", key_id: str, alg: str, data: bytes) -> bytes:
+    raw = len(data) <= MAX_RAW_MESSAGE
+    with translate_outages("kms"):
+        signature = kms.sign(
+            KeyId=key_id,
+            Message=data if raw else hashlib.sha256(data).digest(),
+            MessageType="RAW" if raw else "DIGEST",
+            SigningAlgorithm=KMS_ALGORITHMS[alg],  # type: ignore[arg-type]
+        )["Signature"]
+    if alg != "ES256":
+        return signature
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
+    from jwt.utils import der_to_raw_signature
+
+    # JWS has the two numbers side by side (RFC 7518 section 3.4), KMS returns them in DER.
+    return der_to_raw_signature(signature, SECP256R1())
+
+
+@cache
+def _algorithm(alg: str) -> Any:
+    from jwt.algorithms import get_default_algorithms
+
+    return get_default_algorithms()[alg]

@@ -1,0 +1,281 @@
+"""Explanations of all errors: a stable short code, what happened, and what to do.
+
+The error page, `GET /errors` and docs/errors.md are generated from this table. An OAuth error is explained by its own
+code. Where the user sees a page instead of a redirect, the code is more specific.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """An error in plain words: a title, what happened, and what to do.
+
+    `for_user` is for the user who sees the page, and empty where only applications get the error. `for_developer` is
+    for the developer of the application and the operator of this server.
+    """
+
+    title: str
+    meaning: str
+    for_user: str
+    for_developer: str
+
+
+_START_AGAIN = "Go back to the application and start again."
+_CONTACT_APPLICATION = "Go back and contact the people who run the application. You cannot fix this yourself."
+
+EXPLANATIONS: dict[str, Explanation] = {
+    # ---- pages: the redirect URI is not trusted yet, or the response was already sent
+    "unknown_client": Explanation(
+        "This application is not registered",
+        "The application that sent you here is not registered with this server, or it was disabled.",
+        _CONTACT_APPLICATION,
+        "Compare the client_id with the one that the operator gave you. `client list` shows the registered clients.",
+    ),
+    "redirect_uri_mismatch": Explanation(
+        "The application's address is not registered",
+        "The application asked to send the response to an address that is not registered for it. To protect your "
+        "account, nothing was sent.",
+        _CONTACT_APPLICATION,
+        "Register exactly this redirect_uri, or send a registered one. They are compared character by character; only "
+        "the port of http://127.0.0.1 and http://[::1] may differ.",
+    ),
+    "redirect_uri_missing": Explanation(
+        "The application did not say where to send the response",
+        "The application has several registered addresses, or uses OpenID Connect, and must name one of them.",
+        _CONTACT_APPLICATION,
+        "Send redirect_uri. It is optional only without the openid scope, and only if the client has one registered "
+        "redirect URI or a default one.",
+    ),
+    "post_logout_redirect_uri_mismatch": Explanation(
+        "The application's address is not registered",
+        "The application asked to send you to an address that is not registered for it. You are still signed in.",
+        "Go back and contact the people who run the application. To sign out now, open the sign-out page of this "
+        "server directly.",
+        "Register exactly this post_logout_redirect_uri, or send a registered one. They are compared character by "
+        "character.",
+    ),
+    "request_expired": Explanation(
+        "This page has expired",
+        "For your security, a sign-in must be completed within a few minutes. No access was given.",
+        _START_AGAIN,
+        "SIGNET_REQUEST_LIFETIME sets how long a request is valid. A request also ends when its client is removed, or "
+        "loses the redirect URI or a requested scope. A handle from another server is rejected.",
+    ),
+    "request_answered": Explanation(
+        "You have already answered this request",
+        "This request was already answered, perhaps in another tab or before you went back. Each request can be "
+        "answered once.",
+        "Continue in the application. If you are not signed in there, start again from the application.",
+        "Each authorization request can be answered once. Create a new one, with its own state, for each sign-in.",
+    ),
+    "request_ended": Explanation(
+        "This page is no longer valid",
+        "The sign-in or session that this page belongs to has ended.",
+        _START_AGAIN,
+        "The log entry of this request has more details.",
+    ),
+    "wrong_browser": Explanation(
+        "This was started in another browser",
+        "A sign-in must be completed in the browser where it was started. The address may have been copied, or cookies "
+        "may have been deleted.",
+        _START_AGAIN + " If someone sent you this link, do not sign in with it.",
+        "The browser must accept cookies from this server. Users cannot sign in inside an embedded frame, or with "
+        "cookies blocked.",
+    ),
+    "wrong_site": Explanation(
+        "This form came from another site",
+        "Another website tried to submit a form in your name. It was rejected.",
+        "Close that website. To sign in, start from the application that you want to use.",
+        "Forms are accepted only from pages of this server. Behind a proxy, SIGNET_ISSUER must be the address that "
+        "browsers use.",
+    ),
+    "form_not_ours": Explanation(
+        "This form is no longer valid",
+        "It was shown in another session, or it was changed. You may have signed in as another user since.",
+        _START_AGAIN,
+        "A form is valid only for the request, browser and session in which it was shown. Programs should not submit "
+        "it.",
+    ),
+    "navigation_only": Explanation(
+        "This page must be opened directly",
+        "A website tried to sign you in or out in the background. The request was rejected.",
+        _START_AGAIN,
+        "GET /oauth2/code and /oauth2/logout accept only top-level navigation: no frames, images or scripts (Fetch "
+        "Metadata).",
+    ),
+    "not_found": Explanation(
+        "Page not found",
+        "There is nothing at this address. It may be mistyped or out of date.",
+        "Start from the application that you want to use.",
+        "The metadata at /.well-known/openid-configuration lists the endpoints.",
+    ),
+    "method_not_allowed": Explanation(
+        "This kind of request is not allowed",
+        "The address exists, but it does not accept this HTTP method.",
+        _START_AGAIN,
+        "The Allow header lists the accepted methods.",
+    ),
+    # ---- errors that a page or a response can have
+    "invalid_request": Explanation(
+        "This request is not valid",
+        "A parameter of the request is missing, repeated, too long or malformed.",
+        _START_AGAIN + " If it happens again, contact the people who run the application.",
+        "The description names the parameter.",
+    ),
+    "server_error": Explanation(
+        "Something went wrong",
+        "An error occurred on the server. You did nothing wrong.",
+        "Go back to the application and try again later.",
+        "Search the log for the request ID: `detail` says where the error occurred.",
+    ),
+    "temporarily_unavailable": Explanation(
+        "Please try again in a moment",
+        "The server is busy. Nothing was lost.",
+        "Reload this page in a few seconds.",
+        "The database or KMS was unreachable or throttled. Repeat the same request after the number of seconds in the "
+        "Retry-After header.",
+    ),
+    "access_denied": Explanation(
+        "Access was denied",
+        "The user did not allow access, or the account cannot be used at the moment.",
+        "If this was a mistake, start again from the application.",
+        "Let the user continue without access, or ask again when the user wants to. Do not ask again immediately.",
+    ),
+    "wrong_credentials": Explanation(
+        "The username or the password is not right",
+        "No account has this username and password, or the account was disabled.",
+        "Try again. If you forgot your password, contact the people who run this server.",
+        "The sign_in_failed event in the log names the user, if the username exists. `user set-password` sets a new "
+        "password.",
+    ),
+    "too_many_attempts": Explanation(
+        "Too many wrong passwords",
+        "You or someone else entered a wrong password too often. The next attempt must wait, even with the right "
+        "password.",
+        "Wait for the time that the page shows, then try again.",
+        "The response has the status 429 and a Retry-After header. SIGNET_SIGN_IN_ATTEMPTS and "
+        "SIGNET_SIGN_IN_ATTEMPTS_PER_ADDRESS set the limits.",
+    ),
+    # ---- responses of the authorization endpoint
+    "unauthorized_client": Explanation(
+        "The application is not allowed to do this",
+        "It is not registered for this kind of request.",
+        "",
+        "Compare grant_types, response_types and the other settings of the registration with the request.",
+    ),
+    "unsupported_response_type": Explanation(
+        "This response type is not supported",
+        "The server does not support the response_type of the request.",
+        "",
+        "The metadata lists the supported values in response_types_supported.",
+    ),
+    "invalid_scope": Explanation(
+        "The scope is not valid",
+        "It is malformed, or exceeds the scope that the client is registered for or was granted.",
+        "",
+        "Register the scope for the client, or request less.",
+    ),
+    "login_required": Explanation(
+        "The user must sign in",
+        "The request does not allow a sign-in page (prompt=none), but the user must sign in.",
+        "",
+        "Send the user again without prompt=none. In a frame on another site, browsers do not send the cookies of this "
+        "server: use a refresh token there.",
+    ),
+    "consent_required": Explanation(
+        "The user must allow access",
+        "The request does not allow a consent page (prompt=none), but consent is needed.",
+        "",
+        "Send the user again without prompt=none. “Always allow” is remembered, “Allow once” is not.",
+    ),
+    "interaction_required": Explanation(
+        "The user must change the password",
+        "The request does not allow any page (prompt=none), but the user must choose a new password.",
+        "",
+        "Send the user again without prompt=none.",
+    ),
+    "request_not_supported": Explanation(
+        "Request objects are not supported",
+        "The request has the parameter request.",
+        "",
+        "Send each parameter directly.",
+    ),
+    "request_uri_not_supported": Explanation(
+        "This request_uri is not supported",
+        "The request has a request_uri that was not issued by this server.",
+        "",
+        "Send each parameter directly.",
+    ),
+    "registration_not_supported": Explanation(
+        "A request cannot register an application",
+        "The request has the parameter registration.",
+        "",
+        "Ask the operator to register the client, and leave the parameter out.",
+    ),
+    "unmet_authentication_requirements": Explanation(
+        "The required way to sign in is not available",
+        "The request requires an authentication method (acr) that this server does not support.",
+        "",
+        "The metadata lists the supported values in acr_values_supported.",
+    ),
+    "invalid_target": Explanation(
+        "This resource is unknown",
+        "The parameter resource is malformed, or names a resource that was not granted.",
+        "",
+        "Send an absolute URI without a fragment that the grant includes.",
+    ),
+    # ---- responses of the token endpoint and of protected resources
+    "invalid_client": Explanation(
+        "Client authentication failed",
+        "The client is unknown, or its authentication failed.",
+        "",
+        "Check the client_id and the client secret, and that both are form-encoded in HTTP Basic. A public client "
+        "sends no secret. `client rotate-secret` creates a new secret.",
+    ),
+    "invalid_grant": Explanation(
+        "The code or token is not valid",
+        "It has expired, was used, was revoked, or belongs to another client; or redirect_uri or code_verifier does "
+        "not match the authorization request.",
+        "",
+        "Start a new authorization request. A code can be used once, within a minute. Only the newest refresh token "
+        "can be used.",
+    ),
+    "unsupported_grant_type": Explanation(
+        "This grant type is not supported",
+        "The token endpoint does not support the grant_type of the request.",
+        "",
+        "The metadata lists the supported values in grant_types_supported.",
+    ),
+    "invalid_token": Explanation(
+        "The access token is not valid",
+        "It has expired, was revoked, or was not issued by this server.",
+        "",
+        "Get a new access token with the refresh token, or start a new authorization request.",
+    ),
+    "insufficient_scope": Explanation(
+        "The access token does not allow this",
+        "It is valid, but its scope does not include this access.",
+        "",
+        "Request the scope that the WWW-Authenticate header names.",
+    ),
+    # ---- registration by the operator
+    "invalid_redirect_uri": Explanation(
+        "This redirect URI cannot be registered",
+        "It is not an absolute URI to which a response can be sent safely.",
+        "",
+        "Use https; http with 127.0.0.1, [::1] or localhost; or a private-use scheme of the application that contains "
+        "a dot.",
+    ),
+    "invalid_client_metadata": Explanation(
+        "This registration is not valid",
+        "A member of the client's registration has a value that is not allowed.",
+        "",
+        "The description names the member and the allowed values.",
+    ),
+}
+
+
+def explain(code: str) -> Explanation:
+    """Return the explanation of an error code; of server_error for a code that is missing (a test prevents that)."""
+    return EXPLANATIONS.get(code, EXPLANATIONS["server_error"])

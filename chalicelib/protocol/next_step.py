@@ -1,0 +1,107 @@
+"""The rule that decides what the user must still do before an authorization request can be answered."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from chalicelib.protocol import claims, claims_parameter, redirect_uris
+from chalicelib.protocol.errors import ConsentRequired, InteractionRequired, LoginRequired, OAuthError
+from chalicelib.protocol.records import AuthorizationRequest, Client, Consent, Session, User
+
+
+class Step(Enum):
+    """An interaction with the user."""
+
+    SIGN_IN = "sign in"
+    CHANGE_PASSWORD = "change the password"  # noqa: S105
+    CONSENT = "consent"
+
+
+@dataclass(frozen=True)
+class SignedInUser:
+    """A signed-in user, with the session."""
+
+    user: User
+    session: Session
+
+
+WRONG_USER = "The user who signed in is not the one that the application asked for."
+# step -> its error with prompt=none (OpenID Connect Core section 3.1.2.6)
+_ERRORS: dict[Step, type[OAuthError]] = {
+    Step.SIGN_IN: LoginRequired,
+    Step.CHANGE_PASSWORD: InteractionRequired,
+    Step.CONSENT: ConsentRequired,
+}
+
+
+def next_step(
+    request: AuthorizationRequest,
+    client: Client,
+    signed_in: SignedInUser | None,
+    consent: Consent | None,
+    now: int,
+    subject: str | None = None,
+) -> Step | None:
+    """Return the next step, or None when the request can be answered.
+
+    `subject`: the client's identifier for the user, when it is not their `sub`. Raises LoginRequired,
+    InteractionRequired or ConsentRequired for a step with `prompt=none`, and LoginRequired when another user than the
+    intended one has signed in for this request.
+    """
+    step = _next_step(request, client, signed_in, consent, now, subject)
+    if step and "none" in request.prompt:
+        raise _ERRORS[step]("The user must interact with this server, but prompt=none was sent.")
+    return step
+
+
+def _next_step(
+    request: AuthorizationRequest,
+    client: Client,
+    signed_in: SignedInUser | None,
+    consent: Consent | None,
+    now: int,
+    subject: str | None,
+) -> Step | None:
+    if signed_in is None or not _is_fresh(request, signed_in.session, now):
+        return Step.SIGN_IN
+    if not is_intended_user(request, subject or signed_in.user.sub):
+        if signed_in.session.request_id == request.request_id:
+            raise LoginRequired(WRONG_USER)
+        return Step.SIGN_IN
+    if signed_in.user.password_change_required:
+        return Step.CHANGE_PASSWORD
+    return Step.CONSENT if _needs_consent(request, client, consent) else None
+
+
+def _is_fresh(request: AuthorizationRequest, session: Session, now: int) -> bool:
+    """Return whether the sign-in satisfies `prompt=login` and `max_age`; one for this request always does."""
+    if session.request_id == request.request_id:
+        return True
+    if request.prompt & {"login", "select_account"}:
+        return False
+    # max_age=0 is the same as prompt=login (OpenID Connect Core section 3.1.2.1)
+    return request.max_age is None or (request.max_age > 0 and now - session.auth_time <= request.max_age)
+
+
+def is_intended_user(request: AuthorizationRequest, subject: str) -> bool:
+    """Return whether the request may be answered for the user whom its client knows as `subject`.
+
+    False when its `id_token_hint` or a `sub` in `claims` names another user (OpenID Connect Core section 3.1.2.2).
+    """
+    if request.hinted_sub not in (None, subject):
+        return False
+    return not request.claims or claims_parameter.allows_subject(request, subject)
+
+
+def _needs_consent(request: AuthorizationRequest, client: Client, consent: Consent | None) -> bool:
+    """Return whether the user must be asked for consent."""
+    if "consent" in request.prompt or not can_remember_consent(request, client):
+        return True
+    if client.trusted:
+        return False
+    scope, names = (consent.scope, consent.claims) if consent else (frozenset[str](), frozenset[str]())
+    return not (request.scope <= scope and claims.requested_outside_scope(request.claims, scope) <= names)
+
+
+def can_remember_consent(request: AuthorizationRequest, client: Client) -> bool:
+    """Return whether consent can be remembered: not for a client that can be impersonated (RFC 8252 section 8.6)."""
+    return not (client.public and redirect_uris.can_be_impersonated(request.redirect_uri))

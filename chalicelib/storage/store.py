@@ -1,0 +1,166 @@
+"""The tables of the server, reads of several records in one call, and transactions."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from chalicelib.protocol.errors import TemporarilyUnavailable
+from chalicelib.protocol.records import (
+    Attempts,
+    AuthorizationRequest,
+    Client,
+    Consent,
+    Delivery,
+    Event,
+    Grant,
+    Identifier,
+    Scope,
+    SealedKeyRing,
+    Session,
+    User,
+)
+from chalicelib.settings import Settings
+from chalicelib.storage.dynamodb import TRIES, DynamoDB, is_possible_key
+from chalicelib.storage.table import Lookup, R, Refusals, Refused, Table, Write
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+MAX_AMEND_TRIES = 30
+_REFUSED = "ConditionalCheckFailed"
+A = TypeVar("A", bound="DataclassInstance")
+B = TypeVar("B", bound="DataclassInstance")
+
+
+class Store:
+    """All tables. `now` returns seconds since 1970."""
+
+    def __init__(self, settings: Settings, now: Callable[[], int] = lambda: int(time.time())):
+        self.settings = settings
+        self.now = now
+        self.dynamodb = DynamoDB(settings)
+        self.clients = self._table("clients", Client, "client_id")
+        self.users = self._table("users", User, "sub")
+        self.identifiers = self._table("identifiers", Identifier, "identifier")
+        self.consents = self._table("consents", Consent, "sub", "client_id")
+        self.grants = self._table("grants", Grant, "grant_id")
+        self.requests = self._table("requests", AuthorizationRequest, "request_id")
+        self.sessions = self._table("sessions", Session, "session_id")
+        self.scopes = self._table("scopes", Scope, "scope")
+        self.attempts = self._table("attempts", Attempts, "attempts_id")
+        self.events = self._table("events", Event, "sub", "event_id")
+        self.deliveries = self._table("deliveries", Delivery, "delivery_id")
+        self.keys = self._table("keys", SealedKeyRing, "ring")
+        self.tables = tuple(table for table in vars(self).values() if isinstance(table, Table))
+
+    def _table(self, kind: str, record: type[R], *key: str) -> Table[R]:
+        return Table(self.dynamodb, self.now, f"signet-{self.settings.stage}-{kind}", record, *key)
+
+    @overload
+    def read(self, first: Lookup[A], second: Lookup[B], /) -> tuple[A | None, B | None]: ...
+
+    @overload
+    def read(self, *lookups: Lookup[R]) -> tuple[R | None, ...]: ...
+
+    def read(self, *lookups: Lookup[Any]) -> tuple[Any, ...]:
+        """Read several records in one consistent call; None for each that is absent or expired.
+
+        Raises TemporarilyUnavailable.
+        """
+        records = self.read_all(lookups)
+        return tuple(records.get(lookup) for lookup in lookups)
+
+    def read_all(self, lookups: Iterable[Lookup[Any]]) -> "Records":
+        """Read records of any tables in one consistent call. Raises TemporarilyUnavailable."""
+        possible = [lookup for lookup in dict.fromkeys(lookups) if is_possible_key(lookup.key)]
+        if len(possible) == 1:
+            (lookup,) = possible
+            return Records({lookup: lookup.table.get(*lookup.key)})
+        if not possible:
+            return Records({})
+        pending: dict[str, Any] = {}
+        for table, key in possible:
+            pending.setdefault(table.name, {"Keys": [], "ConsistentRead": True})["Keys"].append(table.pack_key(key))
+        tables = {table.name: table for table, _ in possible}
+        records: dict[Lookup[Any], Any] = {}
+        for _ in range(TRIES):
+            answer = self.dynamodb.call("batch_get_item", RequestItems=pending)
+            for name, items in answer["Responses"].items():
+                for item in items:
+                    key = tuple(item[part]["S"] for part in tables[name].key)
+                    records[tables[name].lookup(*key)] = tables[name].live(item)
+            pending = answer.get("UnprocessedKeys") or {}
+            if not pending:
+                return Records(records)
+        raise TemporarilyUnavailable(detail="dynamodb batch_get_item: keys left unprocessed")
+
+    def amend(
+        self,
+        table: Table[R],
+        record: R,
+        change: Callable[[R], R],
+        also: Callable[[R, R], list[Write[Any]]] = lambda _before, _after: [],
+    ) -> R | Refused[Any]:
+        """Change a record by a function of it, in one write; return the new record.
+
+        When another request has changed the record since it was read, the function is called again with the current
+        one, so no change is lost. `also` returns further writes of the transaction, for the record before and after.
+        Returns Refused when the record no longer exists, or the first of these writes that was refused.
+        """
+        for _ in range(MAX_AMEND_TRIES):
+            changed = change(record)
+            if changed == record:
+                return record
+            rewriting = table.rewriting(record, changed)
+            refused = self.transact(rewriting, *also(record, changed))
+            if refused is None:
+                return changed
+            current = refused.of(rewriting)
+            if current is None or current.record is None:
+                return refused.first
+            record = current.record
+        raise TemporarilyUnavailable(detail=f"{table.name}: changed by other requests each time")
+
+    def transact(self, *writes: Write[Any]) -> Refusals | None:
+        """Make all writes or none, in one call; return None when they are made, else their refusals.
+
+        A transaction succeeds also when its first answer was lost and its retry is refused. Raises
+        TemporarilyUnavailable.
+        """
+        items = [
+            {
+                write.verb: {
+                    "TableName": write.table.name,
+                    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                    **write.parameters,
+                }
+            }
+            for write in writes
+        ]
+        try:
+            self.dynamodb.call("transact_write_items", TransactItems=items)
+        except self.dynamodb.client.exceptions.TransactionCanceledException as cancelled:
+            refused = [
+                write.table.refusal(write, reason.get("Item")) if reason.get("Code") == _REFUSED else None
+                for write, reason in zip(writes, cancelled.response["CancellationReasons"], strict=True)
+            ]
+            if not any(refused):
+                raise
+            # Otherwise a record has its write's own attempt: the transaction was made, and its first answer was lost.
+            if all(outcome is None or isinstance(outcome, Refused) for outcome in refused):
+                return Refusals.of_writes(writes, refused)
+        for write in writes:
+            write.succeed()
+        return None
+
+
+class Records:
+    """The records that were read in one call, by their lookups."""
+
+    def __init__(self, records: Mapping[Lookup[Any], Any]):
+        self._records = records
+
+    def get(self, lookup: Lookup[R]) -> R | None:
+        """Return a record that was looked up; None when it is absent or expired."""
+        record: R | None = self._records.get(lookup)
+        return record

@@ -1,0 +1,140 @@
+"""Token responses: the access token and the ID token of a grant."""
+
+from typing import Any
+
+from chalicelib.keys.signing import half_hash
+from chalicelib.protocol import claims
+from chalicelib.protocol.errors import InvalidScope
+from chalicelib.protocol.handles import new_id
+from chalicelib.protocol.records import NO_SCOPE, Client, Grant, User
+from chalicelib.server import AuthorizationServer
+from chalicelib.tokens.subjects import grant_subject, sid
+
+ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105  RFC 9068 section 2.1
+ID_TOKEN_TYPE = "JWT"  # noqa: S105
+
+
+def access_token_lifetime(server: AuthorizationServer, client: Client) -> int:
+    """Return the lifetime of an access token in seconds."""
+    return client.access_token_lifetime or server.settings.access_token_lifetime
+
+
+def refresh_token_lifetime(server: AuthorizationServer, client: Client) -> int:
+    """Return the lifetime of an unused refresh token in seconds; 0 for a client that gets none."""
+    if "refresh_token" not in client.grant_types:
+        return 0
+    return client.refresh_token_lifetime or server.settings.refresh_token_lifetime
+
+
+def issue(
+    server: AuthorizationServer,
+    client: Client,
+    grant: Grant,
+    scope: frozenset[str],
+    refresh_token: str | None = None,
+    nonce: str | None = None,
+    resource: frozenset[str] = NO_SCOPE,
+) -> dict[str, Any]:
+    """Return the members of a token response (RFC 6749 section 5.1, OpenID Connect Core section 3.1.3.3).
+
+    `scope` and `resource` limit the access token, and are those of the grant or fewer; no resource means all. `nonce`
+    is for the ID token, which is issued when `scope` has `openid`. Raises InvalidScope when the client is no longer
+    registered for any of the scope.
+    """
+    now, scope = server.now(), _limit_to_registration(server, client, scope)
+    # A token does not outlive its grant.
+    end = grant.expires_at if refresh_token is None else min(grant.expires_at, grant.ends_at)
+    expires_in = min(access_token_lifetime(server, client), end - now)
+    access_token = _access_token(server, client, grant, scope, resource or grant.resource, now + expires_in)
+    members = {
+        "access_token": access_token,
+        "token_type": "Bearer",
+        "expires_in": expires_in,
+        "refresh_token": refresh_token,
+        "scope": format_scope(scope),
+    }
+    if "openid" in scope:
+        members["id_token"] = id_token(
+            server, client, grant, nonce=nonce, access_token=access_token, expires_at=now + expires_in
+        )
+    return members
+
+
+def _limit_to_registration(server: AuthorizationServer, client: Client, scope: frozenset[str]) -> frozenset[str]:
+    """Return the part of a scope that the client is still registered for, by a record that is read again."""
+    if scope <= client.scopes:
+        return scope
+    current = server.read_client(client.client_id)
+    allowed = scope & current.scopes if current else NO_SCOPE
+    if not allowed:
+        raise InvalidScope("The client is no longer registered for the scope of this grant.")
+    return allowed
+
+
+def format_scope(scope: frozenset[str]) -> str:
+    """Return a scope as a string (RFC 6749 section 3.3), sorted."""
+    return " ".join(sorted(scope))
+
+
+def _access_token(
+    server: AuthorizationServer,
+    client: Client,
+    grant: Grant,
+    scope: frozenset[str],
+    resource: frozenset[str],
+    expires_at: int,
+) -> str:
+    """Return an access token (RFC 9068 section 2.2) for the resources, and for UserInfo when the scope has `openid`."""
+    audience = sorted(resource | ({server.issuer} if "openid" in scope or not resource else NO_SCOPE))
+    members: dict[str, Any] = {
+        "iss": server.issuer,
+        "sub": grant_subject(server, client, grant),
+        "aud": audience if len(audience) > 1 else audience[0],
+        "exp": expires_at,
+        "iat": server.now(),
+        "jti": new_id(),
+        "client_id": client.client_id,
+        "scope": format_scope(scope),
+        "grant_id": grant.grant_id,
+    }
+    if grant.session_id:  # no user signs in with client_credentials
+        members["auth_time"] = grant.auth_time
+    return server.keys.sign(members, ACCESS_TOKEN_TYPE, client.access_token_signed_response_alg)
+
+
+def id_token(
+    server: AuthorizationServer,
+    client: Client,
+    grant: Grant,
+    *,
+    nonce: str | None = None,
+    access_token: str | None = None,
+    code: str | None = None,
+    expires_at: int | None = None,
+    user: User | None = None,
+) -> str:
+    """Return an ID token (OpenID Connect Core section 2). It has one audience, so that it needs no `azp`.
+
+    It has the hash of the `access_token` or `code` that is issued with it. By default it expires with an access token.
+    `user`: the user of the grant; by default read when the `claims` parameter requests claims in the ID token.
+    """
+    now, alg = server.now(), client.id_token_signed_response_alg
+    members: dict[str, Any] = {
+        "iss": server.issuer,
+        "sub": grant_subject(server, client, grant),
+        "aud": client.client_id,
+        "exp": expires_at or now + access_token_lifetime(server, client),
+        "iat": now,
+        "auth_time": grant.auth_time,
+        "acr": claims.ACR_VALUES[0],
+        "amr": list(grant.amr),
+        "sid": sid(grant.session_id, client.client_id),
+        "nonce": nonce,
+        "at_hash": half_hash(alg, access_token) if access_token else None,
+        "c_hash": half_hash(alg, code) if code else None,
+    }
+    if grant.claims and (names := claims.requested_claims(grant.claims, "id_token")):
+        user = user or server.store.users.get(grant.sub)
+        members |= claims.user_claims(user, (), names) if user else {}
+    present = {name: value for name, value in members.items() if value is not None}
+    return server.keys.sign(present, ID_TOKEN_TYPE, alg)

@@ -1,0 +1,165 @@
+"""The operator's changes to a user's account: claims and username, disable, enable, sign out, delete.
+
+A change that ends sessions starts with one write on the user: from then on their sessions are invalid, and no session
+or grant can be created. The records are ended afterwards, in two passes, because an index lags behind its table.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from chalicelib.protocol import scopes
+from chalicelib.protocol.errors import AccessDenied
+from chalicelib.protocol.identifiers import username_identifier
+from chalicelib.protocol.records import Identifier, User
+from chalicelib.sessions.revocation import PASSES, end_all
+from chalicelib.settings import UNPRINTABLE
+from chalicelib.storage.dynamodb import attr
+from chalicelib.storage.store import Store
+from chalicelib.storage.table import Refused, Write
+from chalicelib.users.registration import check_username
+
+# The standard claims (OpenID Connect Core section 5.1) except `sub`, which cannot be set.
+CLAIMS = tuple(name for scope in scopes.SCOPES.values() for name in scope.claims if name != "sub")
+_TYPES: dict[str, type] = {"email_verified": bool, "phone_number_verified": bool, "updated_at": int, "address": dict}
+_TYPE_NAMES = {str: "a string", bool: "true or false", int: "a whole number", dict: "a JSON object"}
+# OpenID Connect Core section 5.1.1
+_ADDRESS = ("formatted", "street_address", "locality", "region", "postal_code", "country")
+# claim -> the claim that says it is verified
+_VERIFIED = {"email": "email_verified", "phone_number": "phone_number_verified"}
+MAX_TEXT = 2000
+MAX_NUMBER = 10**12
+
+
+def type_of(claim: str) -> type:
+    """Return the type of a standard claim's value (OpenID Connect Core section 5.1)."""
+    return _TYPES.get(claim, str)
+
+
+def check_claims(claims: Mapping[str, Any]) -> None:
+    """Check that these are standard claims of the right type. Raises ValueError with a sentence for the operator."""
+    for name, value in claims.items():
+        expected = type_of(name)
+        if name not in CLAIMS:
+            raise ValueError(f"{name} is not a standard claim.")
+        if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+            raise ValueError(f"The claim {name} must be {_TYPE_NAMES[expected]}.")
+        if isinstance(value, int) and abs(value) >= MAX_NUMBER:  # DynamoDB stores 38 digits
+            raise ValueError(f"The claim {name} must be in seconds since 1970.")
+        if isinstance(value, str) and not _is_text(value):
+            raise ValueError(f"The claim {name} must have 1 to {MAX_TEXT} printable characters.")
+    for name, value in claims.get("address", {}).items():
+        if name not in _ADDRESS or not isinstance(value, str) or not _is_text(value.replace("\n", " ")):
+            raise ValueError(f"The claim address can only have the strings {', '.join(_ADDRESS)}.")
+    if "email" in claims and not re.fullmatch(r"[^@\s]+@[^@\s]+", claims["email"]):
+        raise ValueError("The email address must be like alice@example.com.")
+
+
+def _is_text(value: str) -> bool:
+    return bool(value.strip()) and len(value) <= MAX_TEXT and not UNPRINTABLE.search(value)
+
+
+def with_claims(user: User, changes: Mapping[str, Any], now: int) -> User:
+    """Return a user with changed claims; a claim that is None is removed.
+
+    A new email address or phone number is no longer verified, unless `changes` say so.
+    """
+    claims = user.claims | dict(changes)
+    for name, verified in _VERIFIED.items():
+        if claims.get(name) != user.claims.get(name) and verified not in changes:
+            claims.pop(verified, None)
+    claims = {name: value for name, value in claims.items() if value is not None}
+    if claims != user.claims and "updated_at" not in changes:
+        claims["updated_at"] = now
+    return replace(user, claims=claims)
+
+
+def update(store: Store, user: User, change: Callable[[User], User]) -> User:
+    """Change a user by a function of their record, and return the new record. A new username replaces the identifier.
+
+    Raises ValueError, with a sentence for the operator, when the result is not acceptable or the username is taken,
+    and AccessDenied when the user no longer exists.
+    """
+
+    def change_and_check(current: User) -> User:
+        changed = change(current)
+        check_username(changed.username)
+        check_claims({name: value for name, value in changed.claims.items() if value != current.claims.get(name)})
+        return changed
+
+    def replace_identifier(before: User, after: User) -> list[Write[Any]]:
+        old, new = username_identifier(before.username), username_identifier(after.username)
+        if old == new:
+            return []
+        of_user = attr("sub").eq(user.sub)
+        return [store.identifiers.inserting(Identifier(new, user.sub)), store.identifiers.deleting((old,), of_user)]
+
+    changed = store.amend(store.users, user, change_and_check, replace_identifier)
+    if isinstance(changed, Refused) and changed.record is not None:
+        raise ValueError("The username is taken.")
+    return _require_existing(changed)
+
+
+def disable(store: Store, user: User) -> User:
+    """Disable a user and end all their sessions and grants; return the new record. Raises AccessDenied."""
+    now = store.now()
+    changed = _amend(
+        store, user, lambda current: replace(_end_sessions(current), disabled_at=current.disabled_at or now)
+    )
+    for _ in range(PASSES):
+        end_all(store, user.sub, offline_access=True)
+    return changed
+
+
+def enable(store: Store, user: User) -> User:
+    """Let a disabled user sign in again; return the new record. Raises AccessDenied."""
+    return _amend(store, user, lambda current: replace(current, disabled_at=None))
+
+
+def sign_out(store: Store, user: User) -> User:
+    """End all sessions of a user, and their grants except those with `offline_access`; return the new record.
+
+    Raises AccessDenied.
+    """
+    changed = _amend(store, user, _end_sessions)
+    for _ in range(PASSES):
+        end_all(store, user.sub)
+    return changed
+
+
+def delete(store: Store, user: User) -> None:
+    """Delete a user with all their records. The user is deleted last, so an interrupted deletion can be repeated."""
+    disable(store, user)
+    for _ in range(PASSES):
+        for session in store.sessions.find("sub", user.sub, index="sub"):
+            store.sessions.delete(session.session_id)
+        for grant in store.grants.find("sub", user.sub, index="sub"):
+            store.grants.delete(grant.grant_id)
+    for consent in store.consents.find("sub", user.sub):
+        store.consents.delete(user.sub, consent.client_id)
+    for event in store.events.find("sub", user.sub):
+        store.events.delete(user.sub, event.event_id)
+    while current := store.users.get(user.sub):
+        writes: list[Write[Any]] = [store.users.deleting((user.sub,), attr("username").eq(current.username))]
+        identifier = store.identifiers.get(username_identifier(current.username))
+        if identifier and identifier.sub == user.sub:
+            writes.append(store.identifiers.deleting((identifier.identifier,)))
+        if store.transact(*writes) is None:
+            return
+
+
+def _end_sessions(user: User) -> User:
+    """Return the user with a new generation, which makes their sessions invalid."""
+    return replace(user, sessions_generation=user.sessions_generation + 1)
+
+
+def _amend(store: Store, user: User, change: Callable[[User], User]) -> User:
+    changed = store.amend(store.users, user, change)
+    return _require_existing(changed)
+
+
+def _require_existing(changed: User | Refused[Any]) -> User:
+    if isinstance(changed, Refused):
+        raise AccessDenied("This account no longer exists.")
+    return changed

@@ -1,0 +1,1 @@
+"""Signet in AWS: the stacks, the package that is uploaded, `deploy` and `destroy`."""

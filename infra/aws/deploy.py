@@ -1,0 +1,279 @@
+"""Create, update and deploy a stage in AWS: the commands `signet data` and `signet deploy`.
+
+Each step checks the current state and does only what is missing, so that an interrupted deployment can be run again.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import boto3
+import click
+import yaml
+from botocore.exceptions import ClientError
+
+from chalicelib.authentication import passwords
+from chalicelib.protocol.identifiers import username_identifier
+from chalicelib.server import AuthorizationServer
+from chalicelib.settings import Settings
+from chalicelib.storage.dynamodb import attr
+from chalicelib.storage.store import Store
+from chalicelib.users.registration import register_user
+from infra.aws import package
+from infra.aws.package import API, ARCHITECTURES, Package
+from infra.aws.stacks import Stack, resumable
+from infra.local.embedded import SCHEMA, STAGE
+from infra.operator.commands import CommandError, did_you_mean, example
+from infra.operator.doctor import check
+from infra.operator.terminal import visible
+
+ADMINISTRATOR = "admin"
+
+
+@dataclass
+class Deployment:
+    """A deployment in progress: the operator's options, and the results of the steps so far.
+
+    `overrides` are template parameters by name; `folder` is where the package is built.
+    """
+
+    stage: str
+    overrides: dict[str, str]
+    session: Any
+    yes: bool = False
+    architecture: str = ARCHITECTURES[0]
+    folder: Path = Path()
+    package: Package | None = None
+    code_key: str = ""
+    outputs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def data(self) -> Stack:
+        """The stack of the tables and keys. Resources are kept when its creation fails: they may hold data."""
+        return Stack(self.session.client("cloudformation"), f"signet-data-{self.stage}", keep_on_failure=True)
+
+    @property
+    def api(self) -> Stack:
+        """The stack of the server."""
+        return Stack(self.session.client("cloudformation"), f"signet-api-{self.stage}")
+
+    def change(self, stack: Stack, template: str, parameters: Mapping[str, str]) -> None:
+        """Show the changes of a stack, ask for confirmation, and apply them.
+
+        Raises CommandError when the operator declines or CloudFormation fails.
+        """
+        click.echo(f"\n{stack.name}: computing changes.")
+        proposal = stack.propose(template, parameters)
+        if proposal is None:
+            click.echo("No changes.")
+            return
+        for change in proposal.changes:
+            mark = "  (replaced)" if change.replaced else ""
+            click.echo(f"  {change.action:8}{change.name:24} {change.kind}{mark}")
+        if not self.yes:
+            try:
+                click.confirm(f"Apply these {len(proposal.changes)} changes?", abort=True, err=True)
+            except click.Abort as abort:
+                stack.discard(proposal)
+                raise CommandError(f"{stack.name} was not changed.") from abort
+        stack.execute(proposal)
+
+    def parameters(self, template: Path, stack: Stack, required: Mapping[str, str]) -> dict[str, str]:
+        """Return the values of a template's parameters.
+
+        In order of precedence: `required`, the operator's overrides, the values of the last deployment, the defaults.
+        """
+        declared = yaml.safe_load(template.read_text())["Parameters"]
+        previous = stack.parameters()
+        values = {name: str(parameter["Default"]) for name, parameter in declared.items() if "Default" in parameter}
+        values |= {name: value for name, value in previous.items() if name in declared}
+        return values | {name: value for name, value in {**self.overrides, **required}.items() if name in declared}
+
+
+# ---- the steps
+
+
+def deploy_data(deployment: Deployment) -> None:
+    """Deploy the tables, the keys, and the bucket for the code."""
+    stack = deployment.data
+    parameters = deployment.parameters(SCHEMA, stack, {"Stage": deployment.stage})
+    _check_signing(deployment, stack.parameters().get("Signing"), parameters["Signing"])
+    deployment.change(stack, SCHEMA.read_text(), parameters)
+
+
+def _check_signing(deployment: Deployment, current: str | None, signing: str) -> None:
+    """Raise CommandError when `signing` differs from the current value and the key ring already has keys."""
+    if current in (None, signing):
+        return
+    store = Store(_settings(deployment))
+    try:
+        if not any(store.keys.scan()):
+            return
+    except store.dynamodb.client.exceptions.ResourceNotFoundException:  # the first deployment did not create the table
+        return
+    reason = "they cannot be moved to KMS" if current == "ring" else "the server's role would lose access to them"
+    keys = f"the key ring of {deployment.stage} already has keys, and {reason}"
+    raise CommandError(f"Signing cannot be changed from {current} to {signing}: {keys}.")
+
+
+def build(deployment: Deployment) -> None:
+    """Build the zip and its template."""
+    click.echo(f"\nBuilding for {package.runtime()} on {deployment.architecture}.")
+    built = package.build(deployment.stage, deployment.folder, deployment.architecture)
+    deployment.package = built
+    click.echo(f"The zip has {built.zip.stat().st_size / 1e6:.1f} MB, SHA-256 {built.sha256[:16]}…")
+    for note in built.notes:
+        click.echo(f"Note: {note}")
+
+
+def upload(deployment: Deployment) -> None:
+    """Upload the zip under its own hash, unless it is there already."""
+    built, s3, bucket = _built(deployment), deployment.session.client("s3"), deployment.data.outputs()["CodeBucket"]
+    deployment.code_key = f"{built.sha256}.zip"
+    try:
+        s3.head_object(Bucket=bucket, Key=deployment.code_key)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+        s3.put_object(Bucket=bucket, Key=deployment.code_key, Body=built.zip.read_bytes())
+
+
+def deploy_api(deployment: Deployment) -> None:
+    """Deploy the function, its gateway, and its alarms."""
+    built, stack, data = _built(deployment), deployment.api, deployment.data.outputs()
+    required = {"Stage": deployment.stage, "Signing": deployment.data.parameters()["Signing"], **data}
+    parameters = deployment.parameters(API, stack, required)
+    parameters = {name: value for name, value in parameters.items() if name in built.template["Parameters"]}
+    deployment.change(stack, built.at(data["CodeBucket"], deployment.code_key, parameters), parameters)
+    deployment.outputs = stack.outputs()
+
+
+def create_keys_and_administrator(deployment: Deployment) -> None:
+    """Create the key ring and an administrator, and show the administrator's password.
+
+    Until the administrator has changed the password, each deployment sets and shows a new one, because the first may
+    have been lost or never shown.
+    """
+    server = _server(deployment)
+    server.keys.jwks()
+    users, identifiers = server.store.users, server.store.identifiers
+    identifier = identifiers.get(username_identifier(ADMINISTRATOR))
+    user = users.get(identifier.sub) if identifier else None
+    if user is None:
+        password = register_user(server.store, username=ADMINISTRATOR, admin=True)[1]
+    elif user.password_change_required:
+        password = passwords.generate_password()
+        changed = {"password_hash": passwords.hash_password(password)}
+        users.transition((user.sub,), attr("password_change_required").eq(True), changed)
+    else:
+        return
+    click.echo(f"\nAdministrator: {ADMINISTRATOR}, password {password}")
+    click.echo("The password is shown only once and must be changed at the first sign-in.")
+
+
+def report(deployment: Deployment) -> None:
+    """Print where the server is, and the next steps."""
+    outputs, stage = deployment.outputs, deployment.stage
+    click.echo(f"\nIssuer: {outputs['Issuer']}")
+    if target := outputs.get("DomainTarget"):
+        click.echo(f"DNS: point {outputs['Address'].removeprefix('https://')} to {target} (CNAME or alias).")
+    click.echo(f"Log: {outputs['LogGroupName']}; dashboard and alarms: signet-{stage} in CloudWatch.")
+    click.echo(f"Check it: signet doctor {outputs['Issuer']} --stage {stage}")
+    click.echo(f"Next: signet client create --stage {stage} --name … --redirect-uri …")
+
+
+def examine(deployment: Deployment) -> None:
+    """Run the doctor, and print the problems that it finds."""
+    click.echo("\nRunning the doctor.")
+    findings = check(deployment.outputs["Issuer"], _server(deployment).store)
+    problems = [finding for finding in findings if finding.ok is False]
+    for finding in problems:
+        click.echo(f"✗ {finding.name}: {visible(finding.detail)}\n  → {visible(finding.fix)}")
+    if not problems:
+        click.echo("No problems found.")
+
+
+# In order: each step needs the results of the one before.
+STEPS: list[Callable[[Deployment], None]] = [
+    deploy_data,
+    build,
+    upload,
+    deploy_api,
+    create_keys_and_administrator,
+    examine,
+    report,
+]
+
+
+def _built(deployment: Deployment) -> Package:
+    assert deployment.package  # noqa: S101  set by `build`
+    return deployment.package
+
+
+def _server(deployment: Deployment) -> AuthorizationServer:
+    signing = deployment.data.parameters()["Signing"]
+    return AuthorizationServer.connect(replace(_settings(deployment), signing=signing))
+
+
+def _settings(deployment: Deployment) -> Settings:
+    settings = Settings.from_environ({**os.environ, "SIGNET_STAGE": deployment.stage})
+    return replace(settings, embedded=False, region=deployment.session.region_name)
+
+
+# ---- the commands
+
+
+def _parameters(_context: Any, _option: Any, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = dict(value.partition("=")[::2] for value in values)
+    names = {name for file in (SCHEMA, API) for name in yaml.safe_load(file.read_text())["Parameters"]} - {"Stage"}
+    for name in pairs:
+        if name not in names:
+            raise click.BadParameter(f"there is no parameter {name!r}.{did_you_mean(name, names)}")
+    return pairs
+
+
+def require_aws_stage(stage: str) -> str:
+    """Return the stage. Raises click.UsageError for `local`, and SettingsError for a name that is not allowed."""
+    if stage == STAGE:
+        raise click.UsageError(f"Name the stage, for example --stage prod; `{STAGE}` is not in AWS.")
+    return Settings.from_environ({"SIGNET_STAGE": stage}).stage
+
+
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+_param = click.option(
+    "--param", "overrides", multiple=True, metavar="K=V", callback=_parameters,
+    help="A parameter of infra/aws/tables.yaml or infra/aws/api.yaml; later deployments keep its value.",
+)  # fmt: skip
+
+
+@click.command(epilog=example("data --stage dev"))
+@_yes
+@_param
+@click.pass_obj
+def data(stage: str, /, yes: bool, overrides: dict[str, str]) -> None:
+    """Create or update a stage's tables and keys, and nothing else."""
+    with resumable():
+        deploy_data(Deployment(require_aws_stage(stage), overrides, boto3.Session(), yes))
+
+
+@click.command(epilog=example("deploy --stage prod --param AlarmTopicArn=arn:aws:sns:eu-central-1:123456789012:alarms"))
+@_yes
+@_param
+@click.option("--issuer", help='The issuer URL, as clients use it; "" for the address of the API.')
+@click.option("--architecture", type=click.Choice(ARCHITECTURES), default=ARCHITECTURES[0], show_default=True)
+@click.pass_obj
+def deploy(stage: str, /, yes: bool, overrides: dict[str, str], issuer: str | None, architecture: str) -> None:
+    """Deploy a stage: tables, keys, code, server, administrator."""
+    stage = require_aws_stage(stage)
+    if issuer is not None:
+        overrides["Issuer"] = issuer and Settings.from_environ({"SIGNET_ISSUER": issuer}).issuer
+    with resumable(), TemporaryDirectory(prefix="signet-") as folder:
+        deployment = Deployment(stage, overrides, boto3.Session(), yes, architecture, Path(folder))
+        server = deployment.parameters(API, deployment.api, {})
+        if bool(server["DomainName"]) != bool(server["CertificateArn"]):
+            raise CommandError("Set both DomainName and CertificateArn, or neither.")
+        for step in STEPS:
+            step(deployment)

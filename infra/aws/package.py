@@ -1,0 +1,217 @@
+"""Build what `deploy` uploads: the zip with its bytecode, and the CloudFormation template for it.
+
+`chalice package` builds both from a copy of the application, so that they contain nothing else and the checkout does
+not change. The zip is then trimmed, compiled for quick imports, and written reproducibly, byte for byte.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from infra.local.state import CHECKOUT
+from infra.operator.commands import CommandError
+from infra.operator.doctor.function import RUNTIME_ENDS
+
+API = Path(__file__).with_name("api.yaml")
+ARCHITECTURES = ("arm64", "x86_64")
+APPLICATION = ("app.py", "chalicelib", "requirements.txt")
+# Build tools of the argon2 and cryptography extensions: at run time these need only _cffi_backend.
+_NOT_NEEDED = ("cffi", "cffi-*", "pycparser", "pycparser-*")
+# Resources of chalice's REST API, which would be a second address of the same server.
+_NOT_DEPLOYED = ("RestAPI", "APIHandlerInvokePermission")
+# chalice also creates a function for each schedule; infra/aws/api.yaml has rules for the schedules instead.
+_FUNCTION = "AWS::Serverless::Function"
+_OUTPUTS_NOT_DEPLOYED = ("RestAPIId", "EndpointURL")
+_SNAPSTART_FROM = (3, 12)
+# The newest glibc 2.x that wheels may need: Lambda runs Python 3.11 on Amazon Linux 2, and later ones on 2023.
+_AMAZON_LINUX_2023_FROM, _GLIBC_AMAZON_LINUX_2, _GLIBC_AMAZON_LINUX_2023 = (3, 12), 26, 34
+_MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
+_LAMBDA_ROOT = "/var/task"  # the code's folder in Lambda, as shown in tracebacks
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
+_WRONG_HASH = "DO NOT MATCH THE HASHES"  # printed by pip
+_INCOMPLETE = "Could not install dependencies:"  # printed by chalice, as a warning only
+_CHALICE = "import sys; from chalice.cli import main; sys.exit(main())"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A build: its template, its zip, the zip's SHA-256, and notes for the operator."""
+
+    template: dict[str, Any]
+    zip: Path
+    sha256: str
+    notes: tuple[str, ...]
+
+    def at(self, bucket: str, key: str, parameters: dict[str, str]) -> str:
+        """Return the template, as JSON, for this zip at `key` in `bucket` and for these parameters.
+
+        CloudFormation publishes a version only when its logical name is new, and Lambda only when the function has
+        changed. So both the name and the description contain a digest of everything that may change the function.
+        """
+        template = json.loads(json.dumps(self.template))  # a deep copy, without YAML's shared parts
+        resources = template["Resources"]
+        function = resources["APIHandler"]["Properties"]
+        content = json.dumps([self.sha256, function, parameters], sort_keys=True)
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        function["CodeUri"] = {"Bucket": bucket, "Key": key}
+        function["Description"] = f"Signet {digest[:10]}"
+        version = f"Version{digest[:10]}"
+        resources[version] = resources.pop("Version")
+        resources["Alias"]["Properties"]["FunctionVersion"] = {"Fn::GetAtt": [version, "Version"]}
+        return json.dumps(template, indent=1)
+
+
+def build(stage: str, folder: Path, architecture: str = "arm64", checkout: Path = CHECKOUT) -> Package:
+    """Package the application of `checkout` for a stage into `folder`. Raises CommandError when chalice fails."""
+    with TemporaryDirectory(prefix="signet-") as work:
+        project = Path(work, "project")
+        _copy_application(checkout, project, stage, architecture)
+        output = Path(work, "output")
+        _chalice_package(project, output, stage, architecture)
+        content = Path(work, "content")
+        with zipfile.ZipFile(output / "deployment.zip") as archive:
+            archive.extractall(content)
+        template = yaml.safe_load((output / "sam.yaml").read_text())
+        _trim(content)
+        _compile(content)
+        file = folder / "signet.zip"
+        _write_zip(content, file)
+    return Package(_without_chalice_front(template), file, _sha256(file), tuple(notes(sys.version_info[:2])))
+
+
+def runtime(version: tuple[int, int] | None = None) -> str:
+    """Return the Lambda runtime of a Python version; by default of the running one, which chalice builds for."""
+    major, minor = version or sys.version_info[:2]
+    return f"python{major}.{minor}"
+
+
+def notes(version: tuple[int, int], today: date | None = None) -> list[str]:
+    """Return notes, one sentence each, for an operator who deploys from this version of Python."""
+    sentences, name = [], runtime(version)
+    if version < _SNAPSTART_FROM:
+        sentences.append(f"SnapStart is not used: Lambda supports it from Python 3.12, and this is {name}.")
+    end = RUNTIME_ENDS.get(name)
+    if end is None:
+        sentences.append(f"It is unknown whether Lambda supports {name}.")
+    elif (left := (end - (today or datetime.now(UTC).date())).days) < 365:
+        sentences.append(f"AWS support for {name} ends on {end}, in {left} days. Deploy from a newer Python by then.")
+    return sentences
+
+
+def _copy_application(checkout: Path, project: Path, stage: str, architecture: str) -> None:
+    project.mkdir()
+    for name in APPLICATION:
+        source = checkout / name
+        if source.is_dir():
+            shutil.copytree(source, project / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        else:
+            shutil.copy(source, project / name)
+    config = json.loads((checkout / ".chalice" / "config.json").read_text())
+    own = config["stages"].get(stage, {})
+    config["stages"] = {stage: {name: value for name, value in own.items() if name != "iam_policy_file"}}
+    # The role is in infra/aws/api.yaml; any name keeps chalice from creating its own.
+    config |= {"lambda_architecture": architecture, "manage_iam_role": False, "iam_role_arn": "infra/aws/api.yaml"}
+    (project / ".chalice").mkdir()
+    (project / ".chalice" / "config.json").write_text(json.dumps(config))
+
+
+def _chalice_package(project: Path, output: Path, stage: str, architecture: str) -> None:
+    arguments = ["package", "--stage", stage, "--merge-template", str(API), str(output)]
+    # chalice creates AWS clients, which need a region, but calls no service.
+    environment = {
+        "AWS_DEFAULT_REGION": "us-east-1",
+        **os.environ,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **_pip_options(architecture, sys.version_info[:2]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", _CHALICE, *arguments],
+        cwd=project,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if _WRONG_HASH in done.stderr:
+        raise CommandError("chalice package failed: a downloaded library does not match its hash in requirements.txt")
+    if done.returncode or not (output / "deployment.zip").is_file():
+        words = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise CommandError(f"chalice package failed: {words[-1] if words else 'no output'}")
+    if _INCOMPLETE in done.stdout:
+        missing = done.stdout.partition(_INCOMPLETE)[2].split("You will have to")[0].split()
+        raise CommandError(f"chalice package failed: there is no wheel of {', '.join(missing)} for Lambda")
+
+
+def _pip_options(architecture: str, version: tuple[int, int]) -> dict[str, str]:
+    """Return the environment variables that let chalice's pip install wheels for Lambda with verified hashes only.
+
+    By default chalice downloads the wheels of this machine with their hashes and then, without hashes, those that
+    Lambda needs instead.
+    """
+    glibc = _GLIBC_AMAZON_LINUX_2 if version < _AMAZON_LINUX_2023_FROM else _GLIBC_AMAZON_LINUX_2023
+    machine = _MACHINES[architecture]
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(glibc, 16, -1)] + [f"manylinux2014_{machine}"]
+    return {
+        "PIP_REQUIRE_HASHES": "1",
+        "PIP_ONLY_BINARY": ":all:",
+        "PIP_PLATFORM": " ".join(platforms),
+    }
+
+
+def _trim(content: Path) -> None:
+    for pattern in _NOT_NEEDED:
+        for folder in content.glob(pattern):
+            shutil.rmtree(folder)
+
+
+def _compile(content: Path) -> None:
+    """Add bytecode to every source, with hashes that imports do not check, so that they do not read the source.
+
+    Runs in a separate interpreter, because bytecode differs slightly with the history of the compiling process.
+    """
+    options = ["-q", "--invalidation-mode", "unchecked-hash", "-s", str(content), "-p", _LAMBDA_ROOT]
+    command = [sys.executable, "-I", "-m", "compileall", *options, str(content)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CommandError(f"The application does not compile: {done.stdout.strip() or done.stderr.strip()}")
+
+
+def _write_zip(content: Path, file: Path) -> None:
+    """Write a reproducible zip: sorted, without times, and readable for all users, as Lambda requires."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        files = {path.relative_to(content).as_posix(): path for path in content.rglob("*") if path.is_file()}
+        for name, path in sorted(files.items()):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.create_system, entry.external_attr = 3, 0o100644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, path.read_bytes(), compresslevel=9)
+
+
+def _without_chalice_front(template: dict[str, Any]) -> dict[str, Any]:
+    resources = template["Resources"]
+    schedules = [name for name, resource in resources.items() if resource["Type"] == _FUNCTION and name != "APIHandler"]
+    for name in (*_NOT_DEPLOYED, *schedules):
+        resources.pop(name, None)
+    for name in _OUTPUTS_NOT_DEPLOYED:
+        template["Outputs"].pop(name, None)
+    if sys.version_info[:2] < _SNAPSTART_FROM:
+        template["Resources"]["APIHandler"]["Properties"].pop("SnapStart")
+        template["Parameters"].pop("SnapStart")
+    return template
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

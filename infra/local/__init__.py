@@ -1,0 +1,1 @@
+"""Signet on this machine: the embedded database and its state, the demo data, the local server."""

@@ -1,0 +1,104 @@
+"""Start the local server, for `make run` and plain `chalice local`: check the port, start the database, print help."""
+
+import errno
+import io
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from chalicelib.settings import Settings, SettingsError
+from infra.local import embedded
+from infra.local.state import CHECKOUT, StateError, StateFolder
+
+MAKE = "make run PORT="
+CHALICE = "chalice local --port "
+
+
+def serve(port: int, *, fresh: bool = False) -> None:
+    """Serve this checkout on 127.0.0.1 until Ctrl-C or SIGTERM. `fresh` removes the local state first.
+
+    Raises StateError when the port is taken or the state cannot be used, SettingsError for a wrong setting.
+    """
+    _check_port(port)
+    if fresh:
+        StateFolder().clear()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        _start(port)
+        _chalice_local(port)
+    except (KeyboardInterrupt, click.Abort):
+        print(flush=True)  # the shell's prompt starts on a new line
+
+
+def prepare() -> None:
+    """Do the same for plain `chalice local`, whose command imports app.py, which calls this.
+
+    Does nothing under any other command. An error is printed as one line, and the process ends with code 2.
+    """
+    port = _port_of_chalice_local(sys.argv[1:]) if Path(sys.argv[0]).name == "chalice" else None
+    if port is None:
+        return
+    try:
+        _check_port(port, CHALICE)
+        _start(port)
+    except (StateError, SettingsError) as error:
+        print(error, file=sys.stderr, flush=True)
+        os._exit(2)  # chalice imports app.py in a thread, which could not end the process otherwise
+
+
+def _start(port: int) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # chalice does not flush its output to a pipe
+    os.environ.setdefault("SIGNET_ISSUER", f"http://127.0.0.1:{port}")
+    embedded.fix_chalice_local()
+    settings = Settings.from_environ()
+    if settings.embedded:
+        embedded.start(settings)
+
+
+def _port_of_chalice_local(arguments: list[str]) -> int | None:
+    """Return the port, as chalice's own parser reads it, or None under another command."""
+    from chalice.cli import cli, local
+
+    _, command, _ = cli.make_parser(click.Context(cli)).parse_args(arguments)
+    if command[:1] != ["local"]:
+        return None
+    port: int = local.make_context("local", command[1:], resilient_parsing=True).params["port"]
+    return port
+
+
+def _check_port(port: int, command: str = MAKE) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise _cannot_listen(port, error, command) from error
+
+
+def _cannot_listen(port: int, error: OSError, command: str) -> StateError:
+    problem = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+    return StateError(f"Port {port} {problem}. Choose another one: {command}{port + 1 if port < 65535 else 8000}")
+
+
+def _chalice_local(port: int) -> None:
+    from chalice.cli import cli
+
+    options = ["--no-autoreload", "--host", "127.0.0.1", "--port", str(port)]
+    arguments: list[Any] = ["--project-dir", str(CHECKOUT), "local", *options]
+    try:
+        cli(arguments, obj={}, standalone_mode=False)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise _cannot_listen(port, error, MAKE) from error
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,212 @@
+"""The options of `client create` and `client update`, and the client record that results from them.
+
+JSON, records and messages use the member names of RFC 7591 and related specifications. Options use them with hyphens,
+except for the few that are typed most.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+import click
+
+from chalicelib.clients import authentication as client_auth
+from chalicelib.grants import GRANTS
+from chalicelib.keys import signing
+from chalicelib.protocol import response_types
+from chalicelib.protocol.records import Client
+from infra.operator.commands import CommandError, did_you_mean
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ALGORITHM = click.Choice(signing.ALGORITHMS)
+_SECONDS = {"type": int, "metavar": "SECONDS"}
+_URI = {"metavar": "URI"}
+_LIST = {"multiple": True}
+# Options of both commands: flags, member of Client, arguments of click.option, help.
+_BOTH: tuple[tuple[str, str, dict[str, Any], str], ...] = (
+    ("--redirect-uri", "redirect_uris", {**_LIST, **_URI}, "Where responses may be sent. Compared exactly."),
+    (
+        "--default-redirect-uri",
+        "default_redirect_uri",
+        _URI,
+        "Used for a request without redirect_uri when several are registered.",
+    ),
+    ("--scope", "scope", {}, "The scopes it may request, separated by spaces."),
+    ("--default-scope", "default_scope", {}, "The scope of a request that names none."),
+    ("--grant-type", "grant_types", {**_LIST, "type": click.Choice(list(GRANTS))}, "The grant types it may use."),
+    (
+        "--response-type",
+        "response_types",
+        {**_LIST, "type": click.Choice(response_types.RESPONSE_TYPES)},
+        "The response types it may request.",
+    ),
+    (
+        "--auth-method",
+        "token_endpoint_auth_method",
+        {"type": click.Choice(list(client_auth.METHODS))},
+        "How it authenticates at the token endpoint; none means --public.",
+    ),
+    ("--trusted/--no-trusted", "trusted", {}, "Skip the consent page, for an application of your own."),
+    ("--direct-sign-in/--no-direct-sign-in", "direct_sign_in", {}, "Allow HTTP Basic sign-in at /oauth2/code."),
+    ("--pkce/--no-pkce", "require_pkce", {}, "Require PKCE. Only a confidential client can do without."),
+    ("--authorization-code-lifetime", "authorization_code_lifetime", _SECONDS, "Overrides the server setting."),
+    ("--access-token-lifetime", "access_token_lifetime", _SECONDS, "Overrides the server setting."),
+    ("--refresh-token-lifetime", "refresh_token_lifetime", _SECONDS, "Overrides the server setting."),
+    (
+        "--id-token-signed-response-alg",
+        "id_token_signed_response_alg",
+        {"type": _ALGORITHM},
+        "Signature algorithm of its ID tokens.",
+    ),
+    (
+        "--access-token-signed-response-alg",
+        "access_token_signed_response_alg",
+        {"type": _ALGORITHM},
+        "Signature algorithm of its access tokens.",
+    ),
+    (
+        "--userinfo-signed-response-alg",
+        "userinfo_signed_response_alg",
+        {"type": _ALGORITHM},
+        "Make UserInfo respond with a JWT signed with this algorithm.",
+    ),
+    (
+        "--subject-type",
+        "subject_type",
+        {"type": click.Choice(["public", "pairwise"])},
+        "pairwise: a different `sub` for each user than other hosts' applications get.",
+    ),
+    ("--logo-uri", "logo_uri", _URI, "Its logo."),
+    ("--client-uri", "client_uri", _URI, "Its home page."),
+    ("--policy-uri", "policy_uri", _URI, "Its privacy policy."),
+    ("--tos-uri", "tos_uri", _URI, "Its terms of service."),
+    (
+        "--post-logout-redirect-uri",
+        "post_logout_redirect_uris",
+        {**_LIST, **_URI},
+        "Where users may be sent after signing out.",
+    ),
+    (
+        "--backchannel-logout-uri",
+        "backchannel_logout_uri",
+        _URI,
+        "Where it receives logout tokens when a user signs out.",
+    ),
+    (
+        "--backchannel-logout-session-required/--no-backchannel-logout-session-required",
+        "backchannel_logout_session_required",
+        {},
+        "Include the session id in logout tokens.",
+    ),
+)
+# The members that `--unset` can remove.
+_OPTIONAL = tuple(field.name for field in fields(Client) if field.default is None and field.name != "disabled_at")
+# The members with options to add and remove single values, and what such a value is called.
+_LISTS = {"redirect_uris": "redirect URI", "post_logout_redirect_uris": "post-logout redirect URI", "scope": "scope"}
+
+
+@dataclass(frozen=True)
+class ClientChanges:
+    """The changes of `client update`: members to replace, and values to add to or remove from a list."""
+
+    members: dict[str, Any]
+    add: dict[str, tuple[str, ...]]
+    remove: dict[str, tuple[str, ...]]
+
+    def __bool__(self) -> bool:
+        return bool(self.members or any(self.add.values()) or any(self.remove.values()))
+
+    def apply(self, client: Client) -> Client:
+        """Return the changed client. Raises CommandError when a value to remove is not in its list."""
+        changed = replace(client, **with_response_types(self.members, client.response_types))
+        for name, what in _LISTS.items():
+            is_text = name == "scope"
+            before = tuple(changed.scope.split() if is_text else getattr(changed, name))
+            removed = self.remove.get(name, ())
+            for value in removed:
+                if value not in before:
+                    suggestion = did_you_mean(value, before)
+                    raise CommandError(f"{value} is not a {what} of {client.client_id}.{suggestion}")
+            kept = [value for value in before if value not in removed]
+            after = tuple(dict.fromkeys([*kept, *self.add.get(name, ())]))
+            if after != before:
+                members: dict[str, Any] = {name: " ".join(after) if is_text else after}
+                changed = replace(changed, **members)
+        return changed
+
+
+def options(*, updating: bool) -> Callable[[F], F]:
+    """Return a decorator that adds the options of `client create`, or with `updating` those of `client update`."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(list(_options(updating))):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _options(updating: bool) -> Iterable[Callable[[F], F]]:
+    yield click.option("--name", "client_name", required=not updating, help="The name that the consent page shows.")
+    for flags, member, arguments, description in _BOTH:
+        repeatable = "may be repeated" + ("; replaces the whole list" if updating else "")
+        text = f"{description.removesuffix('.')} ({repeatable})." if arguments.get("multiple") else description
+        default = getattr(Client, member, None)  # the default of a dataclass field is an attribute of the class
+        if not updating and isinstance(default, str | tuple) and default:
+            text += f" [default: {default if isinstance(default, str) else ', '.join(default)}]"
+        yield click.option(flags, member, default=None, help=text, **arguments)
+    yield click.option(
+        "--public", is_flag=True, help="It cannot keep a secret: an application on a device or in a page."
+    )
+    if not updating:
+        return
+    for name, what in _LISTS.items():
+        flag = name.replace("_", "-").removesuffix("s")
+        for verb, text in (("add", f"Add this {what}"), ("remove", f"Remove this {what}")):
+            yield click.option(
+                f"--{verb}-{flag}",
+                f"{verb}_{name}",
+                multiple=True,
+                metavar=what.rpartition(" ")[2].upper(),
+                help=f"{text} (may be repeated).",
+            )
+    names = [name.replace("_", "-") for name in _OPTIONAL]
+    text = f"Remove the value of this member (may be repeated): {', '.join(names)}."
+    yield click.option("--unset", multiple=True, type=click.Choice(names), metavar="MEMBER", help=text)
+
+
+def given_members(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the members whose options were given, of all option values."""
+    members = {name: value for name, value in values.items() if value not in (None, ())}
+    if members.pop("public", False):
+        if members.get("token_endpoint_auth_method", "none") != "none":
+            raise click.UsageError("A public client can only have the --auth-method none.")
+        members["token_endpoint_auth_method"] = "none"  # noqa: S105
+    return members
+
+
+def given_changes(values: dict[str, Any]) -> ClientChanges:
+    """Return the changes that the options of `client update` ask for. Raises click.UsageError when there are none."""
+    add, remove = ({name: values.pop(f"{verb}_{name}") for name in _LISTS} for verb in ("add", "remove"))
+    unset = dict.fromkeys(name.replace("-", "_") for name in values.pop("unset"))
+    members = given_members(values)
+    if both := sorted(set(unset) & set(members)):
+        raise click.UsageError(f"{both[0]} is both set and unset.")
+    changes = ClientChanges({**members, **unset}, add, remove)
+    if not changes:
+        raise click.UsageError("Give at least one option to change; --help lists them.")
+    return changes
+
+
+def with_response_types(members: dict[str, Any], before: tuple[str, ...] = ("code",)) -> dict[str, Any]:
+    """Return the members with response types that match the grant types (RFC 7591 section 2.1), unless they are given.
+
+    A client whose id is a URI is a resource server, which has no grant types unless they are given.
+    """
+    if str(members.get("client_id", "")).startswith("https://"):
+        members = {"grant_types": (), **members}
+    if "grant_types" not in members or "response_types" in members:
+        return members
+    types = (before or ("code",)) if "authorization_code" in members["grant_types"] else ()
+    return {**members, "response_types": types}

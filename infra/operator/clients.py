@@ -1,0 +1,221 @@
+"""`signet client …`: registered clients. JSON has the member names of RFC 7591."""
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from chalicelib import events
+from chalicelib.clients.registration import (
+    drop_old_secrets,
+    register_client,
+    rotate_secret,
+    set_client_disabled,
+    update_client,
+)
+from chalicelib.protocol.records import Client
+from chalicelib.sessions import revocation
+from chalicelib.storage.store import Store
+from infra.operator.client_options import given_changes, given_members, options, with_response_types
+from infra.operator.commands import (
+    confirm,
+    example,
+    json_option,
+    not_found,
+    open_store,
+    present_members,
+    record_event,
+    yes_option,
+)
+from infra.operator.terminal import print_json, print_record, print_table
+
+
+@click.group()
+def client() -> None:
+    """Register, change and remove clients; rotate their secrets."""
+
+
+@client.command(
+    "create",
+    epilog=example(
+        'client create --name "Photo Print" --redirect-uri https://print.example.com/callback',
+        'client create --name "Night job" --grant-type client_credentials --scope photos.read',
+    ),
+)
+@options(updating=False)
+@click.option("--id", "client_id", help="The client_id; random by default.")
+@json_option
+@click.pass_obj
+def create_client(stage: str, /, as_json: bool, **values: Any) -> None:
+    """Register a client. Its secret is shown only once."""
+    members = with_response_types(given_members(values))
+    if not members.get("redirect_uris") and "authorization_code" in members.get("grant_types", ("authorization_code",)):
+        raise click.UsageError("Missing option '--redirect-uri'.")
+    with open_store(stage) as store:
+        created, secret = register_client(store, **{"redirect_uris": (), **members})
+        record_event(store, events.CLIENT_CHANGED, client=created, detail="created")
+    _print_with_secret(created, secret, as_json)
+    if secret and not as_json:
+        click.echo("\nThe secret is shown only once.")
+
+
+@client.command("list", epilog=example("client list"))
+@json_option
+@click.pass_obj
+def list_clients(stage: str, /, as_json: bool) -> None:
+    """List the clients."""
+    with open_store(stage) as store:
+        clients = sorted(store.clients.scan(), key=lambda client: (client.client_name.casefold(), client.client_id))
+    if as_json:
+        print_json([client_document(client) for client in clients])
+        return
+    rows = [
+        (client.client_id, client.client_name, _kind(client), client.scope, " ".join(client.redirect_uris))
+        for client in clients
+    ]
+    print_table(("CLIENT_ID", "NAME", "KIND", "SCOPE", "REDIRECT_URIS"), rows, "No client is registered.")
+
+
+@client.command("show", epilog=example("client show demo"))
+@click.argument("client_id")
+@json_option
+@click.pass_obj
+def show_client(stage: str, /, client_id: str, as_json: bool) -> None:
+    """Show one client."""
+    with open_store(stage) as store:
+        print_record(client_document(find_client(store, client_id)), as_json)
+
+
+@client.command(
+    "update",
+    epilog=example(
+        "client update demo --add-redirect-uri https://demo.example.com/callback --access-token-lifetime 300",
+        "client update demo --unset access-token-lifetime",
+    ),
+)
+@click.argument("client_id")
+@options(updating=True)
+@json_option
+@click.pass_obj
+def update_client_(stage: str, /, client_id: str, as_json: bool, **values: Any) -> None:
+    """Change the given members and no others. The change takes effect within a minute."""
+    changes = given_changes(values)
+    with open_store(stage) as store:
+        client = find_client(store, client_id)
+        changed = update_client(store, client, changes.apply)
+        before, after = asdict(client), asdict(changed)
+        names = [name for name in after if after[name] != before[name]]
+        if names:
+            record_event(store, events.CLIENT_CHANGED, client=changed, detail="updated: " + ", ".join(sorted(names)))
+    print_record(client_document(changed), as_json)
+    if not as_json and not changed.public and not changed.secret_hashes:
+        click.echo(f"\nIt has no secret yet. Create one: signet client rotate-secret {client_id} --stage {stage}")
+
+
+@client.command("rotate-secret", epilog=example("client rotate-secret demo", "client rotate-secret demo --finish"))
+@click.argument("client_id")
+@click.option("--drop-old", is_flag=True, help="Reject the old secrets at once, because they are compromised.")
+@click.option("--finish", is_flag=True, help="Create no secret; reject the older one of the two.")
+@json_option
+@click.pass_obj
+def rotate_client_secret(stage: str, /, client_id: str, drop_old: bool, finish: bool, as_json: bool) -> None:
+    """Create a second secret, which is shown only once. Both are accepted until --finish removes the older one."""
+    if drop_old and finish:
+        raise click.UsageError("Use either --drop-old, which creates a secret, or --finish, which does not.")
+    with open_store(stage) as store:
+        client = find_client(store, client_id)
+        if finish:
+            changed, secret = drop_old_secrets(store, client), None
+        else:
+            changed, secret = rotate_secret(store, client, drop_old=drop_old)
+        record_event(
+            store, events.CLIENT_CHANGED, client=changed, detail="older secret dropped" if finish else "new secret"
+        )
+    _print_with_secret(changed, secret, as_json)
+    if as_json:
+        return
+    click.echo("\nThe secret is shown only once." if secret else "")
+    if len(changed.secret_hashes) > 1:
+        click.echo("The previous secret is still accepted. When the application uses the new one, run:")
+        click.echo(f"signet client rotate-secret {client_id} --finish --stage {stage}")
+    elif client.secret_hashes:
+        click.echo("Within a minute, no other secret is accepted.")
+
+
+@client.command("disable", epilog=example("client disable demo"))
+@click.argument("client_id")
+@json_option
+@click.pass_obj
+def disable_client(stage: str, /, client_id: str, as_json: bool) -> None:
+    """Reject all requests of a client until it is enabled again; its grants are kept. Takes effect within a minute."""
+    _set_disabled(stage, client_id, as_json, disabled=True)
+
+
+@client.command("enable", epilog=example("client enable demo"))
+@click.argument("client_id")
+@json_option
+@click.pass_obj
+def enable_client(stage: str, /, client_id: str, as_json: bool) -> None:
+    """Accept the requests of a disabled client again."""
+    _set_disabled(stage, client_id, as_json, disabled=False)
+
+
+def _set_disabled(stage: str, client_id: str, as_json: bool, *, disabled: bool) -> None:
+    with open_store(stage) as store:
+        changed = set_client_disabled(store, find_client(store, client_id), disabled=disabled)
+        record_event(store, events.CLIENT_CHANGED, client=changed, detail="disabled" if disabled else "enabled")
+    print_record(client_document(changed), as_json)
+
+
+@client.command("delete", epilog=example("client delete demo --yes"))
+@click.argument("client_id")
+@yes_option
+@json_option
+@click.pass_obj
+def delete_client(stage: str, /, client_id: str, yes: bool, as_json: bool) -> None:
+    """Remove a client with its grants and consents."""
+    with open_store(stage) as store:
+        client = find_client(store, client_id)
+        confirm(f"Remove {client.client_name} ({client_id}) with all its grants and consents?", yes)
+        # Disabled first, so that it gets nothing new; the record last, so that an interrupted removal can be repeated.
+        set_client_disabled(store, client, disabled=True)
+        revoke_client_access(store, client_id)
+        store.clients.delete(client_id)
+        record_event(store, events.CLIENT_CHANGED, client=client, detail="deleted")
+    if as_json:
+        print_json(client_document(client))
+    else:
+        click.echo(f"Removed {client_id}.")
+
+
+def revoke_client_access(store: Store, client_id: str) -> None:
+    """Revoke all grants of a client and delete its consents."""
+    revocation.revoke_grants(store, (grant for grant in store.grants.scan() if grant.client_id == client_id))
+    for consent in store.consents.scan():
+        if consent.client_id == client_id:
+            store.consents.delete(consent.sub, client_id)
+
+
+def client_document(client: Client) -> dict[str, Any]:
+    """Return a client with the member names of RFC 7591 section 3.2.1 and Signet's own members, without secrets."""
+    return present_members(asdict(client), "secret_hashes")
+
+
+def find_client(store: Store, client_id: str) -> Client:
+    """Return the client with this id. Raises CommandError."""
+    client = store.clients.get(client_id)
+    if client is None:
+        raise not_found("client", client_id, (other.client_id for other in store.clients.scan()))
+    return client
+
+
+def _kind(client: Client) -> str:
+    kind = "public" if client.public else "confidential"
+    return f"{kind}, disabled" if client.disabled_at is not None else kind
+
+
+def _print_with_secret(client: Client, secret: str | None, as_json: bool) -> None:
+    document = client_document(client) | ({"client_secret": secret} if secret else {})
+    if secret and as_json:
+        document["client_secret_expires_at"] = 0  # RFC 7591 section 3.2.1: 0 means that it does not expire
+    print_record(document, as_json)

@@ -1,0 +1,17 @@
+"""All commands of the operator on the data of a stage."""
+
+from infra.operator.clients import client
+from infra.operator.completion import completion
+from infra.operator.doctor import doctor
+from infra.operator.grants import grant
+from infra.operator.history import history_
+from infra.operator.keys import key
+from infra.operator.scopes import scope
+from infra.operator.settings import settings_
+from infra.operator.transfer import export, import_
+from infra.operator.users import user
+
+OPERATOR_COMMANDS = (
+    *(client, user, scope, grant, key, history_, settings_),
+    *(doctor, export, import_, completion),
+)

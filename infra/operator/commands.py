@@ -1,0 +1,99 @@
+"""What the operator's commands share: the data of a stage, confirmation, errors, and the record of changes."""
+
+import getpass
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Any
+
+import click
+
+from chalicelib.events import history
+from chalicelib.events import log as event_log
+from chalicelib.protocol.records import Client
+from chalicelib.settings import Settings
+from chalicelib.storage.store import Store
+from infra.local import embedded
+from infra.operator.terminal import visible
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+
+
+class CommandError(click.ClickException):
+    """An error that is printed as one line; the exit code is 2."""
+
+    exit_code = 2
+
+
+def example(*commands: str) -> str:
+    """Return the epilog of a command's help: how to call it."""
+    lines = [f"signet {command}" for command in commands]
+    return "\b\n" + "\n".join(["Example:" if len(lines) == 1 else "Examples:", *(f"  {line}" for line in lines)])
+
+
+@contextmanager
+def open_store(stage: str) -> Iterator[Store]:
+    """Open the data of a stage: the embedded database of this checkout for `local`, AWS for any other stage.
+
+    Raises StateError or SettingsError.
+    """
+    settings = Settings.from_environ({**os.environ, "SIGNET_STAGE": stage})
+    if stage == embedded.STAGE and settings.embedded:
+        with embedded.opened(settings) as opened:
+            yield Store(opened)
+    else:
+        yield Store(replace(settings, embedded=False))
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """Return " Did you mean …?" with the most similar candidate, or an empty text when none is similar."""
+    matches = get_close_matches(name, candidates, n=1)
+    return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+def not_found(kind: str, name: str, candidates: Iterable[str]) -> CommandError:
+    """Return the error for a name that does not exist, with the candidate that may have been meant."""
+    return CommandError(f"There is no {kind} {name!r}.{did_you_mean(name, candidates)}")
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask for confirmation, unless `yes`. The question names the stage if it is in AWS.
+
+    Raises click.Abort when the answer is no, and CommandError when there is no terminal.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise CommandError("Nothing has been changed. Without a terminal to ask for confirmation, --yes is required.")
+    stage = click.get_current_context().obj
+    prefix = "" if stage == embedded.STAGE else f"Stage {stage}: "
+    click.confirm(visible(prefix + question), abort=True, err=True)
+
+
+def record_event(
+    store: Store, name: str, *, sub: str | None = None, client: Client | None = None, detail: str | None = None
+) -> None:
+    """Record the event `name`, one of `events.EVENTS`, in the log and in the history.
+
+    The event belongs to the history of the user `sub`, else of the client, else of the keys.
+    """
+    subject = sub or (history.about_client(client.client_id) if client else history.KEYS)
+    members = {"sub": sub, "client_id": client.client_id if client else None, "detail": detail, "by": _operator()}
+    event_log.log_event(store.settings, name, **members)
+    store.events.put(history.by_operator(store, subject, name, client=client, detail=detail))
+
+
+def _operator() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user id without a name
+        return "operator"
+
+
+def present_members(members: dict[str, Any], *hidden: str) -> dict[str, Any]:
+    """Return the members that have a value and are not hidden."""
+    return {name: value for name, value in members.items() if value is not None and name not in hidden}

@@ -1,0 +1,62 @@
+"""A stage from inside: its tables and function, read from AWS or the embedded database."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import boto3
+import yaml
+from botocore.config import Config
+
+from chalicelib.storage.store import Store
+from infra.local.embedded import SCHEMA
+
+
+@dataclass
+class Inside:
+    """A stage, read with the operator's credentials."""
+
+    store: Store
+
+    @property
+    def stage(self) -> str:
+        """Return its name."""
+        return self.store.settings.stage
+
+    @property
+    def in_aws(self) -> bool:
+        """Return whether it is in AWS: the embedded database has its own sealing key instead of KMS."""
+        return self.store.settings.sealing_key is None
+
+    def aws(self, service: Any) -> Any:
+        """Return a boto3 client with short timeouts."""
+        config = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
+        return boto3.client(service, region_name=self.store.settings.region, config=config)
+
+    @cached_property
+    def schema(self) -> dict[str, dict[str, Any]]:
+        """Return the properties of the tables in infra/aws/tables.yaml, by name."""
+        resources = yaml.safe_load(SCHEMA.read_text())["Resources"].values()
+        tables = [resource["Properties"] for resource in resources if resource["Type"] == "AWS::DynamoDB::Table"]
+        return {table["TableName"]["Fn::Sub"].replace("${Stage}", self.stage): table for table in tables}
+
+    @cached_property
+    def tables(self) -> dict[str, Any]:
+        """Return DynamoDB's description of each existing table, by name."""
+        client, tables = self.store.dynamodb.client, {}
+        for name in self.schema:
+            with suppress(client.exceptions.ResourceNotFoundException):
+                tables[name] = client.describe_table(TableName=name)["Table"]
+        return tables
+
+    @cached_property
+    def function(self) -> dict[str, Any] | None:
+        """Return the configuration of the Lambda function whose environment names the stage, or None."""
+        for page in self.aws("lambda").get_paginator("list_functions").paginate():
+            for function in page["Functions"]:
+                environment = function.get("Environment", {}).get("Variables", {})
+                if environment.get("SIGNET_STAGE") == self.stage:
+                    configuration: dict[str, Any] = function
+                    return configuration
+        return None

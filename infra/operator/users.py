@@ -1,0 +1,262 @@
+"""`signet user …`: users. JSON has the claim names of OpenID Connect."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import click
+
+from chalicelib import events
+from chalicelib.authentication import passwords
+from chalicelib.protocol.identifiers import username_identifier
+from chalicelib.protocol.records import User
+from chalicelib.storage.store import Store
+from chalicelib.users import accounts
+from chalicelib.users.password_change import change_password
+from chalicelib.users.registration import check_password, register_user
+from infra.operator.commands import (
+    CommandError,
+    confirm,
+    example,
+    json_option,
+    not_found,
+    open_store,
+    present_members,
+    record_event,
+    yes_option,
+)
+from infra.operator.terminal import print_json, print_record, print_table, visible
+from infra.operator.user_options import claim_option, password_from_stdin, password_stdin_option
+
+
+@click.group()
+def user() -> None:
+    """Register, change, sign out and remove users; set passwords."""
+
+
+@user.command("create", epilog=example("user create --username bob --email bob@example.com --name 'Bob Cook'"))
+@click.option("--username", required=True, help="The name to sign in with.")
+@click.option("--email", help="The email address.")
+@click.option("--name", help="The full name.")
+@claim_option
+@click.option("--admin", is_flag=True, help="Make the user an administrator.")
+@password_stdin_option
+@json_option
+@click.pass_obj
+def create_user(
+    stage: str,
+    /,
+    username: str,
+    email: str | None,
+    name: str | None,
+    claims: dict[str, Any],
+    admin: bool,
+    password_stdin: bool,
+    as_json: bool,
+) -> None:
+    """Register a user. A random password is shown only once, and must be replaced at the first sign-in."""
+    named = {"name": name, "email": email, **claims}
+    given = {claim: value for claim, value in named.items() if value not in (None, "")}
+    password = password_from_stdin() if password_stdin else None
+    try:
+        accounts.check_claims(given)
+        with open_store(stage) as store:
+            given = {"updated_at": store.now(), **given} if given else {}
+            created, random = register_user(store, username=username, password=password, claims=given, admin=admin)
+            record_event(store, events.USER_CHANGED, sub=created.sub, detail="created")
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    _print_with_password(created, random, as_json)
+
+
+@user.command("list", epilog=example("user list"))
+@json_option
+@click.pass_obj
+def list_users(stage: str, /, as_json: bool) -> None:
+    """List the users."""
+    with open_store(stage) as store:
+        users = sorted(store.users.scan(), key=lambda user: user.username.casefold())
+    if as_json:
+        print_json([user_document(user) for user in users])
+        return
+    rows = [
+        (user.username, *(str(user.claims.get(claim, "")) for claim in ("name", "email")), _role(user), user.sub)
+        for user in users
+    ]
+    print_table(("USERNAME", "NAME", "EMAIL", "ROLE", "SUB"), rows, "No user is registered.")
+
+
+@user.command("show", epilog=example("user show alice"))
+@click.argument("username")
+@json_option
+@click.pass_obj
+def show_user(stage: str, /, username: str, as_json: bool) -> None:
+    """Show one user. USERNAME may be a `sub`."""
+    with open_store(stage) as store:
+        print_record(user_document(find_user(store, username)), as_json)
+
+
+@user.command(
+    "update", epilog=example("user update alice --email alice@example.org --claim locale=de", "user update bob --admin")
+)
+@click.argument("username")
+@click.option("--username", "new_username", metavar="NEW", help="The new name to sign in with.")
+@click.option("--email", help='The email address; "" removes it. A new address is not verified.')
+@click.option("--name", help='The full name; "" removes it.')
+@claim_option
+@click.option("--admin/--no-admin", default=None, help="Whether the user is an administrator.")
+@json_option
+@click.pass_obj
+def update_user(
+    stage: str,
+    /,
+    username: str,
+    new_username: str | None,
+    email: str | None,
+    name: str | None,
+    claims: dict[str, Any],
+    admin: bool | None,
+    as_json: bool,
+) -> None:
+    """Change the given members and no others. USERNAME may be a `sub`."""
+    given = {claim: value or None for claim, value in (("name", name), ("email", email)) if value is not None} | claims
+    if new_username is None and admin is None and not given:
+        raise click.UsageError("Give at least one option to change; --help lists them.")
+
+    def change(user: User) -> User:
+        return replace(
+            accounts.with_claims(user, given, now),
+            username=user.username if new_username is None else new_username,
+            admin=user.admin if admin is None else admin,
+        )
+
+    with open_store(stage) as store:
+        user, now = find_user(store, username), store.now()
+        try:
+            changed = accounts.update(store, user, change)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        if changed != user:
+            names = [*given, *(["username"] if new_username else []), *(["admin"] if admin is not None else [])]
+            record_event(store, events.USER_CHANGED, sub=user.sub, detail="updated: " + ", ".join(sorted(names)))
+    print_record(user_document(changed), as_json)
+
+
+@user.command("set-password", epilog=example("user set-password bob"))
+@click.argument("username")
+@password_stdin_option
+@json_option
+@click.pass_obj
+def set_password(stage: str, /, username: str, password_stdin: bool, as_json: bool) -> None:
+    """Set a user's password, and end all their sessions and grants. USERNAME may be a `sub`.
+
+    A random password is shown only once, and must be replaced at the first sign-in.
+    """
+    password = password_from_stdin() if password_stdin else None
+    try:
+        check_password(password)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    random = passwords.generate_password() if password is None else None
+    with open_store(stage) as store:
+        user = find_user(store, username)
+        changed = change_password(store, user, random or password or "", must_be_replaced=random is not None)
+        record_event(store, events.USER_CHANGED, sub=user.sub, detail="new password")
+    _print_with_password(changed, random, as_json)
+    if not as_json:
+        click.echo(("" if random else "\n") + "All sessions and grants of the user have ended.")
+
+
+@user.command("disable", epilog=example("user disable bob --yes"))
+@click.argument("username")
+@yes_option
+@json_option
+@click.pass_obj
+def disable_user(stage: str, /, username: str, yes: bool, as_json: bool) -> None:
+    """Prevent a user from signing in, and end their sessions and grants."""
+    question = "Disable {} and end all their sessions and grants?"
+    _change(stage, username, as_json, "disabled", accounts.disable, question, yes)
+
+
+@user.command("enable", epilog=example("user enable bob"))
+@click.argument("username")
+@json_option
+@click.pass_obj
+def enable_user(stage: str, /, username: str, as_json: bool) -> None:
+    """Let a disabled user sign in again."""
+    _change(stage, username, as_json, "enabled", accounts.enable)
+
+
+@user.command("sign-out", epilog=example("user sign-out alice --yes"))
+@click.argument("username")
+@yes_option
+@json_option
+@click.pass_obj
+def sign_out_user(stage: str, /, username: str, yes: bool, as_json: bool) -> None:
+    """End a user's sessions, and the grants that depend on them.
+
+    Grants with the scope offline_access are kept; revoke them with `grant revoke --user`.
+    """
+    question = "End all sessions of {} and the grants that depend on them?"
+    _change(stage, username, as_json, "signed out", accounts.sign_out, question, yes)
+
+
+@user.command("delete", epilog=example("user delete bob --yes"))
+@click.argument("username")
+@yes_option
+@json_option
+@click.pass_obj
+def delete_user(stage: str, /, username: str, yes: bool, as_json: bool) -> None:
+    """Remove a user with all sessions, grants, consents and history. The username can then be used again."""
+    with open_store(stage) as store:
+        user = find_user(store, username)
+        confirm(f"Remove {user.username} with all sessions, grants, consents and history? This cannot be undone.", yes)
+        accounts.delete(store, user)
+        record_event(store, events.USER_CHANGED, sub=user.sub, detail="deleted")
+    if as_json:
+        print_json(user_document(user))
+    else:
+        click.echo(f"Removed {visible(user.username)}.")
+
+
+def _change(
+    stage: str,
+    username: str,
+    as_json: bool,
+    detail: str,
+    change: Callable[[Store, User], User],
+    question: str = "",
+    yes: bool = True,
+) -> None:
+    with open_store(stage) as store:
+        user = find_user(store, username)
+        confirm(question.format(user.username), yes)
+        changed = change(store, user)
+        record_event(store, events.USER_CHANGED, sub=user.sub, detail=detail)
+    print_record(user_document(changed), as_json)
+
+
+def user_document(user: User) -> dict[str, Any]:
+    """Return a user with the claims as members (OpenID Connect Core section 5.1), without secrets."""
+    members = present_members(asdict(user), "password_hash", "sessions_generation")
+    claims: dict[str, Any] = members.pop("claims")
+    return {**claims, **members}
+
+
+def find_user(store: Store, username: str) -> User:
+    """Return the user with this username or `sub`. Raises CommandError."""
+    identifier = store.identifiers.get(username_identifier(username))
+    user = store.users.get(identifier.sub if identifier else username)
+    if user is None:
+        raise not_found("user", username, (other.username for other in store.users.scan()))
+    return user
+
+
+def _role(user: User) -> str:
+    return ", ".join([*(["administrator"] if user.admin else []), *(["disabled"] if user.disabled_at else [])])
+
+
+def _print_with_password(user: User, random: str | None, as_json: bool) -> None:
+    print_record(user_document(user) | ({"password": random} if random else {}), as_json)
+    if random and not as_json:
+        click.echo("\nThe password is shown only once, and must be replaced at the first sign-in.")

@@ -1,0 +1,174 @@
+"""`make prove` finds every clause, and detects whether a test fails without it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from chalicelib import web
+from tests.tools import prove
+from tests.tools.prove import Clause
+
+ROOT = Path(web.__file__).parent.parent
+ALL = prove.all_clauses()
+
+# file -> attributes in its conditions
+ATTRIBUTES = {
+    "chalicelib/authentication/password.py": {"password_hash"},
+    "chalicelib/authentication/throttle.py": {"blocked_until", "failures"},
+    "chalicelib/authorization/external_login.py": {"asked_sub", "taken_at"},
+    "chalicelib/authorization/grant.py": {"ended_at", "generation", "taken_at"},
+    "chalicelib/authorization/screens.py": {"taken_at"},
+    "chalicelib/clients/registration.py": {"secret_hashes"},
+    "chalicelib/endpoints/authorize.py": {"browser_id"},
+    "chalicelib/endpoints/revoke.py": {"client_id"},
+    "chalicelib/grants/authorization_code.py": {
+        "client_id",
+        "code_challenge",
+        "code_expires_at",
+        "generation",
+        "redeemed_at",
+        "redirect_uri",
+        "redirect_uri_sent",
+        "resource",
+        "revoked_at",
+    },
+    "chalicelib/grants/refresh_token.py": {
+        "client_id",
+        "ends_at",
+        "generation",
+        "redeemed_at",
+        "resource",
+        "revoked_at",
+        "scope",
+    },
+    "chalicelib/keys/ring.py": {"version"},
+    "chalicelib/sessions/backchannel_logout.py": {"not_before"},
+    "chalicelib/sessions/browser_sessions.py": {"disabled_at", "ended_at", "generation", "sessions_generation"},
+    "chalicelib/sessions/revocation.py": {"ended_at", "grants", "revoked_at", "scope"},
+    "chalicelib/storage/table.py": {"expires_at"},
+    "chalicelib/users/accounts.py": {"sub", "username"},
+    "chalicelib/users/password_change.py": {"password_hash", "sessions_generation"},
+    "infra/aws/deploy.py": {"password_change_required"},
+}
+
+
+def replacements(source: str) -> list[tuple[str, str]]:
+    return [(clause.text, clause.instead) for clause in prove.clauses(source.encode())]
+
+
+def always(name: str) -> str:
+    """Return a condition that is always true."""
+    return f'(attr("{name}").exists() | attr("{name}").not_exists())'
+
+
+def never(name: str) -> str:
+    """Return a condition that is never true."""
+    return f'(attr("{name}").exists() & attr("{name}").not_exists())'
+
+
+@pytest.mark.parametrize("path", ATTRIBUTES)
+def test_clauses_of_a_file_are_found(path: str) -> None:
+    texts = [clause.text for clause in ALL if clause.path == path]
+    for name in ATTRIBUTES[path]:
+        assert any(f'"{name}"' in text for text in texts), name
+
+
+def test_every_condition_of_the_project_is_found() -> None:
+    for folder in prove.SOURCES:
+        for path in (ROOT / folder).rglob("*.py"):
+            source = path.read_bytes()
+            where = [(clause.start, clause.end) for clause in prove.clauses(source)]
+            lines = source.splitlines(keepends=True)
+            tree = ast.parse(source)
+            named = {id(value) for _, value in prove.named_attributes(tree)}
+            for node in ast.walk(tree):
+                if prove.is_attr(node) and id(node) not in named:
+                    assert isinstance(node, ast.Call)
+                    at = sum(map(len, lines[: node.lineno - 1])) + node.col_offset
+                    assert any(start <= at < end for start, end in where), f"{path}:{node.lineno}"
+            for function in (b"attribute_exists(", b"attribute_not_exists("):
+                at = source.find(function)
+                assert at < 0 or any(start <= at < end for start, end in where), f"{path}: {function.decode()}"
+
+
+def test_source_without_a_clause_is_valid_and_different() -> None:
+    assert len({(clause.path, clause.start, clause.end, clause.instead) for clause in ALL}) == len(ALL)
+    for clause in ALL:
+        source = (ROOT / clause.path).read_bytes()
+        assert ast.dump(ast.parse(clause.removed(source))) != ast.dump(ast.parse(source)), clause
+
+
+def test_every_operand_is_a_clause() -> None:
+    a, b, c = (f'attr("{name}").exists()' for name in "abc")
+    assert replacements(f"x = {a}") == [(a, always("a"))]
+    assert replacements(f"f({a} & ~({b}))") == [(a, always("a")), (f"~({b})", always("b"))]
+    assert replacements(f"x = {a} if y else {b}") == [(a, always("a")), (b, always("b"))]
+    assert replacements('x = attr("a").size().eq(1)') == [('attr("a").size().eq(1)', always("a"))]
+    assert replacements(f"x = y & {a}") == [(a, always("a"))]
+    assert replacements(f"x &= {a}") == [(a, always("a"))]
+    assert replacements(f"x |= {a}") == [(a, never("a"))]
+    assert replacements(f"f(and_, ({c} for n in m), {b})") == [(c, always("c")), (b, always("b"))]
+    assert replacements(f"x = ({a} | {b}) & {c}") == [
+        (a, never("a")),
+        (f"{a} | {b}", always("a")),
+        (b, never("b")),
+        (c, always("c")),
+    ]
+
+
+def test_variable_with_an_attribute_is_found() -> None:
+    assert replacements('x, y = 1, attr("y")\nz = y.exists()') == [("y.exists()", "(y.exists() | y.not_exists())")]
+    assert replacements('x = attr("x")\ny = x.gt(1) & z.gt(1)') == [("x.gt(1)", "(x.exists() | x.not_exists())")]
+
+
+def test_operators_on_other_values_are_not_conditions() -> None:
+    assert replacements('x = a & b | c; y = a.exists(); z = f"{a} = {b}"') == []
+
+
+def test_terms_of_condition_strings_are_found() -> None:
+    text = '''"""#a = :a"""
+x = "é" "attribute_not_exists(#k)"
+x += " OR #e <= :n"
+f(KeyConditionExpression="#a = :a")
+'''
+    assert replacements(text) == [
+        ("attribute_not_exists(#k)", "(attribute_not_exists(#k) OR NOT attribute_not_exists(#k))"),
+        ("#e <= :n", "(#e <= :n AND NOT #e <= :n)"),
+    ]
+    (first, second) = prove.clauses(text.encode())
+    assert [first.line, second.line] == [2, 3]
+    assert b'+= " OR (#e <= :n AND NOT #e <= :n)"' in second.removed(text.encode())
+
+
+def test_tests_of_a_file_are_those_of_its_name_those_that_import_it_and_those_of_its_importers() -> None:
+    general = tuple(f"tests/guarantees/test_{name}.py" for name in ("grant_model", "interleavings", "races"))
+    revocation = prove.tests_for("chalicelib/endpoints/revoke.py")
+    assert revocation[0] == "tests/endpoints/revoke/test_revoke.py"
+    assert {*revocation} == {"tests/endpoints/revoke/test_revoke.py", *general}
+    codes = prove.tests_for("chalicelib/grants/authorization_code.py")
+    assert codes[0] == "tests/endpoints/token/test_authorization_code.py"
+    assert {"tests/endpoints/token/test_refresh_token.py", *general} <= {*codes}
+    assert "tests/operator/test_operator_users.py" in prove.tests_for("chalicelib/users/accounts.py")
+
+
+@pytest.mark.parametrize("path", sorted({clause.path for clause in ALL}))
+def test_every_file_with_a_clause_has_tests_of_its_own(path: str) -> None:
+    general = {f"test_{name}.py" for name in prove.GENERAL}
+    assert {Path(test).name for test in prove.tests_for(path)} - general
+
+
+@pytest.mark.slow
+def test_test_fails_without_the_clause_and_the_source_is_restored(tmp_path: Path) -> None:
+    in_file = (clause for clause in ALL if clause.path == "chalicelib/endpoints/revoke.py")
+    clause = next(clause for clause in in_file if "client_id" in clause.text)
+    project = prove.copy_project(tmp_path / "copy")
+    source = (project / clause.path).read_bytes()
+    test = "tests/endpoints/revoke/test_revoke.py::test_token_of_another_client_is_rejected_and_stays_valid"
+    verdict = prove.without(clause, project, (test,))
+    assert verdict.test is not None
+    assert verdict.test.startswith(test)
+    # The source is restored. A change without effect is not detected.
+    assert (project / clause.path).read_bytes() == source
+    no_change = Clause(clause.path, clause.line, clause.start, clause.start, clause.text, "")
+    assert prove.without(no_change, project, (test,)).test is None

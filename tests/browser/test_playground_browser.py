@@ -1,0 +1,68 @@
+"""The playground in a real browser. Its steps are tested over HTTP in tests/endpoints/playground."""
+
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.chromium import Window, violations, with_and_without_javascript
+from tests.support.site import Site
+
+pytestmark = pytest.mark.browser
+
+
+def current_step(window: Window) -> str:
+    """Return the name of the step that the page marks as current."""
+    return window.page.locator("[aria-current=step]").inner_text()
+
+
+def messages(window: Window) -> list[str]:
+    """Return the requests, responses and JWT parts on the page."""
+    return window.page.locator("pre").all_inner_texts()
+
+
+def record_tokens(window: Window, site: Site) -> None:
+    """Record the tokens on the page as secrets."""
+    members = json.loads(messages(window)[1].partition("\n\n")[2])
+    site.secrets.update(members[name] for name in ("access_token", "refresh_token", "id_token"))
+
+
+@with_and_without_javascript
+def test_whole_flow_works_with_the_keyboard(
+    playground_site: Site, windows: Callable[..., Window], script: bool
+) -> None:
+    window = windows(java_script_enabled=script)
+    window.page.goto(f"{playground_site.settings.issuer}/playground")
+    assert current_step(window) == "Authorize"
+    window.enter("Import photos")
+    assert window.heading() == "Sign in"
+    assert "Photo Print" in window.text()
+    window.sign_in_by_keyboard()
+    assert window.heading() == "Allow access?"
+    assert f"127.0.0.1:{playground_site.port}" in window.text()
+    window.enter("Allow once")
+    assert current_step(window) == "Code"
+    code = re.search(r"\?code=(code_[\w-]+)\n", messages(window)[0])
+    assert code
+    playground_site.secrets.add(code[1])
+    window.enter("Get access token")
+    assert current_step(window) == "Tokens"
+    record_tokens(window, playground_site)
+    window.enter("Call a protected resource")
+    assert current_step(window) == "Resource"
+    window.enter("Refresh")
+    record_tokens(window, playground_site)
+    window.enter("Use the code again")
+    assert current_step(window) == "Replay"
+    window.enter("Revoke")
+    assert current_step(window) == "Revoke"
+    window.enter("Start again")
+    assert current_step(window) == "Authorize"
+
+
+def test_callback_page_with_a_wrong_state_is_accessible(playground_site: Site, window: Window) -> None:
+    window.page.goto(f"{playground_site.settings.issuer}/playground/callback?code=code_of_another_user&state=x")
+    assert "The state does not match a request" in window.page.get_by_role("alert").inner_text()
+    assert window.page.get_by_role("button").count() == 0
+    assert violations(window.page) == []

@@ -1,0 +1,523 @@
+"""`signet deploy` against an emulated AWS, and the whole flow over HTTP against the deployed server."""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import jwt
+import pytest
+import yaml
+
+import app
+from chalicelib.protocol.records import Client
+from chalicelib.settings import Settings
+from infra.local.embedded import SCHEMA
+from infra.local.state import CHECKOUT
+from tests.support import powercut
+from tests.support.browser import Answer, Browser
+from tests.support.emulator import ApiProxy, Emulator, NotInstallable, interpreter
+from tests.support.packaging import ARCHITECTURE, packaged
+from tests.support.site import PASSWORD, Registered, Site
+
+TOKEN = "operator-token-of-the-tests"
+TOKEN_HASH = hashlib.sha256(TOKEN.encode()).hexdigest()
+
+
+@dataclass
+class Stage:
+    """A stage in the emulated AWS, and its operator's command."""
+
+    name: str
+    emulator: Emulator
+    front: ApiProxy
+    package: Path
+    secrets: set[str] = field(default_factory=set)
+    browsers: list[Browser] = field(default_factory=list)
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(stage=self.name, issuer=self.front.url)
+
+    @property
+    def port(self) -> int:
+        return self.front.port
+
+    def run(
+        self,
+        *arguments: str,
+        stop_at: str = "never",
+        stdin: str = "",
+        package: Path | None = None,
+        schema: Path | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the operator's command with the shared package, ended at the point `stop_at`."""
+        variables = {"SIGNET_TEST_PACKAGE": str(package or self.package), "SIGNET_TEST_SCHEMA": str(schema or SCHEMA)}
+        variables["TMPDIR"] = str(self.package.parent)  # an interrupted command leaves a folder behind
+        return self._run("tests.support.powercut", stop_at, *arguments, stdin=stdin, **variables)
+
+    def run_unpatched(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the operator's command without any test replacement."""
+        return self._run("infra", *arguments)
+
+    def _run(self, module: str, *arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SIGNET_"))}
+        return subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=CHECKOUT,
+            env={**inherited, **self.emulator.environment, **variables},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def deploy(
+        self, *more: str, stop_at: str = "never", package: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        options = ["--stage", self.name, "--yes", "--architecture", ARCHITECTURE, "--issuer", self.front.url]
+        done = self.run("deploy", *options, *more, stop_at=stop_at, package=package)
+        self.secrets.update(re.findall(r"Administrator: admin, password (\S+)", done.stdout))
+        self.open_key()
+        return done
+
+    def open_key(self) -> None:
+        """Allow the function to use the key with any encryption context, a condition that ministack does not support.
+
+        All other calls need the permissions of infra/aws/api.yaml.
+        """
+        iam, data = self.emulator.client("iam"), self.outputs("data")
+        for role in iam.list_roles()["Roles"]:
+            if role["RoleName"].startswith(f"signet-api-{self.name}-"):
+                allowed = {
+                    "Effect": "Allow",
+                    "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
+                    "Resource": data["KeyArn"],
+                }
+                document = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+                iam.put_role_policy(RoleName=role["RoleName"], PolicyName="no-conditions", PolicyDocument=document)
+
+    # ---- its data
+
+    def client(self) -> Registered:
+        uri, scope = "https://client.example.com/cb", "openid profile email offline_access"
+        options = ["--name", "Photo Print", "--redirect-uri", uri, "--scope", scope, "--json"]
+        created = json.loads(self.ok("--stage", self.name, "client", "create", *options))
+        self.secrets.add(created["client_secret"])
+        return Registered(Client(created["client_id"], "Photo Print", (uri,)), created["client_secret"])
+
+    def user(self, username: str) -> None:
+        options = ["--username", username, "--email", f"{username}@example.com", "--password-stdin"]
+        self.ok("--stage", self.name, "user", "create", *options, stdin=PASSWORD)
+
+    def ok(self, *arguments: str, stdin: str = "") -> str:
+        done = self.run(*arguments, stdin=stdin)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def browser(self) -> Browser:
+        self.browsers.append(Browser(cast(Site, self)))
+        return self.browsers[-1]
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.browser().get(path, headers=headers)
+
+    def close(self) -> None:
+        for browser in self.browsers:
+            browser.close()
+        self.front.close()
+
+    # ---- its state in AWS
+
+    def stack(self, kind: str) -> dict[str, Any]:
+        stacks = self.emulator.client("cloudformation").describe_stacks()["Stacks"]
+        matching = [stack for stack in stacks if stack["StackName"] == f"signet-{kind}-{self.name}"]
+        return matching[0] if matching else {"StackStatus": None}
+
+    def outputs(self, kind: str) -> dict[str, str]:
+        return {output["OutputKey"]: output["OutputValue"] for output in self.stack(kind).get("Outputs", ())}
+
+    def versions(self) -> list[str]:
+        """Return the published versions of the function, followed by the version of the alias."""
+        aws = self.emulator.client("lambda")
+        (name,) = (
+            function["FunctionName"]
+            for function in aws.list_functions()["Functions"]
+            if function["FunctionName"].startswith(f"signet-api-{self.name}-")
+        )
+        published = [function["Version"] for function in aws.list_versions_by_function(FunctionName=name)["Versions"]]
+        alias = aws.get_alias(FunctionName=name, Name="live")["FunctionVersion"]
+        return [*(version for version in published if version != "$LATEST"), alias]
+
+    def tables(self) -> list[str]:
+        names = self.emulator.client("dynamodb").list_tables()["TableNames"]
+        return [name for name in names if name.startswith(f"signet-{self.name}-")]
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    try:
+        interpreter()
+    except NotInstallable as reason:
+        if os.environ.get("CI"):
+            pytest.fail(f"The emulated AWS is required in CI: {reason}")
+        pytest.skip(f"The emulated AWS is not available: {reason}")
+    emulator = Emulator(tmp_path_factory.mktemp("ministack"))
+    yield emulator
+    emulator.close()
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    built = packaged()
+    file = tmp_path_factory.mktemp("package") / "package.json"
+    file.write_text(json.dumps({"template": built.template, "zip": str(built.zip), "sha256": built.sha256}))
+    return file
+
+
+@pytest.fixture(scope="module")
+def broken(package: Path) -> Path:
+    """Return a package with an invalid zip, and with a template whose alarm has no threshold."""
+    document, file = json.loads(package.read_text()), package.with_name("broken.json")
+    del document["template"]["Resources"]["Throttled"]["Properties"]["Threshold"]
+    content = package.with_name("broken.zip")
+    content.write_bytes(b"not a zip")
+    file.write_text(
+        json.dumps(document | {"zip": str(content), "sha256": hashlib.sha256(content.read_bytes()).hexdigest()})
+    )
+    return file
+
+
+@pytest.fixture(scope="module")
+def stages(emulator: Emulator, package: Path) -> Iterator[dict[str, Stage]]:
+    """Return stages by name, each with its own address."""
+    stages_by_name = {
+        name: Stage(name, emulator, ApiProxy(emulator, name), package) for name in ("prod", "vault", "cut", "odd")
+    }
+    yield stages_by_name
+    for stage in stages_by_name.values():
+        stage.close()
+
+
+@pytest.fixture(scope="module")
+def first_deployment(stages: dict[str, Stage]) -> subprocess.CompletedProcess[str]:
+    """Run the first deployment, without any test replacement."""
+    stage = stages["prod"]
+    options = [
+        "--architecture",
+        ARCHITECTURE,
+        "--issuer",
+        stage.front.url,
+        "--param",
+        f"OperatorTokenHash={TOKEN_HASH}",
+    ]
+    done = stage.run_unpatched("deploy", "--stage", "prod", "--yes", *options)
+    stage.open_key()
+    return done
+
+
+@pytest.fixture
+def prod(stages: dict[str, Stage], first_deployment: subprocess.CompletedProcess[str]) -> Stage:
+    assert first_deployment.returncode == 0, first_deployment.stderr
+    return stages["prod"]
+
+
+def test_first_deployment_lists_each_resource_and_shows_the_administrator_password(
+    prod: Stage, first_deployment: subprocess.CompletedProcess[str]
+) -> None:
+    for name in ("Clients", "Grants", "Key", "APIHandler", "Alias", "HttpApi", "ServerErrors"):
+        assert re.search(rf"Add +{name} ", first_deployment.stdout), name
+        assert re.search(rf"\d s +\d+/\d+ +{name} +create complete", first_deployment.stdout), name
+    assert f"Issuer: {prod.front.url}" in first_deployment.stdout
+    (password,) = re.findall(r"Administrator: admin, password (\S+)", first_deployment.stdout)
+    browser, client = prod.browser(), prod.client()
+    page = browser.sign_in(browser.authorize(client), "admin", password)
+    assert "new_password" in page.body
+
+
+def flow(stage: Stage, username: str) -> None:
+    """Run the whole flow over HTTP: sign-in, consent, code, tokens, UserInfo, refresh, replay."""
+    stage.user(username)
+    client, browser = stage.client(), stage.browser()
+    metadata = browser.get("/.well-known/openid-configuration").json
+    assert metadata["issuer"] == stage.front.url
+    consent = browser.sign_in(browser.authorize(client, scope="openid email offline_access"), username)
+    assert "Photo Print" in consent.body
+    answer = browser.submit(consent, decision="allow_once")
+    assert answer.answer["iss"] == stage.front.url
+    tokens = browser.redeem(client, answer.code)
+    assert tokens.status == 200, tokens.body
+    key = jwt.PyJWKSet.from_dict(browser.get("/oauth2/jwks").json).keys[0]
+    id_token = jwt.decode(
+        tokens.json["id_token"], key, algorithms=["RS256"], audience=client.id, issuer=stage.front.url
+    )
+    userinfo = browser.userinfo(tokens.json["access_token"]).json
+    assert (userinfo["sub"], userinfo["email"]) == (id_token["sub"], f"{username}@example.com")
+    refreshed = browser.refresh(client, tokens.json["refresh_token"])
+    assert refreshed.status == 200, refreshed.body
+    assert browser.redeem(client, answer.code).json["error"] == "invalid_grant"
+    # The second use of the code has revoked the grant.
+    assert browser.userinfo(refreshed.json["access_token"]).status == 401
+
+
+def test_whole_flow_works_with_the_permissions_of_the_role(prod: Stage) -> None:
+    flow(prod, "alice")
+
+
+def test_role_reaches_every_table_and_the_key(prod: Stage) -> None:
+    answer = prod.get("/healthz?deep=1", Authorization=f"Bearer {TOKEN}")
+    assert answer.status == 200, answer.body
+    assert set(answer.json["tables"]) == set(prod.tables())
+
+
+def test_schedules_call_the_live_alias_and_succeed(prod: Stage) -> None:
+    aws, events = prod.emulator.client("lambda"), prod.emulator.client("events")
+    rules = [rule for rule in events.list_rules()["Rules"] if rule["Name"].startswith("signet-api-prod-")]
+    assert sorted(rule["ScheduleExpression"] for rule in rules) == sorted(schedule.rate for schedule in app.SCHEDULES)
+    invoked = []
+    for rule in rules:
+        (target,) = events.list_targets_by_rule(Rule=rule["Name"])["Targets"]
+        assert target["Arn"].endswith(":live")
+        answer = aws.invoke(FunctionName=target["Arn"], Payload=target["Input"].encode(), LogType="Tail")
+        assert "FunctionError" not in answer, answer["Payload"].read()
+        assert json.loads(answer["Payload"].read()) == {}
+        log = base64.b64decode(answer["LogResult"]).decode()
+        (line,) = (json.loads(text) for text in log.splitlines() if text.startswith("{"))
+        assert (line["level"], line["outcome"]) == ("INFO", "ok"), line
+        invoked.append(line["schedule"])
+    assert sorted(invoked) == sorted(schedule.name for schedule in app.SCHEDULES)
+
+
+# Failures that the emulator causes, with the reasons.
+EXPECTED_FAILURES = {
+    "cross-origin": "ministack answers OPTIONS itself",
+    "expiry": "its CloudFormation creates tables without TTL",
+    "backups": "without point-in-time recovery",
+    "deletion protection": "without deletion protection",
+    "encryption": "without encryption",
+    "alarms": "its CloudWatch has no alarms of CloudFormation",
+    "runtime": "the Python of the tests may be near its end of support",
+}
+
+
+def test_doctor_reports_only_what_the_emulator_lacks(prod: Stage) -> None:
+    done = prod.run_unpatched("--stage", "prod", "doctor", prod.front.url, "--json")
+    findings = json.loads(done.stdout)
+    failed = {finding["name"]: finding["detail"] for finding in findings if finding["ok"] is False}
+    assert set(failed) <= set(EXPECTED_FAILURES), failed
+    assert done.returncode == bool(failed)
+    passed = {finding["name"] for finding in findings if finding["ok"]}
+    assert {"issuer", "keys", "tables", "key ring"} <= passed, findings
+
+
+def test_www_authenticate_is_kept_although_the_gateway_renames_it(prod: Stage) -> None:
+    answer = prod.get("/oauth2/userinfo", Authorization="Bearer nonsense")
+    assert answer.status == 401
+    assert (answer.header("WWW-Authenticate") or "").startswith("Bearer")
+    assert answer.header("x-signet-www-authenticate") is None
+
+
+def test_second_deployment_of_the_same_package_changes_nothing(prod: Stage) -> None:
+    """The first deployment built its own package, and this one uses the shared one: builds are reproducible."""
+    versions = prod.versions()
+    again = prod.deploy()
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("No changes.") == 2
+    assert prod.versions() == versions
+
+
+def test_changed_parameter_publishes_a_version_and_deletes_the_previous_one(prod: Stage) -> None:
+    before = prod.versions()[-1]
+    done = prod.deploy("--param", "Name=Acme Accounts")
+    assert done.returncode == 0, done.stderr
+    after = prod.versions()
+    assert after[0] == after[1] != before
+    assert "Acme Accounts" in prod.get("/").body
+    # Parameters of earlier deployments are kept.
+    assert "No changes." in prod.deploy().stdout
+    assert prod.get("/healthz?deep=1", Authorization=f"Bearer {TOKEN}").status == 200
+
+
+def test_failed_deployment_reports_the_cause_and_the_previous_version_keeps_serving(prod: Stage, broken: Path) -> None:
+    versions = prod.versions()
+    done = prod.deploy(package=broken)
+    assert done.returncode == 2, done.stdout
+    assert re.search(r"failed at APIHandler \(AWS::Lambda::Function\): .*Could not unzip", done.stderr)
+    assert "The previous version is still serving." in done.stderr
+    assert prod.versions() == versions
+    assert prod.get("/healthz").status == 200
+
+
+def test_signing_cannot_be_changed_when_there_are_keys(prod: Stage) -> None:
+    prod.get("/oauth2/jwks")
+    done = prod.deploy("--param", "Signing=kms")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stdout
+    assert "Signing cannot be changed from ring to kms" in done.stderr
+    assert "No changes." in prod.deploy().stdout
+
+
+def test_whole_flow_works_with_signing_keys_in_kms(stages: dict[str, Stage]) -> None:
+    stage = stages["vault"]
+    done = stage.deploy("--param", "Signing=kms")
+    assert done.returncode == 0, done.stderr
+    flow(stage, "victor")
+
+
+# ---- interrupted deployments
+
+
+@pytest.fixture(scope="module")
+def interrupted(stages: dict[str, Stage], broken: Path) -> Stage:
+    """Return a stage whose first deployment was interrupted at every point and once failed."""
+    stage = stages["cut"]
+    for point in powercut.POINTS:
+        if point == "proposed signet-api":
+            failed = stage.deploy(package=broken)
+            assert failed.returncode == 2, failed.stdout
+            assert "Throttled (AWS::CloudWatch::Alarm): Threshold is required" in failed.stderr
+            assert "still serving" not in failed.stderr
+            assert stage.stack("api")["StackStatus"] == "ROLLBACK_COMPLETE"
+        done = stage.deploy(stop_at=point)
+        assert done.returncode == powercut.EXIT_CODE, (point, done.stdout, done.stderr)
+    return stage
+
+
+def test_deployment_interrupted_at_every_point_is_completed_by_running_it_again(interrupted: Stage) -> None:
+    done = interrupted.deploy()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("No changes.") == 2
+    assert [interrupted.stack(kind)["StackStatus"] for kind in ("data", "api")] == ["CREATE_COMPLETE"] * 2
+    assert interrupted.versions() == ["1", "1"]
+    users = json.loads(interrupted.ok("--stage", "cut", "user", "list", "--json"))
+    assert [(user["username"], user["admin"]) for user in users] == [("admin", True)]
+    # The first password was never shown, so a new one is set and shown.
+    (password,) = re.findall(r"Administrator: admin, password (\S+)", done.stdout)
+    browser = interrupted.browser()
+    page = browser.sign_in(browser.authorize(interrupted.client()), "admin", password)
+    assert "new_password" in page.body
+    flow(interrupted, "carol")
+
+
+def test_destroy_asks_for_the_name_of_the_stage_and_keeps_the_data(interrupted: Stage) -> None:
+    tables = interrupted.tables()
+    done = interrupted.run("destroy", "--stage", "cut", stdin="prod\n")
+    assert done.returncode == 1
+    assert "Nothing has been changed." in done.stderr
+    assert interrupted.get("/healthz").status == 200
+    done = interrupted.run("destroy", "--stage", "cut", stdin="cut\n")
+    assert done.returncode == 0, done.stderr
+    assert "signet-data-cut is kept" in done.stdout
+    assert interrupted.stack("api")["StackStatus"] is None
+    assert interrupted.tables() == tables
+    # After another deployment, the users and clients are the same.
+    assert interrupted.deploy().returncode == 0
+    browser = interrupted.browser()
+    assert "Photo Print" in browser.sign_in(browser.authorize(interrupted.client()), "carol").body
+
+
+def test_interrupted_destroy_with_data_is_completed_by_running_it_again(interrupted: Stage) -> None:
+    keys = interrupted.emulator.client("cloudformation").describe_stack_resource(
+        StackName="signet-data-cut", LogicalResourceId="Key"
+    )["StackResourceDetail"]["PhysicalResourceId"]
+    for point in powercut.LAST_POINTS:
+        done = interrupted.run("destroy", "--stage", "cut", "--with-data", "--confirm", "cut", stop_at=point)
+        assert done.returncode == powercut.EXIT_CODE, (point, done.stdout, done.stderr)
+    done = interrupted.run("destroy", "--stage", "cut", "--with-data", "--confirm", "cut")
+    assert done.returncode == 0, done.stderr
+    assert interrupted.tables() == []
+    assert [interrupted.stack(kind)["StackStatus"] for kind in ("data", "api")] == [None, None]
+    assert interrupted.emulator.client("kms").describe_key(KeyId=keys)["KeyMetadata"]["KeyState"] == "PendingDeletion"
+
+
+# ---- declined, interrupted and failed commands
+
+
+@pytest.fixture
+def odd(stages: dict[str, Stage]) -> Stage:
+    return stages["odd"]
+
+
+def test_declined_change_leaves_no_stack(odd: Stage) -> None:
+    done = odd.run("data", "--stage", "odd", stdin="n\n")
+    assert done.returncode == 2
+    assert done.stderr.endswith("signet-data-odd was not changed.\n")
+    assert odd.stack("data")["StackStatus"] is None
+    assert odd.tables() == []
+
+
+def test_interrupted_command_says_how_to_continue(odd: Stage) -> None:
+    done = odd.run("data", "--stage", "odd", "--yes", stop_at="interrupted signet-data")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Interrupted.")
+    assert odd.run("destroy", "--stage", "odd", "--with-data", "--confirm", "odd").returncode == 0
+    assert odd.tables() == []
+
+
+def test_failed_creation_of_tables_is_resumed_by_the_next_command(odd: Stage, tmp_path: Path) -> None:
+    schema, file = yaml.safe_load(SCHEMA.read_text()), tmp_path / "tables.yaml"
+    alarm = {"Namespace": "Signet", "MetricName": "x", "ComparisonOperator": "GreaterThanThreshold"}
+    schema["Resources"]["Users"]["DependsOn"] = "Broken"
+    schema["Resources"]["Broken"] = {"Type": "AWS::CloudWatch::Alarm", "DependsOn": "Clients", "Properties": alarm}
+    file.write_text(yaml.safe_dump(schema))
+    failed = odd.run("data", "--stage", "odd", "--yes", schema=file)
+    assert failed.returncode == 2, failed.stdout
+    assert "Broken (AWS::CloudWatch::Alarm): Threshold is required" in failed.stderr
+    # Created tables are kept, because they may hold data.
+    assert "signet-odd-clients" in odd.tables()
+    assert "signet-odd-users" not in odd.tables()
+    assert odd.stack("data")["StackStatus"] == "CREATE_FAILED"
+    done = odd.run("data", "--stage", "odd", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert len(odd.tables()) == 12
+    assert odd.stack("data")["StackStatus"] == "UPDATE_COMPLETE"
+
+
+def test_domain_without_certificate_is_rejected_before_any_change(odd: Stage) -> None:
+    done = odd.deploy("--param", "DomainName=login.example.com")
+    assert done.returncode == 2
+    assert (done.stdout, done.stderr) == ("", "Set both DomainName and CertificateArn, or neither.\n")
+
+
+def test_error_of_cloudformation_is_reported_in_one_line(odd: Stage) -> None:
+    done = odd.deploy("--param", "LogRetentionDays=2")
+    assert done.returncode == 2
+    assert "LogRetentionDays" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert odd.stack("api")["StackStatus"] in (None, "REVIEW_IN_PROGRESS")
+
+
+# ---- invalid options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["deploy"], "Name the stage"),
+        (["deploy", "--stage", "local"], "Name the stage"),
+        (["data", "--stage", "a/b"], "SIGNET_STAGE"),
+        (["deploy", "--stage", "prod", "--param", "DomianName=x"], "Did you mean 'DomainName'?"),
+        (["deploy", "--stage", "prod", "--param", "Stage=dev"], "there is no parameter 'Stage'"),
+        (["deploy", "--stage", "prod", "--issuer", "http://example.com"], "SIGNET_ISSUER"),
+    ],
+)
+def test_invalid_option_is_rejected_in_one_line(arguments: list[str], message: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SIGNET_"))}
+    # Without a region and an endpoint, so that a call to AWS would be another error.
+    done = subprocess.run(
+        [sys.executable, "-m", "infra", *arguments],
+        cwd=CHECKOUT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1

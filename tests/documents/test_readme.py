@@ -1,0 +1,104 @@
+"""The README and the reference match the code: the commands run, and the tables are complete."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import app
+from chalicelib import settings
+from infra.local import demo
+from tests.support.browser import VERIFIER
+from tests.support.site import Site
+
+ROOT = Path(__file__).parents[2]
+README = "\n".join((ROOT / name).read_text("utf-8") for name in ("README.md", "docs/reference.md"))
+
+
+def section(title: str) -> str:
+    """Return the text of one section."""
+    match = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)
+    assert match, title
+    return match[1]
+
+
+def first_column(title: str) -> list[str]:
+    """Return the first cell of each row of a section's table."""
+    return re.findall(r"^\| (`.+?) \|", section(title), re.MULTILINE)
+
+
+def code_names(cells: list[str]) -> set[str]:
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def test_the_flow_by_hand_runs(site: Site, tmp_path: Path) -> None:
+    demo.seed(site.server.store)
+    block = re.search(r"```sh\n(.*?)```", section("The flow by hand"), re.DOTALL)
+    assert block
+    script = "set -eu\n" + block[1].replace("ISSUER=http://127.0.0.1:8000", f"ISSUER={site.settings.issuer}")
+    assert site.settings.issuer in script
+    assert VERIFIER in script
+    done = subprocess.run(
+        ["bash", "-c", script.replace("rm cookies.txt", "cat tokens.json; rm cookies.txt")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    site.secrets.update(re.findall(r'"(?:access_token|refresh_token|id_token)":"([^"]+)"', done.stdout))
+    assert done.returncode == 0, done.stderr
+    assert '"email":"alice@example.com"' in done.stdout  # step 5
+    assert done.stdout.count('"refresh_token":"rt_') == 2  # steps 4 and 6
+    assert "\n401\n" in done.stdout.replace("}401", "}\n401")  # step 7: the revoked token is rejected
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_table_of_endpoints_lists_every_route() -> None:
+    listed = set()
+    for cell in first_column("Endpoints"):
+        for name in code_names([cell]):
+            methods, path = name.rsplit(" ", 1)
+            listed |= {(method, path) for method in methods.split(", ")}
+    routes = {(route.method, route.path) for route in (*app.JSON_ROUTES, *app.PAGE_ROUTES)}
+    assert listed == routes - {("GET", "/style.css"), ("GET", "/script.js")}
+
+
+def test_the_table_of_records_lists_every_table(site: Site) -> None:
+    store = site.server.store
+    tables = {name for name, value in vars(store).items() if type(value).__name__ == "Table"}
+    assert code_names(first_column("Records")) == tables
+
+
+def test_the_table_of_settings_lists_every_setting() -> None:
+    source = Path(settings.__file__).read_text("utf-8")
+    read = set(re.findall(r'"(SIGNET_[A-Z_]+)"', source))
+    read |= {f"SIGNET_{name.upper()}" for name in settings.LIMITS}
+    assert code_names(first_column("Settings")) == read
+
+
+@pytest.mark.spec("RFC 6749 §3.3 c")
+def test_default_scope_is_documented() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    (row,) = {line for page in pages for line in page.read_text("utf-8").splitlines() if "`--default-scope`" in line}
+    assert "the scope of a request without `scope`" in row
+    assert "by default all except `offline_access`" in row
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "name", sorted(str(file.relative_to(ROOT)) for file in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")))
+)
+def test_links_of_a_document_lead_to_files_and_headings(name: str) -> None:
+    file = ROOT / name
+    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", file.read_text("utf-8"))
+    for path, anchor in links:
+        target = (file.parent / path).resolve() if path else file
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target.read_text("utf-8")), f"{path}#{anchor}"

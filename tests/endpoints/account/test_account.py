@@ -1,0 +1,518 @@
+"""The account pages: review and revoke the access of applications, sign out browsers, change the password."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html import unescape
+
+import pytest
+from passlib.hash import pbkdf2_sha256
+
+from chalicelib import events
+from chalicelib.authentication import passwords
+from chalicelib.protocol.durations import DAY
+from chalicelib.protocol.records import Consent
+from tests.support.browser import Answer, Browser
+from tests.support.faults import Wire, throttled, unreachable
+from tests.support.site import PASSWORD, Registered, Site
+
+NEW_PASSWORD = "quite another password"
+FIREFOX = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}
+
+
+@pytest.fixture
+def alice(site: Site, browser: Browser) -> Browser:
+    """Return a browser in which alice is signed in at her account page."""
+    site.user("alice")
+    site.secrets.add(NEW_PASSWORD)
+    sign_in_to_account(browser)
+    return browser
+
+
+def sign_in_to_account(browser: Browser, username: str = "alice", password: str = PASSWORD) -> Answer:
+    """Open the account page, sign in, and return the page."""
+    start = browser.get("/account")
+    page = browser.request("GET", start.location)
+    answer = browser.send(page, username=username, password=password)
+    assert answer.status == 303
+    return browser.request("GET", answer.location)
+
+
+def visible_text(page: Answer) -> str:
+    """Return the visible text of a page's main part."""
+    text = re.sub(r"<[^>]+>", " ", page.body.partition("<main>")[2].partition("</main>")[0])
+    return " ".join(unescape(text).split())
+
+
+def tag_of(page: Answer) -> str:
+    """Return the CSRF tag of a page's forms."""
+    match = re.search(r'name="tag" value="([^"]+)"', page.body)
+    assert match, page.body
+    return match[1]
+
+
+def submit_action(browser: Browser, action: str, **fields: str) -> Answer:
+    """Submit a form of the account pages."""
+    page = browser.get("/account/password")
+    headers = {"Sec-Fetch-Site": "same-origin"}
+    return browser.post("/account", {"tag": tag_of(page), "action": action, **fields}, headers)
+
+
+# ---- signing in
+
+
+def test_error_during_sign_in_is_shown_without_a_redirect_loop(site: Site, browser: Browser, wire: Wire) -> None:
+    site.user("alice")
+    start = browser.get("/account").location
+    with wire.fault_in("PutItem", throttled):
+        page = browser.get(start)
+    assert (page.status, page.header("location")) == (503, None)
+    assert "Please try again" in page.body
+    assert browser.get(f"{start}&prompt=none").status == 400
+    with wire.fault_in("TransactWriteItems", throttled):
+        assert browser.send(browser.get(start), username="alice", password=PASSWORD).status == 503
+
+
+def test_unauthenticated_user_signs_in_and_returns_to_the_account_page(site: Site, browser: Browser) -> None:
+    site.user("alice")
+    page = sign_in_to_account(browser)
+    assert page.status == 200
+    assert "Signed in as alice ." in visible_text(page)
+    assert [*site.server.store.grants.scan()] == []  # the account page needs no grant
+    assert browser.get("/account").status == 200
+
+
+def test_existing_session_opens_the_account_page_without_a_sign_in(site: Site, browser: Browser) -> None:
+    site.user("alice")
+    browser.code(site.client())
+    assert "Photo Print" not in visible_text(browser.get("/account"))  # the code has not been redeemed
+    assert browser.get("/account/browsers").status == 200
+
+
+def test_required_password_change_comes_before_the_account_page(site: Site, browser: Browser) -> None:
+    user = site.user("alice")
+    site.server.store.users.put(replace(user, password_change_required=True))
+    page = browser.request("GET", browser.get("/account").location)
+    page = browser.submit(page, username="alice", password=PASSWORD)
+    assert "new_password" in page.form.fields
+    assert browser.get("/account").status == 302
+    site.secrets.add(NEW_PASSWORD)
+    answer = browser.send(page, new_password=NEW_PASSWORD, new_password_again=NEW_PASSWORD)
+    assert browser.request("GET", answer.location).status == 200
+
+
+def test_account_client_id_is_rejected_at_the_token_endpoint(site: Site, browser: Browser) -> None:
+    client = Registered(replace(site.client().record, client_id="account"), "secret")
+    assert browser.redeem(client, "code_x").status == 401
+    assert browser.redeem(Registered(client.record, None), "code_x").status == 401
+
+
+@pytest.mark.parametrize("path", ["/account", "/account/browsers", "/account/activity", "/account/password"])
+def test_ended_session_is_redirected_to_sign_in(site: Site, alice: Browser, path: str) -> None:
+    assert alice.get(path).status == 200
+    [session] = site.server.store.sessions.scan()
+    site.server.store.sessions.put(replace(session, ended_at=site.clock()))
+    answer = alice.get(path)
+    assert answer.status == 302
+    assert "client_id=account" in answer.location
+
+
+# ---- applications
+
+
+def test_account_without_applications_says_so(alice: Browser) -> None:
+    assert "No application has access to your account." in visible_text(alice.get("/account"))
+
+
+def test_application_is_listed_with_its_scopes_and_dates(site: Site, alice: Browser) -> None:
+    client = site.client(client_name="Fotodruck Zürich")
+    site.clock.time = 1_800_000_000
+    sign_in_to_account(alice)
+    tokens = alice.tokens(client, scope="openid email offline_access")
+    site.clock.advance(3 * DAY)
+    alice.refresh(client, tokens["refresh_token"])
+    sign_in_to_account(alice)
+    page = visible_text(alice.get("/account"))
+    assert "Fotodruck Zürich" in page
+    assert "client.example.com" in page
+    assert "See your email address" in page
+    assert "since 15 January 2027, 08:00 UTC" in page
+    assert "last used 18 January 2027, 08:00 UTC" in page
+    assert "You chose “Always allow”" not in page
+
+
+def test_claims_requested_by_name_are_listed(site: Site, alice: Browser) -> None:
+    client = site.client()
+    alice.tokens(client, scope="openid", claims='{"userinfo": {"email": null}}')
+    page = visible_text(alice.get("/account"))
+    assert "See your email address" in page
+    assert "See your name" not in page
+
+
+def test_application_with_a_remembered_consent_is_listed(site: Site, alice: Browser) -> None:
+    client = site.client()
+    alice.code(client, decision="allow_always")
+    page = visible_text(alice.get("/account"))
+    assert "Photo Print" in page
+    assert "You chose “Always allow”" in page
+
+
+def test_application_is_listed_with_the_browser_that_allowed_it(site: Site, alice: Browser) -> None:
+    client = site.client()
+    page = alice.authorize(client)
+    answer = alice.send(page, FIREFOX, decision="allow_once")
+    alice.redeem(client, answer.code)
+    assert "Allowed in Firefox on Linux" in visible_text(alice.get("/account"))
+
+
+@pytest.mark.spec("OpenID Connect Core §16.18 c")
+def test_revoking_access_revokes_every_grant_and_deletes_the_consent(site: Site, alice: Browser) -> None:
+    client, other = site.client(), site.client(client_name="Other")
+    old = alice.tokens(client, decision="allow_always")
+    offline = alice.tokens(client, scope="openid offline_access")
+    other_tokens = alice.tokens(other)
+    code = alice.code(client)
+    answer = submit_action(alice, "revoke", client_id=client.id)
+    assert answer.status == 303
+    page = alice.request("GET", answer.location)
+    assert "The application no longer has access." in visible_text(page)
+    assert "Photo Print" not in visible_text(page)
+    assert "Other" in visible_text(page)
+    for tokens in (old, offline):
+        assert alice.userinfo(tokens["access_token"]).status == 401
+        assert alice.refresh(client, tokens["refresh_token"]).json["error"] == "invalid_grant"
+    assert alice.redeem(client, code).json["error"] == "invalid_grant"
+    assert alice.userinfo(other_tokens["access_token"]).status == 200
+    assert alice.authorize(client).status == 200  # the consent page is shown again
+
+
+def test_revoking_access_of_all_applications(site: Site, alice: Browser) -> None:
+    clients = [site.client(client_name=f"Application {number}") for number in range(3)]
+    tokens = [alice.tokens(client, decision="allow_always") for client in clients]
+    page = alice.request("GET", submit_action(alice, "revoke_all").location)
+    assert "No application has access to your account." in visible_text(page)
+    assert [alice.userinfo(each["access_token"]).status for each in tokens] == [401] * 3
+
+
+def test_interrupted_revocation_of_all_records_one_event_per_application(
+    site: Site, alice: Browser, wire: Wire
+) -> None:
+    clients = [site.client() for _ in range(3)]
+    for client in clients:
+        alice.tokens(client, decision="allow_always")
+    with wire.fault_in("TransactWriteItems", unreachable, skip=1):
+        assert submit_action(alice, "revoke_all").status == 503
+    assert submit_action(alice, "revoke_all").status == 303
+    assert list(site.server.store.consents.scan()) == []
+    assert all(grant.revoked_at is not None for grant in site.server.store.grants.scan())
+    recorded = [event for event in site.server.store.events.scan() if event.name == events.ACCESS_REVOKED]
+    assert sorted(event.client_id or "" for event in recorded) == sorted(client.id for client in clients)
+
+
+def test_revoking_access_with_more_grants_than_fit_into_one_transaction(site: Site, alice: Browser, wire: Wire) -> None:
+    client, grants = site.client(), site.server.store.grants
+    alice.tokens(client, decision="allow_always")
+    (grant,) = grants.scan()
+    for number in range(150):
+        grants.put(replace(grant, grant_id=f"g-{number:03}"))
+    revoked = {"revoked_at": site.clock.time - 5}
+    # Another request revokes a grant in between.
+    with wire.before("TransactWriteItems", lambda: grants.transition(("g-001",), None, revoked)):
+        assert submit_action(alice, "revoke", client_id=client.id).status == 303
+    assert {grant.revoked_at for grant in grants.scan()} == {site.clock.time, site.clock.time - 5}
+    assert list(site.server.store.consents.scan()) == []
+    recorded = [event for event in site.server.store.events.scan() if event.name == events.ACCESS_REVOKED]
+    assert len(recorded) == 1
+
+
+def test_expired_grant_is_not_listed(site: Site, alice: Browser) -> None:
+    client = site.client()
+    alice.tokens(client)
+    (grant,) = site.server.store.grants.scan()
+    site.server.store.grants.put(replace(grant, ends_at=site.clock.time + 60, expires_at=site.clock.time + 1000))
+    assert "Photo Print" in alice.get("/account").body
+    site.clock.advance(60)
+    assert "Photo Print" not in alice.get("/account").body, "the grant has reached its absolute lifetime (ends_at)"
+
+
+def test_revoking_access_leaves_grants_of_other_users(
+    site: Site, alice: Browser, browsers: Callable[..., Browser]
+) -> None:
+    client = site.client()
+    site.user("bob")
+    bob = browsers()
+    consent_page = bob.submit(bob.authorize(client), username="bob", password=PASSWORD)
+    tokens = bob.redeem(client, bob.submit(consent_page, decision="allow_always").code).json
+    submit_action(alice, "revoke", client_id=client.id)
+    submit_action(alice, "revoke_all")
+    assert bob.userinfo(tokens["access_token"]).status == 200
+    assert bob.authorize(client).status == 302
+
+
+def test_access_of_a_deleted_client_can_be_revoked(site: Site, alice: Browser) -> None:
+    client = site.client()
+    alice.tokens(client)
+    site.server.store.clients.delete(client.id)
+    page = visible_text(alice.get("/account"))
+    assert client.id in page
+    assert "removed by the operator" in page
+    submit_action(alice, "revoke", client_id=client.id)
+    assert client.id not in alice.get("/account").body
+
+
+def test_long_list_of_applications_is_paginated(site: Site, alice: Browser) -> None:
+    [user] = site.server.store.users.scan()
+    for number in range(45):
+        client = site.client(client_name=f"Application {number:02}")
+        site.server.store.consents.put(Consent(user.sub, client.id, frozenset({"openid"}), site.clock() - number))
+    pages = [alice.get("/account", page=number) for number in (1, 2, 3)]
+    names_by_page = [re.findall(r"Application \d\d", visible_text(page)) for page in pages]
+    assert [len(set(names)) for names in names_by_page] == [20, 20, 5]
+    assert "Page 2 of 3" in visible_text(pages[1])
+    assert all(len(page.body.encode()) < 30_000 for page in pages)
+    for invalid in ("0", "4", "-1", "x", "1" * 50, "²"):
+        assert alice.get("/account", page=invalid).status == 404
+
+
+# ---- browsers
+
+
+def test_current_browser_is_listed_first(site: Site, alice: Browser, browsers: Callable[..., Browser]) -> None:
+    other = browsers()
+    page = other.request("GET", other.get("/account").location, headers=FIREFOX)
+    other.send(page, FIREFOX, username="alice", password=PASSWORD)
+    text = visible_text(alice.get("/account/browsers"))
+    assert text.index("this browser") < text.index("Firefox on Linux")
+    assert "Sign out all other browsers" in text
+    assert "You are not signed in anywhere else." not in text
+
+
+def test_single_browser_has_no_button_to_sign_out_others(alice: Browser) -> None:
+    text = visible_text(alice.get("/account/browsers"))
+    assert "You are not signed in anywhere else." in text
+    assert "Sign out all other browsers" not in text
+
+
+def test_signing_out_another_browser(site: Site, alice: Browser, browsers: Callable[..., Browser]) -> None:
+    other, client = browsers(), site.client()
+    sign_in_to_account(other)
+    tokens = other.tokens(client)
+    page = alice.get("/account/browsers")
+    [session] = re.findall(r'name="session" value="([^"]+)"', page.body)
+    answer = submit_action(alice, "sign_out", session=session)
+    assert "That browser is signed out." in visible_text(alice.request("GET", answer.location))
+    assert other.get("/account").status == 302
+    assert other.userinfo(tokens["access_token"]).status == 401
+    assert alice.get("/account").status == 200
+
+
+def test_signing_out_all_other_browsers(site: Site, alice: Browser, browsers: Callable[..., Browser]) -> None:
+    other_browsers = [browsers() for _ in range(3)]
+    for other in other_browsers:
+        sign_in_to_account(other)
+    submit_action(alice, "sign_out_others")
+    assert [other.get("/account").status for other in other_browsers] == [302] * 3
+    assert alice.get("/account").status == 200
+
+
+def test_session_of_another_user_cannot_be_signed_out(
+    site: Site, alice: Browser, browsers: Callable[..., Browser]
+) -> None:
+    site.user("bob")
+    bob = browsers()
+    sign_in_to_account(bob, "bob")
+    bobs = next(session for session in site.server.store.sessions.scan() if session.sub != sub_of(site, "alice"))
+    assert submit_action(alice, "sign_out", session=bobs.session_id).status == 303
+    assert bob.get("/account").status == 200
+
+
+def sub_of(site: Site, username: str) -> str:
+    return next(user.sub for user in site.server.store.users.scan() if user.username == username)
+
+
+# ---- the password
+
+
+def test_password_change_ends_other_sessions_and_grants(
+    site: Site, alice: Browser, browsers: Callable[..., Browser]
+) -> None:
+    other, client = browsers(), site.client()
+    sign_in_to_account(other)
+    tokens = other.tokens(client, scope="openid offline_access")
+    answer = submit_action(
+        alice, "change_password", password=PASSWORD, new_password=NEW_PASSWORD, new_password_again=NEW_PASSWORD
+    )
+    assert answer.status == 303, visible_text(answer)
+    assert "Your password is changed." in visible_text(alice.request("GET", answer.location))
+    assert other.get("/account").status == 302
+    assert other.userinfo(tokens["access_token"]).status == 401
+    assert alice.get("/account").status == 200
+    new_browser = browsers()
+    start = new_browser.request("GET", new_browser.get("/account").location)
+    assert new_browser.send(start, username="alice", password=PASSWORD).status == 400
+    assert new_browser.send(start, username="alice", password=NEW_PASSWORD).status == 303
+
+
+def test_password_change_is_recorded_once_when_a_later_step_fails(
+    site: Site, alice: Browser, browsers: Callable[..., Browser], wire: Wire
+) -> None:
+    other = browsers()
+    other.tokens(site.client(trusted=True, backchannel_logout_uri="https://client.example.com/bye"))
+    new = {"password": PASSWORD, "new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
+    page = alice.get("/account/password")
+    with wire.fault_in("Query", unreachable, skip=2):  # after the reads that precede the change
+        answer = alice.send(page, None, **new, action="change_password")
+    assert answer.status == 503
+    assert len(list(site.server.store.deliveries.scan())) == 1, "the logout token is in the outbox"
+    alice.cookies.clear()
+    sign_in_to_account(alice, password=NEW_PASSWORD)
+    names = [event.name for event in site.server.store.events.find("sub", sub_of(site, "alice"))]
+    assert sorted(names) == [events.PASSWORD_CHANGED, *[events.SIGN_IN] * 3]
+
+
+def test_password_with_an_outdated_hash_can_be_changed(site: Site, alice: Browser) -> None:
+    user = next(iter(site.server.store.users.scan()))
+    outdated_hash = pbkdf2_sha256.using(rounds=10).hash(PASSWORD)
+    assert passwords.needs_rehash(outdated_hash)
+    site.server.store.users.put(replace(user, password_hash=outdated_hash))
+    new = {"password": PASSWORD, "new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
+    assert submit_action(alice, "change_password", **new).status == 303
+
+
+@pytest.mark.parametrize(
+    ("present", "new", "again", "message"),
+    [
+        ("wrong password", NEW_PASSWORD, NEW_PASSWORD, "This is not your current password."),
+        ("", NEW_PASSWORD, NEW_PASSWORD, "This is not your current password."),
+        (PASSWORD, "short", "short", "Use at least 8 characters."),
+        (PASSWORD, "", "", "Use at least 8 characters."),
+        (PASSWORD, NEW_PASSWORD, NEW_PASSWORD + "x", "The two entries differ."),
+        (PASSWORD, "x" * 2000, "x" * 2000, "Use at most 1024 characters."),
+    ],
+)
+def test_rejected_password_change_leaves_the_password(
+    site: Site, alice: Browser, present: str, new: str, again: str, message: str
+) -> None:
+    answer = submit_action(alice, "change_password", password=present, new_password=new, new_password_again=again)
+    assert answer.status == 400
+    assert message in visible_text(answer)
+    assert 'aria-invalid="true"' in answer.body
+    for secret in filter(None, (present, new, again)):
+        assert f'value="{secret}"' not in answer.body
+    new_browser = Browser(site)
+    page = new_browser.request("GET", new_browser.get("/account").location)
+    assert new_browser.send(page, username="alice", password=PASSWORD).status == 303
+    new_browser.close()
+
+
+def test_guessing_the_present_password_is_throttled(site: Site, alice: Browser) -> None:
+    statuses = [
+        submit_action(
+            alice, "change_password", password=f"guess {n}", new_password=NEW_PASSWORD, new_password_again=NEW_PASSWORD
+        ).status
+        for n in range(20)
+    ]
+    assert statuses[0] == 400
+    assert statuses[-1] == 429
+
+
+def test_cross_site_link_cannot_show_a_success_message(alice: Browser) -> None:
+    link = "/account/password?done=password_changed"
+    assert "Your password is changed." in visible_text(
+        alice.request("GET", link, headers={"Sec-Fetch-Site": "same-origin"})
+    )
+    assert "is changed" not in visible_text(alice.request("GET", link, headers={"Sec-Fetch-Site": "cross-site"}))
+
+
+# ---- activity
+
+
+def test_activity_lists_events_with_their_ip_address(site: Site, alice: Browser) -> None:
+    client = site.client(client_name="Fotodruck")
+    alice.tokens(client)
+    alice.submit(alice.authorize(client), decision="deny")
+    submit_action(alice, "revoke", client_id=client.id)
+    text = visible_text(alice.get("/account/activity"))
+    for entry in ("Signed in", "Access allowed Fotodruck", "Access denied Fotodruck", "Access removed Fotodruck"):
+        assert entry in text
+    assert "127.0.0.1" in text
+
+
+def test_activity_lists_failed_sign_ins(site: Site, alice: Browser, browsers: Callable[..., Browser]) -> None:
+    new_browser = browsers()
+    page = new_browser.request("GET", new_browser.get("/account").location)
+    new_browser.send(page, username="alice", password="a wrong password")
+    assert "Sign-in failed" in visible_text(alice.get("/account/activity"))
+
+
+def test_activity_lists_the_newest_forty_events(site: Site, alice: Browser) -> None:
+    from chalicelib.protocol.records import Event
+
+    sub = sub_of(site, "alice")
+    for number in range(100):
+        event = Event(sub, f"{site.clock() + number}.x", events.SIGN_IN, site.clock() + number, site.clock() + DAY)
+        site.server.store.events.put(replace(event, client_name=f"Application {number:02}"))
+    page = alice.get("/account/activity")
+    assert re.findall(r"Application \d\d", visible_text(page)) == [f"Application {n:02}" for n in range(99, 59, -1)]
+    assert len(page.body.encode()) < 30_000
+
+
+def test_empty_activity_says_so(site: Site, alice: Browser) -> None:
+    for event in list(site.server.store.events.scan()):
+        site.server.store.events.delete(event.sub, event.event_id)
+    assert "There was no activity in the last 90 days." in visible_text(alice.get("/account/activity"))
+
+
+# ---- rejected forms
+
+
+@pytest.mark.parametrize(
+    ("changed", "headers"),
+    [
+        ({"tag": "nonsense"}, {}),
+        ({"tag": ""}, {}),
+        ({"action": "nonsense"}, {}),
+        ({"action": ""}, {}),
+        ({"client_id": ""}, {}),
+        ({"client_id": "x" * 200}, {}),
+        ({"action": "sign_out"}, {}),
+        ({}, {"Sec-Fetch-Site": "cross-site"}),
+        ({}, {"Sec-Fetch-Site": "same-site"}),
+        ({}, {"Origin": "https://evil.example.com", "Sec-Fetch-Site": ""}),
+    ],
+)
+def test_form_with_an_invalid_tag_action_or_origin_is_rejected(
+    site: Site, alice: Browser, changed: dict[str, str], headers: dict[str, str]
+) -> None:
+    client = site.client()
+    tokens = alice.tokens(client)
+    valid = {"tag": tag_of(alice.get("/account")), "action": "revoke", "client_id": client.id}
+    answer = alice.post("/account", valid | changed, {"Sec-Fetch-Site": "same-origin"} | headers)
+    assert answer.status == 400
+    assert "<h1>" in answer.body
+    assert alice.userinfo(tokens["access_token"]).status == 200
+
+
+def test_tag_of_another_users_page_is_rejected(site: Site, alice: Browser, browsers: Callable[..., Browser]) -> None:
+    site.user("bob")
+    bob = browsers()
+    sign_in_to_account(bob, "bob")
+    form = {"tag": tag_of(bob.get("/account/password")), "action": "revoke_all"}
+    assert alice.post("/account", form, {"Sec-Fetch-Site": "same-origin"}).status == 400
+
+
+def test_form_without_a_session_is_redirected_to_sign_in(site: Site, alice: Browser) -> None:
+    tag = tag_of(alice.get("/account/password"))
+    alice.cookies.pop("signet-session")
+    answer = alice.post("/account", {"tag": tag, "action": "revoke_all"}, {"Sec-Fetch-Site": "same-origin"})
+    assert answer.status == 303
+    assert "client_id=account" in answer.location
+
+
+def test_client_name_is_escaped(site: Site, alice: Browser) -> None:
+    client = site.client(client_name="<script>alert(1)</script> {{1337*7331}} ${1337*7331} \N{PILE OF POO}" + "W" * 100)
+    alice.tokens(client)
+    page = alice.get("/account")
+    assert "<script>alert" not in page.body
+    assert "{{1337*7331}} ${1337*7331} \N{PILE OF POO}" in visible_text(page)
+    assert str(1337 * 7331) not in page.body

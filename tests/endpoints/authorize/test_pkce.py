@@ -1,0 +1,30 @@
+"""PKCE at the authorization endpoint (RFC 7636)."""
+
+import base64
+import json
+
+import pytest
+
+from tests.support.browser import CHALLENGE, Browser
+from tests.support.site import Site
+
+
+@pytest.mark.spec("RFC 7636 §4.4 b")
+def test_code_challenge_is_in_no_response(site: Site, browser: Browser) -> None:
+    site.user()
+    client = site.client()
+    page = browser.authorize(client)
+    consent = browser.sign_in(page)
+    answer = browser.submit(consent, decision="allow_once")
+    raw = base64.urlsafe_b64decode(answer.code.removeprefix("code_") + "==")
+    assert base64.urlsafe_b64decode(CHALLENGE + "=") not in raw
+    for text in (page.body, consent.body, answer.location, raw.decode("latin-1"), json.dumps(browser.cookies)):
+        assert CHALLENGE not in text
+
+
+@pytest.mark.spec("RFC 7636 §4.4.1 d", "RFC 7636 §4.4.1 c")
+@pytest.mark.parametrize("method", ["plain", None])
+def test_error_for_another_challenge_method_names_s256(site: Site, browser: Browser, method: str | None) -> None:
+    answer = browser.authorize(site.client(), code_challenge_method=method).answer
+    assert answer["error"] == "invalid_request"
+    assert "S256" in answer["error_description"]

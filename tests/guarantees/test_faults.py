@@ -1,0 +1,545 @@
+"""Faults of DynamoDB at each call of each endpoint: unreachable, throttled, conflicting, response lost."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+from chalicelib.authentication import passwords
+from chalicelib.keys.ring import RING
+from chalicelib.protocol.records import Identifier, User
+from chalicelib.storage.table import Table
+from tests.support import faults
+from tests.support.browser import CHALLENGE, Answer, Browser, basic
+from tests.support.faults import ALWAYS, Fault, Wire
+from tests.support.site import PASSWORD, Registered, Site, tables
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+NEW_PASSWORD = "a new password of her own"
+# All other faults are handled like one of these (tests/storage_keys/test_store.py).
+PERMANENT_FAULTS: list[Fault] = [faults.unreachable, faults.throttled, faults.answer_lost]
+TRANSIENT_FAULTS: list[Fault] = [faults.unreachable, faults.answer_lost, faults.conflict]
+WRITES = ("PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems")
+R = TypeVar("R", bound="DataclassInstance")
+
+
+@dataclass
+class Environment:
+    """The state before the request under test, which can be saved and restored."""
+
+    site: Site
+    browser: Browser
+    wire: Wire
+    user: User
+    client: Registered
+    _saved: dict[str, Any] = field(default_factory=dict)
+
+    def save(self) -> None:
+        items = {name: copy.deepcopy(table.items) for name, table in tables().items()}
+        self._saved = {"items": items, "cookies": dict(self.browser.cookies)}
+
+    def restore(self) -> None:
+        for name, table in tables().items():
+            table.items = copy.deepcopy(self._saved["items"][name])
+        self.browser.cookies = dict(self._saved["cookies"])
+        # Reading the client is a call that can fail too.
+        self.site.server.forget_cached_records()
+
+    def stored(self, table: Table[R]) -> list[R]:
+        """Return all records of a table, without a DynamoDB call."""
+        items = tables()[table.name].all_items()
+        return [record for item in items if (record := table.live(item.to_json()["Attributes"]))]
+
+    def assert_consistent(self, *, denied: bool = False) -> None:
+        """Assert that each grant was created together with its session, request and consent, or not at all."""
+        store = self.site.server.store
+        grants, sessions = self.stored(store.grants), self.stored(store.sessions)
+        session_of_grant = {grant_id: session.session_id for session in sessions for grant_id in session.grants}
+        assert session_of_grant == {grant.grant_id: grant.session_id for grant in grants}
+        assert all((grant.generation > 0) == (grant.redeemed_at is not None) for grant in grants)
+        answered = [request for request in self.stored(store.requests) if request.taken_at is not None]
+        assert len(answered) <= len(grants) + denied
+        assert len(self.stored(store.consents)) <= len(grants)
+
+    # ---- the rest of the flow
+
+    def complete_from_sign_in(self, answer: Answer) -> None:
+        assert answer.status == 200, answer.body
+        self.complete_from_consent(self.browser.sign_in(answer))
+
+    def complete_from_consent(self, answer: Answer) -> None:
+        answer = self.browser.follow(answer)
+        assert answer.status == 200, answer.body
+        self.complete_from_code(self.browser.submit(answer, decision="allow_once"))
+
+    def complete_from_code(self, answer: Answer) -> None:
+        self.complete_from_tokens(self.browser.redeem(self.client, answer.code))
+
+    def complete_from_tokens(self, answer: Answer) -> None:
+        assert answer.status == 200, answer.body
+        assert self.browser.userinfo(answer.json["access_token"]).json["sub"] == self.user.sub
+        refreshed = self.browser.refresh(self.client, answer.json["refresh_token"])
+        assert refreshed.status == 200, refreshed.body
+
+
+@dataclass
+class CheckedRequest:
+    """The request under test.
+
+    `finish` completes the flow from its response, which must work. `redirects_after` is the number of calls after
+    which errors are sent to the redirect URI (None: never).
+    `consumed_by` is the operation after which the request cannot be repeated; `check_consumed` checks the response of
+    the repetition. `recover` completes the flow after a failure when the request is not simply repeated.
+    """
+
+    send: Callable[[], Answer]
+    finish: Callable[[Answer], None]
+    redirects_after: int | None = None
+    consumed_by: str | None = None
+    check_consumed: Callable[[Answer], None] = lambda _answer: None
+    recover: Callable[[], None] | None = None
+    denies: bool = False
+
+
+def assert_answered_already(answer: Answer) -> None:
+    assert answer.status == 400
+    assert "answered already" in answer.body
+
+
+def assert_invalid_grant(answer: Answer) -> None:
+    assert answer.status == 400
+    assert answer.json["error"] == "invalid_grant"
+
+
+# ---- the requests
+
+
+def authorize_without_a_session(env: Environment) -> CheckedRequest:
+    return CheckedRequest(partial(env.browser.authorize, env.client), env.complete_from_sign_in, redirects_after=1)
+
+
+def authorize_by_post(env: Environment) -> CheckedRequest:
+    request = {
+        "response_type": "code",
+        "client_id": env.client.id,
+        "redirect_uri": env.client.record.redirect_uris[0],
+        "state": "af0ifjsldkj",
+        "code_challenge": CHALLENGE,
+        "code_challenge_method": "S256",
+    }
+
+    def finish(answer: Answer) -> None:
+        env.complete_from_sign_in(env.browser.request("GET", answer.location))
+
+    return CheckedRequest(partial(env.browser.post, "/oauth2/authorize", request), finish, redirects_after=1)
+
+
+def continue_a_posted_request(env: Environment) -> CheckedRequest:
+    stored = authorize_by_post(env).send()
+    send = partial(env.browser.request, "GET", stored.location)
+
+    def check_consumed(answer: Answer) -> None:
+        """The request is bound to a browser that has not received its cookie."""
+        assert answer.status == 400
+        assert "another browser" in answer.body
+
+    return CheckedRequest(
+        send, env.complete_from_sign_in, redirects_after=3, consumed_by="UpdateItem", check_consumed=check_consumed
+    )
+
+
+def authorize_with_a_session_and_remembered_consent(env: Environment) -> CheckedRequest:
+    env.browser.code(env.client, decision="allow_always")
+    return CheckedRequest(partial(env.browser.authorize, env.client), env.complete_from_code, redirects_after=1)
+
+
+def authorize_with_a_session(env: Environment) -> CheckedRequest:
+    env.browser.code(env.client)
+    return CheckedRequest(partial(env.browser.authorize, env.client), env.complete_from_consent, redirects_after=1)
+
+
+def sign_in(env: Environment) -> CheckedRequest:
+    page = env.browser.authorize(env.client)
+    return CheckedRequest(
+        partial(env.browser.send, page, username="alice", password=PASSWORD),
+        env.complete_from_consent,
+        redirects_after=2,
+    )
+
+
+def sign_in_again(env: Environment) -> CheckedRequest:
+    env.browser.code(env.client)
+    page = env.browser.authorize(env.client, prompt="login")
+    return CheckedRequest(
+        partial(env.browser.send, page, username="alice", password=PASSWORD),
+        env.complete_from_consent,
+        redirects_after=2,
+    )
+
+
+def sign_in_as_another_user(env: Environment) -> CheckedRequest:
+    other = replace(env.user, sub="another", username="bob")
+    env.site.server.store.users.put(other)
+    env.site.server.store.identifiers.put(Identifier("username:bob", other.sub))
+    page = env.browser.authorize(env.client)
+    env.browser.submit(env.browser.sign_in(page, "bob"), decision="allow_once")
+    page = env.browser.authorize(env.client, prompt="login")
+    return CheckedRequest(
+        partial(env.browser.send, page, username="alice", password=PASSWORD),
+        env.complete_from_consent,
+        redirects_after=2,
+    )
+
+
+def sign_in_with_remembered_consent(env: Environment) -> CheckedRequest:
+    env.browser.code(env.client, decision="allow_always")
+    env.browser.cookies.clear()
+    page = env.browser.authorize(env.client)
+    return CheckedRequest(
+        partial(env.browser.send, page, username="alice", password=PASSWORD),
+        env.complete_from_code,
+        redirects_after=2,
+        consumed_by="TransactWriteItems",
+        check_consumed=lambda answer: None if answer.status in (302, 303) else assert_answered_already(answer),
+    )
+
+
+def wrong_password(env: Environment) -> CheckedRequest:
+    page = env.browser.authorize(env.client)
+
+    def finish(answer: Answer) -> None:
+        assert answer.status == 400
+        env.complete_from_consent(env.browser.sign_in(answer))
+
+    return CheckedRequest(
+        partial(env.browser.send, page, username="alice", password="wrong password"), finish, redirects_after=2
+    )
+
+
+def allow_once(env: Environment) -> CheckedRequest:
+    page = env.browser.sign_in(env.browser.authorize(env.client))
+    send = partial(env.browser.send, page, decision="allow_once")
+    return CheckedRequest(
+        send,
+        env.complete_from_code,
+        redirects_after=2,
+        consumed_by="TransactWriteItems",
+        check_consumed=assert_answered_already,
+    )
+
+
+def allow_always(env: Environment) -> CheckedRequest:
+    page = env.browser.sign_in(env.browser.authorize(env.client))
+
+    def finish(answer: Answer) -> None:
+        env.complete_from_code(answer)
+        env.complete_from_code(env.browser.authorize(env.client))
+
+    send = partial(env.browser.send, page, decision="allow_always")
+    return CheckedRequest(
+        send, finish, redirects_after=2, consumed_by="TransactWriteItems", check_consumed=assert_answered_already
+    )
+
+
+def deny(env: Environment) -> CheckedRequest:
+    page = env.browser.sign_in(env.browser.authorize(env.client))
+
+    def finish(answer: Answer) -> None:
+        assert answer.answer["error"] == "access_denied"
+        assert list(env.site.server.store.grants.scan()) == []
+
+    send = partial(env.browser.send, page, decision="deny")
+    return CheckedRequest(
+        send,
+        finish,
+        redirects_after=2,
+        consumed_by="TransactWriteItems",
+        check_consumed=assert_answered_already,
+        denies=True,
+    )
+
+
+def change_password(env: Environment) -> CheckedRequest:
+    earlier = env.browser.tokens(env.client, scope="openid offline_access")
+    env.browser.cookies.clear()
+    env.site.server.store.users.put(replace(env.user, password_change_required=True))
+    page = env.browser.sign_in(env.browser.authorize(env.client))
+
+    def finish(answer: Answer) -> None:
+        assert env.browser.refresh(env.client, earlier["refresh_token"]).json["error"] == "invalid_grant"
+        env.complete_from_consent(answer)
+
+    def recover() -> None:
+        """Start again; the password may have been changed or not."""
+        env.browser.cookies.clear()
+        page = env.browser.authorize(env.client)
+        answer = env.browser.sign_in(page, password=NEW_PASSWORD)
+        if answer.status == 400:
+            answer = env.browser.sign_in(answer)
+            answer = env.browser.submit(answer, new_password=NEW_PASSWORD, new_password_again=NEW_PASSWORD)
+        # Once the new password is in force, earlier tokens are invalid.
+        finish(answer)
+
+    send = partial(env.browser.send, page, new_password=NEW_PASSWORD, new_password_again=NEW_PASSWORD)
+    return CheckedRequest(send, finish, redirects_after=2, recover=recover)
+
+
+def code_by_basic(env: Environment) -> CheckedRequest:
+    send = partial(env.browser.authorize, env.client, "/oauth2/code", headers=basic("alice", PASSWORD))
+    return CheckedRequest(send, env.complete_from_consent, redirects_after=1)
+
+
+def code_by_basic_with_remembered_consent(env: Environment) -> CheckedRequest:
+    env.browser.code(env.client, decision="allow_always")
+    return replace(code_by_basic(env), finish=env.complete_from_code)
+
+
+def code_exchange(env: Environment) -> CheckedRequest:
+    code = env.browser.code(env.client)
+    send = partial(env.browser.redeem, env.client, code)
+    return CheckedRequest(send, env.complete_from_tokens, consumed_by="UpdateItem", check_consumed=assert_invalid_grant)
+
+
+def code_exchange_with_a_wrong_verifier(env: Environment) -> CheckedRequest:
+    code = env.browser.code(env.client)
+
+    def finish(answer: Answer) -> None:
+        assert_invalid_grant(answer)
+        assert_invalid_grant(env.browser.redeem(env.client, code))
+
+    return CheckedRequest(partial(env.browser.redeem, env.client, code, code_verifier="w" * 43), finish)
+
+
+def replayed_code(env: Environment) -> CheckedRequest:
+    code = env.browser.code(env.client)
+    tokens = env.browser.redeem(env.client, code).json
+
+    def finish(answer: Answer) -> None:
+        assert_invalid_grant(answer)
+        assert_invalid_grant(env.browser.refresh(env.client, tokens["refresh_token"]))
+
+    return CheckedRequest(partial(env.browser.redeem, env.client, code), finish)
+
+
+def refresh(env: Environment) -> CheckedRequest:
+    tokens = env.browser.tokens(env.client)
+    return CheckedRequest(partial(env.browser.refresh, env.client, tokens["refresh_token"]), env.complete_from_tokens)
+
+
+def reused_refresh_token(env: Environment) -> CheckedRequest:
+    tokens = env.browser.tokens(env.client)
+    current = env.browser.refresh(env.client, tokens["refresh_token"]).json
+    env.site.clock.advance(60)
+
+    def finish(answer: Answer) -> None:
+        assert_invalid_grant(answer)
+        assert_invalid_grant(env.browser.refresh(env.client, current["refresh_token"]))
+
+    return CheckedRequest(partial(env.browser.refresh, env.client, tokens["refresh_token"]), finish)
+
+
+def userinfo(env: Environment) -> CheckedRequest:
+    tokens = env.browser.tokens(env.client)
+
+    def finish(answer: Answer) -> None:
+        assert answer.json["sub"] == env.user.sub
+
+    return CheckedRequest(partial(env.browser.userinfo, tokens["access_token"]), finish)
+
+
+def revoke(env: Environment) -> CheckedRequest:
+    tokens = env.browser.tokens(env.client)
+    form = {"token": tokens["refresh_token"], "client_id": env.client.id, "client_secret": env.client.secret}
+
+    def finish(answer: Answer) -> None:
+        assert answer.status == 200
+        assert_invalid_grant(env.browser.refresh(env.client, tokens["refresh_token"]))
+        assert env.browser.userinfo(tokens["access_token"]).status == 401
+
+    return CheckedRequest(partial(env.browser.post, "/oauth2/revoke", form), finish)
+
+
+def _send_with_a_cold_ring(env: Environment, send: Callable[[], Answer]) -> Answer:
+    env.site.server.keys.forget_cached_keys()
+    return send()
+
+
+def jwks_with_a_cold_ring(env: Environment) -> CheckedRequest:
+    keys = env.browser.get("/oauth2/jwks").json
+
+    def finish(answer: Answer) -> None:
+        assert answer.json == keys
+
+    return CheckedRequest(partial(_send_with_a_cold_ring, env, partial(env.browser.get, "/oauth2/jwks")), finish)
+
+
+def metadata_with_a_cold_ring(env: Environment) -> CheckedRequest:
+    def finish(answer: Answer) -> None:
+        assert answer.json["issuer"] == env.site.settings.issuer
+
+    path = "/.well-known/openid-configuration"
+    return CheckedRequest(partial(_send_with_a_cold_ring, env, partial(env.browser.get, path)), finish)
+
+
+def first_request_without_a_key_ring(env: Environment) -> CheckedRequest:
+    env.site.server.store.keys.delete(RING)
+
+    def finish(answer: Answer) -> None:
+        keys = answer.json
+        env.site.server.keys.forget_cached_keys()
+        assert env.browser.get("/oauth2/jwks").json == keys
+
+    return CheckedRequest(partial(_send_with_a_cold_ring, env, partial(env.browser.get, "/oauth2/jwks")), finish)
+
+
+def authorize_with_a_cold_ring(env: Environment) -> CheckedRequest:
+    """With a cookie, which cannot be read without the ring."""
+    env.browser.code(env.client)
+    send = partial(_send_with_a_cold_ring, env, partial(env.browser.authorize, env.client))
+    return CheckedRequest(send, env.complete_from_consent, redirects_after=1)
+
+
+def refresh_with_a_cold_ring(env: Environment) -> CheckedRequest:
+    checked = refresh(env)
+    return replace(checked, send=partial(_send_with_a_cold_ring, env, checked.send))
+
+
+SCENARIOS: list[Callable[[Environment], CheckedRequest]] = [
+    authorize_without_a_session,
+    authorize_by_post,
+    continue_a_posted_request,
+    authorize_with_a_session_and_remembered_consent,
+    authorize_with_a_session,
+    sign_in,
+    sign_in_again,
+    sign_in_as_another_user,
+    sign_in_with_remembered_consent,
+    wrong_password,
+    allow_once,
+    allow_always,
+    deny,
+    change_password,
+    code_by_basic,
+    code_by_basic_with_remembered_consent,
+    code_exchange,
+    code_exchange_with_a_wrong_verifier,
+    replayed_code,
+    refresh,
+    reused_refresh_token,
+    userinfo,
+    revoke,
+    jwks_with_a_cold_ring,
+    metadata_with_a_cold_ring,
+    first_request_without_a_key_ring,
+    authorize_with_a_cold_ring,
+    refresh_with_a_cold_ring,
+]
+
+
+@pytest.fixture
+def env(site: Site, browser: Browser) -> Iterator[Environment]:
+    """A user and a client; restores the shared key ring afterwards."""
+    ring = site.server.store.keys.get(RING)
+    user = User("alices-own-id", "alice", passwords.hash_password(PASSWORD), {})
+    site.server.store.users.put(user)
+    site.server.store.identifiers.put(Identifier("username:alice", user.sub))
+    site.secrets.update([PASSWORD, NEW_PASSWORD])
+    with faults.wire() as wire:
+        yield Environment(site, browser, wire, user, site.client(direct_sign_in=True))
+    if ring:
+        site.server.store.keys.put(ring)
+    site.server.keys.forget_cached_keys()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_single_failed_try_of_any_call_is_retried_with_full_success(
+    env: Environment, scenario: Callable[[Environment], CheckedRequest]
+) -> None:
+    """botocore retries: the response is the same, the flow works, and the retry revokes nothing."""
+    checked = scenario(env)
+    calls, expected = _run_without_fault(env, checked)
+    for number, operation in enumerate(calls):
+        for fault in TRANSIENT_FAULTS if operation in WRITES else TRANSIENT_FAULTS[:1]:
+            env.restore()
+            with env.wire.fault(number, fault, tries=1):
+                answer = checked.send()
+            assert _shape(answer) == _shape(expected), f"{fault.__name__} at {operation}, call {number}: {answer}"
+            env.assert_consistent(denied=checked.denies)
+            if fault is faults.answer_lost:
+                checked.finish(answer)
+                env.assert_consistent(denied=checked.denies)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_permanently_failing_call_is_temporarily_unavailable_and_leaves_a_consistent_state(
+    env: Environment, scenario: Callable[[Environment], CheckedRequest]
+) -> None:
+    """No 500, no partly stored grant, and a later repetition succeeds."""
+    checked = scenario(env)
+    calls, expected = _run_without_fault(env, checked)
+    for number, operation in enumerate(calls):
+        for fault in PERMANENT_FAULTS if operation in WRITES else PERMANENT_FAULTS[:2]:
+            env.restore()
+            with env.wire.fault(number, fault, tries=ALWAYS):
+                answer = checked.send()
+            description = f"{fault.__name__} at {operation}, call {number}: {answer}"
+            _assert_unavailable(
+                env,
+                answer,
+                by_redirect=checked.redirects_after is not None and number >= checked.redirects_after,
+                description=description,
+            )
+            env.assert_consistent(denied=checked.denies)
+            if fault is faults.throttled:
+                continue  # continues as after `unreachable`
+            if checked.recover:
+                checked.recover()
+            elif fault is faults.answer_lost and operation == checked.consumed_by:
+                checked.check_consumed(checked.send())
+            else:
+                answer = checked.send()
+                assert _shape(answer) == _shape(expected), f"repeated after {description}: {answer}"
+                if operation in WRITES:
+                    checked.finish(answer)
+            env.assert_consistent(denied=checked.denies)
+
+
+def _run_without_fault(env: Environment, checked: CheckedRequest) -> tuple[list[str], Answer]:
+    """Return the calls of the request without a fault, and its response, after completing the flow."""
+    env.save()
+    env.restore()
+    with env.wire.counted() as calls:
+        answer = checked.send()
+        calls_made = list(calls)
+    checked.finish(answer)
+    env.assert_consistent(denied=checked.denies)
+    return calls_made, answer
+
+
+def _shape(answer: Answer) -> tuple[int, set[str]]:
+    """Return what all successful responses to the same request have in common."""
+    if answer.status in (302, 303):
+        return answer.status, set(answer.answer)
+    is_json = (answer.header("content-type") or "").startswith("application/json") and answer.body
+    return answer.status, set(answer.json) if is_json else set(answer.form.fields) | dict(answer.form.buttons).keys()
+
+
+def _assert_unavailable(env: Environment, answer: Answer, *, by_redirect: bool, description: str) -> None:
+    if by_redirect:
+        assert answer.status in (302, 303), description
+        assert answer.answer["error"] == "temporarily_unavailable", description
+        assert answer.answer["state"] == "af0ifjsldkj"
+        assert answer.answer["iss"] == env.site.settings.issuer
+        return
+    assert answer.status == 503, description
+    assert int(answer.header("retry-after") or "") > 0
+    assert answer.header("cache-control") == "no-store"
+    if (answer.header("content-type") or "").startswith("application/json"):
+        assert answer.json["error"] == "temporarily_unavailable"
+    else:
+        assert "Please try again" in answer.body

@@ -1,0 +1,412 @@
+"""The number of DynamoDB calls of every request: adding one is a decision, made in this table."""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import app
+from chalicelib.storage.dynamodb import DynamoDB
+from tests.support.browser import CHALLENGE, Answer, Browser, basic
+from tests.support.grants import create_code, update_client
+from tests.support.site import PASSWORD, STAGE, Registered, Site
+
+SendRequest = Callable[[], Answer]
+NEW_PASSWORD = "a new password of her own"
+
+
+# ---- requests: each function prepares the state and returns the request; the client is cached
+
+
+def authorize_without_a_session(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.authorize, client)
+
+
+def authorize_with_remembered_consent(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    browser.code(client, decision="allow_always")
+    return partial(browser.authorize, client)
+
+
+def authorize_with_a_session(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    browser.code(client)
+    return partial(browser.authorize, client)
+
+
+def authorize_with_a_custom_scope(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    browser.code(client)
+    site.server.store.clients.put(replace(client.record, scope="openid photos.read"))
+    site.server.read_client(client.id)
+    return partial(browser.authorize, client, scope="openid photos.read")
+
+
+def authorize_with_prompt_none(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.authorize, client, prompt="none")
+
+
+def authorize_with_an_id_token(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    """A hybrid flow with an id_token_hint and a requested claim."""
+    hint = browser.tokens(client, decision="allow_always", scope="openid email")["id_token"]
+    update_client(site, client, response_types=("code", "code id_token"))
+    site.server.client(client.id)
+    parameters = {"response_type": "code id_token", "nonce": "n", "id_token_hint": hint, "scope": "openid email"}
+    return partial(browser.authorize, client, claims='{"id_token":{"email":null}}', **parameters)
+
+
+def authorize_by_post(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    form = {"response_type": "code", "client_id": client.id, "code_challenge": CHALLENGE}
+    return partial(browser.post, "/oauth2/authorize", form | {"code_challenge_method": "S256"})
+
+
+def continue_a_posted_request(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.request, "GET", authorize_by_post(site, browser, client)().location)
+
+
+def sign_in(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.send, browser.authorize(client), username="alice", password=PASSWORD)
+
+
+def sign_in_with_remembered_consent(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    browser.code(client, decision="allow_always")
+    browser.cookies.clear()
+    return partial(browser.sign_in, browser.authorize(client))
+
+
+def sign_in_again(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    browser.code(client)
+    return partial(browser.send, browser.authorize(client, prompt="login"), username="alice", password=PASSWORD)
+
+
+def wrong_password(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.sign_in, browser.authorize(client), password="wrong password")
+
+
+def too_many_wrong_passwords(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    page = browser.authorize(client)
+    for _ in range(site.settings.sign_in_attempts):
+        browser.send(page, username="alice", password="wrong password")
+    return partial(browser.send, page, username="alice", password=PASSWORD)
+
+
+def unknown_user(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.sign_in, browser.authorize(client), username="nobody")
+
+
+def decision(site: Site, browser: Browser, client: Registered, *, choice: str) -> SendRequest:
+    return partial(browser.submit, browser.sign_in(browser.authorize(client)), decision=choice)
+
+
+def change_password(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    site.secrets.add(NEW_PASSWORD)
+    user = next(iter(site.server.store.users.scan()))
+    site.server.store.users.put(replace(user, password_change_required=True))
+    page = browser.sign_in(browser.authorize(client))
+    return partial(browser.send, page, new_password=NEW_PASSWORD, new_password_again=NEW_PASSWORD)
+
+
+def code_by_basic(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    browser.code(client, decision="allow_always")
+    browser.cookies.clear()
+    return partial(browser.authorize, client, "/oauth2/code", headers=basic("alice", PASSWORD))
+
+
+def code_exchange(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.redeem, client, browser.code(client))
+
+
+def forged_code(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.redeem, client, "code_forged")
+
+
+def refresh(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.refresh, client, browser.tokens(client)["refresh_token"])
+
+
+def refresh_again(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    token = browser.tokens(client)["refresh_token"]
+    browser.refresh(client, token)
+    return partial(browser.refresh, client, token)
+
+
+def userinfo(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.userinfo, browser.tokens(client)["access_token"])
+
+
+def revoke(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    token = browser.tokens(client)["refresh_token"]
+    return partial(browser.post, "/oauth2/revoke", {"token": token}, basic(client.id, client.secret or ""))
+
+
+def logout(site: Site, browser: Browser, client: Registered, *, grants: int) -> SendRequest:
+    """With an id_token_hint of the session, which has this number of grants."""
+    tokens = [browser.tokens(client, scope="openid") for _ in range(grants)]
+    return partial(browser.get, "/oauth2/logout", id_token_hint=tokens[0]["id_token"])
+
+
+def logout_with_a_grant_with_offline_access(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    hint = browser.tokens(client, scope="openid offline_access")["id_token"]
+    return partial(browser.get, "/oauth2/logout", id_token_hint=hint)
+
+
+def logout_with_a_backchannel_logout_uri(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    update_client(site, client, backchannel_logout_uri="https://client.example.com/backchannel")
+    site.server.client(client.id)
+    return logout(site, browser, client, grants=1)
+
+
+def logout_question(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    browser.tokens(client)
+    return partial(browser.get, "/oauth2/logout")
+
+
+def logout_answer(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.send, logout_question(site, browser, client)(), decision="sign_out")
+
+
+def logout_without_a_session(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.get, "/oauth2/logout")
+
+
+def userinfo_of_a_pairwise_subject(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    pairwise = site.client(subject_type="pairwise", trusted=True)
+    site.server.client(pairwise.id)
+    return partial(browser.userinfo, browser.tokens(pairwise)["access_token"])
+
+
+def code_exchange_with_claims_in_the_id_token(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    code = create_code(site, client, site.user("bob"), claims={"id_token": {"name": {}}})
+    return partial(browser.redeem, client, code)
+
+
+def client_credentials(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    machine = site.client(scope="photos", grant_types=("client_credentials",), response_types=(), redirect_uris=())
+    site.server.client(machine.id)
+    return partial(browser.token, machine, grant_type="client_credentials")
+
+
+def introspect(site: Site, browser: Browser, client: Registered, *, token: str) -> SendRequest:
+    tokens = browser.tokens(client)
+    credentials = basic(client.id, client.secret or "")
+    return partial(browser.post, "/oauth2/introspect", {"token": tokens[token]}, credentials)
+
+
+def introspect_a_forgery(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.post, "/oauth2/introspect", {"token": "rt_forged"}, basic(client.id, client.secret or ""))
+
+
+def get(site: Site, browser: Browser, client: Registered, *, path: str) -> SendRequest:
+    return partial(browser.get, path)
+
+
+def get_account_page(site: Site, browser: Browser, client: Registered, *, path: str) -> SendRequest:
+    """Three applications have access, and there are other users."""
+    for each in (client, site.client(), site.client()):
+        browser.tokens(each, decision="allow_always")
+    for number in range(3):
+        other_browser, name = Browser(site), f"user {number}"
+        site.user(name)
+        other_browser.sign_in(other_browser.authorize(client), name)
+        other_browser.close()
+    return partial(browser.get, path)
+
+
+def revoke_access(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    page = get_account_page(site, browser, client, path="/account")()
+    headers = {"Sec-Fetch-Site": "same-origin"}
+    return partial(browser.post, "/account", page.form.fields | {"client_id": client.id, "action": "revoke"}, headers)
+
+
+# request and its calls, function that prepares it, status, number of calls
+TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, int]] = [
+    ("GET /oauth2/authorize, without a session: request", authorize_without_a_session, 200, 1),
+    ("GET /oauth2/authorize, prompt=none, without a session", authorize_with_prompt_none, 302, 0),
+    ("GET /oauth2/authorize, consent remembered: batch; creation", authorize_with_remembered_consent, 302, 2),
+    ("GET /oauth2/authorize, code id_token, with a hint: batch; creation", authorize_with_an_id_token, 302, 2),
+    ("GET /oauth2/authorize, with a session: batch; request", authorize_with_a_session, 200, 2),
+    ("GET /oauth2/authorize, with a custom scope: batch; scope; request", authorize_with_a_custom_scope, 200, 3),
+    ("POST /oauth2/authorize: request", authorize_by_post, 303, 1),
+    ("GET /oauth2/authorize, a posted request: request; binding", continue_a_posted_request, 200, 2),
+    ("POST /oauth2/code, sign-in: batch; count, user, session", sign_in, 303, 4),
+    ("POST /oauth2/code, sign-in, consent remembered: the same; creation", sign_in_with_remembered_consent, 303, 5),
+    ("POST /oauth2/code, sign-in again: batch; count, user, session", sign_in_again, 303, 4),
+    ("POST /oauth2/code, wrong password: batch; count, user", wrong_password, 400, 3),
+    ("POST /oauth2/code, unknown user: batch; count, user", unknown_user, 400, 3),
+    ("POST /oauth2/code, too many wrong passwords: batch", too_many_wrong_passwords, 429, 1),
+    ("POST /oauth2/code, allow once: batch; creation", partial(decision, choice="allow_once"), 303, 2),
+    ("POST /oauth2/code, always allow: batch; creation", partial(decision, choice="allow_always"), 303, 2),
+    ("POST /oauth2/code, deny: batch; request", partial(decision, choice="deny"), 303, 2),
+    ("POST /oauth2/code, another account: batch", partial(decision, choice="switch"), 200, 1),
+    ("POST /oauth2/code, new password: batch; 2 x sessions, grants; user; session, consent", change_password, 303, 8),
+    ("GET /oauth2/code: batch; count, user; creation", code_by_basic, 302, 4),
+    ("POST /oauth2/token, code: redemption", code_exchange, 200, 1),
+    ("POST /oauth2/token, a forged code", forged_code, 400, 0),
+    ("POST /oauth2/token, refresh token: rotation", refresh, 200, 1),
+    ("POST /oauth2/token, the same refresh token again: rotation", refresh_again, 200, 1),
+    ("GET /oauth2/userinfo: batch", userinfo, 200, 1),
+    (
+        "POST /oauth2/token, code, claims in the ID token: redemption; user",
+        code_exchange_with_claims_in_the_id_token,
+        200,
+        2,
+    ),
+    ("POST /oauth2/token, client credentials: creation", client_credentials, 200, 1),
+    ("GET /oauth2/userinfo, pairwise subject: grant; user", userinfo_of_a_pairwise_subject, 200, 2),
+    ("GET /oauth2/logout, one grant: batch; one transaction", partial(logout, grants=1), 200, 2),
+    ("GET /oauth2/logout, five grants: batch; one transaction", partial(logout, grants=5), 200, 2),
+    (
+        "GET /oauth2/logout, a grant with offline_access: batch; two writes",
+        logout_with_a_grant_with_offline_access,
+        200,
+        3,
+    ),
+    ("GET /oauth2/logout, back-channel logout: batch; one transaction", logout_with_a_backchannel_logout_uri, 200, 2),
+    ("GET /oauth2/logout, confirmation page: batch", logout_question, 200, 1),
+    ("GET /oauth2/logout, without a session", logout_without_a_session, 200, 0),
+    ("POST /oauth2/logout, sign out: batch; one transaction", logout_answer, 200, 2),
+    ("POST /oauth2/revoke: revocation; event", revoke, 200, 2),
+    ("POST /oauth2/introspect, access token: grant", partial(introspect, token="access_token"), 200, 1),
+    ("POST /oauth2/introspect, refresh token: grant", partial(introspect, token="refresh_token"), 200, 1),
+    ("POST /oauth2/introspect, a forged token", introspect_a_forgery, 200, 0),
+    ("GET /account, without a session", partial(get, path="/account"), 302, 0),
+    ("GET /account: session; consents, grants, clients", partial(get_account_page, path="/account"), 200, 4),
+    ("GET /account/browsers: session; sessions", partial(get_account_page, path="/account/browsers"), 200, 2),
+    ("GET /account/activity: session; events", partial(get_account_page, path="/account/activity"), 200, 2),
+    ("GET /account/password: session", partial(get_account_page, path="/account/password"), 200, 1),
+    ("POST /account, revoke access: session; consents; grants, 1; grants", revoke_access, 303, 5),
+    ("GET /oauth2/jwks", partial(get, path="/oauth2/jwks"), 200, 0),
+    ("GET /.well-known/openid-configuration", partial(get, path="/.well-known/openid-configuration"), 200, 0),
+    (
+        "GET /.well-known/oauth-authorization-server",
+        partial(get, path="/.well-known/oauth-authorization-server"),
+        200,
+        0,
+    ),
+    ("GET /healthz", partial(get, path="/healthz"), 200, 0),
+    ("GET /", partial(get, path="/"), 200, 0),
+    ("GET /errors", partial(get, path="/errors"), 200, 0),
+    ("GET /style.css", partial(get, path="/style.css"), 200, 0),
+    ("GET /script.js", partial(get, path="/script.js"), 200, 0),
+]
+
+
+@pytest.fixture
+def cached_ring(site: Site) -> None:
+    """Cache the key ring, so that it is not read again."""
+    site.server.keys.forget_cached_keys()
+    site.server.keys.jwks()
+
+
+@pytest.fixture
+def required_permissions(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
+    """The permissions that the calls need: pairs of an IAM action and a table or index."""
+    permissions: set[tuple[str, str]] = set()
+    call = DynamoDB.call
+    in_transaction = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem"}
+
+    def recorded_call(dynamodb: DynamoDB, operation: str, **parameters: Any) -> Any:
+        action = operation.title().replace("_", "")
+        if operation == "batch_get_item":
+            permissions.update((action, table) for table in parameters["RequestItems"])
+        elif operation == "transact_write_items":
+            steps = [step for item in parameters["TransactItems"] for step in item.items()]
+            permissions.update((in_transaction.get(verb, f"{verb}Item"), step["TableName"]) for verb, step in steps)
+        else:
+            index = f"/index/{parameters['IndexName']}" if "IndexName" in parameters else ""
+            permissions.add((action, parameters["TableName"] + index))
+        return call(dynamodb, operation, **parameters)
+
+    monkeypatch.setattr(DynamoDB, "call", recorded_call)
+    return permissions
+
+
+def granted_permissions() -> set[tuple[str, str]]:
+    """Return the permissions of the deployed function (test_templates.py: the same with both ways to deploy)."""
+    policy = json.loads((Path(app.__file__).parent / ".chalice" / "policy-prod.json").read_text())
+    return {
+        (action.removeprefix("dynamodb:"), resource.partition(":table/")[2].replace("-prod-", f"-{STAGE}-"))
+        for statement in policy["Statement"]
+        for resource in (statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]])
+        for action in statement["Action"]
+        if ":table/" in resource
+    }
+
+
+def calls_in_last_line(caplog: pytest.LogCaptureFixture) -> int:
+    """Return the number of calls in the last log line."""
+    lines = [json.loads(record.getMessage()) for record in caplog.records if record.name.startswith("signet")]
+    number: int = lines[-1]["dynamodb_calls"]
+    return number
+
+
+@pytest.mark.parametrize(("name", "prepare", "status", "number"), TABLE, ids=[row[0] for row in TABLE])
+def test_number_of_round_trips(
+    site: Site,
+    browser: Browser,
+    cached_ring: None,
+    required_permissions: set[tuple[str, str]],
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    prepare: Callable[[Site, Browser, Registered], SendRequest],
+    status: int,
+    number: int,
+) -> None:
+    site.user("alice")
+    client = site.client(direct_sign_in=True)
+    site.server.client(client.id)
+    send = prepare(site, browser, client)
+    with caplog.at_level(logging.INFO, "signet"):
+        caplog.clear()
+        required_permissions.clear()
+        answer = send()
+    assert answer.status == status, answer.body
+    assert calls_in_last_line(caplog) == number
+    assert required_permissions <= granted_permissions(), "the deployed function lacks a permission"
+
+
+def test_every_route_is_in_the_table(site: Site) -> None:
+    """Both methods of UserInfo are one row."""
+    table = {tuple(name.partition(",")[0].partition(":")[0].split()) for name, *_ in TABLE}
+    routes = {(route.method, route.path) for route in (*app.JSON_ROUTES, *app.PAGE_ROUTES)}
+    # The playground sends the requests of a client, which are counted at their endpoints.
+    playground = {("GET", "/playground"), ("POST", "/playground"), ("GET", "/playground/callback")}
+    assert routes - table - playground == {("POST", "/oauth2/userinfo")}
+
+
+@pytest.mark.parametrize("path", ["/oauth2/jwks", "/.well-known/openid-configuration"])
+def test_key_ring_is_cached_for_ten_minutes(
+    site: Site, browser: Browser, cached_ring: None, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    reads_the_ring = path == "/oauth2/jwks"
+    with caplog.at_level(logging.INFO, "signet"):
+        for seconds, number in ((599, 0), (1, int(reads_the_ring)), (1, 0)):
+            site.clock.advance(seconds)
+            browser.get(path)
+            assert calls_in_last_line(caplog) == number
+
+
+def test_client_is_cached_for_a_minute(
+    site: Site, browser: Browser, cached_ring: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = site.client()
+    site.server.forget_cached_records()
+    with caplog.at_level(logging.INFO, "signet"):
+        for seconds, number in ((0, 1), (0, 0), (59, 0), (1, 1)):
+            site.clock.advance(seconds)
+            browser.authorize(client, prompt="none")
+            assert calls_in_last_line(caplog) == number
+
+
+def test_client_is_read_again_before_a_request_is_rejected(
+    site: Site, browser: Browser, cached_ring: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = site.client()
+    site.server.client(client.id)
+    with caplog.at_level(logging.INFO, "signet"):
+        assert browser.authorize(client, redirect_uri="https://other.example.com/").status == 400
+        assert calls_in_last_line(caplog) == 1
+        assert browser.post("/oauth2/token", {}, basic(client.id, "wrong secret")).status == 401
+        assert calls_in_last_line(caplog) == 1

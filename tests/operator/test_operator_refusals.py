@@ -1,0 +1,250 @@
+"""Errors of the operator's commands: one line on standard error, exit code 2, and nothing is changed."""
+
+import io
+import sys
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from botocore.exceptions import NoCredentialsError, NoRegionError
+
+from infra.__main__ import command
+from infra.operator.commands import open_store
+from tests.documents.test_documented_commands import leaves
+from tests.support.operator import RunCommand
+from tests.support.site import Site, dump_tables
+
+URI = "https://print.example.com/callback"
+NEW = ("client", "create", "--name", "N", "--redirect-uri", URI)
+UPDATE = ("client", "update", "print")
+CLAIM = ("user", "update", "alice", "--claim")
+NO_TERMINAL = "Nothing has been changed. Without a terminal to ask for confirmation, --yes is required."
+ALGORITHMS = "is not one of 'RS256', 'PS256', 'ES256', 'EdDSA'."
+# Arguments, and the line or a part of it.
+ERRORS: list[tuple[tuple[str, ...], str]] = [
+    # unknown commands and options
+    (("grnt", "list"), "No such command 'grnt'. Did you mean 'grant'?"),
+    (("setings",), "No such command 'setings'. Did you mean 'settings'?"),
+    (("quite-different",), "No such command 'quite-different'."),
+    (("client", "updat", "print"), "No such command 'updat'. Did you mean 'update'?"),
+    (("user", "signout", "alice"), "No such command 'signout'. Did you mean 'sign-out'?"),
+    (("scope", "lst"), "No such command 'lst'. (Did you mean one of: 'list', 'set'?)"),
+    (("client", "list", "--jsn"), "No such option '--jsn'. Did you mean '--json'?"),
+    ((*UPDATE, "--add-redirect-url", URI), "(Did you mean one of: '--add-redirect-uri', '--"),
+    (("--stagee", "x", "client", "list"), "No such option '--stagee'. Did you mean '--stage'?"),
+    (("client", "list", "--stagee", "prod"), "No such option '--stagee'. Did you mean '--stage'?"),
+    (("client", "list", "--stage"), "Option '--stage' requires an argument."),
+    (("--json", "client", "list"), "--json must follow the command, as in: client list --json"),
+    (("client", "--json", "list"), "--json must follow the command, as in: client list --json"),
+    (("completion", "bash", "--json"), "No such option '--json'."),
+    (
+        ("--stage", "prod", "serve"),
+        "`serve` uses the data of this checkout only. To serve a stage in AWS, use `deploy`.",
+    ),
+    (
+        ("serve", "--stage", "prod"),
+        "`serve` uses the data of this checkout only. To serve a stage in AWS, use `deploy`.",
+    ),
+    # unknown names and ids
+    (("client", "update", "prnt", "--trusted"), "There is no client 'prnt'. Did you mean 'print'?"),
+    (("client", "disable", "prnt"), "There is no client 'prnt'. Did you mean 'print'?"),
+    (("client", "enable", "x"), "There is no client 'x'."),
+    (("client", "delete", "prnt", "--yes"), "There is no client 'prnt'. Did you mean 'print'?"),
+    (("user", "update", "alica", "--admin"), "There is no user 'alica'. Did you mean 'alice'?"),
+    (("user", "disable", "alica", "--yes"), "There is no user 'alica'. Did you mean 'alice'?"),
+    (("user", "enable", "alica"), "There is no user 'alica'. Did you mean 'alice'?"),
+    (("user", "sign-out", "alica", "--yes"), "There is no user 'alica'. Did you mean 'alice'?"),
+    (("user", "delete", "alica", "--yes"), "There is no user 'alica'. Did you mean 'alice'?"),
+    (("user", "delete", "", "--yes"), "There is no user ''."),
+    (("user", "show", "a" * 3000), f"There is no user '{'a' * 3000}'."),
+    (
+        ("scope", "delete", "photo.read", "--yes"),
+        "no described scope 'photo.read'. Did you mean 'photos.read'?",
+    ),
+    (("grant", "revoke", "g-nowhere", "--yes"), "There is no grant 'g-nowhere'."),
+    (("grant", "list", "--user", "alica"), "There is no user 'alica'. Did you mean 'alice'?"),
+    (("grant", "list", "--client", "prnt"), "There is no client 'prnt'. Did you mean 'print'?"),
+    (("grant", "revoke", "--client", "prnt", "--yes"), "There is no client 'prnt'. Did you mean 'print'?"),
+    (("history", "--user", "alica"), "There is no user 'alica'. Did you mean 'alice'?"),
+    (("history", "--client", "prnt"), "There is no client 'prnt'. Did you mean 'print'?"),
+    # invalid values
+    ((*UPDATE, "--access-token-lifetime", "1"), "The access_token_lifetime must be 60 to 86400 seconds."),
+    (
+        (*UPDATE, "--access-token-lifetime", "x"),
+        "'--access-token-lifetime': 'x' is not a valid integer.",
+    ),
+    ((*UPDATE, "--redirect-uri", "http://a.example/"), "http://a.example/ must be https"),
+    (
+        (*UPDATE, "--default-redirect-uri", "https://b.example/"),
+        "redirect URI must be one of the redirect URIs",
+    ),
+    ((*UPDATE, "--remove-redirect-uri", f"{URI}x"), f"{URI}x is not a redirect URI of print. Did you mean '{URI}'?"),
+    ((*UPDATE, "--remove-redirect-uri", URI), "redirect URI"),
+    ((*UPDATE, "--remove-scope", "emai"), "emai is not a scope of print. Did you mean 'email'?"),
+    ((*UPDATE, "--remove-post-logout-redirect-uri", "x"), "x is not a post-logout redirect URI of print."),
+    ((*UPDATE, "--scope", "two  spaces"), "The scope must be scope tokens separated by single spaces (RFC 6749 3.3)."),
+    ((*UPDATE, "--default-scope", "phone"), "must contain the default scope"),
+    ((*UPDATE, "--public", "--no-pkce"), "A public client must use PKCE."),
+    (
+        (*UPDATE, "--public", "--auth-method", "client_secret_post"),
+        "A public client can only have the --auth-method none.",
+    ),
+    ((*UPDATE, "--public", "--direct-sign-in"), "Direct sign-in is for confidential clients."),
+    ((*UPDATE, "--auth-method", "private_key"), "Invalid value for '--auth-method': 'private_key' is not one of"),
+    ((*UPDATE, "--grant-type", "password"), "Invalid value for '--grant-type': 'password' is not one of"),
+    ((*UPDATE, "--response-type", "token"), "Invalid value for '--response-type': 'token' is not one of"),
+    ((*UPDATE, "--subject-type", "private"), "Invalid value for '--subject-type': 'private' is not one of"),
+    ((*UPDATE, "--id-token-signed-response-alg", "none"), ALGORITHMS),
+    ((*UPDATE, "--access-token-signed-response-alg", "HS256"), ALGORITHMS),
+    ((*UPDATE, "--userinfo-signed-response-alg", "rs256"), ALGORITHMS),
+    ((*UPDATE, "--logo-uri", "javascript:alert(1)"), "logo_uri"),
+    ((*UPDATE, "--backchannel-logout-uri", "ftp://a.example/"), "backchannel_logout_uri"),
+    ((*UPDATE, "--post-logout-redirect-uri", "https://a.example/#f"), "fragment"),
+    ((*UPDATE, "--name", "a\u202eb"), "The name must have 1 to 200 printable characters."),
+    ((*UPDATE, "--unset", "scope"), "Invalid value for '--unset': 'scope' is not one of"),
+    ((*UPDATE, "--unset", "logo-uri", "--logo-uri", "https://a.example/"), "logo_uri is both set and unset."),
+    (UPDATE, "Give at least one option to change; --help lists them."),
+    ((*NEW, "--id", "print"), "A client with the id print already exists."),
+    ((*NEW, "--grant-type", "client_credentials", "--public"), "for confidential clients"),
+    (("client", "create", "--name", "N"), "Missing option '--redirect-uri'."),
+    ((*CLAIM, "nicknam=Al"), "Invalid value for '--claim': there is no claim 'nicknam'. Did you mean 'nickname'?"),
+    ((*CLAIM, "sub=x"), "Invalid value for '--claim': there is no claim 'sub'."),
+    (
+        (*CLAIM, "nickname"),
+        "Invalid value for '--claim': 'nickname' must have the form NAME=VALUE, such as nickname=Al.",
+    ),
+    ((*CLAIM, "email_verified=yes"), "Invalid value for '--claim': the value of email_verified is not valid JSON."),
+    ((*CLAIM, 'email_verified="true"'), "The claim email_verified must be true or false."),
+    ((*CLAIM, "email_verified=1"), "The claim email_verified must be true or false."),
+    ((*CLAIM, "updated_at=true"), "The claim updated_at must be a whole number."),
+    ((*CLAIM, "updated_at=1.5"), "The claim updated_at must be a whole number."),
+    ((*CLAIM, "updated_at=1" + "0" * 12), "The claim updated_at must be in seconds since 1970."),
+    ((*CLAIM, "updated_at=-1" + "0" * 50), "The claim updated_at must be in seconds since 1970."),
+    ((*CLAIM, "address=[]"), "The claim address must be a JSON object."),
+    ((*CLAIM, 'address={"planet": "Mars"}'), "The claim address can only have the strings formatted, street_address"),
+    ((*CLAIM, 'address={"locality": 1}'), "The claim address can only have the strings formatted, street_address"),
+    ((*CLAIM, 'address={"locality": ""}'), "The claim address can only have the strings formatted, street_address"),
+    ((*CLAIM, f"address={'[' * 100_000}"), "Invalid value for '--claim': the value of address is not valid JSON."),
+    ((*CLAIM, 'name=" "'), "The claim name must have 1 to 2000 printable characters."),
+    ((*CLAIM, "name=" + "n" * 2001), "The claim name must have 1 to 2000 printable characters."),
+    ((*CLAIM, "name=a\u202eb"), "The claim name must have 1 to 2000 printable characters."),
+    ((*CLAIM, 'name="open'), "Invalid value for '--claim': the value of name is not valid JSON."),
+    (("user", "update", "alice", "--email", "nowhere"), "The email address must be like alice@example.com."),
+    (
+        ("user", "create", "--username", "zoe", "--email", "a b@c"),
+        "The email address must be like alice@example.com.",
+    ),
+    (("user", "update", "alice", "--username", "bob"), "The username is taken."),
+    (("user", "update", "alice", "--username", ""), "The username must have 1 to 200 printable characters"),
+    (("user", "update", "alice"), "Give at least one option to change; --help lists them."),
+    (("scope", "set", "openid", "x"), "openid is a standard scope: its description cannot be changed."),
+    (
+        ("scope", "set", "two words", "x"),
+        "A scope must have 1 to 128 characters, without spaces or quotes (RFC 6749 3.3).",
+    ),
+    (("scope", "set", "", "x"), "A scope must have 1 to 128 characters"),
+    (("scope", "set", "s" * 129, "x"), "A scope must have 1 to 128 characters"),
+    (("scope", "set", "photos.read", " "), "The description must have 1 to 200 printable characters."),
+    (("scope", "set", "photos.read", "d" * 201), "The description must have 1 to 200 printable characters."),
+    (("scope", "set", "photos.read", "a\u2028b"), "The description must have 1 to 200 printable characters."),
+    (("completion", "fish"), "Invalid value for '{bash|zsh}': 'fish' is not one of 'bash', 'zsh'."),
+    # missing or unexpected arguments, and no terminal to ask for confirmation
+    (("grant", "revoke"), "Give either a GRANT_ID, or --user, --client or both."),
+    (("grant", "revoke", "g-1", "--user", "alice", "--yes"), "Give either a GRANT_ID, or --user, --client or both."),
+    (("history",), "Give exactly one of --user, --client and --keys."),
+    (("history", "--user", "alice", "--keys"), "Give exactly one of --user, --client and --keys."),
+    (("scope", "set", "photos.read"), "Missing argument 'DESCRIPTION'."),
+    (("scope", "set", "photos.read", "See", "your", "photos"), "Got unexpected extra arguments (your photos)"),
+    (("client", "delete", "print"), NO_TERMINAL),
+    (("user", "delete", "alice"), NO_TERMINAL),
+    (("user", "disable", "alice"), NO_TERMINAL),
+    (("user", "sign-out", "alice"), NO_TERMINAL),
+    (("scope", "delete", "photos.read"), NO_TERMINAL),
+    (("grant", "revoke", "--user", "alice"), NO_TERMINAL),
+    (("--stage", "nowhere", "client", "list"), "This stage has no tables in this AWS account and region."),
+]
+
+
+@pytest.fixture
+def run_command(run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -> RunCommand:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\ny\n"))  # not a terminal
+    return run_command
+
+
+@pytest.mark.parametrize(("arguments", "line"), ERRORS, ids=[" ".join(arguments)[:60] for arguments, _ in ERRORS])
+def test_an_error_is_one_line_with_exit_code_2_and_changes_nothing(
+    site: Site, run_command: RunCommand, arguments: tuple[str, ...], line: str
+) -> None:
+    site.user()
+    site.user("bob")
+    site.client(client_id="print", client_name="Photo Print", redirect_uris=[URI], scope="openid email")
+    run_command("scope", "set", "photos.read", "See your photos")
+    before = dump_tables()
+    result = run_command(*arguments)
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), result
+    assert line in result.err
+    assert dump_tables() == before
+
+
+DESTRUCTIVE = {
+    ("client", "delete"),
+    ("grant", "revoke"),
+    ("key", "retire"),
+    ("scope", "delete"),
+    ("user", "delete"),
+    ("user", "disable"),
+    ("user", "sign-out"),
+}
+# Commands that report progress, print a script for the shell, or always print JSON.
+WITHOUT_JSON = {("serve",), ("data",), ("deploy",), ("destroy",), ("export",), ("completion",)}
+
+
+@pytest.mark.parametrize("words", sorted(leaves(command)), ids=" ".join)
+def test_every_command_has_json_and_destructive_commands_have_yes(words: tuple[str, ...]) -> None:
+    subcommand: Any = command
+    for word in words:
+        subcommand = subcommand.commands[word]
+    options = {name for option in subcommand.params for name in option.opts}
+    assert ("--json" in options) is (words not in WITHOUT_JSON)
+    assert ("--yes" in options) is (words in DESTRUCTIVE | {("deploy",), ("data",)})
+
+
+def test_an_unreachable_dynamodb_is_one_line(
+    site: Site, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch, wire: Any
+) -> None:
+    monkeypatch.setenv("SIGNET_DYNAMODB_ENDPOINT", "http://127.0.0.1:9")
+    result = run_command("client", "list")
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), result
+    assert "http://127.0.0.1:9" in result.err, "it names the address"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (NoRegionError(), 2, "You must specify a region. Set AWS_PROFILE, or AWS_DEFAULT_REGION."),
+        (NoCredentialsError(), 2, "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."),
+        (OSError(28, "No space left on device"), 2, "No space left on device"),
+        (KeyboardInterrupt(), 1, "Interrupted. Changes that were already made are kept."),
+    ],
+)
+def test_an_error_of_the_environment_is_one_line(
+    run_command: RunCommand, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, line: str
+) -> None:
+    monkeypatch.setattr("infra.operator.clients.open_store", Mock(side_effect=error))
+    result = run_command("client", "list")
+    assert result.code == code
+    assert result.err.strip().endswith(line)
+    assert "Traceback" not in result.err
+
+
+def test_an_invalid_setting_is_one_line(site: Site, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGNET_KEY_ROTATION_DAYS", "often")
+    result = run_command("client", "list")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "SIGNET_KEY_ROTATION_DAYS is 'often'; it must be a whole number from 0 to 3650\n"
+
+
+def test_open_store_uses_the_settings_of_the_stage(site: Site) -> None:
+    with open_store("test") as store:
+        assert store.settings.stage == "test"
+        assert not store.settings.embedded

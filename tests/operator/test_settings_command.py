@@ -1,0 +1,217 @@
+"""`signet settings` shows the effective settings and their sources; `signet completion` prints a shell script."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from chalicelib.settings import LIMITS, Settings
+from infra.__main__ import command
+from infra.local.state import CHECKOUT
+from infra.operator import completion
+from infra.operator.settings import effective_settings
+from tests.support.operator import RunCommand
+from tests.support.site import STAGE, Site
+
+HASH = "ab" * 32
+LEAST = {f"SIGNET_{name.upper()}": low for name, (low, _) in LIMITS.items()}
+
+
+def shown(environ: dict[str, str]) -> dict[str, tuple[str, str]]:
+    settings, problems = effective_settings(environ, "here")
+    assert problems == []
+    return {setting.name: (setting.value, setting.source) for setting in settings}
+
+
+def test_every_setting_is_shown(site: Site) -> None:
+    names = {f"SIGNET_{field.name.upper()}" for field in fields(Settings)}
+    hidden = {"SIGNET_EMBEDDED", "SIGNET_METRICS", "SIGNET_SEALING_KEY", "SIGNET_REGION"}
+    assert set(shown({})) == names - hidden | {"AWS_REGION"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "name", "value", "source"),
+    [
+        ({}, "SIGNET_NAME", "Signet", "default"),
+        ({"SIGNET_NAME": "Ours"}, "SIGNET_NAME", "Ours", "here"),
+        ({"SIGNET_NAME": ""}, "SIGNET_NAME", "Signet", "default"),
+        ({}, "SIGNET_ISSUER", "http://127.0.0.1:8000", "default"),
+        ({"PORT": "9000"}, "SIGNET_ISSUER", "http://127.0.0.1:9000", "PORT, here"),
+        ({"SIGNET_ISSUER": "https://a.example", "PORT": "9000"}, "SIGNET_ISSUER", "https://a.example", "here"),
+        ({"AWS_LAMBDA_FUNCTION_NAME": "f"}, "SIGNET_ISSUER", "", "from each request"),
+        ({"SIGNET_STAGE": "prod"}, "SIGNET_KMS_KEY_ID", "alias/signet-prod", "from SIGNET_STAGE"),
+        ({"SIGNET_KMS_KEY_ID": "alias/x"}, "SIGNET_KMS_KEY_ID", "alias/x", "here"),
+        (
+            {"SIGNET_LOGIN_URL": "https://l.example/x"},
+            "SIGNET_LOGIN_ORIGINS",
+            "https://l.example",
+            "from SIGNET_LOGIN_URL",
+        ),
+        ({}, "SIGNET_LOGIN_ORIGINS", "", "default"),
+        ({}, "SIGNET_PLAYGROUND", "on", "from the database in use"),
+        ({"AWS_LAMBDA_FUNCTION_NAME": "f"}, "SIGNET_PLAYGROUND", "off", "default"),
+        ({"SIGNET_OPERATOR_TOKEN_HASH": HASH}, "SIGNET_OPERATOR_TOKEN_HASH", "(set, not shown)", "here"),
+        ({}, "SIGNET_OPERATOR_TOKEN_HASH", "", "default"),
+        ({"AWS_DEFAULT_REGION": "eu-west-1"}, "AWS_REGION", "eu-west-1", "AWS_DEFAULT_REGION, here"),
+        ({"AWS_REGION": "eu-west-1"}, "AWS_REGION", "eu-west-1", "here"),
+        (
+            {"SIGNET_BACKCHANNEL_NETWORKS": "10.0.0.0/8 fd00::/8"},
+            "SIGNET_BACKCHANNEL_NETWORKS",
+            "10.0.0.0/8 fd00::/8",
+            "here",
+        ),
+        *(
+            ({f"SIGNET_{name.upper()}": str(low)}, f"SIGNET_{name.upper()}", str(low), "here")
+            for name, (low, _) in LIMITS.items()
+        ),
+    ],
+)
+def test_a_setting_is_shown_with_its_source(environ: dict[str, str], name: str, value: str, source: str) -> None:
+    assert shown(environ)[name] == (value, source)
+
+
+@pytest.fixture
+def run_command(run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -> RunCommand:
+    for name in [name for name in os.environ if name.startswith("SIGNET_")]:
+        monkeypatch.delenv(name)
+    return run_command
+
+
+def test_all_problems_are_reported_together(run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {"SIGNET_ISSUER": "ftp://x", "SIGNET_SIGN_IN_ATTEMPTS": "0", "SIGNET_NAM": "x", "SIGNET_SIGNING": "rings"}
+    for name, value in {**wrong, "SIGNET_NAME": "Ours", "SIGNET_OPERATOR_TOKEN": "t0ken"}.items():
+        monkeypatch.setenv(name, value)
+    result = run_command("settings", "--json", "--stage", "local")
+    output = json.loads(result.out)
+    assert result.code == 1
+    assert len(output["problems"]) == 4
+    for name in wrong:
+        assert any(problem.startswith(f"{name} is") for problem in output["problems"])
+    assert any("Did you mean 'SIGNET_NAME'?" in problem for problem in output["problems"])
+    assert {"name": "SIGNET_NAME", "value": "Ours", "source": "this environment"} in output["settings"]
+    result = run_command("settings", "--stage", "local")
+    assert (result.code, len(result.err.splitlines())) == (1, 4)
+    assert "t0ken" not in result.out + result.err
+
+
+@pytest.fixture
+def function(site: Site) -> Iterator[Any]:
+    """Create the Lambda function of the stage in moto. It is never run."""
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as file:
+        file.writestr("app.py", "")
+    iam, lambda_ = boto3.client("iam"), boto3.client("lambda")
+    role = iam.create_role(RoleName="settings", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    variables = {"SIGNET_STAGE": STAGE, "SIGNET_NAME": "Deployed", "SIGNET_OPERATOR_TOKEN_HASH": HASH}
+    lambda_.create_function(
+        FunctionName="signet-settings",
+        Runtime="python3.12",
+        Role=role,
+        Handler="app.app",
+        Code={"ZipFile": zipped.getvalue()},
+        Environment={"Variables": variables},
+    )
+    yield
+    lambda_.delete_function(FunctionName="signet-settings")
+    iam.delete_role(RoleName="settings")
+
+
+@pytest.mark.usefixtures("function")
+def test_settings_of_a_deployed_stage_come_from_the_functions_environment(
+    run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGNET_NAME", "Mine")
+    result = run_command("settings", "--json")
+    settings = json.loads(result.out)["settings"]
+    sources = {setting["name"]: (setting["value"], setting["source"]) for setting in settings}
+    assert result.code == 0
+    assert sources["SIGNET_NAME"] == ("Deployed", "the function's environment")
+    assert sources["SIGNET_STAGE"] == (STAGE, "the function's environment")
+    assert sources["SIGNET_ISSUER"] == ("", "from each request")
+    assert HASH not in result.out
+
+
+def test_a_missing_function_is_one_line(run_command: RunCommand) -> None:
+    result = run_command("settings")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"There is no Lambda function with SIGNET_STAGE={STAGE} in us-east-1.\n"
+
+
+# ---- completion
+
+
+def complete(shell: str, *words: str, folder: Path) -> str:
+    """Run the command as the completion function of the shell does, and return the output."""
+    given = {"PATH": os.environ["PATH"], "HOME": str(folder), "XDG_STATE_HOME": str(folder)}
+    words_of_shell = {
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+        completion.VARIABLE: f"{shell}_complete",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "infra"],
+        cwd=CHECKOUT,
+        env=given | words_of_shell,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_commands_and_options_are_completed(tmp_path: Path) -> None:
+    assert "plain,--stage" in complete("bash", "signet", "client", "list", "--st", folder=tmp_path)
+    assert "plain,rotate-secret" in complete("bash", "signet", "client", "rot", folder=tmp_path)
+    assert "--post-logout-redirect-uri" in complete(
+        "zsh", "signet", "client", "update", "demo", "--post", folder=tmp_path
+    )
+    assert list(tmp_path.iterdir()) == [], "completion opens no state"
+
+
+BASH = """
+set -eu
+eval "$({python} -m infra completion bash)"
+cd /
+COMP_WORDS=(signet --stage local client rot) COMP_CWORD=4
+_signet_completion signet
+echo "${{COMPREPLY[@]}}"
+signet client list --json
+"""
+
+
+def test_the_bash_function_completes_and_runs_from_any_directory(tmp_path: Path) -> None:
+    given = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)}
+    script = BASH.format(python=sys.executable)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=CHECKOUT, env=given, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "rotate-secret\n[]\n")
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="this machine has no zsh")
+def test_zsh_accepts_the_script(tmp_path: Path) -> None:
+    program = f"{sys.executable} -m infra completion zsh"
+    script = f'autoload -Uz compinit; compinit -u; eval "$({program})"; signet client list --json'
+    given = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)}
+    done = subprocess.run(
+        ["zsh", "-fc", script], cwd=CHECKOUT, env=given, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_the_zsh_script_completes_by_the_program_and_not_by_the_function() -> None:
+    script = completion.script(command, "zsh")
+    assert "zsh_complete signet" not in script
+    assert "$+commands" not in script
+    assert "compdef _signet_completion signet" in script

@@ -1,0 +1,611 @@
+"""Export and import: a round trip, users of other servers, and no partial records."""
+
+import base64
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from argon2.low_level import Type, hash_secret_raw
+
+from chalicelib.authentication import passwords
+from chalicelib.protocol.errors import TemporarilyUnavailable
+from chalicelib.protocol.records import Consent, User
+from chalicelib.storage.store import Store
+from infra.operator import transfer
+from infra.operator.transfer.insertion import Outcome, insert_record
+from tests.support.browser import Browser
+from tests.support.operator import TERMINAL_CONTROL_CHARACTERS, RunCommand
+from tests.support.site import PASSWORD, Site
+
+SALT = b"0123456789abcdef"
+
+
+@pytest.fixture
+def filled(site: Site, store: Store) -> Site:
+    """Return a site with two users, one of them disabled, a confidential and a public client, and a consent."""
+    alice = site.user(claims={"name": "Алиса", "email": "alice@example.com", "address": {"locality": "Zürich"}})
+    bob = site.user("bob", password=None, admin=True)
+    store.users.put(replace(bob, disabled_at=1))
+    client = site.client(client_id="print", access_token_lifetime=300, default_scope="openid")
+    site.client(client_id="app", redirect_uris=["com.example.app:/cb"], public=True)
+    store.consents.put(Consent(alice.sub, client.id, frozenset({"openid", "email"}), site.clock()))
+    return site
+
+
+def all_records(store: Store) -> list[Any]:
+    tables: list[Any] = [store.clients, store.users, store.identifiers, store.consents]
+    return [
+        record for table in tables for record in sorted(table.scan(), key=lambda record: getattr(record, table.key[0]))
+    ]
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+# ---- the export format
+
+
+def test_export_with_hashes_is_imported_unchanged(
+    filled: Site, store: Store, run_command: RunCommand, browser: Browser, tmp_path: Path
+) -> None:
+    file = tmp_path / "export.jsonl"
+    before = all_records(store)
+    assert run_command("export", "--with-password-hashes", "--out", file).code == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    filled.reset()
+    printed = run_command("import", file)
+    assert (printed.code, printed.err) == (0, "")
+    assert printed.out == "Added: 2 clients, 2 users, 1 consent. Already existing: none.\n"
+    assert all_records(store) == before
+    # The passwords are unchanged.
+    client = filled.client(client_id="other")
+    assert browser.sign_in(browser.authorize(client)).status == 200
+    assert "Photo Print" in browser.authorize(client).body
+
+
+def test_export_without_hashes_lists_missing_credentials_at_the_import(
+    filled: Site, store: Store, run_command: RunCommand, browser: Browser, tmp_path: Path
+) -> None:
+    file = tmp_path / "export.jsonl"
+    run_command("export", "--out", file)
+    for user in store.users.scan():
+        assert user.password_hash not in file.read_text()
+    for client in store.clients.scan():
+        assert not any(hashed in file.read_text() for hashed in client.secret_hashes)
+    filled.reset()
+    printed = run_command("import", file)
+    assert printed.code == 0
+    assert "Without a password, 2 (" in printed.out
+    assert "Without a secret, 1 (`signet client rotate-secret`):\n  print\n" in printed.out
+    # The old password is rejected, and no other one is set.
+    refused = browser.sign_in(browser.authorize(filled.client(client_id="other")))
+    assert refused.status == 400
+    assert all(user.password_change_required for user in store.users.scan())
+
+
+def test_export_writes_the_same_to_standard_output_and_to_a_file(
+    filled: Site, run_command: RunCommand, tmp_path: Path
+) -> None:
+    file = tmp_path / "export.jsonl"
+    run_command("export", "--out", file)
+    assert run_command("export").out.splitlines()[1:] == file.read_text().splitlines()[1:]
+    first, *records, last = lines(file)
+    assert (first["kind"], first["version"], first["stage"], first["hashes"]) == ("signet", 1, "test", False)
+    assert [record["kind"] for record in records] == ["client", "client", "user", "user", "consent"]
+    assert last == {"kind": "end", "records": 5}
+
+
+def test_second_import_skips_existing_records(
+    filled: Site, store: Store, run_command: RunCommand, tmp_path: Path
+) -> None:
+    file = tmp_path / "export.jsonl"
+    run_command("export", "--out", file)
+    before = all_records(store)
+    printed = run_command("import", file)
+    assert (printed.code, printed.out) == (0, "Added: none. Already existing: 2 clients, 2 users, 1 consent.\n")
+    assert all_records(store) == before
+
+
+def test_interrupted_import_is_completed_by_the_next(
+    filled: Site, store: Store, run_command: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "export.jsonl"
+    run_command("export", "--with-password-hashes", "--out", file)
+    before = all_records(store)
+    filled.reset()
+
+    def interrupted(store: Store, record: Any) -> Outcome:
+        if isinstance(record, User):
+            raise TemporarilyUnavailable
+        return insert_record(store, record)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(transfer, "insert_record", interrupted)
+        printed = run_command("import", file)
+    assert printed.code == 2
+    assert printed.err.startswith("Stopped at line 4 because DynamoDB does not respond. Run the import again")
+    assert run_command("import", file).out == "Added: 2 users, 1 consent. Already existing: 2 clients.\n"
+    assert all_records(store) == before
+
+
+def test_import_interrupted_by_the_operator_says_how_to_continue(
+    filled: Site, run_command: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "export.jsonl"
+    run_command("export", "--out", file)
+
+    def interrupted(*_: object) -> Outcome:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transfer, "insert_record", interrupted)
+    printed = run_command("import", file)
+    assert (printed.code, printed.err) == (2, "Interrupted. Run the import again: existing records are skipped.\n")
+
+
+def test_interrupted_export_does_not_change_the_file(
+    filled: Site, run_command: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "export.jsonl"
+    file.write_text("previous export")
+
+    def fail(*_: object) -> str:
+        raise TemporarilyUnavailable("DynamoDB does not answer.")
+
+    monkeypatch.setattr(transfer, "record_line", fail)
+    assert run_command("export", "--out", file).code == 2
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("export.jsonl", "previous export")]
+
+
+def test_export_does_not_write_to_an_existing_temporary_file(
+    filled: Site, run_command: RunCommand, tmp_path: Path
+) -> None:
+    """The file may belong to another user, or to another export to the same target."""
+    file, beside = tmp_path / "export.jsonl", tmp_path / "export.jsonl.part"
+    beside.write_text("another user's")
+    beside.chmod(0o666)
+    assert run_command("export", "--with-password-hashes", "--out", file).code == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert beside.read_text() == "another user's"
+
+
+def test_import_never_changes_existing_records(
+    filled: Site, store: Store, run_command: RunCommand, tmp_path: Path
+) -> None:
+    file = tmp_path / "export.jsonl"
+    run_command("export", "--with-password-hashes", "--out", file)
+    for user in store.users.scan():
+        store.users.put(replace(user, claims={"email": "new@example.com"}))
+    for client in store.clients.scan():
+        store.clients.put(replace(client, client_name="Another"))
+    for consent in store.consents.scan():
+        store.consents.put(replace(consent, scope=frozenset({"openid"})))
+    before = all_records(store)
+    printed = run_command("import", file)
+    assert printed.code == 1
+    assert len(printed.err.splitlines()) == 5
+    assert "line 2: a different client" in printed.err
+    assert "exists with other data and was not changed" in printed.err
+    assert all_records(store) == before
+
+
+def test_password_changed_since_the_export_is_no_conflict(
+    filled: Site, store: Store, run_command: RunCommand, tmp_path: Path
+) -> None:
+    file = tmp_path / "export.jsonl"
+    run_command("export", "--with-password-hashes", "--out", file)
+    for user in store.users.scan():
+        store.users.put(replace(user, password_hash=passwords.hash_password("another one"), sessions_generation=3))
+    before = all_records(store)
+    assert run_command("import", file).code == 0
+    assert all_records(store) == before
+
+
+def nested(levels: int) -> Any:
+    return {"a": nested(levels - 1)} if levels else [1]
+
+
+USER = {"kind": "user", "sub": "u-1", "username": "dora", "claims": {}}
+CLIENT = {"kind": "client", "client_id": "c-1", "client_name": "C", "redirect_uris": ["https://c.example/cb"]}
+PROBLEMS: list[tuple[str, Any, str]] = [
+    ("no JSON", "{", "it is not JSON"),
+    ("a list", [], "its kind is None"),
+    ("an unknown kind", {"kind": "grant"}, "its kind is 'grant'"),
+    ("an unknown member", USER | {"shoe_size": 42}, "shoe_size is not a member of a user"),
+    ("a member that is missing", {"kind": "user", "sub": "u-1", "claims": {}}, "username is missing"),
+    ("a number for a name", USER | {"username": 1}, "username cannot be 1"),
+    ("a boolean for a number", USER | {"created_at": True}, "created_at cannot be true"),
+    ("a fraction", USER | {"claims": {"height": 1.5}}, "1.5 is not an integer"),
+    ("no name", USER | {"username": " "}, "The username must have"),
+    ("a control character in the name", USER | {"username": "a\nb"}, "The username must have"),
+    ("a sub beyond ASCII", USER | {"sub": "ü"}, "its sub is not"),
+    ("a sub that is too long", USER | {"sub": "s" * 256}, "its sub is not"),
+    ("an unknown hash", USER | {"password_hash": "plain"}, "its password_hash has an unknown format"),
+    ("a number that is too long", USER | {"claims": {"height": 10**38}}, "a number of more than 38 digits"),
+    ("a time that is too long", USER | {"created_at": -(10**38)}, "a number of more than 38 digits"),
+    ("invalid Unicode", USER | {"claims": {"name": "\ud800"}}, "text that is not valid Unicode"),
+    ("claims that are too deep", USER | {"claims": {"a": nested(40)}}, "in more than 16 levels"),
+    ("claims that are far too deep", USER | {"claims": {"a": nested(300)}}, "in more than 16 levels"),
+    ("claims that are too large", USER | {"claims": {"name": "n" * 200_000}}, "its claims are too large"),
+    ("a redirect URI that is not acceptable", CLIENT | {"redirect_uris": ["http://c.example"]}, "must be https"),
+    ("no redirect URI", CLIENT | {"redirect_uris": []}, "Register 1 to 20"),
+    ("a text for a list of addresses", CLIENT | {"redirect_uris": "https://c.example/cb"}, "redirect_uris cannot be"),
+    ("a consent of an unknown user", {"kind": "consent", "sub": "u-9", "client_id": "c-1"}, "its user does not exist"),
+    (
+        "a consent for an unknown client",
+        {"kind": "consent", "sub": "there", "client_id": "c-9"},
+        "client does not exist",
+    ),
+    ("a consent without a user", {"kind": "consent", "sub": "", "client_id": "c-1"}, "client_id is invalid"),
+    ("a name that is taken", USER | {"username": "ALICE"}, "the username ALICE belongs to another user"),
+    ("a sub that is taken", USER | {"sub": "there"}, "the sub there belongs to a user with another username"),
+]
+
+
+@pytest.mark.parametrize(("what", "record", "problem"), PROBLEMS, ids=[what for what, _, _ in PROBLEMS])
+def test_problem_is_reported_with_its_line_and_other_records_are_imported(
+    site: Site, store: Store, run_command: RunCommand, tmp_path: Path, what: str, record: Any, problem: str
+) -> None:
+    user = site.user()
+    there = replace(user, sub="there")
+    store.users.delete(user.sub)
+    store.users.put(there)
+    store.identifiers.put(replace(next(iter(store.identifiers.scan())), sub="there"))
+    before = all_records(store)
+    file = tmp_path / "file.jsonl"
+    text = record if isinstance(record, str) else json.dumps(record)
+    rest = [json.dumps({"kind": "signet", "version": 1}), text, json.dumps(CLIENT | {"client_id": "c-2"})]
+    file.write_text("\n".join([*rest, json.dumps({"kind": "end", "records": 2})]))
+    printed = run_command("import", file)
+    assert printed.code == 1
+    assert printed.err.startswith("line 2: ")
+    assert problem in printed.err
+    assert len(printed.err.splitlines()) == 1
+    assert [client.client_id for client in store.clients.scan()] == ["c-2"]
+    store.clients.delete("c-2")
+    assert all_records(store) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "The end: the last line is missing"),
+        ("hello", "its first line is not JSON"),
+        ('{"kind":"signet","version":2}', "is not the header of an export of version 1"),
+        ('{"kind":"user"}', "is not the header of an export of version 1"),
+        ("\xff", "cannot be imported"),
+    ],
+)
+def test_file_in_another_format_is_rejected(run_command: RunCommand, tmp_path: Path, text: str, problem: str) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(text.encode("latin-1"))
+    printed = run_command("import", file)
+    assert printed.code in (1, 2)
+    assert problem.lower() in printed.err.lower()
+    assert len(printed.err.splitlines()) == 1
+
+
+def test_incomplete_file_is_recognized(filled: Site, run_command: RunCommand, tmp_path: Path) -> None:
+    file = tmp_path / "export.jsonl"
+    run_command("export", "--out", file)
+    whole = file.read_text().splitlines()
+    file.write_text("\n".join(whole[:3]))
+    assert "the export is incomplete" in run_command("import", file).err
+    file.write_text("\n".join([*whole[:3], whole[-1]]))
+    assert "it names 5 records, but there are 2" in run_command("import", file).err
+
+
+def test_import_prints_json(filled: Site, run_command: RunCommand, tmp_path: Path) -> None:
+    file = tmp_path / "export.jsonl"
+    run_command("export", "--out", file)
+    filled.reset()
+    document = json.loads(run_command("import", file, "--json").out)
+    assert document["added"] == {"client": 2, "user": 2, "consent": 1}
+    assert (document["problems"], sorted(document["new_passwords"]), document["new_secrets"]) == (
+        [],
+        ["alice", "bob"],
+        ["print"],
+    )
+
+
+def test_control_characters_in_a_file_are_escaped_in_the_output(
+    site: Site, run_command: RunCommand, tmp_path: Path
+) -> None:
+    evil, file = "x\x1b[2J\u202e\x9b", tmp_path / "realm.json"
+    user = {"id": "k-1", "username": "alice", "attributes": {evil: ["1"]}}
+    duplicates = [{"id": f"k-{number}", "username": evil, "email": "a@example.com"} for number in (2, 3)]
+    printed = [
+        run_command("import", "--format", "keycloak", realm(file, user, *duplicates), *json_)
+        for json_ in ([], ["--json"])
+    ]
+    export = [{"kind": "signet", "version": 1}, USER | {evil: 1}, USER | {"claims": {evil: evil}}]
+    file.write_text("\n".join(map(json.dumps, [*export, {"kind": "end", "records": 2}])))
+    printed += [
+        run_command("import", file),
+        run_command("user", "show", "u-1"),
+        run_command("user", "show", "u-1", "--json"),
+        run_command("export"),
+    ]
+    for output in printed:
+        assert "x\\u001b[2J\\u202e\\u009b" in output.out + output.err
+        assert not TERMINAL_CONTROL_CHARACTERS.search(output.out + output.err)
+
+
+def test_many_users_are_imported_in_batches(site: Site, store: Store, run_command: RunCommand, tmp_path: Path) -> None:
+    file = tmp_path / "file.jsonl"
+    users = [USER | {"sub": f"u-{n}", "username": f"user{n}"} for n in range(150)]
+    ends = {"kind": "signet", "version": 1}, {"kind": "end", "records": 150}
+    file.write_text("\n".join(json.dumps(line) for line in [ends[0], *users, ends[1]]))
+    assert run_command("import", file).out.startswith("Added: 150 users.")
+    assert len(list(store.users.scan())) == len(list(store.identifiers.scan())) == 150
+
+
+# ---- Keycloak
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def pbkdf2(algorithm: str, rounds: int, password: str = PASSWORD) -> dict[str, Any]:
+    """Return a credential as Keycloak stores it: 64 bytes for any digest, with short passwords padded with NUL."""
+    digest = {"pbkdf2": "sha1", "pbkdf2-sha256": "sha256", "pbkdf2-sha512": "sha512"}[algorithm]
+    padded = password.encode() + b"\0" * max(0, 14 - len(password))
+    value = hashlib.pbkdf2_hmac(digest, padded, SALT, rounds, 64)
+    return {
+        "type": "password",
+        "secretData": json.dumps({"value": b64(value), "salt": b64(SALT), "additionalParameters": {}}),
+        "credentialData": json.dumps({"hashIterations": rounds, "algorithm": algorithm, "additionalParameters": {}}),
+    }
+
+
+def argon2(password: str = PASSWORD, memory: int = 7168) -> dict[str, Any]:
+    value = hash_secret_raw(password.encode(), SALT, 5, min(memory, 7168), 1, 32, Type.ID)
+    parameters = {
+        "hashLength": ["32"],
+        "memory": [str(memory)],
+        "type": ["id"],
+        "version": ["1.3"],
+        "parallelism": ["1"],
+    }
+    return {
+        "type": "password",
+        "secretData": json.dumps({"value": b64(value), "salt": b64(SALT)}),
+        "credentialData": json.dumps({"hashIterations": 5, "algorithm": "argon2", "additionalParameters": parameters}),
+    }
+
+
+def before_4(password: str = PASSWORD) -> dict[str, Any]:
+    value = hashlib.pbkdf2_hmac("sha256", password.encode(), SALT, 27500, 64)
+    return {
+        "type": "password",
+        "hashedSaltedValue": b64(value),
+        "salt": b64(SALT),
+        "hashIterations": 27500,
+        "algorithm": "pbkdf2-sha256",
+    }
+
+
+def realm(file: Path, *users: dict[str, Any]) -> Path:
+    file.write_text(json.dumps({"realm": "shop", "enabled": True, "users": users}))
+    return file
+
+
+@pytest.mark.usefixtures("full_cost_passwords")
+@pytest.mark.parametrize(
+    ("credential", "password"),
+    [
+        (pbkdf2("pbkdf2-sha512", 210_000), PASSWORD),
+        (pbkdf2("pbkdf2-sha256", 27_500), PASSWORD),
+        (pbkdf2("pbkdf2", 20_000), PASSWORD),
+        (pbkdf2("pbkdf2-sha256", 27_500, "short"), "short"),
+        (argon2(), PASSWORD),
+        (before_4(), PASSWORD),
+    ],
+    ids=["pbkdf2-sha512", "pbkdf2-sha256", "pbkdf2", "a short password", "argon2", "before Keycloak 4"],
+)
+def test_keycloak_password_works_and_its_hash_is_replaced_at_the_first_sign_in(
+    site: Site, store: Store, run_command: RunCommand, browser: Browser, tmp_path: Path, credential: Any, password: str
+) -> None:
+    site.secrets.add(password if len(password) > 8 else PASSWORD)
+    file = realm(tmp_path / "realm.json", {"id": "k-1", "username": "alice", "credentials": [credential]})
+    printed = run_command("import", "--format", "keycloak", file)
+    assert (printed.code, printed.out) == (0, "Added: 1 user. Already existing: none.\n")
+    client = site.client()
+    assert browser.sign_in(browser.authorize(client), password="wrong" + password).status == 400
+    assert "decision" in browser.sign_in(browser.authorize(client), password=password).body
+    user = store.users.get("k-1")
+    assert user
+    assert user.password_hash.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert passwords.verify(password, user.password_hash)
+    assert not passwords.needs_rehash(user.password_hash)
+    # A second import after that is no conflict.
+    assert run_command("import", "--format", "keycloak", file).out == "Added: none. Already existing: 1 user.\n"
+
+
+def test_keycloak_user_keeps_sub_username_and_claims(
+    site: Site, store: Store, run_command: RunCommand, tmp_path: Path
+) -> None:
+    entry = {
+        "id": "7f0c1b8e-4a53-4bb3-9a0e-0d6f2b3e9f10",
+        "createdTimestamp": 1_600_000_000_123,
+        "username": "Alice",
+        "enabled": False,
+        "emailVerified": True,
+        "firstName": "Alice",
+        "lastName": "Liddell",
+        "email": "alice@example.com",
+        "attributes": {
+            "locale": ["de"],
+            "phoneNumber": ["+41 44 000 00 00"],
+            "phoneNumberVerified": ["true"],
+            "street": ["Rabbit Hole 1"],
+            "department": ["tea"],
+        },
+        "credentials": [pbkdf2("pbkdf2-sha256", 1000), {"type": "otp", "secretData": "{}"}],
+        "requiredActions": ["UPDATE_PASSWORD"],
+        "realmRoles": ["admin"],
+    }
+    service = {"id": "s", "username": "service-account-x", "serviceAccountClientId": "x"}
+    printed = run_command("import", "--format", "keycloak", realm(tmp_path / "realm.json", entry, service))
+    unsupported = "department (1), second factor (1), realmRoles (1)"
+    added = "Added: 1 user. Already existing: none.\n"
+    assert printed.out == f"{added}Not imported, because Signet does not support it: {unsupported}.\n"
+    (user,) = store.users.scan()
+    assert (user.sub, user.username, user.created_at) == (entry["id"], "Alice", 1_600_000_000)
+    assert (user.disabled_at is None, user.admin, user.password_change_required) == (False, False, True)
+    assert user.claims == {
+        "name": "Alice Liddell",
+        "given_name": "Alice",
+        "family_name": "Liddell",
+        "email": "alice@example.com",
+        "email_verified": True,
+        "locale": "de",
+        "phone_number": "+41 44 000 00 00",
+        "phone_number_verified": True,
+        "address": {"street_address": "Rabbit Hole 1"},
+    }
+
+
+def damaged(part: str, **changes: Any) -> dict[str, Any]:
+    credential = pbkdf2("pbkdf2-sha256", 1000)
+    return credential | {part: json.dumps(json.loads(credential[part]) | changes)}
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [
+        damaged("credentialData", algorithm="bcrypt"),
+        damaged("credentialData", hashIterations=10**9),
+        damaged("credentialData", hashIterations="many"),
+        damaged("credentialData", hashIterations=0),
+        damaged("secretData", salt="§"),
+        damaged("secretData", value="c2hvcnQ="),
+        {"type": "password", "secretData": "{", "credentialData": "{}"},
+        {"type": "password"},
+        argon2(memory=10**7),
+    ],
+)
+def test_unsupported_or_expensive_hash_requires_a_new_password(
+    site: Site, store: Store, run_command: RunCommand, tmp_path: Path, credential: Any
+) -> None:
+    entry = {"id": "k-1", "username": "alice", "credentials": [credential]}
+    printed = run_command("import", "--format", "keycloak", realm(tmp_path / "realm.json", entry))
+    assert (printed.code, printed.err) == (0, "")
+    assert printed.out.endswith("Without a password, 1 (`signet user set-password`):\n  alice\n")
+    (user,) = store.users.scan()
+    assert user.password_change_required
+    assert not passwords.verify(PASSWORD, user.password_hash)
+
+
+def test_second_user_with_the_same_email_or_username_is_not_imported(
+    site: Site, store: Store, run_command: RunCommand, tmp_path: Path
+) -> None:
+    site.user("zoe", claims={"email": "zoe@example.com"})
+    file = realm(
+        tmp_path / "realm.json",
+        {"id": "1", "username": "alice", "email": "alice@example.com"},
+        {"id": "2", "username": "alicia", "email": "Alice@Example.com"},
+        {"id": "3", "username": "Zoe", "email": "other@example.com"},
+        {"id": "4", "username": "zoey", "email": "ZOE@example.com"},
+        {"id": "5"},
+    )
+    printed = run_command("import", "--format", "keycloak", file)
+    assert printed.code == 1
+    assert printed.err.splitlines() == [
+        "entry 2: the email of alicia belongs to another user",
+        "entry 3: the username Zoe belongs to another user",
+        "entry 4: the email of zoey belongs to another user",
+        "entry 5: username is missing",
+    ]
+    assert sorted(user.username for user in store.users.scan()) == ["alice", "zoe"]
+    assert len(list(store.identifiers.scan())) == 2
+
+
+# ---- Cognito
+
+CSV = """\
+cognito:username,name,given_name,email,email_verified,phone_number,phone_number_verified,address,updated_at,\
+cognito:mfa_enabled,custom:department
+bob,"Baker, Bob",Bob,bob@example.com,TRUE,,,"1 Main Street\nSpringfield",1700000000,true,sales
+carol,,,carol@example.com,false,+15555550100,true,,,false,
+,Nobody,,,,,,,,,
+"""
+
+
+def test_users_of_cognitos_csv_need_a_new_password(
+    site: Site, store: Store, run_command: RunCommand, tmp_path: Path
+) -> None:
+    file = tmp_path / "users.csv"
+    file.write_text(CSV)
+    printed = run_command("import", "--format", "cognito", file)
+    assert printed.code == 1
+    assert printed.err == "line 5: cognito:username is missing\n"  # the address took two lines
+    assert "second factor (1), custom:department (1)." in printed.out
+    assert printed.out.endswith("Without a password, 2 (`signet user set-password`):\n  bob\n  carol\n")
+    bob, carol = sorted(store.users.scan(), key=lambda user: user.username)
+    assert bob.claims == {
+        "name": "Baker, Bob",
+        "given_name": "Bob",
+        "email": "bob@example.com",
+        "email_verified": True,
+        "address": {"formatted": "1 Main Street\nSpringfield"},
+        "updated_at": 1_700_000_000,
+    }
+    assert carol.claims["phone_number_verified"] is True
+    assert carol.claims["email_verified"] is False
+    # The file has no sub, but a second import recognizes the same users.
+    again = run_command("import", "--format", "cognito", file)
+    assert again.out.startswith("Added: none. Already existing: 2 users.\n")
+    assert "Without a password, 2 (`signet user set-password`)" in again.out
+
+
+def test_users_of_cognitos_list_users_are_imported(
+    site: Site, store: Store, run_command: RunCommand, tmp_path: Path
+) -> None:
+    sub = "5d1a3c1e-0000-4000-8000-000000000001"
+    listed = {
+        "Users": [
+            {
+                "Username": sub,
+                "Attributes": [
+                    {"Name": "sub", "Value": sub},
+                    {"Name": "email", "Value": "dave@example.com"},
+                    {"Name": "email_verified", "Value": "true"},
+                    {"Name": "identities", "Value": "[]"},
+                ],
+                "UserCreateDate": "2024-01-02T03:04:05.678000+00:00",
+                "Enabled": True,
+                "UserStatus": "CONFIRMED",
+            },
+            {
+                "Username": "erin",
+                "Attributes": [{"Name": "sub", "Value": "e-1"}],
+                "Enabled": False,
+            },
+        ]
+    }
+    file = tmp_path / "users.json"
+    file.write_text(json.dumps(listed))
+    assert run_command("import", "--format", "cognito", file).code == 0
+    dave, erin = sorted(store.users.scan(), key=lambda user: user.username)
+    # In a pool whose users sign in with their email, usernames are random and unknown to the users.
+    assert (dave.username, dave.sub) == ("dave@example.com", sub)
+    assert dave.created_at == 1_704_164_645
+    assert (erin.username, erin.sub, erin.disabled_at is None) == ("erin", "e-1", False)
+
+
+@pytest.mark.parametrize("format_", ["cognito", "keycloak"])
+@pytest.mark.parametrize("text", ["", "hello", "{}", "[1]", '{"users": 1}', '{"Users": [{}]}', "a,b\n1,2\n"])
+def test_foreign_file_in_another_format_is_rejected_in_one_line(
+    run_command: RunCommand, tmp_path: Path, format_: str, text: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_text(text)
+    printed = run_command("import", "--format", format_, file)
+    assert printed.code in (1, 2)
+    assert len(printed.err.splitlines()) == 1
+    assert "Traceback" not in printed.err

@@ -1,0 +1,221 @@
+"""Open every page in a real browser, one after the other: for tests of how pages look, and for screenshots."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlencode
+
+from playwright.sync_api import Page, Route
+
+from chalicelib import pages
+from chalicelib.pages.explanations import explain
+from chalicelib.protocol.durations import DAY
+from chalicelib.protocol.errors import InvalidRequest
+from chalicelib.protocol.identifiers import username_identifier
+from chalicelib.protocol.records import Client, Consent, Grant, Scope, Session
+from tests.support.browser import CHALLENGE
+from tests.support.site import PASSWORD, Site
+
+HOME = "https://print.example.com/callback"
+ON_THIS_DEVICE = "http://127.0.0.1:51004/callback"
+OWN_SCHEME = "com.example.print:/callback"
+
+# Waits for the style sheet only: a form that is sent by a script ends the loading of its page.
+STYLED = "link => link.sheet ? true : new Promise(done => { link.onload = () => done(true) })"
+
+
+@dataclass(frozen=True)
+class Words:
+    """Texts on the pages that come from clients, users and requests."""
+
+    client_name: str = "Photo Print"
+    username: str = "alice"
+    scope: str = "photos.read"
+    description: str = "See your photos and albums"
+    state: str = "af0ifjsldkj"
+    login_hint: str = ""
+    unknown_client: str = "unknown"
+
+
+class Gallery:
+    """All pages of a site, opened by one user who goes through every flow."""
+
+    def __init__(self, site: Site, page: Page, words: Words | None = None):
+        self.site = site
+        self.page = page
+        self.words = words or Words()
+
+    def pages(self) -> Iterator[str]:
+        """Open each page in turn, and yield its name."""
+        yield from self._public()
+        yield from self._signing_in()
+        yield from self._consents()
+        yield from self._signed_in()
+        yield from self._rare_pages()
+
+    def _public(self) -> Iterator[str]:
+        issuer = self.site.settings.issuer
+        for name, path in [("home", "/"), ("errors", "/errors")]:
+            self.page.goto(issuer + path)
+            yield name
+        self.page.goto(f"{issuer}/oauth2/authorize?" + urlencode({"client_id": self.words.unknown_client}))
+        yield "error"
+
+    def _signing_in(self) -> Iterator[str]:
+        earlier_secrets = set(self.site.secrets)
+        self.user = self.site.user("gallery", password=None)
+        (random,) = self.site.secrets - earlier_secrets
+        store, name = self.site.server.store, self.words.username
+        # Written to the tables directly: values that registration rejects must still be displayed safely.
+        claims = {"name": self.words.client_name, "email": f"{name}@example.com"}
+        self.user = replace(self.user, username=name, claims=claims)
+        store.users.put(self.user)
+        identifier = store.identifiers.get(username_identifier("gallery"))
+        assert identifier
+        store.identifiers.put(replace(identifier, identifier=username_identifier(name)))
+        store.scopes.put(Scope(self.words.scope, self.words.description))
+        self.client = self._client([HOME])
+        self.authorize(self.client)
+        yield "sign_in"
+        self._sign_in(name, "wrong password")
+        yield "sign_in_again"
+        self._sign_in(name, random)
+        yield "change_password"
+        self._change_password(random)
+        yield "change_password_again"
+        self._change_password(PASSWORD)
+
+    def _consents(self) -> Iterator[str]:
+        yield "consent"
+        some = frozenset({"openid", "profile"})
+        self.site.server.store.consents.put(
+            Consent(self.user.sub, self.client.client_id, some, updated_at=self.site.clock())
+        )
+        self.authorize(self.client)
+        yield "consent_to_more"
+        self.authorize(self._client([ON_THIS_DEVICE], public=True))
+        yield "consent_on_this_device"
+        self.authorize(self._client([OWN_SCHEME], public=True))
+        yield "consent_own_scheme"
+
+    def _signed_in(self) -> Iterator[str]:
+        issuer = self.site.settings.issuer
+        if self.site.settings.playground:
+            yield from self._playground()
+        self._used_elsewhere()
+        for name in ("applications", "browsers", "activity", "password"):
+            self.page.goto(f"{issuer}/account" + (f"/{name}" if name != "applications" else ""))
+            yield f"account_{name}"
+        query = urlencode({"client_id": self.client.client_id})
+        self.page.goto(f"{issuer}/oauth2/logout?{query}")
+        yield "sign_out"
+        self._send("stay")
+        yield "still_signed_in"
+        self.page.goto(f"{issuer}/oauth2/logout?{query}")
+        self._send("sign_out")
+        yield "signed_out"
+
+    def _playground(self) -> Iterator[str]:
+        self.page.goto(f"{self.site.settings.issuer}/playground")
+        yield "playground"
+        self._send()
+        self._send("allow_once")
+        yield "playground_code"
+        self._send("token")
+        yield "playground_tokens"
+        self._send("userinfo")
+        yield "playground_resource"
+        self._send("refresh")
+        self._send("replay")
+        yield "playground_old_code"
+
+    def _used_elsewhere(self) -> None:
+        """Store a session and a grant from another browser, three days old and used since."""
+        store, now = self.site.server.store, self.site.clock()
+        user, calendar = store.users.get(self.user.sub), self.site.client(client_name="Calendar")
+        assert user
+        then, later = now - 3 * DAY - 4000, now + 30 * DAY
+        idle = now - 4 * 60 * 60 + self.site.settings.session_idle_lifetime
+        session = Session(f"{user.sub}.elsewhere", user.sub, then, idle, device="Firefox on Windows")
+        grant = Grant(
+            grant_id="elsewhere",
+            client_id=self.client.client_id,
+            sub=user.sub,
+            session_id=session.session_id,
+            redirect_uri=HOME,
+            redirect_uri_sent=True,
+            auth_time=then,
+            created_at=then,
+            code_expires_at=then,
+            expires_at=later,
+            ends_at=later,
+            scope=frozenset(self.client.scope.split()),
+            redeemed_at=then,
+            rotated_at={"1": now - DAY},
+            device=session.device,
+        )
+        store.sessions.put(replace(session, sessions_generation=user.sessions_generation))
+        store.grants.put(grant)
+        store.consents.put(Consent(user.sub, calendar.id, frozenset({"openid", "email"}), then))
+
+    def _rare_pages(self) -> Iterator[str]:
+        """Render the pages that one user cannot reach by a visit, with the same templates and headers."""
+        fields = [("state", self.words.state), ("iss", self.site.settings.issuer)]
+        error = InvalidRequest(f"The parameter {self.words.client_name} is repeated.")
+        yield self._show("error_of_a_request", "error", explanation=explain(error.code), error=error, request_id="x1")
+        # A script sends the form; the answer 204 makes the browser stay on the page.
+        self.page.route(HOME, lambda route: route.fulfill(status=204))
+        yield self._show("form_post", client=self.client, action=HOME, fields=fields)
+
+    def _show(self, name: str, template: str = "", **values: Any) -> str:
+        page = pages.page(template or name, self.site.settings, **values)
+        response = pages.response(page, redirect_uri=HOME if name == "form_post" else None)
+        url = f"{self.site.settings.issuer}/gallery/{name}"
+
+        def fulfill(route: Route) -> None:
+            route.fulfill(status=response.status, headers=dict(response.headers), body=response.body)
+
+        self.page.route(url, fulfill)
+        self.page.goto(url, wait_until="commit")
+        self.page.get_by_role("button").or_(self.page.get_by_role("link")).first.wait_for()
+        self.page.locator("link[rel=stylesheet]").evaluate(STYLED)
+        return name
+
+    def _client(self, redirect_uris: list[str], **members: Any) -> Client:
+        scope = f"openid profile email {self.words.scope} offline_access"
+        registered = self.site.client(redirect_uris=redirect_uris, scope=scope, **members).record
+        about: dict[str, Any] = {
+            name: f"https://print.example.com/{name}" for name in ("client_uri", "policy_uri", "tos_uri")
+        }
+        client = replace(registered, client_name=self.words.client_name, **about)
+        self.site.server.store.clients.put(client)
+        return client
+
+    def authorize(self, client: Client, **parameters: str) -> None:
+        """Open an authorization request of the client."""
+        given = {
+            "response_type": "code",
+            "client_id": client.client_id,
+            "redirect_uri": client.redirect_uris[0],
+            "scope": client.scope,
+            "state": self.words.state,
+            "login_hint": self.words.login_hint,
+            "code_challenge": CHALLENGE,
+            "code_challenge_method": "S256",
+        }
+        self.page.goto(f"{self.site.settings.issuer}/oauth2/authorize?" + urlencode(given | parameters))
+
+    def _sign_in(self, username: str, password: str) -> None:
+        self.page.locator("#username").fill(username)
+        self.page.locator("#password").fill(password)
+        self._send()
+
+    def _change_password(self, password: str) -> None:
+        for name in ("new_password", "new_password_again"):
+            self.page.locator(f"#{name}").fill(password)
+        self._send()
+
+    def _send(self, decision: str = "") -> None:
+        button = f"button[value={decision}]" if decision else "button.primary"
+        with self.page.expect_navigation():
+            self.page.locator(button).click()

@@ -1,0 +1,1 @@
+"""Commands that maintain files of this repository."""
