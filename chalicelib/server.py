@@ -59,25 +59,25 @@ class AuthorizationServer:
         """Return the same server under another issuer: for a gateway whose address no setting names."""
         return replace(self, settings=replace(self.settings, issuer=issuer))
 
-    def client(self, client_id: str, accept: Callable[[Client], bool] | None = None) -> Client | None:
+    def client(self, client_id: str, accept: Callable[[Client], bool] = lambda _client: True) -> Client | None:
         """Return a client; None when there is none, it is disabled, or `accept` returns False for it.
 
         A record is cached for 60 s in this process; that there is none is never cached. No client is rejected because
         of a cached record: it is read again first.
         """
-        if client_id in builtin_clients.RESERVED:
-            builtin = builtin_clients.find(client_id, self.settings, self.playground_secret)
-            return builtin if builtin and (accept is None or accept(builtin)) else None
         cached = self._clients.get(client_id)
-        if cached and self.now() - cached[0] < CLIENT_CACHE_LIFETIME and (accept is None or accept(cached[1])):
+        if cached and self.now() - cached[0] < CLIENT_CACHE_LIFETIME and accept(cached[1]):
             return cached[1]
         client = self.read_client(client_id)
-        return client if client and (accept is None or accept(client)) else None
+        return client if client and accept(client) else None
 
     def read_client(self, client_id: str) -> Client | None:
-        """Return a client by its record as it is now, whatever is cached; None when there is none or it is disabled."""
+        """Return a client by its record as it is now, whatever is cached; None when there is none or it is disabled.
+
+        Built-in clients have no record, and are never cached.
+        """
         if client_id in builtin_clients.RESERVED:
-            return self.client(client_id)
+            return builtin_clients.find(client_id, self.settings, self.playground_secret)
         now, client = self.now(), self.store.clients.get(client_id)
         enabled = client if client and client.disabled_at is None else None
         with self._lock:

@@ -32,12 +32,8 @@ def proceed(interaction: Interaction) -> Response:
 
 def remaining_step(interaction: Interaction) -> Step | None:
     """Return what the user must still do, None when nothing is left; raises as `next_step`."""
-    server, client, request, signed_in = (
-        interaction.server,
-        interaction.client,
-        interaction.request,
-        interaction.signed_in,
-    )
+    server, client = interaction.server, interaction.client
+    request, signed_in = interaction.request, interaction.signed_in
     names_user = request.hinted_sub is not None or bool(request.claims)
     client_subject = subject(server, client, signed_in.user.sub) if signed_in and names_user else None
     return next_step(request, client, signed_in, interaction.consent, server.now(), client_subject)

@@ -14,7 +14,7 @@ from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_sessions import require_active_user
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Write
-from chalicelib.tokens.issue import id_token, refresh_token_lifetime
+from chalicelib.tokens.issue import id_token, max_refresh_lifetime
 
 
 class NotGranted(Enum):
@@ -86,9 +86,8 @@ def answer_request(server: AuthorizationServer, request: AuthorizationRequest) -
 
 def _new_grant(interaction: Interaction, signed_in: SignedInUser) -> Grant:
     server, client, request = interaction.server, interaction.client, interaction.request
-    now, settings = server.now(), server.settings
-    code_expires_at = now + (client.authorization_code_lifetime or settings.authorization_code_lifetime)
-    refreshable_for = settings.refresh_token_absolute_lifetime if refresh_token_lifetime(server, client) else 0
+    now = server.now()
+    code_expires_at = now + (client.authorization_code_lifetime or server.settings.authorization_code_lifetime)
     return Grant(
         grant_id=new_id(),
         client_id=client.client_id,
@@ -102,7 +101,7 @@ def _new_grant(interaction: Interaction, signed_in: SignedInUser) -> Grant:
         created_at=now,
         code_expires_at=code_expires_at,
         expires_at=code_expires_at,
-        ends_at=now + refreshable_for,
+        ends_at=now + max_refresh_lifetime(server, client),
         nonce=request.nonce,
         code_challenge=request.code_challenge,
         claims=request.claims,

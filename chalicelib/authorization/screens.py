@@ -18,7 +18,7 @@ from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Refused
-from chalicelib.tokens.issue import refresh_token_lifetime
+from chalicelib.tokens.issue import max_refresh_lifetime
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,8 @@ def show(
 def _page_values(
     interaction: Interaction, step: Step, username: str | None, problem: Problem
 ) -> SignInPage | ChangePasswordPage | ConsentPage:
-    server, client, request, signed_in = (
-        interaction.server,
-        interaction.client,
-        interaction.request,
-        interaction.signed_in,
-    )
+    server, client = interaction.server, interaction.client
+    request, signed_in = interaction.request, interaction.signed_in
     handle = server.keys.make_handle("req", request.request_id)
     tag = server.keys.form_tag(form_subject(request, step, signed_in))
     if step is Step.SIGN_IN or signed_in is None:
@@ -129,7 +125,6 @@ def _page_values(
     if step is Step.CHANGE_PASSWORD:
         return ChangePasswordPage(signed_in.user, handle, tag, problem.text)
     permissions = describe_permissions(server, request, interaction.consent)
-    lifetime = server.settings.refresh_token_absolute_lifetime if refresh_token_lifetime(server, client) else 0
     return ConsentPage(
         client,
         signed_in.user,
@@ -140,7 +135,7 @@ def _page_values(
         allowed_before=[permission.description for permission in permissions if permission.allowed],
         remembered=can_remember_consent(request, client),
         offline="offline_access" in request.scope,
-        days=lifetime // DAY,
+        days=max_refresh_lifetime(server, client) // DAY,
         on_device=redirect_uris.is_loopback(request.redirect_uri),
         own_scheme=redirect_uris.origin_of(request.redirect_uri) is None,
     )

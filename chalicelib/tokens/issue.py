@@ -26,6 +26,11 @@ def refresh_token_lifetime(server: AuthorizationServer, client: Client) -> int:
     return client.refresh_token_lifetime or server.settings.refresh_token_lifetime
 
 
+def max_refresh_lifetime(server: AuthorizationServer, client: Client) -> int:
+    """Return for how many seconds after its creation a grant can be refreshed; 0 without refresh tokens."""
+    return server.settings.refresh_token_absolute_lifetime if refresh_token_lifetime(server, client) else 0
+
+
 def issue(
     server: AuthorizationServer,
     client: Client,
