@@ -17,7 +17,6 @@ CLIENT_CACHE_LIFETIME = 60
 CLIENT_CACHE_SIZE = 1000
 SCOPE_CACHE_LIFETIME = 60
 SCOPE_CACHE_SIZE = 1000
-MAX_BATCH = 100  # records in one BatchGetItem
 
 
 def system_time() -> int:
@@ -98,10 +97,9 @@ class AuthorizationServer:
         cached = {name: self._scopes[name] for name in own if name in self._scopes}
         texts = {name: text for name, (read_at, text) in cached.items() if now - read_at < SCOPE_CACHE_LIFETIME}
         missing = sorted(own - texts.keys())
-        for batch in (missing[start : start + MAX_BATCH] for start in range(0, len(missing), MAX_BATCH)):
-            records = self.store.read(*(self.store.scopes.lookup(name) for name in batch))
-            for name, record in zip(batch, records, strict=True):
-                texts[name] = record.description if record else None
+        records = self.store.read(*(self.store.scopes.lookup(name) for name in missing))
+        for name, record in zip(missing, records, strict=True):
+            texts[name] = record.description if record else None
         with self._lock:
             if len(self._scopes) + len(missing) > SCOPE_CACHE_SIZE:
                 self._scopes.clear()

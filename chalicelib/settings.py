@@ -70,6 +70,7 @@ class Settings:
     refresh_token_absolute_lifetime: int = 180 * DAY
     refresh_token_retry_window: int = 10
     session_idle_lifetime: int = 12 * HOUR
+    session_absolute_lifetime: int = 30 * DAY
     request_lifetime: int = 600
 
     @property
@@ -135,6 +136,7 @@ LIMITS = {
     "refresh_token_absolute_lifetime": (HOUR, 3660 * DAY),  # longer than any authorization code
     "refresh_token_retry_window": (0, 60),
     "session_idle_lifetime": (60, 366 * DAY),
+    "session_absolute_lifetime": (60, 366 * DAY),
     "request_lifetime": (60, HOUR),
     "sign_in_attempts": (1, 100),
     "sign_in_attempts_per_address": (1, 10000),

@@ -24,7 +24,13 @@ from tests.support.packaging import run_folder
 from tests.support.quick_moto import quick_moto
 from tests.support.site import STAGE, Site
 
-pytest_plugins = ["tests.tools.specs", "tests.tools.durations", "tests.support.chromium", "tests.support.operator"]
+pytest_plugins = [
+    "tests.tools.specs",
+    "tests.tools.durations",
+    "tests.support.chromium",
+    "tests.support.operator",
+    "tests.support.database_faults",
+]
 LOGGED: list[str] = []
 SECRETS: set[str] = set()
 

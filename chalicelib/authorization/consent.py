@@ -33,11 +33,13 @@ def decide(interaction: Interaction, signed_in: SignedInUser, decision: str | No
     if decision == "switch":  # to another account: signing in on the page ends this session
         return show(replace(interaction, signed_in=None, consent=None), Step.SIGN_IN, username="")
     decision = check_decision(decision)
-    interaction = replace(interaction, signed_in=signed_in, consent=None)
-    step = remaining_step(interaction)
+    server, client = interaction.server, interaction.client
+    consent = server.store.consents.get(signed_in.user.sub, client.client_id)
+    interaction = replace(interaction, signed_in=signed_in, consent=consent)
+    step = remaining_step(replace(interaction, consent=None))
     if step not in (Step.CONSENT, None):  # consent is valid only as the last step
         return show(interaction, step)
-    remember = decision == "allow_always" and can_remember_consent(interaction.request, interaction.client)
+    remember = decision == "allow_always" and can_remember_consent(interaction.request, client)
     return finish(interaction, signed_in, consent_given=True, remember=remember)
 
 

@@ -20,12 +20,12 @@ from chalicelib.authorization.flow import proceed
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.recipient import find_recipient, set_recipient_of
 from chalicelib.authorization.request import ended, read_request, require_unanswered
-from chalicelib.authorization.screens import describe_permissions, redirect_to_request
+from chalicelib.authorization.screens import describe_access_end, describe_permissions, redirect_to_request
 from chalicelib.http.messages import NO_STORE, Params, Request, Response, cookie, json_response, redirect, with_query
 from chalicelib.protocol.errors import OAuthError
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.next_step import can_remember_consent
-from chalicelib.protocol.records import AuthorizationRequest, Client
+from chalicelib.protocol.records import AuthorizationRequest, Client, Consent
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 from chalicelib.storage.dynamodb import Condition, attr
@@ -66,7 +66,7 @@ def describe_request(server: AuthorizationServer, http: Request) -> Response:
 
 def _description(server: AuthorizationServer, http: Request) -> dict[str, object]:
     request, client = _stored_request(server, http, http.query.require("request_uri"))
-    consent = server.store.consents.get(request.asked_sub or "", client.client_id)
+    consent = _remembered_consent(server, client, request.asked_sub) if request.asked_sub else None
     shown = ("client_name", "client_uri", "logo_uri", "policy_uri", "tos_uri")
     return {
         "step": "consent" if request.asked_sub else "sign_in",
@@ -77,6 +77,7 @@ def _description(server: AuthorizationServer, http: Request) -> dict[str, object
             for permission in describe_permissions(server, request, consent)
         ],
         "decisions": [each for each in DECISIONS if each != "allow_always" or can_remember_consent(request, client)],
+        "access_end": describe_access_end(server, client, request.scope),
         "login_hint": request.login_hint,
         "ui_locales": list(request.ui_locales),
         "action": server.issuer + http.path,
@@ -208,6 +209,12 @@ def _stored_request(server: AuthorizationServer, http: Request, text: str) -> tu
     """Return the request that a handle names, and its client. Raises RequestEnded when it cannot be answered."""
     handle = server.keys.read_handle("req", text)
     return require_unanswered(server, http, server.store.requests.get(handle.id) if handle else None)
+
+
+def _remembered_consent(server: AuthorizationServer, client: Client, sub: str) -> Consent | None:
+    store = server.store
+    user, consent = store.read(store.users.lookup(sub), store.consents.lookup(sub, client.client_id))
+    return consent.valid_for(user, client) if user and consent else None
 
 
 def _cookie_name(server: AuthorizationServer) -> str:

@@ -36,7 +36,7 @@ def remaining_step(interaction: Interaction) -> Step | None:
     request, signed_in = interaction.request, interaction.signed_in
     names_user = request.hinted_sub is not None or bool(request.claims)
     client_subject = subject(server, client, signed_in.user.sub) if signed_in and names_user else None
-    return next_step(request, client, signed_in, interaction.consent, server.now(), client_subject)
+    return next_step(request, client, signed_in, interaction.remembered, server.now(), client_subject)
 
 
 def finish(
@@ -58,6 +58,7 @@ def finish(
     if outcome is NotGranted.ALREADY_ANSWERED:
         raise RequestEnded(ANSWERED, code="request_answered")
     if isinstance(outcome, NotGranted):
-        still_signed_in = signed_in if outcome is NotGranted.CONSENT_REMOVED else None
-        return proceed(replace(interaction, signed_in=still_signed_in, consent=None))
+        if request.browser_id is not None:  # it is stored: read everything again
+            return redirect_to_request(interaction.server, http, request)
+        return proceed(replace(interaction, signed_in=None, consent=None))
     return send_response(interaction.server, http, http.recipient or Recipient.of(client, request), outcome)

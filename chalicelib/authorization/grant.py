@@ -1,4 +1,8 @@
-"""Creating a grant: in one transaction with the session, the user, the consent and the request that it relies on."""
+"""Creating a grant: one conditional write, which needs no other when the user and the consent are known.
+
+What the grant relies on is not proved here: the grant copies the generations of the user, the consent and the client,
+and every use proves them again (`protocol.validity`).
+"""
 
 from enum import Enum
 from typing import Any
@@ -7,11 +11,11 @@ from chalicelib import events
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.events import history
 from chalicelib.protocol import claims
+from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.next_step import SignedInUser
-from chalicelib.protocol.records import AuthorizationRequest, Grant
+from chalicelib.protocol.records import AuthorizationRequest, Consent, User
 from chalicelib.server import AuthorizationServer
-from chalicelib.sessions.browser_sessions import require_active_user
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Write
 from chalicelib.tokens.issue import id_token, max_refresh_lifetime
@@ -21,8 +25,7 @@ class NotGranted(Enum):
     """Why no grant was created."""
 
     ALREADY_ANSWERED = "the request has been answered"
-    SIGNED_OUT = "the session has ended or the account is disabled: the user must sign in"
-    CONSENT_REMOVED = "the remembered consent has been removed: the user must be asked"
+    CHANGED = "the session, the user or the consent has changed in between"
 
 
 def create_grant(
@@ -35,47 +38,69 @@ def create_grant(
 ) -> dict[str, str] | NotGranted:
     """Create the grant; return the parameters of the authorization response, or why there is no grant.
 
-    `consent_given`: the user has just allowed it; `remember` stores that consent; `also`: further writes of it.
+    `consent_given`: the user has just allowed it; `remember` stores that consent; `also`: further writes of it. One
+    write, or a transaction with what must be written with it.
     """
     server, http, client, request = interaction.server, interaction.http, interaction.client, interaction.request
-    store, sub, session = server.store, signed_in.user.sub, signed_in.session
+    store, user = server.store, signed_in.user
     grant = _new_grant(interaction, signed_in)
     code = server.keys.make_handle("code", grant.grant_id)
     answer = {"code": code}
     if "id_token" in request.response_type.split():  # signed before anything is written, because that may fail
-        answer["id_token"] = id_token(server, client, grant, nonce=request.nonce, code=code, user=signed_in.user)
-    writes: list[Write[Any]] = [store.grants.inserting(grant), require_active_user(server, signed_in.user)]
-    answering = answer_request(server, request) if request.browser_id is not None else None
-    if answering:  # the request has been stored, and is answered only once
-        writes.append(answering)
-    writes += also
-    if session.generation:
-        current = attr("ended_at").not_exists() & attr("generation").eq(session.generation)
-        idle_until = {"expires_at": server.now() + server.settings.session_idle_lifetime}
-        joining = {"grants": frozenset({grant.grant_id})}
-        if client.backchannel_logout_uri:
-            joining["backchannel_clients"] = frozenset({client.client_id})
-        writes.append(store.sessions.changing((session.session_id,), current, idle_until, add=joining))
+        answer["id_token"] = id_token(server, client, grant, nonce=request.nonce, code=code, user=user)
+    creation = store.grants.inserting(grant)
+    # A request that has been stored is answered only once.
+    answering = [answer_request(server, request)] if request.browser_id is not None else []
+    writes: list[Write[Any]] = [*answering, *also, *_join_session(interaction, signed_in)]
     if consent_given:
-        writes.append(events.record(store, http, events.CONSENT_GIVEN, sub, client))
-    remembered = None
-    if not consent_given and not client.trusted:
-        remembered = store.consents.checking((sub, client.client_id))
-        writes.append(remembered)
+        writes.append(events.record(store, http, events.CONSENT_GIVEN, user.sub, client))
     if remember:
-        names = claims.requested_outside_scope(request.claims, request.scope)
-        allowed = {"scope": request.scope} | ({"claims": names} if names else {})
-        key, changes = (sub, client.client_id), {"updated_at": server.now()}
-        writes.append(store.consents.changing(key, None, changes, add=allowed, create=True))
-    refused = store.transact(*writes)
-    if refused is None:
-        events.note(http, events.CODE_ISSUED, sub=sub)
-        return answer
-    if answering and refused.of(answering):
-        return NotGranted.ALREADY_ANSWERED
-    if remembered and refused.of(remembered) and session.generation:
-        return NotGranted.CONSENT_REMOVED
-    return NotGranted.SIGNED_OUT
+        writes += _remember_consent(interaction, user)
+    if refused := store.transact(creation, *writes):
+        answered = bool(answering) and refused.of(answering[0]) is not None
+        return NotGranted.ALREADY_ANSWERED if answered else NotGranted.CHANGED
+    events.note(http, events.CODE_ISSUED, sub=user.sub)
+    return answer
+
+
+def _join_session(interaction: Interaction, signed_in: SignedInUser) -> list[Write[Any]]:
+    """Return the write that adds a client to those that are told when the session ends, if it is new there."""
+    client, session = interaction.client, signed_in.session
+    if not client.backchannel_logout_uri or client.client_id in session.backchannel_clients or not session.generation:
+        return []
+    joining = {"backchannel_clients": frozenset({client.client_id})}
+    active = attr("ended_at").not_exists()
+    return [interaction.server.store.sessions.changing((session.session_id,), active, add=joining)]
+
+
+def _remember_consent(interaction: Interaction, user: User) -> list[Write[Any]]:
+    """Return the writes that remember what the request asks for, on the condition that nothing was ended in between.
+
+    It is added to what is remembered already, also by another request at the same time.
+    """
+    store, client, request = interaction.server.store, interaction.client, interaction.request
+    key, before = (user.sub, client.client_id), interaction.consent
+    names = claims.requested_outside_scope(request.claims, request.scope)
+    allowed = Consent(
+        *key,
+        scope=request.scope,
+        claims=names,
+        updated_at=interaction.server.now(),
+        generation=before.generation if before else 0,
+        consents_generation=user.consents_generation,
+        registration_id=client.registration_id,
+        client_generation=client.grants_generation,
+    )
+    copies = ("consents_generation", "registration_id", "client_generation")
+    if before and any(getattr(before, name) != getattr(allowed, name) for name in copies):
+        remembering = store.consents.rewriting(before, allowed)  # what it remembers was ended, and is replaced
+    else:
+        same = store.consents.unchanged(allowed, "generation", *copies)
+        set_ = {name: value for name in ("updated_at", *copies) if (value := getattr(allowed, name)) is not None}
+        added = {"scope": request.scope} | ({"claims": names} if names else {})
+        remembering = store.consents.changing(key, same, set_, add=added, create=True)
+    of_user = store.users.unchanged(user, "grants_generation", "consents_generation")
+    return [store.users.checking((user.sub,), of_user), remembering]
 
 
 def answer_request(server: AuthorizationServer, request: AuthorizationRequest) -> Write[AuthorizationRequest]:
@@ -93,6 +118,12 @@ def _new_grant(interaction: Interaction, signed_in: SignedInUser) -> Grant:
         client_id=client.client_id,
         sub=signed_in.user.sub,
         session_id=signed_in.session.session_id,
+        session_stored=signed_in.session.generation > 0,
+        registration_id=client.registration_id,
+        client_generation=client.grants_generation,
+        user_generation=signed_in.user.grants_generation,
+        sessions_generation=signed_in.session.sessions_generation,
+        consent_generation=interaction.consent.generation if interaction.consent else 0,
         redirect_uri=request.redirect_uri,
         redirect_uri_sent=request.redirect_uri_sent,
         scope=request.scope,

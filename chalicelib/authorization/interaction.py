@@ -12,7 +12,7 @@ from chalicelib.server import AuthorizationServer
 class Interaction:
     """An authorization request, and what is known when an HTTP request advances it.
 
-    `signed_in` is the user of this browser, `consent` what they have allowed this client before; each may be None.
+    `signed_in` is the user of this browser, `consent` their stored consent for this client; each may be None.
     """
 
     server: AuthorizationServer
@@ -21,3 +21,10 @@ class Interaction:
     request: AuthorizationRequest
     signed_in: SignedInUser | None = None
     consent: Consent | None = None
+
+    @property
+    def remembered(self) -> Consent | None:
+        """What the user has allowed this client before, as far as it still counts."""
+        if self.signed_in is None or self.consent is None:
+            return None
+        return self.consent.valid_for(self.signed_in.user, self.client)

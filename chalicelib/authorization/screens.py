@@ -11,14 +11,15 @@ from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.request import ended
 from chalicelib.http.messages import Request, Response, redirect, with_query
 from chalicelib.protocol import claims, redirect_uris
-from chalicelib.protocol.durations import DAY
+from chalicelib.protocol.durations import in_words
+from chalicelib.protocol.grant import ends_with_session
 from chalicelib.protocol.next_step import SignedInUser, Step, can_remember_consent
 from chalicelib.protocol.records import AuthorizationRequest, Client, Consent, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Refused
-from chalicelib.tokens.issue import max_refresh_lifetime
+from chalicelib.tokens.issue import access_token_lifetime, max_refresh_lifetime, refresh_token_lifetime
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class ChangePasswordPage:
 
 @dataclass(frozen=True)
 class ConsentPage:
-    """The values of the page consent. `days`: after how many days access ends; 0 for a few minutes."""
+    """The values of the page consent. `access_end`: a sentence that says when access ends by itself."""
 
     client: Client
     user: User
@@ -63,8 +64,7 @@ class ConsentPage:
     new_permissions: list[str]
     allowed_before: list[str]
     remembered: bool
-    offline: bool
-    days: int
+    access_end: str
     on_device: bool
     own_scheme: bool
 
@@ -124,7 +124,7 @@ def _page_values(
         return SignInPage(client, name, handle, tag, problem.text, problem.code)
     if step is Step.CHANGE_PASSWORD:
         return ChangePasswordPage(signed_in.user, handle, tag, problem.text)
-    permissions = describe_permissions(server, request, interaction.consent)
+    permissions = describe_permissions(server, request, interaction.remembered)
     return ConsentPage(
         client,
         signed_in.user,
@@ -134,8 +134,7 @@ def _page_values(
         new_permissions=[permission.description for permission in permissions if not permission.allowed],
         allowed_before=[permission.description for permission in permissions if permission.allowed],
         remembered=can_remember_consent(request, client),
-        offline="offline_access" in request.scope,
-        days=max_refresh_lifetime(server, client) // DAY,
+        access_end=describe_access_end(server, client, request.scope),
         on_device=redirect_uris.is_loopback(request.redirect_uri),
         own_scheme=redirect_uris.origin_of(request.redirect_uri) is None,
     )
@@ -156,6 +155,23 @@ def describe_permissions(
         for name, description in server.scope_descriptions(scope).items()
     ]
     return scopes + [Permission(name, claims.describe_claim(name), name in consent.claims) for name in sorted(names)]
+
+
+def describe_access_end(server: AuthorizationServer, client: Client, scope: frozenset[str]) -> str:
+    """Return a sentence for the user that says when the access of an application ends by itself."""
+    settings = server.settings
+    longest, idle = max_refresh_lifetime(server, client), refresh_token_lifetime(server, client)
+    with_session = ends_with_session(scope)
+    start = "Access ends when you sign out, " if with_session else "Access continues when you sign out. It ends "
+    if not idle:  # no refresh tokens
+        start = "Access ends when you sign out, and " if with_session else "Access ends "
+        return f"{start}after {in_words(access_token_lifetime(server, client))} at the latest."
+    end = f"after {in_words(longest)} at the latest"
+    if with_session:
+        idle = min(idle, settings.session_idle_lifetime)
+        if settings.session_absolute_lifetime < longest:
+            end = f"{in_words(settings.session_absolute_lifetime)} after you last signed in"
+    return f"{start}when it is not used for {in_words(idle)}, and {end}."
 
 
 def form_subject(request: AuthorizationRequest, step: Step, signed_in: SignedInUser | None) -> str:

@@ -48,6 +48,7 @@ def register_client(
         token_endpoint_auth_method=method,
         secret_hashes=(secret_hash(secret),) if secret else (),
         client_id_issued_at=store.now(),
+        registration_id=new_id(),
         **members,
     )
     check_client(client, signing.algorithms(store.settings))
@@ -90,6 +91,14 @@ def _amend(store: Store, client: Client, change: Callable[[Client], Client]) -> 
     if isinstance(changed, Refused):
         raise InvalidClientMetadata(f"The client {client.client_id} no longer exists.")
     return changed
+
+
+def end_all_grants(store: Store, client: Client) -> Client:
+    """End all grants of a client and forget the consents for it, within a minute; return the new record.
+
+    Raises InvalidClientMetadata when it no longer exists.
+    """
+    return _amend(store, client, lambda current: replace(current, grants_generation=current.grants_generation + 1))
 
 
 def check_scope(scope: Scope) -> None:

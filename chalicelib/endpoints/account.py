@@ -13,9 +13,9 @@ from chalicelib.http.messages import Params, Request, Response, redirect, with_q
 from chalicelib.protocol import claims, scopes
 from chalicelib.protocol.errors import NotFound, RequestEnded
 from chalicelib.protocol.next_step import SignedInUser
-from chalicelib.protocol.records import Client, Session
+from chalicelib.protocol.records import Client, Event, Session
 from chalicelib.server import AuthorizationServer
-from chalicelib.sessions import browser_sessions, connected_applications
+from chalicelib.sessions import active_grants, browser_sessions, connected_applications
 from chalicelib.users.password_change import change_own_password
 
 T = TypeVar("T")
@@ -26,6 +26,7 @@ DONE = {
     "all_revoked": "No application has access now.",
     "signed_out": "That browser is signed out.",
     "others_signed_out": "All other browsers are signed out.",
+    "changed": "The page had changed in between. This is how it is now.",
     "password_changed": "Your password is changed. All other browsers are signed out, and no application has access.",
 }
 EVENTS = {
@@ -73,19 +74,18 @@ def applications(server: AuthorizationServer, http: Request) -> Response:
 
 
 def _applications(visit: _Visit) -> Response:
-    server, sub = visit.server, visit.signed_in.user.sub
-    applications = connected_applications.connected_applications(server.store, sub)
+    server = visit.server
+    applications = connected_applications.connected_applications(server, visit.signed_in)
     page, shown = _page_of(visit.http, applications)
-    clients = connected_applications.clients_of(server.store, shown)
-    builtin = {name: client for name in builtin_clients.RESERVED if (client := server.client(name))}
     descriptions = server.scope_descriptions(frozenset[str]().union(*(application.scope for application in shown)))
     rows = []
     for application in shown:
         permissions = [descriptions[scope] for scope in scopes.sort_scopes(application.scope)]
         permissions += [claims.describe_claim(name) for name in sorted(application.claims)]
-        rows.append((application, (clients | builtin).get(application.client_id), permissions))
+        rows.append((application, permissions))
     total, pages_ = len(applications), _page_count(applications)
-    return visit.page("applications", applications=rows, total=total, page=page, pages=pages_)
+    seen = connected_applications.access_seen(visit.signed_in.user)
+    return visit.page("applications", applications=rows, total=total, page=page, pages=pages_, seen=seen)
 
 
 def browsers(server: AuthorizationServer, http: Request) -> Response:
@@ -94,12 +94,20 @@ def browsers(server: AuthorizationServer, http: Request) -> Response:
 
 
 def _browsers(visit: _Visit) -> Response:
-    current, idle = visit.signed_in.session, visit.server.settings.session_idle_lifetime
-    sessions = connected_applications.signed_in_browsers(visit.server.store, visit.signed_in.user)
-    sessions.sort(key=lambda session: (session.session_id != current.session_id, -session.expires_at))
+    server, current = visit.server, visit.signed_in.session
+    sessions = active_grants.valid_sessions(server.store, visit.signed_in)
+    sessions.sort(key=lambda session: (session.session_id != current.session_id, -session.signed_in_until))
     page, shown = _page_of(visit.http, sessions)
-    rows = [(session, session.expires_at - idle, session.session_id == current.session_id) for session in shown]
+    rows = [_browser(server, session, current) for session in shown]
     return visit.page("browsers", browsers=rows, total=len(sessions), page=page, pages=_page_count(sessions))
+
+
+def _browser(server: AuthorizationServer, session: Session, current: Session) -> tuple[Session, int, bool, bool]:
+    """Return a session, when it was seen last, whether it is this browser, and whether the user is signed in there."""
+    # The time is moved from time to time, and not beyond the absolute lifetime.
+    last_seen = max(session.auth_time, session.signed_in_until - server.settings.session_idle_lifetime)
+    is_current = session.session_id == current.session_id
+    return session, last_seen, is_current, session.signed_in_until > server.now()
 
 
 def activity(server: AuthorizationServer, http: Request) -> Response:
@@ -109,8 +117,13 @@ def activity(server: AuthorizationServer, http: Request) -> Response:
 
 def _activity(visit: _Visit) -> Response:
     newest = list(visit.server.store.events.find("sub", visit.signed_in.user.sub, newest=2 * PER_PAGE))
-    rows = [(event, EVENTS[event.name]) for event in newest if event.name in EVENTS]
+    rows = [(event, _label(event)) for event in newest if event.name in EVENTS]
     return visit.page("activity", events=rows, more=len(newest) == 2 * PER_PAGE)
+
+
+def _label(event: Event) -> str:
+    about = event.detail if event.name in (events.SIGNED_OUT, events.ACCESS_REVOKED) else None
+    return EVENTS[event.name] + (f": {about}" if about else "")
 
 
 def password(server: AuthorizationServer, http: Request) -> Response:
@@ -141,30 +154,28 @@ def post(server: AuthorizationServer, http: Request) -> Response:
 
 
 def _revoke(visit: _Visit, form: Params) -> Response:
-    connected_applications.remove_access(
-        visit.server, visit.http, visit.signed_in.user.sub, form.require("client_id", at_most=128)
-    )
-    return _back(visit, "/account", "revoked")
+    sub, client_id = visit.signed_in.user.sub, form.require("client_id", at_most=128)
+    ended = connected_applications.remove_access(visit.server, visit.http, sub, client_id, form.get("generation"))
+    return _back(visit, "/account", "revoked" if ended else "changed")
 
 
-def _revoke_all(visit: _Visit, _form: Params) -> Response:
-    connected_applications.remove_access(visit.server, visit.http, visit.signed_in.user.sub)
-    return _back(visit, "/account", "all_revoked")
+def _revoke_all(visit: _Visit, form: Params) -> Response:
+    user, seen = visit.signed_in.user, form.get("generation")
+    ended = connected_applications.remove_all_access(visit.server, visit.http, user, seen)
+    return _back(visit, "/account", "all_revoked" if ended else "changed")
 
 
 def _sign_out(visit: _Visit, form: Params) -> Response:
-    session_id = form.require("session")
-    for session in connected_applications.signed_in_browsers(visit.server.store, visit.signed_in.user):
-        if session.session_id == session_id:
-            browser_sessions.sign_out(visit.server, visit.http, session)
+    session = visit.server.store.sessions.get(form.require("session", at_most=512))
+    if session and session.sub == visit.signed_in.user.sub:
+        browser_sessions.sign_out(visit.server, visit.http, session)
     return _back(visit, "/account/browsers", "signed_out")
 
 
-def _sign_out_others(visit: _Visit, _form: Params) -> Response:
-    for session in connected_applications.signed_in_browsers(visit.server.store, visit.signed_in.user):
-        if session.session_id != visit.signed_in.session.session_id:
-            browser_sessions.sign_out(visit.server, visit.http, session)
-    return _back(visit, "/account/browsers", "others_signed_out")
+def _sign_out_others(visit: _Visit, form: Params) -> Response:
+    seen = form.get("generation")
+    ended = connected_applications.sign_out_others(visit.server, visit.http, visit.signed_in, seen)
+    return _back(visit, "/account/browsers", "others_signed_out" if ended else "changed")
 
 
 def _change_password(visit: _Visit, form: Params) -> Response:

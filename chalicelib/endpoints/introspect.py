@@ -9,6 +9,7 @@ from chalicelib.protocol.errors import InvalidClient, InvalidToken
 from chalicelib.protocol.handles import Handle
 from chalicelib.protocol.records import Client
 from chalicelib.server import AuthorizationServer
+from chalicelib.sessions.validity import read_state
 from chalicelib.tokens.issue import ACCESS_TOKEN_TYPE, format_scope
 from chalicelib.tokens.subjects import grant_subject
 
@@ -18,7 +19,7 @@ RETURNED_CLAIMS = ("scope", "client_id", "sub", "aud", "iss", "exp", "iat", "jti
 
 
 def post(server: AuthorizationServer, http: Request) -> Response:
-    """Return whether a token is active, and what it allows. The grant is read, so revocation takes effect at once.
+    """Return whether a token is active, and what it allows. Whatever ends the grant takes effect at once.
 
     A client can introspect its own tokens, and access tokens that have it as audience. Any other token is inactive, and
     the response does not say why (section 2.2). Raises InvalidClient when client authentication fails.
@@ -45,13 +46,17 @@ def _refresh_token(server: AuthorizationServer, caller: Client, handle: Handle) 
         or "refresh_token" not in caller.grant_types
     ):
         return None
+    state = read_state(server, caller, grant)
+    if state.ended is not None:
+        return None
+    ends = (grant.expires_at, grant.ends_at, *([state.session.expires_at] if state.session else []))
     return {
         "active": True,
         "scope": format_scope(grant.scope),
         "client_id": grant.client_id,
         "sub": grant_subject(server, caller, grant),
         "iss": server.issuer,
-        "exp": min(grant.expires_at, grant.ends_at),
+        "exp": min(ends),
         "auth_time": grant.auth_time,
     }
 
@@ -65,6 +70,9 @@ def _access_token(server: AuthorizationServer, caller: Client, token: str) -> Ma
     if caller.client_id not in (claims["client_id"], *audience):
         return None
     grant = server.store.grants.get(claims["grant_id"])
-    if grant is None or grant.revoked_at is not None or server.client(claims["client_id"]) is None:
+    client = server.client(claims["client_id"])
+    if grant is None or grant.revoked_at is not None or client is None:
+        return None
+    if read_state(server, client, grant).ended is not None:
         return None
     return {"active": True, "token_type": "Bearer"} | {name: claims[name] for name in RETURNED_CLAIMS if name in claims}

@@ -109,7 +109,7 @@ def _answer(server: AuthorizationServer, http: Request, form: Params) -> Respons
 def _signed_out(
     server: AuthorizationServer, http: Request, logout: _LogoutRequest, session: Session | None
 ) -> Response:
-    """End the session, if there is one, and complete an earlier sign-out that was interrupted."""
+    """End the session, if there is one, and return where the user goes then."""
     if session:
         browser_sessions.sign_out(server, http, session)
     if logout.target:

@@ -28,7 +28,7 @@ def post(server: AuthorizationServer, http: Request) -> Response:
         revoked = grants.write(revoke_grant(server.store, grant_id, attr("client_id").eq(client.client_id)))
         if not isinstance(revoked, Refused):
             events.note(http, events.TOKEN_REVOKED, sub=revoked.sub)
-            if revoked.session_id:  # a user's grant: they see it on their account page
+            if revoked.sub and revoked.has_user:  # they see it on their account page
                 event = history.by_request(server.store, http, revoked.sub, events.TOKEN_REVOKED, client)
                 server.store.events.put(replace(event, device=None, source_ip=None))
         elif revoked.record is not None and revoked.record.client_id != client.client_id:

@@ -3,8 +3,8 @@
 from chalicelib.http.messages import NO_STORE, Request, Response, json_response
 from chalicelib.protocol import claims
 from chalicelib.protocol.errors import InsufficientScope, InvalidRequest, InvalidToken, OAuthError
-from chalicelib.protocol.records import Client, Grant, User
 from chalicelib.server import AuthorizationServer
+from chalicelib.sessions.validity import read_state
 from chalicelib.tokens.issue import ACCESS_TOKEN_TYPE
 from chalicelib.tokens.subjects import grant_subject
 
@@ -12,7 +12,7 @@ REALM = 'Bearer realm="userinfo"'
 
 
 def get(server: AuthorizationServer, http: Request) -> Response:
-    """Return the claims that the access token's scope allows. The grant is read, so revocation takes effect at once."""
+    """Return the claims that the access token's scope allows. Whatever ends the grant takes effect at once."""
     try:
         return _userinfo(server, http)
     except OAuthError as error:
@@ -32,14 +32,16 @@ def _userinfo(server: AuthorizationServer, http: Request) -> Response:
     client = http.client = server.client(token_claims["client_id"])
     if client is None:
         raise InvalidToken("The access token has been revoked.")
-    grant, user = _read(server, client, token_claims["grant_id"], token_claims["sub"])
+    grant = server.store.grants.get(token_claims["grant_id"])
     if grant is None or grant.revoked_at is not None:
         raise InvalidToken("The access token has been revoked.")
     scope = frozenset(token_claims["scope"].split())
     if "openid" not in scope:
         raise InsufficientScope("The access token has no openid scope.")
-    if user is None or user.disabled_at is not None or grant_subject(server, client, grant) != token_claims["sub"]:
-        raise InvalidToken("The account is not active.")
+    state = read_state(server, client, grant)
+    if state.ended is not None or state.user is None or grant_subject(server, client, grant) != token_claims["sub"]:
+        raise InvalidToken("The access token is no longer valid.", detail=state.ended or "")
+    user = state.user
     members = {"sub": token_claims["sub"]} | claims.user_claims(
         user, scope, claims.requested_claims(grant.claims, "userinfo")
     )
@@ -49,15 +51,6 @@ def _userinfo(server: AuthorizationServer, http: Request) -> Response:
     payload = {"iss": server.issuer, "aud": client.client_id} | members
     signed = server.keys.sign(payload, "JWT", client.userinfo_signed_response_alg)
     return Response(body=signed).add({"Content-Type": "application/jwt", **NO_STORE})
-
-
-def _read(server: AuthorizationServer, client: Client, grant_id: str, sub: str) -> tuple[Grant | None, User | None]:
-    """Return the grant and the user, in one read unless the subject is pairwise and only the grant names the user."""
-    store = server.store
-    if client.subject_type == "public":
-        return store.read(store.grants.lookup(grant_id), store.users.lookup(sub))
-    grant = store.grants.get(grant_id)
-    return grant, store.users.get(grant.sub) if grant else None
 
 
 def _access_token(http: Request) -> str | None:

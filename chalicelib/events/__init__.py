@@ -59,15 +59,12 @@ EVENTS: dict[str, str] = {
 
 
 def record(
-    store: Store, http: Request, name: str, sub: str, client: Client | None = None, client_id: str | None = None
+    store: Store, http: Request, name: str, sub: str, client: Client | None = None, detail: str | None = None
 ) -> Write[Event]:
     """Return the write that keeps an event in a user's history for 90 days.
 
-    Once it succeeds, alone or in a transaction, the event is logged and counted too. `client_id` names a client whose
-    record may be gone.
+    Once it succeeds, alone or in a transaction, the event is logged and counted too.
     """
-    event = history.by_request(store, http, sub, name, client)
-    logged_client_id = client.client_id if client else client_id
-    return replace(
-        store.events.inserting(event), on_success=lambda: note(http, name, sub=sub, client_id=logged_client_id)
-    )
+    event = replace(history.by_request(store, http, sub, name, client), detail=detail)
+    client_id = client.client_id if client else None
+    return replace(store.events.inserting(event), on_success=lambda: note(http, name, sub=sub, client_id=client_id))

@@ -8,9 +8,11 @@ from chalicelib import events
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol import pkce
 from chalicelib.protocol.errors import InvalidGrant, InvalidTarget
-from chalicelib.protocol.records import Client, Grant
+from chalicelib.protocol.grant import Grant
+from chalicelib.protocol.records import Client
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import revocation
+from chalicelib.sessions.validity import require_valid
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Refused
 from chalicelib.tokens import issue as tokens
@@ -20,8 +22,9 @@ REFUSED = "The code is invalid, expired, already used, or not valid for this cli
 
 
 def redeem(server: AuthorizationServer, http: Request, client: Client, form: Params) -> dict[str, Any]:
-    """Redeem an authorization code in one conditional write that checks everything, and return the token response.
+    """Redeem an authorization code in one conditional write that checks it, and return the token response.
 
+    Then one read says whether the grant is still valid: an ending of its user, session, consent or client revokes it.
     `resource` may narrow the access token. Raises InvalidRequest without a `code`, InvalidTarget for a resource that
     was not granted, and InvalidGrant for any other reason. A replay with valid parameters revokes the grant; a wrong
     code_verifier or redirect URI revokes the code.
@@ -55,7 +58,10 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     refreshable = refresh_lifetime and redeemed.ends_at > now
     refresh_token = server.keys.make_handle("rt", handle.id, 1) if refreshable else None
     try:
-        members = tokens.issue(server, client, redeemed, redeemed.scope, refresh_token, redeemed.nonce, resource)
+        user = require_valid(server, client, redeemed).user
+        members = tokens.issue(server, client, redeemed, redeemed.scope, refresh_token, redeemed.nonce, resource, user)
+    except InvalidGrant:
+        raise
     except Exception:
         _restore_code(server, redeemed)
         raise

@@ -5,8 +5,9 @@ from typing import Any
 from chalicelib import events
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.errors import InvalidScope, UnauthorizedClient
+from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.records import Client, Grant
+from chalicelib.protocol.records import Client
 from chalicelib.protocol.scopes import SCOPES, parse_scope
 from chalicelib.server import AuthorizationServer
 from chalicelib.tokens import issue as tokens
@@ -33,9 +34,8 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     grant = Grant(
         grant_id=new_id(),
         client_id=client.client_id,
-        sub=client.client_id,  # RFC 9068 section 2.2
-        session_id="",
-        redirect_uri="",
+        registration_id=client.registration_id,
+        client_generation=client.grants_generation,
         redirect_uri_sent=False,
         auth_time=0,
         amr=(),

@@ -8,11 +8,14 @@ from chalicelib import events
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.errors import InvalidGrant, InvalidScope, InvalidTarget
+from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import Handle
-from chalicelib.protocol.records import NO_SCOPE, Client, Grant
+from chalicelib.protocol.records import NO_SCOPE, Client
 from chalicelib.protocol.scopes import parse_scope
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import revocation
+from chalicelib.sessions.lifetime import extend
+from chalicelib.sessions.validity import require_valid
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Refused
 from chalicelib.tokens import issue as tokens
@@ -29,18 +32,27 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     `scope` and `resource` may narrow the access token. Raises InvalidRequest without a `refresh_token`, InvalidScope
     and InvalidTarget for what was not granted, and InvalidGrant for any other reason. Within the retry window an
     earlier token returns the current one again, so that a lost response signs no user out; later it is a replay, which
-    revokes the grant.
+    revokes the grant. Then one read says whether the grant is still valid, as for a code; its session is extended.
     """
     handle = server.keys.read_handle("rt", form.require("refresh_token"))
     text = form.get("scope", at_most=4096)
     if handle is None:
         raise InvalidGrant(REFUSED, detail="not a refresh token of this server")
     scope, resource = parse_scope(text) if text else NO_SCOPE, resources.parse_resources(form)
+    if scope:  # before the token is consumed
+        tokens.limit_to_registration(server, client, scope)
     grant = _rotate(server, http, client, handle, scope, resource)
     # The successor is computed from the record, and never stored.
     successor = server.keys.make_handle("rt", grant.grant_id, grant.generation, handle.key_version)
     try:
-        members = tokens.issue(server, client, grant, scope or grant.scope, successor, resource=resource)
+        state = require_valid(server, client, grant)
+        members = tokens.issue(
+            server, client, grant, scope or grant.scope, successor, resource=resource, user=state.user
+        )
+        if state.session:
+            extend(server, state.session, by_browser=False)
+    except InvalidGrant:
+        raise
     except Exception:
         _extend_retry_window(server, grant, handle.generation)
         raise

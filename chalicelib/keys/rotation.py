@@ -113,8 +113,9 @@ def _require_replaceable(overview: list[RingKey], kid: str, now: int) -> str:
 
 
 def _overview(document: dict[str, Any], settings: Settings, now: int) -> list[RingKey]:
-    # Access tokens live at most as long as a registration allows, handles as long as refresh tokens.
-    token, handle = LIMITS["access_token_lifetime"][1], settings.refresh_token_absolute_lifetime
+    # Access tokens live at most as long as a registration allows, handles as long as refresh tokens and sessions.
+    token = LIMITS["access_token_lifetime"][1]
+    handle = max(settings.refresh_token_absolute_lifetime, settings.session_absolute_lifetime)
     overview: list[RingKey] = []
     families = [(alg, [key for key in document["signing"] if key["alg"] == alg], token) for alg in signing.ALGORITHMS]
     for alg, keys, max_lifetime in [*families, ("HS256", document["handles"], handle)]:

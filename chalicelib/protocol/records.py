@@ -4,7 +4,7 @@ Times are seconds since 1970 (integers). A field that is None or an empty set is
 default, because old and new code read each other's records. DynamoDB's TTL uses `expires_at`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,9 @@ class Client:
     request without `scope`; by default `scope` without `offline_access`. `trusted`: the operator's own application,
     which needs no consent. `direct_sign_in`: may use HTTP Basic at /oauth2/code. Lifetimes are in seconds and override
     the settings. `subject_type` pairwise: the client gets its own `sub` for each user.
+
+    `registration_id`: random, another one when a client with the same id is registered later; None for records of
+    version 1 and built-in clients. `grants_generation`: incremented to end all grants of the client.
     """
 
     client_id: str
@@ -50,6 +53,8 @@ class Client:
     access_token_lifetime: int | None = None
     refresh_token_lifetime: int | None = None
     disabled_at: int | None = None
+    registration_id: str | None = None
+    grants_generation: int = 0
 
     @cached_property
     def public(self) -> bool:
@@ -73,9 +78,11 @@ class Client:
 class User:
     """A user. `claims` contains standard claims (OpenID Connect Core section 5.1).
 
-    `password_hash` is empty for an imported user who has no password yet. `sessions_generation` is incremented when
-    every session must end (password changed, user disabled): a session with another number is invalid, so that one
-    write ends them all.
+    `password_hash` is empty for an imported user who has no password yet.
+
+    Sessions, grants and consents hold copies of the generations, and are valid only while their copy equals the number
+    here, so that incrementing it ends them all in one write. A new user starts with random ones: whatever was stored
+    for a deleted user with the same `sub` stays invalid.
     """
 
     sub: str
@@ -85,6 +92,8 @@ class User:
     admin: bool = False
     password_change_required: bool = False
     sessions_generation: int = 0
+    grants_generation: int = 0
+    consents_generation: int = 0
     created_at: int = 0
     disabled_at: int | None = None
 
@@ -99,13 +108,35 @@ class Identifier:
 
 @dataclass(frozen=True)
 class Consent:
-    """The remembered consent of a user for a client. `claims` are requested by name, beyond the `scope`."""
+    """The remembered consent of a user for a client. `claims` are requested by name, beyond the `scope`.
+
+    `generation` is incremented when access is removed, and ends the grants that hold another copy. The record then
+    stays, without scope and claims, because an absent one would have the generation 0 again: it is deleted only with
+    its user, and never expires. `consents_generation` is a copy of the user's, `registration_id` and
+    `client_generation` of the client's: consent is remembered only while they are equal.
+    """
 
     sub: str
     client_id: str
     scope: frozenset[str] = NO_SCOPE
     updated_at: int = 0
     claims: frozenset[str] = frozenset()
+    generation: int = 0
+    consents_generation: int = 0
+    registration_id: str | None = None
+    client_generation: int = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is remembered: access was removed."""
+        return not self.scope and not self.claims
+
+    def valid_for(self, user: User, client: Client) -> "Consent":
+        """Return this consent, without scope and claims if the user or the client has ended it since."""
+        copies = (self.consents_generation, self.registration_id, self.client_generation)
+        if copies == (user.consents_generation, client.registration_id, client.grants_generation):
+            return self
+        return replace(self, scope=NO_SCOPE, claims=frozenset())
 
 
 @dataclass(frozen=True)
@@ -113,8 +144,12 @@ class Session:
     """The session of a user in a browser. `session_id` starts with the `sub`, so that one batch reads both records.
 
     `generation` counts sign-ins: the cookie of an earlier one is invalid; 0 is a session that is not stored.
-    `request_id`: the authorization request of the last sign-in. `grants`: the ids of the grants created in the session.
-    `backchannel_clients`: their clients that get a logout token. `device`: a description of the browser.
+    `sessions_generation`: a copy of the user's. `request_id`: the authorization request of the last sign-in.
+    `backchannel_clients`: the clients that get a logout token. `device`: a description of the browser.
+
+    `version`: of the records, when the session was created. `active_until`: how long the browser is signed in, moved by
+    the browser; None in records of version 1, where it is
+    `expires_at`. `expires_at`: how long the grants of the session are valid, moved by refresh tokens too.
     """
 
     session_id: str
@@ -125,11 +160,17 @@ class Session:
     generation: int = 1
     sessions_generation: int = 0
     request_id: str | None = None
-    grants: frozenset[str] = frozenset()
     backchannel_clients: frozenset[str] = frozenset()
     device: str | None = None
     created_at: int = 0
+    version: int = 1
+    active_until: int | None = None
     ended_at: int | None = None
+
+    @property
+    def signed_in_until(self) -> int:
+        """When the browser is no longer signed in."""
+        return self.expires_at if self.active_until is None else self.active_until
 
 
 @dataclass(frozen=True)
@@ -168,45 +209,6 @@ class AuthorizationRequest:
     asked_sub: str | None = None
     answer: dict[str, Any] = field(default_factory=dict)
     taken_at: int | None = None
-
-
-@dataclass(frozen=True)
-class Grant:
-    """A user's grant to a client: first an authorization code, then its refresh tokens.
-
-    `generation` is 0 until the code is redeemed, then the number of the current refresh token. `rotated_at`: when the
-    last four refresh tokens were replaced; generation n has the key n modulo 4, so that a rotation writes one entry
-    without a read. `expires_at` moves with each refresh; no refresh is possible after `ends_at`. `claims`: requested by
-    name (OpenID Connect Core section 5.5). `device`: a description of the browser.
-    """
-
-    grant_id: str
-    client_id: str
-    sub: str
-    session_id: str
-    redirect_uri: str
-    redirect_uri_sent: bool
-    auth_time: int
-    created_at: int
-    code_expires_at: int
-    expires_at: int
-    ends_at: int
-    scope: frozenset[str] = NO_SCOPE
-    amr: tuple[str, ...] = ("pwd",)
-    nonce: str | None = None
-    code_challenge: str | None = None
-    generation: int = 0
-    redeemed_at: int | None = None
-    revoked_at: int | None = None
-    rotated_at: dict[str, int] = field(default_factory=dict)
-    claims: dict[str, Any] = field(default_factory=dict)
-    resource: frozenset[str] = frozenset()
-    device: str | None = None
-
-    @property
-    def valid_until(self) -> int:
-        """When the grant ends if it is not used again; without refresh tokens, with its code or access token."""
-        return min(self.expires_at, self.ends_at) if self.ends_at > self.created_at else self.expires_at
 
 
 @dataclass(frozen=True)
@@ -252,14 +254,16 @@ class Delivery:
     """An outbox entry: logout tokens to send (OpenID Connect Back-Channel Logout 1.0 section 2.5).
 
     `clients`: those whose logout token is not delivered yet. `not_before`: when the next attempt is due.
+    `sessions_below`: instead of one session, all sessions of the user with a lower `sessions_generation`.
     """
 
     delivery_id: str
     sub: str
-    session_id: str
-    clients: frozenset[str]
     created_at: int
     expires_at: int
+    session_id: str = ""
+    clients: frozenset[str] = frozenset()
+    sessions_below: int | None = None
     tries: int = 0
     not_before: int = 0
 

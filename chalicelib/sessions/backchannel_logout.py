@@ -2,18 +2,24 @@
 
 OpenID Connect Back-Channel Logout 1.0. Ending a session stores which clients must be told; this module sends the
 tokens, again with longer and longer pauses, until each client has accepted its own or a day has passed.
+
+When all sessions of a user end, by one write on the user, a single entry says so. Its sessions are found here by the
+index, at once and again later, because an index lags behind its table. Each is ended by a conditional write with an
+entry of its own, so that its clients are told once.
 """
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from urllib.parse import urlencode
 
 from chalicelib import events
 from chalicelib.events.log import log_event
 from chalicelib.http import outbound
+from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.records import Client, Delivery
+from chalicelib.protocol.records import Client, Delivery, Session, User
 from chalicelib.server import AuthorizationServer
+from chalicelib.sessions.revocation import end_session
 from chalicelib.settings import SettingsError
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Refused
@@ -23,6 +29,7 @@ LOGOUT_TOKEN_TYPE = "logout+jwt"  # noqa: S105
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 LOGOUT_TOKEN_LIFETIME = 120
 FIRST_PAUSE = 60  # seconds after the first attempt; each further pause is twice as long
+SECOND_SEARCH = 15 * MINUTE
 MAX_PARALLEL = 16
 # Seconds in which attempts are started: with the time that the last one takes, less than the function may run.
 START_WITHIN = 6.0
@@ -33,17 +40,21 @@ def deliver(server: AuthorizationServer) -> None:
 
     Raises SettingsError when no issuer is set; TemporarilyUnavailable.
     """
-    now = server.now()
-    due = [delivery for delivery in server.store.deliveries.scan() if delivery.not_before <= now]
-    if not due:
-        return
-    if not server.issuer:
-        raise SettingsError("SIGNET_ISSUER must be set: without it no logout token can be issued")
-    run = _Run(server)
-    with ThreadPoolExecutor(min(MAX_PARALLEL, len(due))) as pool:
+    due, run = _due(server), _Run(server)
+    with ThreadPoolExecutor(MAX_PARALLEL) as pool:
+        searches = [pool.submit(run.end_sessions, delivery) for delivery in due if delivery.sessions_below is not None]
+        if searches:
+            wait(searches)
+            due = [delivery for delivery in _due(server) if delivery.sessions_below is None]
+        if due and not server.issuer:
+            raise SettingsError("SIGNET_ISSUER must be set: without it no logout token can be issued")
         attempts = [pool.submit(run.attempt, delivery) for delivery in sorted(due, key=lambda each: each.not_before)]
-    for attempt in attempts:
-        attempt.result()  # raises the first error, once all have finished
+    for each in (*searches, *attempts):
+        each.result()  # raises the first error, once all have finished
+
+
+def _due(server: AuthorizationServer) -> list[Delivery]:
+    return [delivery for delivery in server.store.deliveries.scan() if delivery.not_before <= server.now()]
 
 
 def logout_token(server: AuthorizationServer, client: Client, delivery: Delivery) -> str:
@@ -67,12 +78,31 @@ def logout_token(server: AuthorizationServer, client: Client, delivery: Delivery
 
 
 class _Run:
-    """One run of the schedule: until when it starts attempts, and which clients have failed in it."""
+    """One run of the schedule: until when it searches and starts attempts, and which clients have failed in it."""
 
     def __init__(self, server: AuthorizationServer):
         self._server = server
         self._until = time.monotonic() + START_WITHIN
+        self._search_until = self._until - START_WITHIN / 2  # many sessions of one user do not delay the rest
         self._failing: dict[str, str] = {}
+
+    def end_sessions(self, delivery: Delivery) -> None:
+        """End the sessions of a user that the index shows and whose clients must be told. A later run does the rest."""
+        store, key, now = self._server.store, (delivery.delivery_id,), self._server.now()
+        user = store.users.get(delivery.sub)
+        for session in store.sessions.find("sub", delivery.sub, index="sub"):
+            if not _must_be_told(delivery, session, user):
+                continue
+            if time.monotonic() >= self._search_until:
+                return
+            current = store.sessions.get(session.session_id)
+            if current and _must_be_told(delivery, current, user):  # the index may show a session as it was before
+                end_session(store, current)
+        second = delivery.created_at + SECOND_SEARCH
+        if now < second:
+            store.deliveries.transition(key, None, {"not_before": second})
+        else:
+            store.deliveries.delete(*key)
 
     def attempt(self, delivery: Delivery) -> None:
         """Attempt one delivery. Moving its next attempt claims it, so that no other run sends the same tokens."""
@@ -126,3 +156,14 @@ class _Run:
         log_event(
             self._server.settings, events.LOGOUT_UNDELIVERED, sub=delivery.sub, client_id=client_id, detail=reason
         )
+
+
+def _must_be_told(delivery: Delivery, session: Session, user: User | None) -> bool:
+    """Return whether a session must still be ended with all others of its user: its clients must be told, or
+    `end_session` does more for it.
+    """
+    below, generation = delivery.sessions_below or 0, session.sessions_generation
+    # A user who was deleted and imported again has other generations.
+    valid = user is not None and user.disabled_at is None and generation == user.sessions_generation
+    ends = session.ended_at is None and generation < below and not valid
+    return ends and (bool(session.backchannel_clients) or session.version == 1)

@@ -16,13 +16,12 @@ from chalicelib.protocol.handles import Handle, new_id
 from chalicelib.protocol.next_step import SignedInUser
 from chalicelib.protocol.records import AuthorizationRequest, Consent, Session, User
 from chalicelib.server import AuthorizationServer
+from chalicelib.sessions.lifetime import extend, lifetime_from
 from chalicelib.sessions.revocation import end_session
-from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Records
 from chalicelib.storage.table import Lookup, Write
 
-# With more grants than this the user signs in again: the list makes the record slow and expensive.
-MAX_GRANTS = 1000
+_TRIES = 5
 
 
 def cookie_name(server: AuthorizationServer, what: str) -> str:
@@ -77,7 +76,10 @@ def read_browser(
     client_id: str | None = None,
     request_id: str | None = None,
 ) -> BrowserState:
-    """Return who is signed in in this browser, with the records of `lookups`, in one call."""
+    """Return who is signed in in this browser, with the records of `lookups`, in one call.
+
+    A session that is used is extended, by a second call from time to time.
+    """
     store, handle = server.store, session_handle(server, http)
     session_id = handle.id if handle else ""
     sub = session_id.rpartition(".")[0]
@@ -85,9 +87,15 @@ def read_browser(
     of_consent, of_request = store.consents.lookup(sub, client_id or ""), store.requests.lookup(request_id or "")
     records = store.read_all((of_session, of_user, of_consent, of_request, *lookups))
     session, user, request = records.get(of_session), records.get(of_user), records.get(of_request)
-    if handle is None or session is None or user is None or not _is_current(session, user, handle.generation):
+    if session and user and session.sessions_generation != user.sessions_generation:
+        # A batch is no snapshot: a transaction that kept this session may have been made in between.
+        session, user = store.read(of_session, of_user)
+    if not handle or not session or not user or not _is_valid(session, user) or session.generation != handle.generation:
         return BrowserState(None, None, request, records)
-    return BrowserState(SignedInUser(user, session), records.get(of_consent), request, records)
+    if session.signed_in_until <= server.now():
+        return BrowserState(None, None, request, records)
+    signed_in = SignedInUser(user, extend(server, session, by_browser=True))
+    return BrowserState(signed_in, records.get(of_consent), request, records)
 
 
 def read_session(server: AuthorizationServer, http: Request) -> tuple[Session | None, User | None]:
@@ -100,20 +108,21 @@ def read_session(server: AuthorizationServer, http: Request) -> tuple[Session | 
     return (session, user) if session and session.generation == handle.generation else (None, None)
 
 
-def _is_current(session: Session, user: User, generation: int) -> bool:
-    return (
-        session.ended_at is None
-        and session.generation == generation
-        and session.sessions_generation == user.sessions_generation
-        and user.disabled_at is None
-        and len(session.grants) < MAX_GRANTS
-    )
+def _lapsed_session(server: AuthorizationServer, http: Request) -> SignedInUser | None:
+    """Return the session of this browser and its user, who need no longer be signed in, while its grants are valid."""
+    session, user = read_session(server, http)
+    return SignedInUser(user, session) if session and user and _is_valid(session, user) else None
+
+
+def _is_valid(session: Session, user: User) -> bool:
+    same = session.sessions_generation == user.sessions_generation
+    return same and session.ended_at is None and user.disabled_at is None
 
 
 def require_active_user(server: AuthorizationServer, user: User) -> Write[User]:
     """Return the check that refuses a transaction once the user is disabled or their sessions have been ended."""
-    condition = attr("disabled_at").not_exists() & attr("sessions_generation").eq(user.sessions_generation)
-    return server.store.users.checking((user.sub,), condition)
+    users = server.store.users
+    return users.checking((user.sub,), users.unchanged(user, "disabled_at", "sessions_generation"))
 
 
 def start_session(
@@ -127,25 +136,27 @@ def start_session(
     """Sign a user in for a request, in one transaction with the writes `also`.
 
     A session of the same user continues under a new cookie, which makes the old one invalid; a session of another user
-    ends. Raises AccessDenied when the user has been disabled, RequestEnded when one of `also` is refused.
+    ends. Without `previous`, that is the session of this browser which has lapsed, if there is one. Raises AccessDenied
+    when the user has been disabled, RequestEnded when one of `also` is refused.
     """
-    store, now = server.store, server.now()
+    store, previous = server.store, previous or _lapsed_session(server, http)
     active = require_active_user(server, user)
-    if previous and previous.user.sub == user.sub:
-        session = previous.session
-        changes: dict[str, Any] = {
-            "auth_time": now,
-            "generation": session.generation + 1,
-            "request_id": request_id,
-            "expires_at": now + server.settings.session_idle_lifetime,
-            "sessions_generation": user.sessions_generation,
-        }
-        condition = attr("ended_at").not_exists() & attr("generation").eq(session.generation)
-        continuing = store.sessions.changing((session.session_id,), condition, changes)
-        if not store.transact(continuing, active, *also):
-            return SignedInUser(user, replace(session, **changes))
-    elif previous:
+    if previous and previous.user.sub != user.sub:
         sign_out(server, http, previous.session)
+        previous = None
+    session = previous.session if previous else None
+    for _ in range(_TRIES):
+        # The copy of the user's generation stays as it is, so it must be current.
+        if session is None or session.ended_at or session.sessions_generation != user.sessions_generation:
+            break
+        changes = signed_in_again(server, session, request_id)
+        condition = store.sessions.unchanged(session, "ended_at", "generation", "sessions_generation")
+        continuing = store.sessions.changing((session.session_id,), condition, changes)
+        refused = store.transact(continuing, active, *also)
+        if refused is None:
+            return SignedInUser(user, replace(session, **changes))
+        refusal = refused.of(continuing)  # another tab has signed in
+        session = refusal.record if refusal else None
     session = replace(unstored_session(server, http, user, request_id).session, generation=1)
     refused = store.transact(store.sessions.inserting(session), active, *also)
     if refused and refused.of(active):
@@ -153,6 +164,13 @@ def start_session(
     if refused:
         raise RequestEnded("This sign-in has been used already.", code="request_answered")
     return SignedInUser(user, session)
+
+
+def signed_in_again(server: AuthorizationServer, session: Session, request_id: str) -> dict[str, Any]:
+    """Return the changes of a session in which its user has signed in again, for a request: with a new cookie."""
+    now = server.now()
+    changes = {"auth_time": now, "generation": session.generation + 1, "request_id": request_id}
+    return changes | lifetime_from(server, now)
 
 
 def unstored_session(server: AuthorizationServer, http: Request, user: User, request_id: str) -> SignedInUser:
@@ -163,7 +181,8 @@ def unstored_session(server: AuthorizationServer, http: Request, user: User, req
         sub=user.sub,
         auth_time=now,
         created_at=now,
-        expires_at=now + server.settings.session_idle_lifetime,
+        version=2,
+        **lifetime_from(server, now),
         generation=0,
         request_id=request_id,
         sessions_generation=user.sessions_generation,
@@ -173,8 +192,5 @@ def unstored_session(server: AuthorizationServer, http: Request, user: User, req
 
 
 def sign_out(server: AuthorizationServer, http: Request, session: Session) -> None:
-    """End a session, with the grants created in it that have no `offline_access`.
-
-    Completes an earlier sign-out that was interrupted. Raises TemporarilyUnavailable.
-    """
+    """End a session, with the grants that depend on it. Raises TemporarilyUnavailable."""
     end_session(server.store, session, events.record(server.store, http, events.SIGNED_OUT, session.sub))

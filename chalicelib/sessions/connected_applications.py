@@ -1,17 +1,28 @@
-"""A user's connected applications and signed-in browsers, and the removal of access."""
+"""A user's connected applications, and how the user ends access and other sessions."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from chalicelib import events
 from chalicelib.http.messages import Request
 from chalicelib.protocol import claims
-from chalicelib.protocol.records import Client, Consent, Event, Grant, Session, User
+from chalicelib.protocol.errors import AccessDenied
+from chalicelib.protocol.grant import Grant, GrantEntry
+from chalicelib.protocol.next_step import SignedInUser
+from chalicelib.protocol.records import Client, Consent, User
 from chalicelib.server import AuthorizationServer
-from chalicelib.sessions.revocation import MAX_WRITES, PASSES, revoke_grant
+from chalicelib.sessions.active_grants import UserGrants, find_grants
+from chalicelib.sessions.revocation import (
+    keep_session,
+    tell_clients,
+    without_consents,
+    without_grants,
+    without_sessions,
+)
 from chalicelib.storage.store import Store
-from chalicelib.storage.table import Write
+from chalicelib.storage.table import Refused, Write
+
+MAX_DIGITS = 20  # of a generation; DynamoDB stores 38
 
 
 @dataclass(frozen=True)
@@ -19,49 +30,60 @@ class ConnectedApplication:
     """What a user has granted to one client, by all its active grants and the remembered consent together.
 
     `claims` are those requested by name that no scope covers. `redirect_uri` is that of the newest grant, None without
-    a grant. `remembered`: the user is not asked for consent again.
+    a grant. `ends_with_session`: access ends when the user signs out; `ends_at`: when it ends at the latest, None
+    without a grant. `remembered`: the user is not asked for consent again. `generation`: the consent's.
     """
 
-    client_id: str
+    client: Client
     scope: frozenset[str]
     claims: frozenset[str]
     since: int
     last_used: int
     redirect_uri: str | None
     devices: tuple[str, ...]
+    ends_with_session: bool
+    ends_at: int | None
     remembered: bool
+    generation: int
 
 
-def connected_applications(store: Store, sub: str) -> list[ConnectedApplication]:
-    """Return the applications that have access or may get it without asking, last used first. Two round trips."""
-    consents = {consent.client_id: consent for consent in store.consents.find("sub", sub)}
-    grants: dict[str, list[Grant]] = {client_id: [] for client_id in consents}
-    for grant in store.grants.find("sub", sub, index="sub"):
-        if grant.revoked_at is None and grant.redeemed_at is not None and grant.valid_until > store.now():
-            grants.setdefault(grant.client_id, []).append(grant)
+def connected_applications(server: AuthorizationServer, signed_in: SignedInUser) -> list[ConnectedApplication]:
+    """Return the applications that have access or may get it without asking, last used first.
+
+    One with so many ended grants that none is known to be active is listed too, if one may be. With very many grants,
+    `last_used` and `devices` are those of the newest.
+    """
+    grants = find_grants(server, signed_in)
     applications = [
-        _connected_application(client_id, of_client, consents.get(client_id), store.now())
-        for client_id, of_client in grants.items()
+        _connected_application(server, signed_in.user, client, grants) for client in grants.clients.values()
     ]
-    return sorted(applications, key=lambda application: (-application.last_used, application.client_id))
+    listed = [application for application in applications if application]
+    return sorted(listed, key=lambda application: (-application.last_used, application.client.client_id))
 
 
 def _connected_application(
-    client_id: str, grants: list[Grant], consent: Consent | None, now: int
-) -> ConnectedApplication:
-    scopes = [grant.scope for grant in grants] + ([consent.scope] if consent else [])
+    server: AuthorizationServer, user: User, client: Client, of_user: UserGrants
+) -> ConnectedApplication | None:
+    consent = of_user.consents.get(client.client_id) or Consent(user.sub, client.client_id)
+    remembered = consent.valid_for(user, client)
+    grants = of_user.active.get(client.client_id, [])
+    entries: list[GrantEntry] = [*grants, *of_user.unread.get(client.client_id, [])]
+    starts = [entry.created_at for entry in entries] + ([] if remembered.empty else [consent.updated_at])
+    if not starts:
+        return None
     claim_names = [claims.requested_outside_scope(grant.claims, grant.scope) for grant in grants]
-    claim_names += [consent.claims] if consent else []
-    starts = [grant.created_at for grant in grants] + ([consent.updated_at] if consent else [])
     return ConnectedApplication(
-        client_id=client_id,
-        scope=frozenset[str]().union(*scopes),
-        claims=frozenset[str]().union(*claim_names),
+        client=client,
+        scope=remembered.scope.union(*(entry.scope for entry in entries)),
+        claims=remembered.claims.union(*claim_names),
         since=min(starts),
-        last_used=max([_last_used(grant, now) for grant in grants], default=max(starts)),
+        last_used=max([_last_used(grant, server.now()) for grant in grants], default=max(starts)),
         redirect_uri=max(grants, key=lambda grant: grant.created_at).redirect_uri if grants else None,
         devices=tuple(sorted({grant.device for grant in grants if grant.device})),
-        remembered=consent is not None,
+        ends_with_session=all(entry.ends_at_sign_out for entry in entries),
+        ends_at=max((entry.last_end for entry in entries), default=None),
+        remembered=not remembered.empty,
+        generation=consent.generation,
     )
 
 
@@ -70,52 +92,78 @@ def _last_used(grant: Grant, now: int) -> int:
     return min(now, max([grant.redeemed_at or grant.created_at, *grant.rotated_at.values()]))
 
 
-def clients_of(store: Store, applications: Iterable[ConnectedApplication]) -> dict[str, Client]:
-    """Return the clients of these applications by their ids, in one round trip. Deleted clients are missing."""
-    records = store.read(*(store.clients.lookup(application.client_id) for application in applications))
-    return {client.client_id: client for client in records if client}
+# ---- endings by the user. `seen`: what the page has shown, so that the same form sent twice ends once. They return
+# False, and end nothing, when that has changed in between.
 
 
-def signed_in_browsers(store: Store, user: User) -> list[Session]:
-    """Return the sessions in which a user is signed in."""
-    return [
-        session
-        for session in store.sessions.find("sub", user.sub, index="sub")
-        if session.ended_at is None and session.sessions_generation == user.sessions_generation
-    ]
+def remove_access(
+    server: AuthorizationServer, http: Request, sub: str, client_id: str, seen: str | None = None
+) -> bool:
+    """Remove the access of one application: one write on the consent ends its grants. The history says so."""
+    client = server.client(client_id) or server.store.clients.get(client_id)
+    if client is None:  # its grants have ended
+        return True
+    event = events.record(server.store, http, events.ACCESS_REVOKED, sub, client)
+    is_number = seen is not None and seen.isascii() and seen.isdigit() and len(seen) <= MAX_DIGITS
+    generation = None if seen is None else int(seen) if is_number else -1
+    return server.store.transact(forget_consent(server.store, sub, client_id, generation), event) is None
 
 
-def remove_access(server: AuthorizationServer, http: Request, sub: str, client_id: str | None = None) -> None:
-    """Remove the access of one application, or of all.
+def forget_consent(store: Store, sub: str, client_id: str, generation: int | None = None) -> Write[Consent]:
+    """Return the write that empties a consent and ends the grants that hold its generation.
 
-    Deletes the consent, revokes the grants and records the event in one transaction per application. Two passes,
-    because the index lags behind the table.
+    It is refused if the consent has another generation than the argument.
     """
-    store = server.store
-    remembered = {consent.client_id for consent in store.consents.find("sub", sub)}
-    recorded: set[str] = set()
-    for _ in range(PASSES):
-        writes: dict[str, list[Write[Any]]] = {each: [store.consents.deleting((sub, each))] for each in remembered}
-        for grant in store.grants.find("sub", sub, index="sub"):
-            if grant.revoked_at is None:
-                writes.setdefault(grant.client_id, []).append(revoke_grant(store, grant.grant_id))
-        for each in sorted(writes if client_id is None else writes.keys() & {client_id}):
-            event = []
-            if each not in recorded:
-                event = [events.record(store, http, events.ACCESS_REVOKED, sub, server.client(each), each)]
-            if _write_all(store, writes[each], event):
-                recorded.add(each)
-        remembered = set()
+    expected = Consent(sub, client_id, generation=generation or 0)
+    if_ = None if generation is None else store.consents.unchanged(expected, "generation")
+    now = {"updated_at": store.now()}
+    return store.consents.changing(
+        (sub, client_id), if_, now, add={"generation": 1}, remove=("scope", "claims"), create=True
+    )
 
 
-def _write_all(store: Store, writes: list[Write[Any]], event: list[Write[Event]]) -> bool:
-    """Make these writes except those that are refused, the first ones with the event. Return whether any was made."""
-    any_made = False
-    while writes:
-        batch, rest = writes[: MAX_WRITES - len(event)], writes[MAX_WRITES - len(event) :]
-        refused = store.transact(*event, *batch)
-        if refused is None:
-            any_made, event, writes = True, [], rest
-        else:  # another request was faster
-            writes = [write for write in batch if refused.of(write) is None] + rest
-    return any_made
+def remove_all_access(server: AuthorizationServer, http: Request, user: User, seen: str | None = None) -> bool:
+    """Remove the access of all applications: one write on the user. The history says so."""
+    changed = False
+
+    def change(current: User) -> User:
+        nonlocal changed
+        changed = seen not in (None, access_seen(current))
+        return current if changed else without_consents(without_grants(current))
+
+    def record(_before: User, _after: User) -> list[Write[Any]]:
+        return [events.record(server.store, http, events.ACCESS_REVOKED, user.sub, detail="all applications")]
+
+    server.store.amend(server.store.users, user, change, record)
+    return not changed
+
+
+def access_seen(user: User) -> str:
+    """Return what a page shows of a user's generations that removing all access changes."""
+    return f"{user.grants_generation}.{user.consents_generation}"
+
+
+def sign_out_others(
+    server: AuthorizationServer, http: Request, signed_in: SignedInUser, seen: str | None = None
+) -> bool:
+    """End all sessions of a user except this one: one write on the user. The history says so.
+
+    Raises AccessDenied when this session was changed in between, so that nothing has ended.
+    """
+    store, changed = server.store, False
+
+    def change(current: User) -> User:
+        nonlocal changed
+        changed = seen not in (None, str(current.sessions_generation))
+        return current if changed else without_sessions(current)
+
+    def also(before: User, after: User) -> list[Write[Any]]:
+        return [
+            keep_session(store, signed_in.session, before, after),
+            tell_clients(store, after),
+            events.record(store, http, events.SIGNED_OUT, after.sub, detail="all other browsers"),
+        ]
+
+    if isinstance(store.amend(store.users, signed_in.user, change, also), Refused):
+        raise AccessDenied("This session has been changed by another request.")
+    return not changed

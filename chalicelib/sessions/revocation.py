@@ -1,10 +1,9 @@
-"""How sessions and grants end.
+"""How sessions and grants end: each by one write, whatever depends on it.
 
-A session ends in one transaction with its grants and with the outbox that says which clients must be told. What is
-found by an index is ended in PASSES passes, because an index lags behind its table.
+A grant ends by itself, or because a record that it depends on says so (`protocol.validity`): the session, or a
+generation of the user, of the consent or of the client. Nothing is searched for, so nothing can be missed.
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -12,29 +11,25 @@ from chalicelib import events
 from chalicelib.http.messages import Request
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.errors import TemporarilyUnavailable
+from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.records import Client, Delivery, Grant, Session
+from chalicelib.protocol.records import Client, Delivery, Session, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.dynamodb import Condition, attr
 from chalicelib.storage.store import Store
-from chalicelib.storage.table import Refused, Write
+from chalicelib.storage.table import Write
 
-MAX_WRITES = 100  # in one transaction of DynamoDB
 DELIVERY_LIFETIME = DAY
-PASSES = 2
-_TRIES = 50  # more than the most grants of a session need
+_TRIES = 30
+
+
+# ---- one grant
 
 
 def revoke_grant(store: Store, grant_id: str, if_: Condition = None) -> Write[Grant]:
     """Return the write that revokes a grant. It is refused if the grant has ended, or does not fulfil `if_`."""
     active = attr("revoked_at").not_exists()
     return store.grants.changing((grant_id,), active if if_ is None else active & if_, {"revoked_at": store.now()})
-
-
-def revoke_grants(store: Store, grants: Iterable[Grant]) -> list[Grant]:
-    """Revoke grants, one conditional write each; return those that this call has ended, as they are now."""
-    outcomes = [store.grants.write(revoke_grant(store, grant.grant_id)) for grant in grants if grant.revoked_at is None]
-    return [revoked for revoked in outcomes if not isinstance(revoked, Refused)]
 
 
 def revoke_reused_grant(server: AuthorizationServer, http: Request, client: Client, grant: Grant) -> None:
@@ -44,75 +39,84 @@ def revoke_reused_grant(server: AuthorizationServer, http: Request, client: Clie
     """
     store = server.store
     store.transact(
-        revoke_grant(store, grant.grant_id), events.record(store, http, events.REUSE_DETECTED, grant.sub, client)
+        revoke_grant(store, grant.grant_id),
+        events.record(store, http, events.REUSE_DETECTED, grant.sub or grant.client_id, client),
     )
 
 
-def end_session(store: Store, session: Session, *also: Write[Any], offline_access: bool = False) -> bool:
-    """End a session with the grants created in it, in one transaction with the writes `also`.
+# ---- one session
 
-    Returns whether this call ended it. Grants with `offline_access` go on, unless the argument says otherwise. Grants
-    that do not fit into one transaction follow in others; after an interruption, another call does the rest. Raises
-    TemporarilyUnavailable.
+
+def end_session(store: Store, session: Session, *also: Write[Any]) -> bool:
+    """End a session, and so the grants that depend on it, in one transaction with the writes `also`.
+
+    Returns whether this call ended it. The outbox says which clients must be told. Raises TemporarilyUnavailable.
     """
-    settled: set[str] = set()  # grants that have ended, or that go on
-    ended_here = False
     for _ in range(_TRIES):
-        if session.ended_at is not None and session.grants <= settled:
-            return ended_here
-        ending: list[Write[Any]] = []
-        if session.ended_at is None:
-            ending = [_end(store, session), *_outbox(store, session), *also]
-        batch = sorted(session.grants - settled)[: MAX_WRITES - len(ending)]
-        revocations = {grant_id: _revoke_with_session(store, grant_id, offline_access) for grant_id in batch}
-        refused = store.transact(*ending, *revocations.values())
+        if session.ended_at is not None:
+            return False
+        # A client that was added in between must be told too.
+        unchanged = store.sessions.unchanged(session, "ended_at", "backchannel_clients")
+        changes = {"ended_at": store.now()}
+        if session.version == 1:
+            # Its grants do not say whether the session was stored: the record must outlast them.
+            changes["expires_at"] = store.now() + store.settings.refresh_token_absolute_lifetime
+        ending = store.sessions.changing((session.session_id,), unchanged, changes)
+        outbox = [_outbox(store, session.sub, session_id=session.session_id, clients=session.backchannel_clients)]
+        refused = store.transact(ending, *(outbox if session.backchannel_clients else []), *also)
         if refused is None:
-            settled.update(batch)
-            ended_here |= bool(ending)
-            session = replace(session, ended_at=session.ended_at or store.now())
-        elif ending and (changed := refused.of(ending[0])):  # it ended, or a grant was created in it, in this moment
-            session = changed.record or replace(session, ended_at=store.now())
-        else:
-            settled.update(grant_id for grant_id, write in revocations.items() if refused.of(write))
+            return True
+        refusal = refused.of(ending)
+        if refusal is None or refusal.record is None:  # it has expired, or one of `also` was refused
+            return False
+        session = refusal.record
     raise TemporarilyUnavailable(detail="a session: changed by other requests each time")
 
 
-def end_all(store: Store, sub: str, keep: str | None = None, *, offline_access: bool = False) -> None:
-    """End the sessions of a user that the index shows, except the one whose id is `keep`, and revoke their grants.
+# ---- all sessions or grants of a user, by a change of the user's record
 
-    Grants with `offline_access` are revoked only if the argument is true. One pass. Raises TemporarilyUnavailable.
+
+def without_sessions(user: User) -> User:
+    """Return a user whose sessions have ended, with the grants that depend on them."""
+    return replace(user, sessions_generation=user.sessions_generation + 1)
+
+
+def without_grants(user: User) -> User:
+    """Return a user whose grants have all ended."""
+    return replace(user, grants_generation=user.grants_generation + 1)
+
+
+def without_consents(user: User) -> User:
+    """Return a user whose remembered consents are forgotten."""
+    return replace(user, consents_generation=user.consents_generation + 1)
+
+
+def tell_clients(store: Store, ended: User) -> Write[Delivery]:
+    """Return the write that tells clients that the sessions of a user have ended; `ended` is the user's new record.
+
+    Made in one transaction with that record. The sessions are found when the outbox is delivered.
     """
-    for session in store.sessions.find("sub", sub, index="sub"):
-        if session.ended_at is None and session.session_id != keep:
-            end_session(store, session, offline_access=offline_access)
-    grants = store.grants.find("sub", sub, index="sub")
-    revoke_grants(store, (grant for grant in grants if offline_access or "offline_access" not in grant.scope))
+    return _outbox(store, ended.sub, sessions_below=ended.sessions_generation)
 
 
-def _revoke_with_session(store: Store, grant_id: str, offline_access: bool) -> Write[Grant]:
-    """Return the write that revokes a grant when its session ends."""
-    return revoke_grant(store, grant_id, None if offline_access else ~attr("scope").contains("offline_access"))
+def keep_session(store: Store, session: Session, before: User, after: User, **changes: Any) -> Write[Session]:
+    """Return the write that keeps one session when the sessions of its user end.
+
+    Made in one transaction with the user's record, from `before` to `after`. It is the only write that changes a
+    session's copy of `sessions_generation`, and is refused unless the session was valid. `changes`: of a new sign-in,
+    for which there must have been no other.
+    """
+    valid = replace(session, ended_at=None, sessions_generation=before.sessions_generation)
+    names = ("ended_at", "sessions_generation", *(["generation"] if changes else []))
+    condition = store.sessions.unchanged(valid, *names)
+    changes = {"sessions_generation": after.sessions_generation, **changes}
+    return store.sessions.changing((session.session_id,), condition, changes)
 
 
-def _end(store: Store, session: Session) -> Write[Session]:
-    """Return the write that ends a session as it was read, with these grants: grants are only ever added to it."""
-    same = attr("grants").size().eq(len(session.grants)) if session.grants else attr("grants").not_exists()
-    key = (session.session_id,)
-    return store.sessions.changing(key, attr("ended_at").not_exists() & same, {"ended_at": store.now()})
-
-
-def _outbox(store: Store, session: Session) -> list[Write[Delivery]]:
-    """Return the write that stores which clients must be told (OpenID Connect Back-Channel Logout 1.0 section 2.3)."""
-    if not session.backchannel_clients:
-        return []
+def _outbox(store: Store, sub: str, **members: Any) -> Write[Delivery]:
+    """Return the write that stores whom to tell (OpenID Connect Back-Channel Logout 1.0 section 2.3)."""
     now = store.now()
     delivery = Delivery(
-        delivery_id=new_id(),
-        sub=session.sub,
-        session_id=session.session_id,
-        clients=session.backchannel_clients,
-        created_at=now,
-        expires_at=now + DELIVERY_LIFETIME,
-        not_before=now,
+        delivery_id=new_id(), sub=sub, created_at=now, expires_at=now + DELIVERY_LIFETIME, not_before=now, **members
     )
-    return [store.deliveries.inserting(delivery)]
+    return store.deliveries.inserting(delivery)

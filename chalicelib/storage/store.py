@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from chalicelib.protocol.errors import TemporarilyUnavailable
+from chalicelib.protocol.grant import Grant, GrantEntry
 from chalicelib.protocol.records import (
     Attempts,
     AuthorizationRequest,
@@ -12,7 +13,6 @@ from chalicelib.protocol.records import (
     Consent,
     Delivery,
     Event,
-    Grant,
     Identifier,
     Scope,
     SealedKeyRing,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 MAX_AMEND_TRIES = 30
+MAX_BATCH = 100  # records in one BatchGetItem
 _REFUSED = "ConditionalCheckFailed"
 A = TypeVar("A", bound="DataclassInstance")
 B = TypeVar("B", bound="DataclassInstance")
@@ -52,6 +53,8 @@ class Store:
         self.deliveries = self._table("deliveries", Delivery, "delivery_id")
         self.keys = self._table("keys", SealedKeyRing, "ring")
         self.tables = tuple(table for table in vars(self).values() if isinstance(table, Table))
+        # The same table, read by its index, which has only these attributes.
+        self.grant_entries = self._table("grants", GrantEntry, "grant_id")
 
     def _table(self, kind: str, record: type[R], *key: str) -> Table[R]:
         return Table(self.dynamodb, self.now, f"signet-{self.settings.stage}-{kind}", record, *key)
@@ -63,7 +66,7 @@ class Store:
     def read(self, *lookups: Lookup[R]) -> tuple[R | None, ...]: ...
 
     def read(self, *lookups: Lookup[Any]) -> tuple[Any, ...]:
-        """Read several records in one consistent call; None for each that is absent or expired.
+        """Read several records consistently, in one call; None for each that is absent or expired.
 
         Raises TemporarilyUnavailable.
         """
@@ -71,17 +74,21 @@ class Store:
         return tuple(records.get(lookup) for lookup in lookups)
 
     def read_all(self, lookups: Iterable[Lookup[Any]]) -> "Records":
-        """Read records of any tables in one consistent call. Raises TemporarilyUnavailable."""
+        """Read records of any tables, consistently, in one call for each MAX_BATCH. Raises TemporarilyUnavailable."""
         possible = [lookup for lookup in dict.fromkeys(lookups) if is_possible_key(lookup.key)]
         if len(possible) == 1:
             (lookup,) = possible
             return Records({lookup: lookup.table.get(*lookup.key)})
-        if not possible:
-            return Records({})
+        records: dict[Lookup[Any], Any] = {}
+        for start in range(0, len(possible), MAX_BATCH):
+            records |= self._read_batch(possible[start : start + MAX_BATCH])
+        return Records(records)
+
+    def _read_batch(self, lookups: list[Lookup[Any]]) -> dict[Lookup[Any], Any]:
         pending: dict[str, Any] = {}
-        for table, key in possible:
+        for table, key in lookups:
             pending.setdefault(table.name, {"Keys": [], "ConsistentRead": True})["Keys"].append(table.pack_key(key))
-        tables = {table.name: table for table, _ in possible}
+        tables = {table.name: table for table, _ in lookups}
         records: dict[Lookup[Any], Any] = {}
         for _ in range(TRIES):
             answer = self.dynamodb.call("batch_get_item", RequestItems=pending)
@@ -91,7 +98,7 @@ class Store:
                     records[tables[name].lookup(*key)] = tables[name].live(item)
             pending = answer.get("UnprocessedKeys") or {}
             if not pending:
-                return Records(records)
+                return records
         raise TemporarilyUnavailable(detail="dynamodb batch_get_item: keys left unprocessed")
 
     def amend(
@@ -124,9 +131,12 @@ class Store:
     def transact(self, *writes: Write[Any]) -> Refusals | None:
         """Make all writes or none, in one call; return None when they are made, else their refusals.
 
-        A transaction succeeds also when its first answer was lost and its retry is refused. Raises
-        TemporarilyUnavailable.
+        A transaction succeeds also when its first answer was lost and its retry is refused. A single write needs no
+        transaction, which would cost twice as much. Raises TemporarilyUnavailable.
         """
+        if len(writes) == 1 and writes[0].verb in ("Put", "Update"):
+            outcome = writes[0].table.write(writes[0])
+            return Refusals.of_writes(writes, [outcome]) if isinstance(outcome, Refused) else None
         items = [
             {
                 write.verb: {

@@ -9,7 +9,9 @@ absent.
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
+from functools import reduce
 from itertools import islice
+from operator import and_
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from chalicelib.storage.dynamodb import (
@@ -188,13 +190,13 @@ class Table(Generic[R]):
     ) -> "Write[R]":
         """Return the write that changes a record.
 
-        `add` adds to sets and numbers; `create` creates the record if it is absent, and ignores `if_`.
+        `add` adds to sets and numbers; `create` creates the record if it is absent.
         """
         attempt = secrets.token_hex(8)
         text, names, values = update_expression({**(set_ or {}), "attempt": attempt}, add or {}, remove)
         parameters: dict[str, Any] = {"Key": self.pack_key(key), "UpdateExpression": text}
-        if not create:
-            parameters["ConditionExpression"], more_names, more_values = self._condition(if_)
+        if not create or if_ is not None:
+            parameters["ConditionExpression"], more_names, more_values = self._condition(if_, or_absent=create)
             names, values = names | more_names, values | more_values
         parameters["ExpressionAttributeNames"] = names
         parameters["ExpressionAttributeValues"] = pack(values)
@@ -208,22 +210,25 @@ class Table(Generic[R]):
             parameters["ExpressionAttributeValues"] = pack(values)
         return Write(self, "ConditionCheck", parameters, None)
 
-    def rewriting(self, before: R, after: R) -> "Write[R]":
-        """Return the write that changes a record from `before` to `after`, and is refused if it is no longer `before`.
-
-        Only the changed fields are written. A field that is not stored has its default.
-        """
-        condition: Condition = None
-        for field in fields(before):
-            if field.name in self.key:
-                continue
-            value, stored = getattr(before, field.name), attr(field.name)
+    def unchanged(self, record: R, *names: str) -> Condition:
+        """Return the condition that these fields are as in the record. A field that is not stored has its default."""
+        conditions = []
+        for field in (field for field in fields(record) if field.name in names):
+            value, stored = getattr(record, field.name), attr(field.name)
             same = stored.eq(value)
             if value is None or value == frozenset():  # neither is stored
                 same = stored.not_exists()
             elif value in (field.default, field.default_factory is not MISSING and field.default_factory()):
                 same |= stored.not_exists()
-            condition = same if condition is None else condition & same
+            conditions.append(same)
+        return reduce(and_, conditions)
+
+    def rewriting(self, before: R, after: R) -> "Write[R]":
+        """Return the write that changes a record from `before` to `after`, and is refused if it is no longer `before`.
+
+        Only the changed fields are written.
+        """
+        condition = self.unchanged(before, *(field.name for field in fields(before) if field.name not in self.key))
         changed = {name: getattr(after, name) for name in self._fields if getattr(after, name) != getattr(before, name)}
         remove = tuple(name for name, value in changed.items() if value is None or value == frozenset())
         set_ = {name: value for name, value in changed.items() if name not in remove}
@@ -264,11 +269,12 @@ class Table(Generic[R]):
             return None
         return self._unpack(item)
 
-    def _condition(self, if_: Condition) -> tuple[str, dict[str, str], dict[str, Any]]:
+    def _condition(self, if_: Condition, *, or_absent: bool = False) -> tuple[str, dict[str, str], dict[str, Any]]:
         condition = attr(self.key[0]).exists()
         if self._expires:
             condition &= attr("expires_at").gt(self.now())
-        return condition_expression(condition if if_ is None else condition & if_)
+        condition = condition if if_ is None else condition & if_
+        return condition_expression(attr(self.key[0]).not_exists() | condition if or_absent else condition)
 
     def _read_pages(self, operation: str, **parameters: Any) -> Iterator[R]:
         while True:

@@ -5,8 +5,9 @@ from typing import Any
 from chalicelib.keys.signing import half_hash
 from chalicelib.protocol import claims
 from chalicelib.protocol.errors import InvalidScope
+from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.records import NO_SCOPE, Client, Grant, User
+from chalicelib.protocol.records import NO_SCOPE, Client, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.tokens.subjects import grant_subject, sid
 
@@ -39,14 +40,15 @@ def issue(
     refresh_token: str | None = None,
     nonce: str | None = None,
     resource: frozenset[str] = NO_SCOPE,
+    user: User | None = None,
 ) -> dict[str, Any]:
     """Return the members of a token response (RFC 6749 section 5.1, OpenID Connect Core section 3.1.3.3).
 
     `scope` and `resource` limit the access token, and are those of the grant or fewer; no resource means all. `nonce`
-    is for the ID token, which is issued when `scope` has `openid`. Raises InvalidScope when the client is no longer
-    registered for any of the scope.
+    is for the ID token, which is issued when `scope` has `openid`; `user` is the user of the grant. Raises InvalidScope
+    when the client is no longer registered for any of the scope.
     """
-    now, scope = server.now(), _limit_to_registration(server, client, scope)
+    now, scope = server.now(), limit_to_registration(server, client, scope)
     # A token does not outlive its grant.
     end = grant.expires_at if refresh_token is None else min(grant.expires_at, grant.ends_at)
     expires_in = min(access_token_lifetime(server, client), end - now)
@@ -60,13 +62,16 @@ def issue(
     }
     if "openid" in scope:
         members["id_token"] = id_token(
-            server, client, grant, nonce=nonce, access_token=access_token, expires_at=now + expires_in
+            server, client, grant, user=user, nonce=nonce, access_token=access_token, expires_at=now + expires_in
         )
     return members
 
 
-def _limit_to_registration(server: AuthorizationServer, client: Client, scope: frozenset[str]) -> frozenset[str]:
-    """Return the part of a scope that the client is still registered for, by a record that is read again."""
+def limit_to_registration(server: AuthorizationServer, client: Client, scope: frozenset[str]) -> frozenset[str]:
+    """Return the part of a scope that the client is still registered for, by a record that is read again.
+
+    Raises InvalidScope when that is nothing.
+    """
     if scope <= client.scopes:
         return scope
     current = server.read_client(client.client_id)
@@ -102,7 +107,7 @@ def _access_token(
         "scope": format_scope(scope),
         "grant_id": grant.grant_id,
     }
-    if grant.session_id:  # no user signs in with client_credentials
+    if grant.has_user:  # no user signs in with client_credentials
         members["auth_time"] = grant.auth_time
     return server.keys.sign(members, ACCESS_TOKEN_TYPE, client.access_token_signed_response_alg)
 
@@ -112,16 +117,16 @@ def id_token(
     client: Client,
     grant: Grant,
     *,
+    user: User | None,
     nonce: str | None = None,
     access_token: str | None = None,
     code: str | None = None,
     expires_at: int | None = None,
-    user: User | None = None,
 ) -> str:
     """Return an ID token (OpenID Connect Core section 2). It has one audience, so that it needs no `azp`.
 
     It has the hash of the `access_token` or `code` that is issued with it. By default it expires with an access token.
-    `user`: the user of the grant; by default read when the `claims` parameter requests claims in the ID token.
+    `user`: the user of the grant, whose claims it has if the `claims` parameter requests them in the ID token.
     """
     now, alg = server.now(), client.id_token_signed_response_alg
     members: dict[str, Any] = {
@@ -138,8 +143,7 @@ def id_token(
         "at_hash": half_hash(alg, access_token) if access_token else None,
         "c_hash": half_hash(alg, code) if code else None,
     }
-    if grant.claims and (names := claims.requested_claims(grant.claims, "id_token")):
-        user = user or server.store.users.get(grant.sub)
-        members |= claims.user_claims(user, (), names) if user else {}
+    if user and grant.claims and (names := claims.requested_claims(grant.claims, "id_token")):
+        members |= claims.user_claims(user, (), names)
     present = {name: value for name, value in members.items() if value is not None}
     return server.keys.sign(present, ID_TOKEN_TYPE, alg)

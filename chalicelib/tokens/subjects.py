@@ -3,8 +3,9 @@
 import hashlib
 from urllib.parse import urlsplit
 
+from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import base64url
-from chalicelib.protocol.records import Client, Grant
+from chalicelib.protocol.records import Client
 from chalicelib.server import AuthorizationServer
 
 SUBJECT_TYPES = ("public", "pairwise")
@@ -20,7 +21,8 @@ def subject(server: AuthorizationServer, client: Client, sub: str) -> str:
 
 def grant_subject(server: AuthorizationServer, client: Client, grant: Grant) -> str:
     """Return the `sub` in the tokens of a grant: of its user, or of the client itself (client_credentials)."""
-    return subject(server, client, grant.sub) if grant.session_id else grant.sub
+    # RFC 9068 section 2.2
+    return subject(server, client, grant.sub) if grant.sub and grant.has_user else grant.client_id
 
 
 def sector(client: Client) -> str:

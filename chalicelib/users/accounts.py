@@ -1,7 +1,6 @@
 """The operator's changes to a user's account: claims and username, disable, enable, sign out, delete.
 
-A change that ends sessions starts with one write on the user: from then on their sessions are invalid, and no session
-or grant can be created. The records are ended afterwards, in two passes, because an index lags behind its table.
+A change that ends sessions or grants is one write on the user, whatever number of them there is.
 """
 
 import re
@@ -13,7 +12,8 @@ from chalicelib.protocol import scopes
 from chalicelib.protocol.errors import AccessDenied
 from chalicelib.protocol.identifiers import username_identifier
 from chalicelib.protocol.records import Identifier, User
-from chalicelib.sessions.revocation import PASSES, end_all
+from chalicelib.sessions.active_grants import INDEX
+from chalicelib.sessions.revocation import tell_clients, without_consents, without_grants, without_sessions
 from chalicelib.settings import UNPRINTABLE
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store
@@ -104,42 +104,41 @@ def update(store: Store, user: User, change: Callable[[User], User]) -> User:
 def disable(store: Store, user: User) -> User:
     """Disable a user and end all their sessions and grants; return the new record. Raises AccessDenied."""
     now = store.now()
-    changed = _amend(
-        store, user, lambda current: replace(_end_sessions(current), disabled_at=current.disabled_at or now)
-    )
-    for _ in range(PASSES):
-        end_all(store, user.sub, offline_access=True)
-    return changed
+
+    def change(current: User) -> User:
+        return replace(without_grants(without_sessions(current)), disabled_at=current.disabled_at or now)
+
+    return _end_sessions(store, user, change)
 
 
 def enable(store: Store, user: User) -> User:
     """Let a disabled user sign in again; return the new record. Raises AccessDenied."""
-    return _amend(store, user, lambda current: replace(current, disabled_at=None))
+    changed = store.amend(store.users, user, lambda current: replace(current, disabled_at=None))
+    return _require_existing(changed)
 
 
 def sign_out(store: Store, user: User) -> User:
-    """End all sessions of a user, and their grants except those with `offline_access`; return the new record.
+    """End all sessions of a user, with the grants that depend on them; return the new record. Raises AccessDenied."""
+    return _end_sessions(store, user, without_sessions)
 
-    Raises AccessDenied.
-    """
-    changed = _amend(store, user, _end_sessions)
-    for _ in range(PASSES):
-        end_all(store, user.sub)
-    return changed
+
+def end_all_grants(store: Store, user: User) -> User:
+    """End all grants of a user and forget their consents; return the new record. Raises AccessDenied."""
+    changed = store.amend(store.users, user, lambda current: without_consents(without_grants(current)))
+    return _require_existing(changed)
 
 
 def delete(store: Store, user: User) -> None:
-    """Delete a user with all their records. The user is deleted last, so an interrupted deletion can be repeated."""
+    """Delete a user with all their records. Disabling ends everything; an interrupted deletion can be repeated.
+
+    Sessions whose clients must still be told stay until they expire.
+    """
     disable(store, user)
-    for _ in range(PASSES):
-        for session in store.sessions.find("sub", user.sub, index="sub"):
-            store.sessions.delete(session.session_id)
-        for grant in store.grants.find("sub", user.sub, index="sub"):
-            store.grants.delete(grant.grant_id)
-    for consent in store.consents.find("sub", user.sub):
-        store.consents.delete(user.sub, consent.client_id)
-    for event in store.events.find("sub", user.sub):
-        store.events.delete(user.sub, event.event_id)
+    for session in store.sessions.find("sub", user.sub, index="sub"):
+        store.transact(store.sessions.deleting((session.session_id,), attr("backchannel_clients").not_exists()))
+    for grant in store.grant_entries.find("sub", user.sub, index=INDEX):
+        store.grants.delete(grant.grant_id)
+    delete_history(store, user.sub)
     while current := store.users.get(user.sub):
         writes: list[Write[Any]] = [store.users.deleting((user.sub,), attr("username").eq(current.username))]
         identifier = store.identifiers.get(username_identifier(current.username))
@@ -149,13 +148,17 @@ def delete(store: Store, user: User) -> None:
             return
 
 
-def _end_sessions(user: User) -> User:
-    """Return the user with a new generation, which makes their sessions invalid."""
-    return replace(user, sessions_generation=user.sessions_generation + 1)
+def delete_history(store: Store, sub: str) -> None:
+    """Delete the consents and events under a `sub` that has no active user."""
+    for consent in store.consents.find("sub", sub):
+        store.consents.delete(sub, consent.client_id)
+    for event in store.events.find("sub", sub):
+        store.events.delete(sub, event.event_id)
 
 
-def _amend(store: Store, user: User, change: Callable[[User], User]) -> User:
-    changed = store.amend(store.users, user, change)
+def _end_sessions(store: Store, user: User, change: Callable[[User], User]) -> User:
+    """Change a user in a way that ends their sessions, and tell the clients of these."""
+    changed = store.amend(store.users, user, change, lambda _before, after: [tell_clients(store, after)])
     return _require_existing(changed)
 
 

@@ -8,38 +8,22 @@ from chalicelib.authentication import passwords
 from chalicelib.http.messages import Request
 from chalicelib.protocol.errors import AccessDenied
 from chalicelib.protocol.next_step import SignedInUser
-from chalicelib.protocol.records import User
+from chalicelib.protocol.records import Session, User
 from chalicelib.server import AuthorizationServer
-from chalicelib.sessions.browser_sessions import start_session
-from chalicelib.sessions.revocation import end_all
-from chalicelib.storage.dynamodb import attr
+from chalicelib.sessions.browser_sessions import signed_in_again
+from chalicelib.sessions.revocation import keep_session, tell_clients, without_grants, without_sessions
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Write
 
 
-def change_password(
-    store: Store, user: User, password: str, *also: Write[Any], must_be_replaced: bool = False, keep: str | None = None
-) -> User:
+def change_password(store: Store, user: User, password: str, *, must_be_replaced: bool = False) -> User:
     """Change a user's password, and end every session and grant of theirs; return the new record.
 
-    The password is changed in one transaction with the writes `also`. The session whose id is `keep` loses its grants,
-    and can be continued by signing in. Raises AccessDenied when the record is no longer as in `user`.
+    Raises AccessDenied when the record is no longer as in `user`.
     """
-    unchanged = attr("password_hash").eq(user.password_hash) & attr("sessions_generation").eq(user.sessions_generation)
-    disabled = attr("disabled_at")
-    unchanged &= disabled.not_exists() if user.disabled_at is None else disabled.eq(user.disabled_at)
-    changes: dict[str, Any] = {
-        "password_hash": passwords.hash_password(password),
-        "password_change_required": must_be_replaced,
-        "sessions_generation": user.sessions_generation + 1,
-    }
-    # Before the change, which is made only if all can be ended and the applications told; and after it, when no session
-    # or grant can be created any longer. These are the PASSES of an index.
-    end_all(store, user.sub, keep, offline_access=True)
-    if store.transact(store.users.changing((user.sub,), unchanged, changes), *also):
-        raise AccessDenied("This account has been changed by another request.")
-    end_all(store, user.sub, keep, offline_access=True)
-    return replace(user, **changes)
+    changed = _with_password(user, password, must_be_replaced=must_be_replaced)
+    _write(store, user, changed)
+    return changed
 
 
 def change_own_password(
@@ -50,10 +34,49 @@ def change_own_password(
     request_id: str,
     recorded: tuple[Write[Any], ...] = (),
 ) -> SignedInUser:
-    """Change the password of the signed-in user, whose session continues under a new cookie.
+    """Change the password of the signed-in user, whose session continues under a new cookie. All others end.
 
-    `recorded`: the writes that record it in the history, where a sign-in attempt has them. Raises AccessDenied.
+    `recorded`: the writes that record it in the history, where a sign-in attempt has them. All is one transaction. The
+    same form sent twice changes the password once. Raises AccessDenied when the user or the session has been changed in
+    between.
     """
-    writes = recorded or (events.record(server.store, http, events.PASSWORD_CHANGED, signed_in.user.sub),)
-    changed = change_password(server.store, signed_in.user, password, *writes, keep=signed_in.session.session_id)
-    return start_session(server, http, changed, request_id, replace(signed_in, user=changed))
+    store, user, session = server.store, signed_in.user, signed_in.session
+    changed, changes = _with_password(user, password), signed_in_again(server, session, request_id)
+    writes = recorded or (events.record(store, http, events.PASSWORD_CHANGED, user.sub),)
+    try:
+        _write(store, user, changed, keep_session(store, session, user, changed, **changes), *writes)
+    except AccessDenied:
+        signed_in_now = _after_same_change(store, session, password)
+        if signed_in_now is None:
+            raise
+        if recorded:
+            store.transact(*recorded)
+        return signed_in_now
+    kept = replace(session, sessions_generation=changed.sessions_generation, **changes)
+    return SignedInUser(changed, kept)
+
+
+def _after_same_change(store: Store, session: Session, password: str) -> SignedInUser | None:
+    """Return the user and this session, if the session has just continued after a change to the same password."""
+    user, current = store.read(store.users.lookup(session.sub), store.sessions.lookup(session.session_id))
+    if user is None or current is None or current.generation != session.generation + 1:
+        return None
+    valid = current.ended_at is None and current.sessions_generation == user.sessions_generation
+    return SignedInUser(user, current) if valid and passwords.verify(password, user.password_hash) else None
+
+
+def _with_password(user: User, password: str, *, must_be_replaced: bool = False) -> User:
+    return replace(
+        without_grants(without_sessions(user)),
+        password_hash=passwords.hash_password(password),
+        password_change_required=must_be_replaced,
+    )
+
+
+def _write(store: Store, before: User, after: User, *also: Write[Any]) -> None:
+    compared = ("password_hash", "sessions_generation", "grants_generation", "disabled_at")
+    written = ("password_hash", "password_change_required", "sessions_generation", "grants_generation")
+    changes = {name: getattr(after, name) for name in written}
+    change = store.users.changing((before.sub,), store.users.unchanged(before, *compared), changes)
+    if store.transact(change, tell_clients(store, after), *also):
+        raise AccessDenied("This account has been changed by another request.")

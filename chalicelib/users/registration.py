@@ -1,5 +1,7 @@
 """Registering a user: the rules for usernames and passwords, and the new record."""
 
+import secrets
+from dataclasses import replace
 from typing import Any
 
 from chalicelib.authentication import passwords
@@ -9,6 +11,8 @@ from chalicelib.protocol.records import Identifier, User
 from chalicelib.settings import is_printable
 from chalicelib.storage.dynamodb import is_possible_key
 from chalicelib.storage.store import Store
+
+GENERATION_BITS = 48
 
 
 def check_username(username: str) -> None:
@@ -23,6 +27,12 @@ def check_password(password: str | None) -> None:
     """Check that a user may have this password, if there is one. Raises ValueError with a sentence for the operator."""
     if password is not None and (problem := passwords.find_problem(password)):
         raise ValueError(f"The password is not acceptable. {problem}")
+
+
+def with_new_generations(user: User) -> User:
+    """Return a new user with random generations, so that no record of an earlier user with the same `sub` is valid."""
+    sessions, grants, consents = (secrets.randbits(GENERATION_BITS) for _ in range(3))
+    return replace(user, sessions_generation=sessions, grants_generation=grants, consents_generation=consents)
 
 
 def register_user(
@@ -41,14 +51,16 @@ def register_user(
     check_username(username)
     check_password(password)
     random_password = passwords.generate_password() if password is None else None
-    user = User(
-        sub=new_id(),
-        username=username,
-        password_hash=passwords.hash_password(random_password or password or ""),
-        claims=claims or {},
-        admin=admin,
-        password_change_required=random_password is not None,
-        created_at=store.now(),
+    user = with_new_generations(
+        User(
+            sub=new_id(),
+            username=username,
+            password_hash=passwords.hash_password(random_password or password or ""),
+            claims=claims or {},
+            admin=admin,
+            password_change_required=random_password is not None,
+            created_at=store.now(),
+        )
     )
     refused = store.transact(
         store.identifiers.inserting(Identifier(username_identifier(username), user.sub)),

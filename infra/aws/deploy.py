@@ -25,10 +25,12 @@ from chalicelib.users.registration import register_user
 from infra.aws import package
 from infra.aws.package import API, ARCHITECTURES, Package
 from infra.aws.stacks import Stack, resumable
-from infra.local.embedded import SCHEMA, STAGE
+from infra.aws.upgrade import OLD_INDEX, check_records_version, old_grants_index
+from infra.local.embedded import STAGE
 from infra.operator.commands import CommandError, did_you_mean, example
 from infra.operator.doctor import check
 from infra.operator.terminal import visible
+from infra.schema import SCHEMA
 
 ADMINISTRATOR = "admin"
 
@@ -37,13 +39,15 @@ ADMINISTRATOR = "admin"
 class Deployment:
     """A deployment in progress: the operator's options, and the results of the steps so far.
 
-    `overrides` are template parameters by name; `folder` is where the package is built.
+    `overrides` are template parameters by name; `force` deploys over records of a newer version; `folder` is where the
+    package is built.
     """
 
     stage: str
     overrides: dict[str, str]
     session: Any
     yes: bool = False
+    force: bool = False
     architecture: str = ARCHITECTURES[0]
     folder: Path = Path()
     package: Package | None = None
@@ -99,9 +103,14 @@ class Deployment:
 def deploy_data(deployment: Deployment) -> None:
     """Deploy the tables, the keys, and the bucket for the code."""
     stack = deployment.data
-    parameters = deployment.parameters(SCHEMA, stack, {"Stage": deployment.stage})
+    if not deployment.force:
+        check_records_version(stack, SCHEMA)
+    old_index = deployment.overrides.get(OLD_INDEX) or old_grants_index(stack, deployment.api)
+    parameters = deployment.parameters(SCHEMA, stack, {"Stage": deployment.stage, OLD_INDEX: old_index})
     _check_signing(deployment, stack.parameters().get("Signing"), parameters["Signing"])
     deployment.change(stack, SCHEMA.read_text(), parameters)
+    if old_index == "kept":
+        click.echo("The old index of the grants is kept for the code that is running. The next deployment removes it.")
 
 
 def _check_signing(deployment: Deployment, current: str | None, signing: str) -> None:
@@ -243,6 +252,7 @@ def require_aws_stage(stage: str) -> str:
 
 
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
+_force = click.option("--force", is_flag=True, help="Deploy over newer records, which revives what was ended since.")
 _param = click.option(
     "--param", "overrides", multiple=True, metavar="K=V", callback=_parameters,
     help="A parameter of infra/aws/tables.yaml or infra/aws/api.yaml; later deployments keep its value.",
@@ -251,27 +261,31 @@ _param = click.option(
 
 @click.command(epilog=example("data --stage dev"))
 @_yes
+@_force
 @_param
 @click.pass_obj
-def data(stage: str, /, yes: bool, overrides: dict[str, str]) -> None:
+def data(stage: str, /, yes: bool, force: bool, overrides: dict[str, str]) -> None:
     """Create or update a stage's tables and keys, and nothing else."""
     with resumable():
-        deploy_data(Deployment(require_aws_stage(stage), overrides, boto3.Session(), yes))
+        deploy_data(Deployment(require_aws_stage(stage), overrides, boto3.Session(), yes, force))
 
 
 @click.command(epilog=example("deploy --stage prod --param AlarmTopicArn=arn:aws:sns:eu-central-1:123456789012:alarms"))
 @_yes
+@_force
 @_param
 @click.option("--issuer", help='The issuer URL, as clients use it; "" for the address of the API.')
 @click.option("--architecture", type=click.Choice(ARCHITECTURES), default=ARCHITECTURES[0], show_default=True)
 @click.pass_obj
-def deploy(stage: str, /, yes: bool, overrides: dict[str, str], issuer: str | None, architecture: str) -> None:
+def deploy(
+    stage: str, /, yes: bool, force: bool, overrides: dict[str, str], issuer: str | None, architecture: str
+) -> None:
     """Deploy a stage: tables, keys, code, server, administrator."""
     stage = require_aws_stage(stage)
     if issuer is not None:
         overrides["Issuer"] = issuer and Settings.from_environ({"SIGNET_ISSUER": issuer}).issuer
     with resumable(), TemporaryDirectory(prefix="signet-") as folder:
-        deployment = Deployment(stage, overrides, boto3.Session(), yes, architecture, Path(folder))
+        deployment = Deployment(stage, overrides, boto3.Session(), yes, force, architecture, Path(folder))
         server = deployment.parameters(API, deployment.api, {})
         if bool(server["DomainName"]) != bool(server["CertificateArn"]):
             raise CommandError("Set both DomainName and CertificateArn, or neither.")

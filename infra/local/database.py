@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,6 +23,7 @@ from moto.dynamodb.models import dynamodb_backends
 from moto.dynamodb.models.utilities import dynamo_json_dump
 from moto.dynamodb.responses import DynamoHandler
 
+from infra.local.faults import Killed, changed_items
 from infra.local.state import StateError
 
 REGION = "us-east-1"
@@ -93,9 +94,14 @@ class Database:
         headers = {"X-Amz-Target": target, "Content-Type": content_type}
         handler.setup_class(Request.from_primitives("POST", _ADDRESS, headers, body))
         handler.current_account, handler.region = DEFAULT_ACCOUNT_ID, REGION
+        changed = list(changed_items(target.rpartition(".")[2], handler.params))
         with self._lock:
-            status, fields, answer = handler.call_action()
-            if int(status) == 200 and (changed := list(_changed_items(target.rpartition(".")[2], handler.body))):
+            try:
+                status, fields, answer = handler.call_action()
+            except Killed:  # perhaps after this write was made
+                self._store(changed)
+                raise
+            if int(status) == 200 and changed:
                 self._store(changed)
         headers = {name: str(value) for name, value in fields.items() if name.lower() in _HEADERS}
         return int(status), headers, answer.encode() if isinstance(answer, str) else answer
@@ -165,23 +171,6 @@ class Database:
                     self._store_item(name, key, None)
 
 
-def _changed_items(action: str, body: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the table and at least the key of each item that a call has written."""
-    match action:
-        case "PutItem" | "UpdateItem" | "DeleteItem":
-            yield body["TableName"], body.get("Item") or body["Key"]
-        case "TransactWriteItems":
-            for step in body["TransactItems"]:
-                for verb, parameters in step.items():
-                    if verb != "ConditionCheck":
-                        yield parameters["TableName"], parameters.get("Item") or parameters["Key"]
-        case "BatchWriteItem":
-            for table, steps in body["RequestItems"].items():
-                for step in steps:
-                    for parameters in step.values():
-                        yield table, parameters.get("Item") or parameters["Key"]
-
-
 def _with_bytes(value: dict[str, Any]) -> dict[str, Any]:
     """Decode binary values: base64 in JSON, bytes in moto."""
     match value:
@@ -194,6 +183,11 @@ def _with_bytes(value: dict[str, Any]) -> dict[str, Any]:
 
 class _Listener(ThreadingHTTPServer):
     request_queue_size = 128
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a connection, and close it when a fault kills the database."""
+        with suppress(Killed):
+            super().process_request_thread(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore callers that have disconnected."""

@@ -14,22 +14,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.backchannel_logout import deliver
 from chalicelib.settings import Settings
 from chalicelib.storage.dynamodb import DynamoDB
 from chalicelib.storage.store import Store
+from infra import schema
 from infra.local import demo
-from infra.local.state import CHECKOUT, StateError, StateFolder
+from infra.local.faults import FAULTS
+from infra.local.state import StateError, StateFolder
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
     from infra.local.database import Database
 
-SCHEMA = CHECKOUT / "infra" / "aws" / "tables.yaml"
 STAGE = "local"
 PAUSE = 1.0  # seconds
 PAUSE_AFTER_FAILURE = 60.0
@@ -42,11 +41,7 @@ def create_tables(client: "DynamoDBClient", stage: str) -> None:
     Encryption and deletion protection have no meaning in an emulation and are left out.
     """
     existing = {name for page in client.get_paginator("list_tables").paginate() for name in page["TableNames"]}
-    for resource in yaml.safe_load(SCHEMA.read_text())["Resources"].values():
-        properties = resource["Properties"]
-        if resource["Type"] != "AWS::DynamoDB::Table":
-            continue
-        name = properties["TableName"]["Fn::Sub"].replace("${Stage}", stage)
+    for name, properties in schema.tables(stage).items():
         if name in existing:
             continue
         members: dict[str, Any] = {part: properties[part] for part in _CREATE_TABLE_MEMBERS if part in properties}
@@ -59,7 +54,10 @@ def create_tables(client: "DynamoDBClient", stage: str) -> None:
 
 @functools.cache
 def lock_moto() -> AbstractContextManager[Any]:
-    """Serialize moto's calls, which are not atomic, and return the reentrant lock. Idempotent."""
+    """Serialize moto's calls, which are not atomic, and return the reentrant lock. Idempotent.
+
+    All of them also go through FAULTS.
+    """
     from moto.dynamodb.responses import DynamoHandler
 
     lock = threading.RLock()
@@ -68,7 +66,7 @@ def lock_moto() -> AbstractContextManager[Any]:
     @functools.wraps(call_action)
     def locked(handler: Any) -> Any:
         with lock:
-            return call_action(handler)
+            return FAULTS.perform(handler, call_action)
 
     DynamoHandler.call_action = locked
     return lock

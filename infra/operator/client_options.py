@@ -101,7 +101,11 @@ _BOTH: tuple[tuple[str, str, dict[str, Any], str], ...] = (
     ),
 )
 # The members that `--unset` can remove.
-_OPTIONAL = tuple(field.name for field in fields(Client) if field.default is None and field.name != "disabled_at")
+_OPTIONAL = tuple(
+    field.name
+    for field in fields(Client)
+    if field.default is None and field.name not in ("disabled_at", "registration_id")
+)
 # The members with options to add and remove single values, and what such a value is called.
 _LISTS = {"redirect_uris": "redirect URI", "post_logout_redirect_uris": "post-logout redirect URI", "scope": "scope"}
 

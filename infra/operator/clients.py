@@ -1,6 +1,6 @@
 """`signet client …`: registered clients. JSON has the member names of RFC 7591."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import click
@@ -13,8 +13,8 @@ from chalicelib.clients.registration import (
     set_client_disabled,
     update_client,
 )
-from chalicelib.protocol.records import Client
-from chalicelib.sessions import revocation
+from chalicelib.protocol.records import Client, Consent
+from chalicelib.sessions.connected_applications import forget_consent
 from chalicelib.storage.store import Store
 from infra.operator.client_options import given_changes, given_members, options, with_response_types
 from infra.operator.commands import (
@@ -173,13 +173,16 @@ def _set_disabled(stage: str, client_id: str, as_json: bool, *, disabled: bool) 
 @json_option
 @click.pass_obj
 def delete_client(stage: str, /, client_id: str, yes: bool, as_json: bool) -> None:
-    """Remove a client with its grants and consents."""
+    """Remove a client, and forget the consents for it. Its grants end within a minute.
+
+    They stay ended when a client with the same id is registered later.
+    """
     with open_store(stage) as store:
         client = find_client(store, client_id)
         confirm(f"Remove {client.client_name} ({client_id}) with all its grants and consents?", yes)
-        # Disabled first, so that it gets nothing new; the record last, so that an interrupted removal can be repeated.
+        # Disabled first, which ends everything; the record last, so that an interrupted removal can be repeated.
         set_client_disabled(store, client, disabled=True)
-        revoke_client_access(store, client_id)
+        delete_consents(store, client_id)
         store.clients.delete(client_id)
         record_event(store, events.CLIENT_CHANGED, client=client, detail="deleted")
     if as_json:
@@ -188,17 +191,26 @@ def delete_client(stage: str, /, client_id: str, yes: bool, as_json: bool) -> No
         click.echo(f"Removed {client_id}.")
 
 
-def revoke_client_access(store: Store, client_id: str) -> None:
-    """Revoke all grants of a client and delete its consents."""
-    revocation.revoke_grants(store, (grant for grant in store.grants.scan() if grant.client_id == client_id))
+def delete_consents(store: Store, client_id: str) -> None:
+    """Delete the consents for a client. One from which access was removed is only emptied.
+
+    Without its generation, the grants that ended with that access would be valid again, as long as a running function
+    has the client in its cache.
+    """
     for consent in store.consents.scan():
-        if consent.client_id == client_id:
-            store.consents.delete(consent.sub, client_id)
+        if consent.client_id == client_id and not _delete_unless_removed(store, consent) and not consent.empty:
+            store.consents.write(forget_consent(store, consent.sub, client_id))
+
+
+def _delete_unless_removed(store: Store, consent: Consent) -> bool:
+    """Delete a consent if access has never been removed from it; return whether it is deleted."""
+    never_removed = store.consents.unchanged(replace(consent, generation=0), "generation")
+    return store.transact(store.consents.deleting((consent.sub, consent.client_id), never_removed)) is None
 
 
 def client_document(client: Client) -> dict[str, Any]:
     """Return a client with the member names of RFC 7591 section 3.2.1 and Signet's own members, without secrets."""
-    return present_members(asdict(client), "secret_hashes")
+    return present_members(asdict(client), "secret_hashes", "registration_id", "grants_generation")
 
 
 def find_client(store: Store, client_id: str) -> Client:

@@ -148,9 +148,9 @@ def update_user(
 @json_option
 @click.pass_obj
 def set_password(stage: str, /, username: str, password_stdin: bool, as_json: bool) -> None:
-    """Set a user's password, and end all their sessions and grants. USERNAME may be a `sub`.
+    """Set a user's password, and end all their sessions and grants at once. USERNAME may be a `sub`.
 
-    A random password is shown only once, and must be replaced at the first sign-in.
+    Grants with offline_access end too. A random password is shown only once, and must be replaced at the first sign-in.
     """
     password = password_from_stdin() if password_stdin else None
     try:
@@ -173,7 +173,10 @@ def set_password(stage: str, /, username: str, password_stdin: bool, as_json: bo
 @json_option
 @click.pass_obj
 def disable_user(stage: str, /, username: str, yes: bool, as_json: bool) -> None:
-    """Prevent a user from signing in, and end their sessions and grants."""
+    """Prevent a user from signing in, and end all their sessions and grants at once, those with offline_access too.
+
+    They stay ended when the user is enabled again.
+    """
     question = "Disable {} and end all their sessions and grants?"
     _change(stage, username, as_json, "disabled", accounts.disable, question, yes)
 
@@ -183,7 +186,7 @@ def disable_user(stage: str, /, username: str, yes: bool, as_json: bool) -> None
 @json_option
 @click.pass_obj
 def enable_user(stage: str, /, username: str, as_json: bool) -> None:
-    """Let a disabled user sign in again."""
+    """Let a disabled user sign in again. Sessions and grants that ended stay ended."""
     _change(stage, username, as_json, "enabled", accounts.enable)
 
 
@@ -193,9 +196,9 @@ def enable_user(stage: str, /, username: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def sign_out_user(stage: str, /, username: str, yes: bool, as_json: bool) -> None:
-    """End a user's sessions, and the grants that depend on them.
+    """End all sessions of a user at once, with the grants that depend on them: with openid, without offline_access.
 
-    Grants with the scope offline_access are kept; revoke them with `grant revoke --user`.
+    Grants with offline_access, and those without openid, are kept; `grant revoke --user` revokes them too.
     """
     question = "End all sessions of {} and the grants that depend on them?"
     _change(stage, username, as_json, "signed out", accounts.sign_out, question, yes)
@@ -207,7 +210,10 @@ def sign_out_user(stage: str, /, username: str, yes: bool, as_json: bool) -> Non
 @json_option
 @click.pass_obj
 def delete_user(stage: str, /, username: str, yes: bool, as_json: bool) -> None:
-    """Remove a user with all sessions, grants, consents and history. The username can then be used again."""
+    """Remove a user with all sessions, grants, consents and history, which end at once.
+
+    The username can then be used again. Sessions are kept until they expire if applications are told that they ended.
+    """
     with open_store(stage) as store:
         user = find_user(store, username)
         confirm(f"Remove {user.username} with all sessions, grants, consents and history? This cannot be undone.", yes)
@@ -238,7 +244,9 @@ def _change(
 
 def user_document(user: User) -> dict[str, Any]:
     """Return a user with the claims as members (OpenID Connect Core section 5.1), without secrets."""
-    members = present_members(asdict(user), "password_hash", "sessions_generation")
+    members = present_members(
+        asdict(user), "password_hash", "sessions_generation", "grants_generation", "consents_generation"
+    )
     claims: dict[str, Any] = members.pop("claims")
     return {**claims, **members}
 

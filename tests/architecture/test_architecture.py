@@ -20,7 +20,7 @@ ORDER = (
     *("authentication", "clients", "tokens", "server", "events", "keys", "builtin_clients", "storage"),
     *("pages", "settings", "http", "protocol"),
 )
-INFRA_ORDER = ("__main__", "aws", "operator", "local")
+INFRA_ORDER = ("__main__", "aws", "operator", "local", "schema")
 # Files of these never import one another.
 SEPARATE = ("endpoints", "grants")
 # library -> the only packages that import it

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench import cost, report
+from tests.bench import cost, flow, report
 from tests.bench.services import services
 
 EXCHANGE_TARGET, IMPORT_TARGET = 1.5, 0.8
@@ -66,14 +66,15 @@ def measure(environment: dict[str, str], *, quick: bool, cold: bool) -> dict[str
     if cold:
         figures |= _cold(bench, environment, 3 if quick else 15)
     memory = cost.memory_size()
-    parts = cost.per_million(endpoints, memory)
+    complete = cost.per_million(endpoints, flow.COMPLETE, memory)
+    returning = cost.per_million(endpoints, flow.RETURNING, memory)
     price_list = cost.prices()
     figures["cost"] = {
         "date": price_list["date"],
         "region": price_list["region"],
         "currency": price_list["currency"],
-        "parts": {name: {"amount": amount, "price": price} for name, (amount, price) in parts.items()},
-        "total": sum(price for _, price in parts.values()),
+        "complete": {name: {"amount": amount, "price": price} for name, (amount, price) in complete.items()},
+        "returning": {name: {"amount": amount, "price": price} for name, (amount, price) in returning.items()},
         "signing_in_kms": cost.signing_in_kms(),
         "key_month": price_list["prices"]["kms_key_month"]["price"],
         "assumptions": cost.assumptions(memory),
@@ -82,7 +83,7 @@ def measure(environment: dict[str, str], *, quick: bool, cold: bool) -> dict[str
 
 
 def _cold(bench: Any, environment: dict[str, str], repetitions: int) -> dict[str, Any]:
-    from tests.bench import cold, flow
+    from tests.bench import cold
 
     def events() -> dict[str, flow.Event]:
         return {cold.FIRST: flow.discovery(), cold.TOKEN: flow.code_exchange(bench.code(), bench.client)}

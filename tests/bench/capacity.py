@@ -1,23 +1,60 @@
 """Compute the DynamoDB request units of a request, because moto does not return real ones.
 
-DynamoDB's rules: a consistent read takes one unit per 4 KB of an item, even a missing one; a write takes one unit per
-1 KB, and twice that in a transaction. Condition checks are counted as such writes, an upper bound, because AWS does not
-document them. Each index takes the same units once more. Items are measured after the request, by another client.
+DynamoDB's rules: a consistent read takes one unit per 4 KB of an item, even a missing one, or of all items of a query;
+another read takes half of that. A write takes one unit per 1 KB of the item before or after it, whichever is larger,
+and twice that in a transaction. Condition checks are counted as such writes, an upper bound, because AWS does not
+document them. An index takes one unit per 1 KB of what it projects when that changes: once for a new, changed or
+deleted entry, twice when the key of the entry changes, and never for an item without that key. Items are read by
+another client, before and after each call.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from infra.local.embedded import SCHEMA
+from infra import schema
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
 _TRANSACTION = 2
+_PAGES = ("Query", "Scan")
+Item = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Index:
+    """An index: its key and what it projects, None for all attributes."""
+
+    key: tuple[str, ...]
+    projected: frozenset[str] | None
+
+    def entry(self, item: Item) -> dict[str, Any]:
+        """Return the entry of an item, empty when it lacks the key."""
+        if not all(name in item for name in self.key):
+            return {}
+        return {name: value for name, value in item.items() if self.projected is None or name in self.projected}
+
+    def units(self, before: Item, after: Item) -> int:
+        """Return the units of a write."""
+        old, new = self.entry(before), self.entry(after)
+        if old == new:
+            return 0
+        if old and new and all(old[name] == new[name] for name in self.key):
+            return max(_write_units(old), _write_units(new))
+        return sum(_write_units(entry) for entry in (old, new) if entry)
+
+
+@dataclass
+class _Call:
+    """A call, and its items before and after it. A query has only those that it returns, as `after`."""
+
+    operation: str
+    parameters: dict[str, Any]
+    before: list[Item] = field(default_factory=list)
+    after: list[Item] = field(default_factory=list)
 
 
 class Meter:
@@ -27,7 +64,7 @@ class Meter:
         self.reads = self.writes = 0.0
         self._client = client
         self._reader = reader
-        self._calls: list[tuple[str, dict[str, Any]]] = []
+        self._calls: list[_Call] = []
         self._keys, self._indexes = _schema()
 
     @contextmanager
@@ -36,51 +73,72 @@ class Meter:
         self.reads = self.writes = 0.0
         self._calls.clear()
         events = self._client.meta.events
-        events.register("before-parameter-build.dynamodb", self._record, unique_id="bench")
+        listeners: dict[str, Callable[..., None]] = {
+            "before-parameter-build.dynamodb": self._begin,
+            "after-call.dynamodb": self._end,
+        }
+        for name, listener in listeners.items():
+            events.register(name, listener, unique_id=name)
         try:
             yield
         finally:
-            events.unregister("before-parameter-build.dynamodb", unique_id="bench")
-        for operation, parameters in self._calls:
-            self._count(operation, parameters)
+            for name, listener in listeners.items():
+                events.unregister(name, listener, unique_id=name)
+        for call in self._calls:
+            self._charge(call)
 
-    def _record(self, params: dict[str, Any], model: Any, **_: Any) -> None:
-        self._calls.append((model.name, dict(params)))
+    def _begin(self, params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
+        call = context["metered"] = _Call(model.name, dict(params))
+        call.before = call.after = self._items(call)
+        self._calls.append(call)
 
-    def _count(self, operation: str, parameters: Mapping[str, Any]) -> None:
-        match operation:
+    def _end(self, context: dict[str, Any], parsed: dict[str, Any], **_: Any) -> None:
+        call = context["metered"]
+        call.after = parsed.get("Items", []) if call.operation in _PAGES else self._items(call)
+
+    def _items(self, call: _Call) -> list[Item]:
+        """Return the present items of a call, empty for a missing one."""
+        return [
+            self._reader.get_item(TableName=table, Key=dict(key), ConsistentRead=True).get("Item", {})
+            for table, key, _ in self._steps(call)
+        ]
+
+    def _steps(self, call: _Call) -> list[tuple[str, Item, str]]:
+        """Return the table, key and verb of each item that a call reads or writes."""
+        parameters = call.parameters
+        match call.operation:
             case "GetItem":
-                self._read(parameters["TableName"], parameters["Key"])
+                return [(parameters["TableName"], parameters["Key"], "Get")]
             case "BatchGetItem":
-                for table, keys_and_attributes in parameters["RequestItems"].items():
-                    for key in keys_and_attributes["Keys"]:
-                        self._read(table, key)
+                tables = parameters["RequestItems"].items()
+                return [(table, key, "Get") for table, members in tables for key in members["Keys"]]
             case "PutItem" | "UpdateItem" | "DeleteItem":
-                self._write(parameters, 1)
+                return [(parameters["TableName"], self._key(parameters), "Write")]
             case "TransactWriteItems":
-                for item in parameters["TransactItems"]:
-                    [(verb, step)] = item.items()
-                    self._write(step, _TRANSACTION, changes=verb != "ConditionCheck")
-            case _:
-                raise ValueError(f"The units of {operation} are not implemented")
+                steps = [step for item in parameters["TransactItems"] for step in item.items()]
+                return [(step["TableName"], self._key(step), verb) for verb, step in steps]
+            case operation if operation in _PAGES:
+                return []
+        raise ValueError(f"The units of {call.operation} are not implemented")
 
-    def _read(self, table: str, key: Mapping[str, Any]) -> None:
-        self.reads += max(1, ceil(self._size(table, key) / 4096))
+    def _key(self, step: Mapping[str, Any]) -> Item:
+        return step.get("Key") or {name: step["Item"][name] for name in self._keys[_kind(step["TableName"])]}
 
-    def _write(self, step: Mapping[str, Any], factor: int, *, changes: bool = True) -> None:
-        table = step["TableName"]
-        kind = table.rpartition("-")[2]
-        key = step.get("Key") or {name: step["Item"][name] for name in self._keys[kind]}
-        units = max(1, ceil(self._size(table, key) / 1024))
-        self.writes += units * factor
-        if changes:
-            self.writes += units * self._indexes[kind]
+    def _charge(self, call: _Call) -> None:
+        if call.operation in _PAGES:
+            units = max(1, ceil(sum(map(item_size, call.after)) / 4096))
+            self.reads += units if call.parameters.get("ConsistentRead") else units / 2
+            return
+        factor = _TRANSACTION if call.operation == "TransactWriteItems" else 1
+        for (table, _, verb), before, after in zip(self._steps(call), call.before, call.after, strict=True):
+            if verb == "Get":
+                self.reads += max(1, ceil(item_size(after) / 4096))
+            else:
+                self.writes += max(_write_units(before), _write_units(after)) * factor
+                self.writes += sum(index.units(before, after) for index in self._indexes[_kind(table)])
 
-    def _size(self, table: str, key: Mapping[str, Any]) -> int:
-        return item_size(self._reader.get_item(TableName=table, Key=dict(key)).get("Item", {}))
 
-
-def item_size(item: Mapping[str, Any]) -> int:
+def item_size(item: Item) -> int:
     """Return the size of an item in bytes, as DynamoDB counts it: names and values."""
     return sum(len(name.encode()) + _size(value) for name, value in item.items())
 
@@ -103,16 +161,27 @@ def _size(typed: Mapping[str, Any]) -> int:
     return 1
 
 
-def _schema() -> tuple[dict[str, list[str]], dict[str, int]]:
-    """Return the names of the key attributes and the number of indexes, by kind of record."""
+def _write_units(item: Item) -> int:
+    return max(1, ceil(item_size(item) / 1024))
+
+
+def _kind(table: str) -> str:
+    return table.rpartition("-")[2]
+
+
+def _schema() -> tuple[dict[str, list[str]], dict[str, list[_Index]]]:
+    """Return the names of the key attributes and the indexes, by kind of record."""
     keys, indexes = {}, {}
-    for resource in yaml.safe_load(SCHEMA.read_text())["Resources"].values():
-        if resource["Type"] == "AWS::DynamoDB::Table":
-            properties = resource["Properties"]
-            kind = properties["TableName"]["Fn::Sub"].rpartition("-")[2]
-            keys[kind] = [part["AttributeName"] for part in properties["KeySchema"]]
-            table_indexes = properties.get("GlobalSecondaryIndexes", [])
-            # An index with fewer attributes would be written less often.
-            assert all(index["Projection"]["ProjectionType"] == "ALL" for index in table_indexes), kind
-            indexes[kind] = len(table_indexes)
+    for name, properties in schema.tables("any").items():
+        keys[_kind(name)] = [part["AttributeName"] for part in properties["KeySchema"]]
+        indexes[_kind(name)] = [
+            _index(index, keys[_kind(name)]) for index in properties.get("GlobalSecondaryIndexes", [])
+        ]
     return keys, indexes
+
+
+def _index(index: Mapping[str, Any], table_key: list[str]) -> _Index:
+    key = tuple(part["AttributeName"] for part in index["KeySchema"])
+    if index["Projection"]["ProjectionType"] == "ALL":
+        return _Index(key, None)
+    return _Index(key, frozenset({*key, *table_key, *index["Projection"].get("NonKeyAttributes", [])}))

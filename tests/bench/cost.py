@@ -1,6 +1,7 @@
-"""The cost of a million complete flows, from the measurements and AWS's list prices.
+"""The cost of a million flows, from the measurements and AWS's list prices.
 
-A flow: sign-in page, sign-in, consent, code exchange, one refresh, userinfo.
+A complete flow: sign-in page, sign-in, consent, code exchange, one refresh, userinfo. That of a user who returns:
+authorization with session and remembered consent, code exchange, one refresh, userinfo.
 """
 
 import json
@@ -11,7 +12,7 @@ from typing import Any
 
 from infra.local.state import CHECKOUT
 from tests.bench.endpoints import Endpoint
-from tests.bench.flow import COMPLETE, REDIRECTED
+from tests.bench.flow import REDIRECTED
 
 PRICES = Path(__file__).with_name("prices.json")
 MILLION = 1_000_000
@@ -37,9 +38,11 @@ def memory_size() -> int:
     return size
 
 
-def per_million(endpoints: Mapping[str, Endpoint], memory: int) -> dict[str, tuple[float, float]]:
-    """Return the amount and the price of a million flows, by billed unit."""
-    flow = [step for name, step in endpoints.items() if name.partition(REDIRECTED)[0] in COMPLETE]
+def per_million(
+    endpoints: Mapping[str, Endpoint], steps: tuple[str, ...], memory: int
+) -> dict[str, tuple[float, float]]:
+    """Return the amount and the price of a million flows with these steps, by billed unit."""
+    flow = [step for name, step in endpoints.items() if name.partition(REDIRECTED)[0] in steps]
     # Lambda counts whole milliseconds.
     duration = sum(ceil(step.milliseconds * FULL_CPU / memory + step.calls * LATENCY) for step in flow)
     amounts = {

@@ -12,9 +12,11 @@ from typing import Any
 import app
 from chalicelib import web
 from chalicelib.clients import registration
+from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.records import Grant
+from chalicelib.protocol.records import Consent, Session
 from chalicelib.server import AuthorizationServer
+from chalicelib.storage.table import Lookup
 from chalicelib.users.registration import register_user
 from tests.bench import flow
 from tests.bench.calibration import calibrate
@@ -38,7 +40,7 @@ class Endpoint:
 
 
 class Bench:
-    """A server in this process, as Lambda runs it, with a user and two clients."""
+    """A server in this process, as Lambda runs it, with a user and two clients, of which one has the user's consent."""
 
     def __init__(self) -> None:
         self.server: AuthorizationServer = app.connect()
@@ -47,11 +49,21 @@ class Bench:
         store = self.server.store
         members: dict[str, Any] = {"redirect_uris": [flow.REDIRECT_URI], "scope": flow.SCOPE}
         client, secret = registration.register_client(store, client_name="Photo Print", **members)
-        trusted, _ = registration.register_client(store, client_name="Intranet", trusted=True, **members)
+        remembered, remembered_secret = registration.register_client(store, client_name="Photo Album", **members)
         self.client = (client.client_id, secret or "")
-        self._trusted = trusted.client_id
+        self._remembered = (remembered.client_id, remembered_secret or "")
         claims = {"name": "Alice Liddell", "email": "alice@example.com", "email_verified": True}
-        register_user(store, username=flow.USERNAME, password=flow.PASSWORD, claims=claims)
+        self._user, _ = register_user(store, username=flow.USERNAME, password=flow.PASSWORD, claims=claims)
+        store.consents.put(
+            Consent(
+                self._user.sub,
+                remembered.client_id,
+                frozenset(flow.SCOPE.split()),
+                consents_generation=self._user.consents_generation,
+                registration_id=remembered.registration_id,
+            )
+        )
+        self._registration_id = client.registration_id
         self._grant: Grant | None = None
 
     def endpoints(self, repetitions: int) -> tuple[dict[str, Endpoint], list[float]]:
@@ -90,10 +102,13 @@ class Bench:
 
     def visit(self, send: flow.Send) -> None:
         """Send one request of each kind."""
-        flow.visit(send, self.client, self._trusted)
+        flow.visit(send, self.client, self._remembered)
 
     def exchange(self, repetitions: int) -> tuple[float, float]:
-        """Return the medians of a code exchange and of its minimum work: one UpdateItem and two RS256 signatures."""
+        """Return the medians of a code exchange and of its minimum work.
+
+        That is one UpdateItem, one BatchGetItem of user, session and consent, and two RS256 signatures.
+        """
         minimum, exchange = [], []
         with redirect_stdout(self._log):
             do_minimum = self._minimum_work()
@@ -125,14 +140,21 @@ class Bench:
     def _create_grant(self) -> str:
         if self._grant is None:
             now = self.server.now()
+            session_id, generation = f"{self._user.sub}.{new_id()}", self._user.sessions_generation
+            session = Session(session_id, self._user.sub, now, now + 86400, sessions_generation=generation)
+            self.server.store.sessions.put(session)
             self._grant = Grant(
                 grant_id="",
                 client_id=self.client[0],
-                sub=new_id(),
-                session_id=f"{new_id()}.{new_id()}",
+                sub=self._user.sub,
+                session_id=session_id,
+                session_stored=True,
+                user_generation=self._user.grants_generation,
+                sessions_generation=generation,
+                registration_id=self._registration_id,
                 redirect_uri=flow.REDIRECT_URI,
                 redirect_uri_sent=True,
-                scope=frozenset(flow.SCOPE.split()),
+                scope=frozenset(flow.SESSION_SCOPE.split()),
                 auth_time=now,
                 created_at=now,
                 code_expires_at=now + 3600,
@@ -149,23 +171,40 @@ class Bench:
         from cryptography.hazmat.primitives.asymmetric import padding, rsa
         from cryptography.hazmat.primitives.hashes import SHA256
 
-        client, table = default_client(self.server), self.server.store.grants.name
+        client, store = default_client(self.server), self.server.store
+        state = self._state()
         private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
         def work(grant_id: str) -> None:
             client.update_item(
-                TableName=table,
+                TableName=store.grants.name,
                 Key={"grant_id": {"S": grant_id}},
                 UpdateExpression="SET redeemed_at = :now",
                 ConditionExpression="attribute_not_exists(redeemed_at)",
                 ExpressionAttributeValues={":now": {"N": "1800000000"}},
                 ReturnValues="ALL_NEW",
             )
+            client.batch_get_item(RequestItems=state)
             for _ in range(2):
                 private.sign(bytes(500), padding.PKCS1v15(), SHA256())
 
         work(self._create_grant())
         return work
+
+    def _state(self) -> dict[str, Any]:
+        """Return the keys of the user, the session and the consent of a grant, for a consistent BatchGetItem."""
+        store, grant_id = self.server.store, self._create_grant()
+        grant = store.grants.get(grant_id)
+        assert grant
+        lookups: list[Lookup[Any]] = [
+            store.users.lookup(self._user.sub),
+            store.sessions.lookup(grant.session_id),
+            store.consents.lookup(self._user.sub, self.client[0]),
+        ]
+        return {
+            lookup.table.name: {"Keys": [lookup.table.pack_key(lookup.key)], "ConsistentRead": True}
+            for lookup in lookups
+        }
 
 
 def default_client(server: AuthorizationServer) -> Any:

@@ -20,6 +20,7 @@ ORIGIN = "https://id.example.com"
 USERNAME, PASSWORD = "alice", "correct horse battery staple"
 REDIRECT_URI = "https://client.example.com/cb"
 SCOPE = "openid profile email offline_access"
+SESSION_SCOPE = "openid profile email"  # of a grant that ends with its session
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"  # RFC 7636 appendix B
 CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
 
@@ -31,6 +32,11 @@ EXCHANGE = "token: the code exchange"
 REFRESH = "token: a refresh"
 USERINFO = "userinfo"
 COMPLETE = (SIGN_IN_PAGE, SIGN_IN, CONSENT, EXCHANGE, REFRESH, USERINFO)
+AUTHORIZE_AGAIN = "authorize: session and consent, the code"
+EXCHANGE_AGAIN = f"{EXCHANGE} of a session"
+REFRESH_AGAIN = f"{REFRESH} of a session"
+USERINFO_AGAIN = f"{USERINFO}, of a session"
+RETURNING = (AUTHORIZE_AGAIN, EXCHANGE_AGAIN, REFRESH_AGAIN, USERINFO_AGAIN)
 # A redirect within the server is a request of its own, counted with the request before.
 REDIRECTED = ", redirected"
 
@@ -83,10 +89,10 @@ def code_exchange(code: str, client: tuple[str, str]) -> Event:
     return event("POST", "/oauth2/token", form=form, headers=_basic(client))
 
 
-def visit(send: Send, client: tuple[str, str], trusted: str) -> None:
-    """Send one request of each kind, in the order of a complete flow.
+def visit(send: Send, client: tuple[str, str], remembered: tuple[str, str]) -> None:
+    """Send one request of each kind, in the order of a complete flow and one of a user who returns.
 
-    `trusted`: the id of a client that needs no consent.
+    `client` and `remembered`: each an id and its secret. The latter client needs no consent.
     """
     send(DISCOVERY, discovery())
     send("jwks", event("GET", "/oauth2/jwks"))
@@ -95,26 +101,36 @@ def visit(send: Send, client: tuple[str, str], trusted: str) -> None:
     send("style sheet", event("GET", "/style.css"))
 
     cookies: dict[str, str] = {}
-    page = _browse(send, SIGN_IN_PAGE, event("GET", "/oauth2/authorize", _request(client[0])), cookies)
+    page = _browse(send, SIGN_IN_PAGE, event("GET", "/oauth2/authorize", _request(client[0], SCOPE)), cookies)
     page = _browse(send, SIGN_IN, _submit(page, cookies, username=USERNAME, password=PASSWORD), cookies)
     answer = _browse(send, CONSENT, _submit(page, cookies, decision="allow_once"), cookies)
-    tokens = json.loads(send(EXCHANGE, code_exchange(_code(answer), client))["body"])
-    refresh = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
-    tokens = json.loads(send(REFRESH, event("POST", "/oauth2/token", form=refresh, headers=_basic(client)))["body"])
-    send(USERINFO, event("GET", "/oauth2/userinfo", headers={"authorization": f"Bearer {tokens['access_token']}"}))
+    refresh_token = _use(send, (EXCHANGE, REFRESH, USERINFO), answer, client)
+    form = {"token": refresh_token}
+    send("revoke", event("POST", "/oauth2/revoke", form=form, headers=_basic(client)))
 
-    again = event("GET", "/oauth2/authorize", _request(trusted), headers={"cookie": _cookie(cookies)})
-    _code(_browse(send, "authorize: with a session, the code", again, cookies))
-    refresh = {"token": tokens["refresh_token"]}
-    send("revoke", event("POST", "/oauth2/revoke", form=refresh, headers=_basic(client)))
+    request = event(
+        "GET", "/oauth2/authorize", _request(remembered[0], SESSION_SCOPE), headers={"cookie": _cookie(cookies)}
+    )
+    answer = _browse(send, AUTHORIZE_AGAIN, request, cookies)
+    _use(send, (EXCHANGE_AGAIN, REFRESH_AGAIN, USERINFO_AGAIN), answer, remembered)
 
 
-def _request(client_id: str) -> dict[str, str]:
+def _use(send: Send, names: tuple[str, str, str], answer: dict[str, Any], client: tuple[str, str]) -> str:
+    """Redeem the code of an answer, refresh once, and send a UserInfo request; return the current refresh token."""
+    exchange, refresh, userinfo = names
+    tokens = json.loads(send(exchange, code_exchange(_code(answer), client))["body"])
+    form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
+    tokens = json.loads(send(refresh, event("POST", "/oauth2/token", form=form, headers=_basic(client)))["body"])
+    send(userinfo, event("GET", "/oauth2/userinfo", headers={"authorization": f"Bearer {tokens['access_token']}"}))
+    return str(tokens["refresh_token"])
+
+
+def _request(client_id: str, scope: str) -> dict[str, str]:
     return {
         "response_type": "code",
         "client_id": client_id,
         "redirect_uri": REDIRECT_URI,
-        "scope": SCOPE,
+        "scope": scope,
         "state": "af0ifjsldkj",
         "nonce": "n-0S6_WzA2Mj",
         "code_challenge": CHALLENGE,

@@ -41,8 +41,9 @@ def _endpoints(rows: dict[str, Any]) -> str:
 
 def _exchange(row: dict[str, float]) -> str:
     return (
-        f"A code exchange takes {row['cpu_ms']:.2f} ms, {row['ratio']:.2f} times its minimum work, one UpdateItem of "
-        f"boto3 and two RS256 signatures ({row['bare_ms']:.2f} ms). The target is below {row['aim']}."
+        f"A code exchange takes {row['cpu_ms']:.2f} ms, {row['ratio']:.2f} times its minimum work, one UpdateItem and "
+        f"one BatchGetItem of boto3 and two RS256 signatures ({row['bare_ms']:.2f} ms). The target is below "
+        f"{row['aim']}."
     )
 
 
@@ -74,15 +75,21 @@ def _imports(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def _cost(cost: dict[str, Any]) -> str:
-    rows = [(_BILLED_UNITS[name], _amount(row["amount"]), f"{row['price']:.2f}") for name, row in cost["parts"].items()]
-    table = _table(
-        ("A million complete flows", "amount", cost["currency"]), [*rows, ("Total", "", f"{cost['total']:.2f}")]
-    )
+    tables = [
+        _table((f"A million {kind} flows", "amount", cost["currency"]), _cost_rows(cost[kind]))
+        for kind in ("complete", "returning")
+    ]
     assumptions = " ".join(cost["assumptions"])
-    return (
-        f"{table}\n\nList prices of {cost['region']} on {cost['date']}. {assumptions} Signing in KMS adds "
+    explanation = (
+        f"List prices of {cost['region']} on {cost['date']}. {assumptions} Signing in KMS adds "
         f"{cost['signing_in_kms']:.2f}; the key costs {cost['key_month']:.2f} a month."
     )
+    return "\n\n".join([*tables, explanation])
+
+
+def _cost_rows(parts: dict[str, Any]) -> list[tuple[str, str, str]]:
+    rows = [(_BILLED_UNITS[name], _amount(part["amount"]), f"{part['price']:.2f}") for name, part in parts.items()]
+    return [*rows, ("Total", "", f"{sum(part['price'] for part in parts.values()):.2f}")]
 
 
 def _ms(milliseconds: float, ratio: float) -> str:

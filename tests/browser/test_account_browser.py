@@ -227,12 +227,19 @@ def test_passwords_can_be_shown(open_account: Callable[..., Window]) -> None:
 
 
 def test_long_lists_fit_on_a_phone(site: Site, open_account: Callable[..., Window]) -> None:
-    """More applications than fit on one page, one of which is no longer registered."""
+    """More applications than fit on one page."""
     window = open_account(True, viewport={"width": 320, "height": 640})
     (user,) = site.server.store.users.scan()
     for number in range(25):
-        client_id = site.client(client_name=f"Application {number:02} " + "W" * 60).id if number else "c" * 128
-        consent = Consent(user.sub, client_id, frozenset({"openid", "email"}), site.clock() - number)
+        client = site.client(client_name=f"Application {number:02} " + "W" * 60).record
+        consent = Consent(
+            user.sub,
+            client.client_id,
+            frozenset({"openid", "email"}),
+            site.clock() - number,
+            consents_generation=user.consents_generation,
+            registration_id=client.registration_id,
+        )
         site.server.store.consents.put(consent)
     window.to("/account")
     scrolls = "document.documentElement.scrollWidth > document.documentElement.clientWidth"

@@ -12,14 +12,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-import yaml
 
-from infra.local.embedded import SCHEMA, create_tables, lock_moto
+from infra import schema
+from infra.local.embedded import create_tables, lock_moto
 from infra.local.state import CHECKOUT, StateError, StateFolder
 
 # `make run` without the web server.
@@ -143,19 +144,15 @@ def test_tables_are_created_from_the_schema_and_creation_is_idempotent() -> None
     client = boto3.client("dynamodb", region_name="us-east-1")
     create_tables(client, "schema")
     create_tables(client, "schema")
-    resources = yaml.safe_load(SCHEMA.read_text())["Resources"].values()
-    tables = [resource["Properties"] for resource in resources if resource["Type"] == "AWS::DynamoDB::Table"]
+    tables = schema.tables("schema")
     assert tables
-    for expected in tables:
-        name = expected["TableName"]["Fn::Sub"].replace("${Stage}", "schema")
+    for name, expected in tables.items():
         table: Any = client.describe_table(TableName=name)["Table"]
         assert table["KeySchema"] == expected["KeySchema"]
         assert table["AttributeDefinitions"] == expected["AttributeDefinitions"]
         assert table["BillingModeSummary"]["BillingMode"] == expected["BillingMode"]
-        indexes = expected.get("GlobalSecondaryIndexes", [])
-        assert [index["IndexName"] for index in table.get("GlobalSecondaryIndexes", [])] == [
-            index["IndexName"] for index in indexes
-        ]
+        for index, created in zip_longest(expected.get("GlobalSecondaryIndexes", []), table["GlobalSecondaryIndexes"]):
+            assert {part: created[part] for part in ("IndexName", "KeySchema", "Projection")} == index
         ttl = client.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
         assert ttl.get("AttributeName") == expected.get("TimeToLiveSpecification", {}).get("AttributeName")
         backups = client.describe_continuous_backups(TableName=name)["ContinuousBackupsDescription"]

@@ -19,8 +19,8 @@ import yaml
 import app
 from chalicelib.protocol.records import Client
 from chalicelib.settings import Settings
-from infra.local.embedded import SCHEMA
 from infra.local.state import CHECKOUT
+from infra.schema import SCHEMA
 from tests.support import powercut
 from tests.support.browser import Answer, Browser
 from tests.support.emulator import ApiProxy, Emulator, NotInstallable, interpreter
@@ -199,7 +199,8 @@ def broken(package: Path) -> Path:
 def stages(emulator: Emulator, package: Path) -> Iterator[dict[str, Stage]]:
     """Return stages by name, each with its own address."""
     stages_by_name = {
-        name: Stage(name, emulator, ApiProxy(emulator, name), package) for name in ("prod", "vault", "cut", "odd")
+        name: Stage(name, emulator, ApiProxy(emulator, name), package)
+        for name in ("prod", "vault", "cut", "odd", "old")
     }
     yield stages_by_name
     for stage in stages_by_name.values():
@@ -368,6 +369,37 @@ def test_whole_flow_works_with_signing_keys_in_kms(stages: dict[str, Stage]) -> 
     done = stage.deploy("--param", "Signing=kms")
     assert done.returncode == 0, done.stderr
     flow(stage, "victor")
+
+
+# ---- the update from version 1
+
+
+def test_update_from_version_1_changes_one_index_at_a_time(stages: dict[str, Stage], tmp_path: Path) -> None:
+    stage, schema, file = stages["old"], yaml.safe_load(SCHEMA.read_text()), tmp_path / "tables.yaml"
+    del schema["Parameters"]["OldGrantsIndex"], schema["Conditions"]["KeepsOldGrantsIndex"]
+    del schema["Outputs"]["RecordsVersion"]
+    grants = schema["Resources"]["Grants"]["Properties"]
+    grants["GlobalSecondaryIndexes"] = [grants["GlobalSecondaryIndexes"][1]["Fn::If"][1]]
+    file.write_text(yaml.safe_dump(schema))
+    created = stage.run("data", "--stage", "old", "--yes", "--force", schema=file)  # version 1 does not check records
+    assert created.returncode == 0, created.stderr
+    dynamodb = stage.emulator.client("dynamodb")
+    item = {"grant_id": {"S": "g-1"}, "sub": {"S": "u-1"}, "client_id": {"S": "c-1"}, "nonce": {"S": "n-1"}}
+    dynamodb.put_item(TableName="signet-old-grants", Item=item)
+    for indexes in ({"sub"}, {"sub", "user"}, {"user"}):
+        table = dynamodb.describe_table(TableName="signet-old-grants")["Table"]
+        assert {index["IndexName"] for index in table["GlobalSecondaryIndexes"]} == indexes
+        done = stage.run("data", "--stage", "old", "--yes")
+        assert done.returncode == 0, done.stderr
+    assert "No changes." in done.stdout
+    entries = dynamodb.query(
+        TableName="signet-old-grants",
+        IndexName="user",
+        KeyConditionExpression="#s = :s",
+        ExpressionAttributeNames={"#s": "sub"},
+        ExpressionAttributeValues={":s": {"S": "u-1"}},
+    )["Items"]
+    assert entries == [{name: value for name, value in item.items() if name != "nonce"}]
 
 
 # ---- interrupted deployments

@@ -19,10 +19,11 @@ import app
 from chalicelib import events
 from chalicelib.events import log as event_log
 from chalicelib.settings import Settings
+from infra import schema
 from infra.aws import package
 from infra.aws.package import API
-from infra.local.embedded import SCHEMA
 from infra.local.state import CHECKOUT
+from infra.schema import SCHEMA
 from tests.support.packaging import packaged
 
 PARAMETERS = {"Stage": "prod", "KeyArn": "arn:aws:kms:us-east-1:123456789012:key/1"}
@@ -224,6 +225,15 @@ def kinds() -> set[str]:
     }
 
 
+def indexes() -> set[str]:
+    tables = {name.rpartition("-")[2]: table for name, table in schema.tables("prod").items()}
+    return {
+        f"{kind}/index/{index['IndexName']}"
+        for kind, table in tables.items()
+        for index in table.get("GlobalSecondaryIndexes", ())
+    }
+
+
 def actions_by_table(statements: list[dict[str, Any]]) -> dict[str, set[str]]:
     """Return the actions that are allowed on each table."""
     allowed: dict[str, set[str]] = {}
@@ -240,6 +250,13 @@ def test_policy_of_chalice_deploy_allows_the_same(translated: Template) -> None:
     allowed = actions_by_table(statements(translated))
     assert allowed == actions_by_table(chalice_policy)
     assert {name.partition("/")[0] for name in allowed} == kinds()
+    assert indexes() <= set(allowed)
+
+
+def test_role_allows_what_the_code_of_version_1_needs_until_the_alias_moves(translated: Template) -> None:
+    allowed = actions_by_table(statements(translated))
+    assert allowed["grants/index/sub"] == {"dynamodb:Query"}
+    assert {"dynamodb:ConditionCheckItem", "dynamodb:DeleteItem"} <= allowed["consents"]
 
 
 def test_policies_of_chalice_deploy_differ_only_in_the_stage() -> None:
@@ -300,6 +317,19 @@ def test_gateway_sets_www_authenticate_from_a_signet_header(translated: Template
 def test_resources_of_the_data_stack_are_retained() -> None:
     for name, resource in yaml.safe_load(SCHEMA.read_text())["Resources"].items():
         assert resource["DeletionPolicy"] == resource["UpdateReplacePolicy"] == "Retain", name
+
+
+def test_tables_have_the_old_index_of_the_grants_only_on_request() -> None:
+    new, kept = schema.tables("prod"), schema.tables("prod", OldGrantsIndex="kept")
+    assert [index["IndexName"] for index in new["signet-prod-grants"]["GlobalSecondaryIndexes"]] == ["user"]
+    old = {
+        "IndexName": "sub",
+        "KeySchema": [{"AttributeName": "sub", "KeyType": "HASH"}],
+        "Projection": {"ProjectionType": "ALL"},
+    }
+    assert kept["signet-prod-grants"].pop("GlobalSecondaryIndexes")[1:] == [old]
+    del new["signet-prod-grants"]["GlobalSecondaryIndexes"]
+    assert new == kept
 
 
 def test_kms_keys_have_the_aliases_that_the_key_ring_uses() -> None:

@@ -9,6 +9,7 @@ import pytest
 import app
 from chalicelib import settings
 from infra.local import demo
+from tests.guarantees.test_endings import ENDINGS
 from tests.support.browser import VERIFIER
 from tests.support.site import Site
 
@@ -67,7 +68,7 @@ def test_the_table_of_endpoints_lists_every_route() -> None:
 
 def test_the_table_of_records_lists_every_table(site: Site) -> None:
     store = site.server.store
-    tables = {name for name, value in vars(store).items() if type(value).__name__ == "Table"}
+    tables = {name for name, value in vars(store).items() if value in store.tables}
     assert code_names(first_column("Records")) == tables
 
 
@@ -76,6 +77,44 @@ def test_the_table_of_settings_lists_every_setting() -> None:
     read = set(re.findall(r'"(SIGNET_[A-Z_]+)"', source))
     read |= {f"SIGNET_{name.upper()}" for name in settings.LIMITS}
     assert code_names(first_column("Settings")) == read
+
+
+def test_the_table_of_settings_has_the_default_of_each_number() -> None:
+    rows = dict(re.findall(r"^\| `(SIGNET_[A-Z_]+)` \| (.+?) \|", section("Settings"), re.MULTILINE))
+    documented = {name: rows[f"SIGNET_{name.upper()}"] for name in settings.LIMITS}
+    assert documented == {name: f"{getattr(settings.Settings(), name):,}" for name in settings.LIMITS}
+
+
+# The endings of each row of the table "What each ending ends", by their names in the tests of endings.
+ROWS = (
+    {
+        *("sign out", "RP-initiated logout", "sign out of one browser on the account page"),
+        *("session not used", "absolute end of the session", "another user signs in in this browser"),
+    },
+    {"sign out all other browsers", "user sign-out"},
+    {
+        *("own password", "required password", "user set-password"),
+        *("user disable", "user disable, user enable", "user delete"),
+    },
+    {
+        *("remove each application", "remove all applications"),
+        *("grant revoke --user --client", "grant revoke --user"),
+    },
+    {"client delete", "client delete, registered again", "grant revoke --client"},
+    {"replay of the code", "reuse of a refresh token", "revocation"},
+)
+COLUMNS = ("bound", "offline", "plain", "basic", "client_credentials", "browser")
+
+
+def test_the_table_of_endings_is_the_one_that_is_tested() -> None:
+    table = section("When access ends").partition("| Access ends when")[2].partition("\n\n")[0]
+    rows = [line.strip("| ").split(" | ")[1:] for line in table.splitlines()[2:]]
+    assert len(rows) == len(ROWS)
+    for cells, names in zip(rows, ROWS, strict=True):
+        documented = {column for column, cell in zip(COLUMNS, cells, strict=True) if cell != "–"}
+        tested = set().union(*(ENDINGS[name].columns for name in names))
+        assert documented == {each for each in COLUMNS if tested & {each, f"second {each}", f"second browser's {each}"}}
+    assert set(ENDINGS) == set().union(*ROWS), "an ending is missing in docs/reference.md"
 
 
 @pytest.mark.spec("RFC 6749 §3.3 c")

@@ -1,21 +1,25 @@
 """Faults of DynamoDB at each call of each endpoint: unreachable, throttled, conflicting, response lost."""
 
 import copy
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
 from chalicelib.authentication import passwords
 from chalicelib.keys.ring import RING
-from chalicelib.protocol.records import Identifier, User
+from chalicelib.protocol.durations import MINUTE
+from chalicelib.protocol.records import Consent, Identifier, User
 from chalicelib.storage.table import Table
 from tests.support import faults
 from tests.support.browser import CHALLENGE, Answer, Browser, basic
-from tests.support.faults import ALWAYS, Fault, Wire
-from tests.support.site import PASSWORD, Registered, Site, tables
+from tests.support.faults import ALWAYS, Fault, Proceed, Wire
+from tests.support.grants import update_client
+from tests.support.site import PASSWORD, STAGE, Registered, Site, tables
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -56,15 +60,21 @@ class Environment:
         return [record for item in items if (record := table.live(item.to_json()["Attributes"]))]
 
     def assert_consistent(self, *, denied: bool = False) -> None:
-        """Assert that each grant was created together with its session, request and consent, or not at all."""
+        """Assert that each grant has its session, and was created together with its request and consent."""
         store = self.site.server.store
-        grants, sessions = self.stored(store.grants), self.stored(store.sessions)
-        session_of_grant = {grant_id: session.session_id for session in sessions for grant_id in session.grants}
-        assert session_of_grant == {grant.grant_id: grant.session_id for grant in grants}
-        assert all((grant.generation > 0) == (grant.redeemed_at is not None) for grant in grants)
+        grants = self.stored(store.grants)
+        sessions = {session.session_id for session in self.stored(store.sessions)}
+        assert {grant.session_id for grant in grants if grant.session_stored} <= sessions
+        of_users = [grant for grant in grants if grant.has_user]
+        assert all((grant.generation > 0) == (grant.redeemed_at is not None) for grant in of_users)
         answered = [request for request in self.stored(store.requests) if request.taken_at is not None]
         assert len(answered) <= len(grants) + denied
         assert len(self.stored(store.consents)) <= len(grants)
+
+    def pass_a_quarter_of_the_session(self) -> None:
+        """Advance the clock until the next use extends the session; cache the key ring again."""
+        self.site.clock.advance(self.site.settings.session_idle_lifetime // 4 + 1)
+        self.site.server.keys.jwks()
 
     # ---- the rest of the flow
 
@@ -156,6 +166,25 @@ def continue_a_posted_request(env: Environment) -> CheckedRequest:
 def authorize_with_a_session_and_remembered_consent(env: Environment) -> CheckedRequest:
     env.browser.code(env.client, decision="allow_always")
     return CheckedRequest(partial(env.browser.authorize, env.client), env.complete_from_code, redirects_after=1)
+
+
+def authorize_when_the_session_is_extended(env: Environment) -> CheckedRequest:
+    env.browser.tokens(env.client, decision="allow_always")
+    checked = authorize_with_a_session_and_remembered_consent(env)
+    env.pass_a_quarter_of_the_session()
+    return checked
+
+
+def authorize_the_first_client_with_backchannel_logout(env: Environment) -> CheckedRequest:
+    env.browser.code(env.client)
+    client = env.client = env.site.client(trusted=True, backchannel_logout_uri="https://client.example.com/backchannel")
+
+    def finish(answer: Answer) -> None:
+        (session,) = env.stored(env.site.server.store.sessions)
+        assert session.backchannel_clients == {client.id}
+        env.complete_from_code(answer)
+
+    return CheckedRequest(partial(env.browser.authorize, client), finish, redirects_after=1)
 
 
 def authorize_with_a_session(env: Environment) -> CheckedRequest:
@@ -331,6 +360,60 @@ def refresh(env: Environment) -> CheckedRequest:
     return CheckedRequest(partial(env.browser.refresh, env.client, tokens["refresh_token"]), env.complete_from_tokens)
 
 
+def refresh_when_the_session_is_extended(env: Environment) -> CheckedRequest:
+    checked = refresh(env)
+    env.pass_a_quarter_of_the_session()
+    end = env.site.clock() + env.site.settings.session_idle_lifetime
+
+    def finish(answer: Answer) -> None:
+        assert [session.expires_at for session in env.stored(env.site.server.store.sessions)] == [end]
+        checked.finish(answer)
+
+    return replace(checked, finish=finish)
+
+
+def refresh_after_sign_out(env: Environment) -> CheckedRequest:
+    checked = refresh(env)
+    env.browser.send(env.browser.get("/oauth2/logout"), decision="sign_out")
+
+    def finish(answer: Answer) -> None:
+        assert_invalid_grant(answer)
+        (grant,) = env.stored(env.site.server.store.grants)
+        assert grant.revoked_at is not None
+
+    return replace(checked, finish=finish)
+
+
+def code_exchange_after_sign_out(env: Environment) -> CheckedRequest:
+    checked = code_exchange(env)
+    env.browser.send(env.browser.get("/oauth2/logout"), decision="sign_out")
+    return replace(checked, finish=assert_invalid_grant)
+
+
+def client_credentials(env: Environment) -> CheckedRequest:
+    machine = env.site.client(scope="photos", grant_types=("client_credentials",), response_types=(), redirect_uris=())
+
+    def finish(answer: Answer) -> None:
+        assert introspect_token(env, machine, answer.json["access_token"])["active"] is True
+
+    return CheckedRequest(partial(env.browser.token, machine, grant_type="client_credentials"), finish)
+
+
+def introspect_token(env: Environment, client: Registered, token: str) -> dict[str, Any]:
+    credentials = basic(client.id, client.secret or "")
+    return env.browser.post("/oauth2/introspect", {"token": token}, credentials).json
+
+
+def introspect(env: Environment) -> CheckedRequest:
+    token = env.browser.tokens(env.client)["refresh_token"]
+    credentials = basic(env.client.id, env.client.secret or "")
+
+    def finish(answer: Answer) -> None:
+        assert answer.json["active"] is True
+
+    return CheckedRequest(partial(env.browser.post, "/oauth2/introspect", {"token": token}, credentials), finish)
+
+
 def reused_refresh_token(env: Environment) -> CheckedRequest:
     tokens = env.browser.tokens(env.client)
     current = env.browser.refresh(env.client, tokens["refresh_token"]).json
@@ -362,6 +445,82 @@ def revoke(env: Environment) -> CheckedRequest:
         assert env.browser.userinfo(tokens["access_token"]).status == 401
 
     return CheckedRequest(partial(env.browser.post, "/oauth2/revoke", form), finish)
+
+
+# ---- endings
+
+
+def sign_out_by_the_application(env: Environment) -> CheckedRequest:
+    update_client(env.site, env.client, backchannel_logout_uri="https://client.example.com/backchannel")
+    tokens = env.browser.tokens(env.client)
+
+    def finish(answer: Answer) -> None:
+        assert answer.status == 200
+        assert len(env.stored(env.site.server.store.deliveries)) == 1
+        assert_invalid_grant(env.browser.refresh(env.client, tokens["refresh_token"]))
+
+    return CheckedRequest(partial(env.browser.get, "/oauth2/logout", id_token_hint=tokens["id_token"]), finish)
+
+
+def press(env: Environment, action: str, **fields: str) -> CheckedRequest:
+    """Return the request of a button on the account page, which ends the grant of another browser."""
+    other = Browser(env.site)
+    tokens = other.tokens(env.client)
+    handle = env.site.server.keys.read_handle("sid", other.cookies["signet-session"])
+    other.close()
+    assert handle
+    env.browser.code(env.client)
+    tag = env.browser.get("/account/password").form.fields["tag"]
+    form = {"tag": tag, "action": action, "client_id": env.client.id, "session": handle.id, **fields}
+
+    def finish(answer: Answer) -> None:
+        assert answer.location.startswith("/account")
+        assert_invalid_grant(env.browser.refresh(env.client, tokens["refresh_token"]))
+        assert env.browser.get("/account").status == 200, "this browser stays signed in"
+
+    return CheckedRequest(partial(env.browser.post, "/account", form, {"Sec-Fetch-Site": "same-origin"}), finish)
+
+
+def remove_one_application(env: Environment) -> CheckedRequest:
+    return press(env, "revoke")
+
+
+def remove_all_applications(env: Environment) -> CheckedRequest:
+    return press(env, "revoke_all")
+
+
+def sign_out_one_browser(env: Environment) -> CheckedRequest:
+    return press(env, "sign_out")
+
+
+def sign_out_all_other_browsers(env: Environment) -> CheckedRequest:
+    return press(env, "sign_out_others")
+
+
+def change_password_on_the_account_page(env: Environment) -> CheckedRequest:
+    new = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
+    checked = press(env, "change_password", password=PASSWORD, **new)
+
+    def recover() -> None:
+        """Sign in again; the password may have been changed or not."""
+        answer = checked.send()
+        if answer.location.startswith("/account"):
+            checked.finish(answer)
+            return
+        env.browser.cookies.clear()
+        answer = env.browser.sign_in(env.browser.authorize(env.client), password=NEW_PASSWORD)
+        env.complete_from_consent(answer)
+
+    return replace(checked, recover=recover)
+
+
+def account_page(env: Environment) -> CheckedRequest:
+    env.browser.tokens(env.client)
+
+    def finish(answer: Answer) -> None:
+        assert f"Remove access for {env.client.record.client_name}" in answer.body
+
+    return CheckedRequest(partial(env.browser.get, "/account"), finish)
 
 
 def _send_with_a_cold_ring(env: Environment, send: Callable[[], Answer]) -> Answer:
@@ -414,6 +573,8 @@ SCENARIOS: list[Callable[[Environment], CheckedRequest]] = [
     authorize_by_post,
     continue_a_posted_request,
     authorize_with_a_session_and_remembered_consent,
+    authorize_when_the_session_is_extended,
+    authorize_the_first_client_with_backchannel_logout,
     authorize_with_a_session,
     sign_in,
     sign_in_again,
@@ -427,12 +588,24 @@ SCENARIOS: list[Callable[[Environment], CheckedRequest]] = [
     code_by_basic,
     code_by_basic_with_remembered_consent,
     code_exchange,
+    code_exchange_after_sign_out,
     code_exchange_with_a_wrong_verifier,
     replayed_code,
     refresh,
+    refresh_when_the_session_is_extended,
+    refresh_after_sign_out,
     reused_refresh_token,
+    client_credentials,
     userinfo,
+    introspect,
     revoke,
+    sign_out_by_the_application,
+    remove_one_application,
+    remove_all_applications,
+    sign_out_one_browser,
+    sign_out_all_other_browsers,
+    change_password_on_the_account_page,
+    account_page,
     jwks_with_a_cold_ring,
     metadata_with_a_cold_ring,
     first_request_without_a_key_ring,
@@ -468,6 +641,7 @@ def test_single_failed_try_of_any_call_is_retried_with_full_success(
             env.restore()
             with env.wire.fault(number, fault, tries=1):
                 answer = checked.send()
+            assert env.wire.calls[number] == operation, "the fault was injected"
             assert _shape(answer) == _shape(expected), f"{fault.__name__} at {operation}, call {number}: {answer}"
             env.assert_consistent(denied=checked.denies)
             if fault is faults.answer_lost:
@@ -488,6 +662,7 @@ def test_permanently_failing_call_is_temporarily_unavailable_and_leaves_a_consis
             with env.wire.fault(number, fault, tries=ALWAYS):
                 answer = checked.send()
             description = f"{fault.__name__} at {operation}, call {number}: {answer}"
+            assert env.wire.calls[number] == operation, "the fault was injected"
             _assert_unavailable(
                 env,
                 answer,
@@ -507,6 +682,63 @@ def test_permanently_failing_call_is_temporarily_unavailable_and_leaves_a_consis
                 if operation in WRITES:
                     checked.finish(answer)
             env.assert_consistent(denied=checked.denies)
+
+
+# ---- reading whether a grant is still valid
+
+TOKEN_REQUESTS = [code_exchange, refresh, refresh_when_the_session_is_extended]
+READING = [code_exchange, refresh, userinfo, introspect, authorize_with_a_session_and_remembered_consent]
+
+
+@pytest.mark.parametrize("seconds", [0, 30])
+@pytest.mark.parametrize("scenario", TOKEN_REQUESTS, ids=lambda scenario: scenario.__name__)
+def test_token_request_succeeds_on_the_next_try_when_the_state_of_the_grant_could_not_be_read(
+    env: Environment, scenario: Callable[[Environment], CheckedRequest], seconds: int
+) -> None:
+    checked = scenario(env)
+    with env.wire.every("BatchGetItem", faults.unreachable):
+        assert checked.send().status == 503
+    env.site.clock.advance(seconds)
+    answer = checked.send()
+    assert answer.status == 200, answer.body
+    env.complete_from_tokens(answer)
+
+
+def test_refresh_token_can_be_used_after_an_outage_of_several_minutes_with_many_tries(env: Environment) -> None:
+    checked = refresh(env)
+    with env.wire.every("BatchGetItem", faults.unreachable):
+        for _ in range(9):
+            assert checked.send().status == 503
+            env.site.clock.advance(MINUTE)
+    env.complete_from_tokens(checked.send())
+
+
+@pytest.mark.parametrize("kind", ["users", "sessions", "consents"])
+@pytest.mark.parametrize("scenario", READING, ids=lambda scenario: scenario.__name__)
+def test_record_whose_key_stays_unprocessed_is_not_absent(
+    env: Environment, scenario: Callable[[Environment], CheckedRequest], kind: str
+) -> None:
+    """Without the user, the session or the consent the grant would have ended, and no user would be signed in."""
+    env.site.server.store.consents.put(Consent(env.user.sub, env.client.id, generation=1))
+    checked = scenario(env)
+    with env.wire.every("BatchGetItem", leave_unprocessed(kind)):
+        answer = checked.send()
+    _assert_unavailable(env, answer, by_redirect=checked.redirects_after is not None, description=answer.body)
+    assert all(grant.revoked_at is None for grant in env.stored(env.site.server.store.grants))
+    checked.finish(checked.send())
+
+
+def leave_unprocessed(kind: str) -> Fault:
+    """Return a fault of BatchGetItem that leaves the keys of one table unprocessed, as throttling does."""
+    table = f"signet-{STAGE}-{kind}"
+
+    def fault(request: AWSPreparedRequest, proceed: Proceed) -> AWSResponse:
+        answer, requested = json.loads(proceed().content), faults.parameters_of(request)["RequestItems"]
+        answer["Responses"].pop(table, None)
+        answer["UnprocessedKeys"] = {table: requested[table]} if table in requested else {}
+        return faults.answer(request, json.dumps(answer))
+
+    return fault
 
 
 def _run_without_fault(env: Environment, checked: CheckedRequest) -> tuple[list[str], Answer]:

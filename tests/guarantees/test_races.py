@@ -1,16 +1,18 @@
 """Races: concurrent HTTP requests, and changes between a read and the write that follows."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
 from chalicelib.http.messages import Request
-from chalicelib.protocol.records import Grant, User
+from chalicelib.protocol.grant import Grant
+from chalicelib.protocol.records import Session, User
 from chalicelib.sessions import browser_sessions, connected_applications
-from chalicelib.storage.dynamodb import attr
-from chalicelib.storage.table import Refused
+from chalicelib.users import accounts
 from tests.support import faults
 from tests.support.browser import CHALLENGE, VERIFIER, Answer, Browser, basic
 from tests.support.faults import Wire
@@ -227,28 +229,24 @@ def test_five_concurrent_posts_of_a_sign_in_form_give_one_code(
     assert browser.redeem(client, winner.code).status == 200
 
 
-def test_five_concurrent_sign_ins_with_a_session_give_a_session_each_and_continue_the_old_one_once(
+def test_five_concurrent_sign_ins_in_a_session_continue_it_or_start_another_and_invalidate_the_earlier_cookie(
     site: Site, browser: Browser, browsers: Browsers, user: User
 ) -> None:
     client = site.client()
-    browser.tokens(client)
-    before = dict(browser.cookies)
+    tokens = browser.tokens(client)
     page = browser.authorize(client, prompt="login")
     tabs = copies_of_browser(browsers, browser, site.settings.sign_in_attempts)
-    answers = run_concurrently(partial(tab.sign_in, page) for tab in tabs)
-    assert [answer.status for answer in answers] == [200] * 5
+    answers = run_concurrently(partial(tab.send, page, username="alice", password=PASSWORD) for tab in tabs)
+    assert [answer.status for answer in answers] == [303] * 5
     assert len({tab.cookies["signet-session"] for tab in tabs}) == 5
-    for tab in tabs:
-        assert "decision" in tab.authorize(client).body
-    # The earlier cookie is invalid.
-    browser.cookies.update(before)
+    sessions = list(site.server.store.sessions.scan())
+    (continued,) = (session for session in sessions if session.generation > 1)
+    assert continued.generation - 1 + len(sessions) - 1 == 5
+    # Of the cookies for the continued session, the last one is valid.
+    pages = [tab.authorize(client) for tab in tabs]
+    assert sum("decision" in page.body for page in pages) == len(sessions)
     assert "password" in browser.authorize(client).form.fields
-    continued = [session for session in site.server.store.sessions.scan() if session.generation > 1]
-    assert [session.generation for session in continued] == [2]
-    answers = run_concurrently(
-        partial(tab.submit, page, decision="allow_once") for tab, page in zip(tabs, answers, strict=True)
-    )
-    assert len(with_status(answers, 303)) == 1
+    assert browser.refresh(client, tokens["refresh_token"]).status == 200
 
 
 def test_concurrent_consents_with_different_scopes_are_all_remembered(
@@ -267,8 +265,6 @@ def test_concurrent_consents_with_different_scopes_are_all_remembered(
     assert consent.scope == client.record.scopes
     # All scopes are remembered: no consent page.
     assert browser.authorize(client, scope=client.record.scope).code
-    (session,) = site.server.store.sessions.scan()
-    assert session.grants == {grant.grant_id for grant in all_grants(site)}
 
 
 def test_request_opened_by_two_browsers_is_bound_to_one(
@@ -297,18 +293,25 @@ def test_sign_in_while_the_session_ends_creates_another_session(
     assert browser.authorize(client, prompt="none").code
 
 
-def test_sign_ins_again_in_two_tabs_have_a_session_each(
+def test_sign_ins_again_in_two_tabs_continue_one_session(
     site: Site, browser: Browser, browsers: Browsers, user: User, wire: Wire
 ) -> None:
     client = site.client(trusted=True)
-    browser.code(client)
+    tokens = browser.tokens(client)
     (tab,) = copies_of_browser(browsers, browser, 1)
     page, page_of_tab = browser.authorize(client, prompt="login"), tab.authorize(client, prompt="login")
-    with wire.before("TransactWriteItems", lambda: tab.sign_in(page_of_tab)):
-        assert browser.sign_in(page).code
-    assert browser.cookies["signet-session"] != tab.cookies["signet-session"]
-    for each in (browser, tab):
-        assert each.authorize(client, prompt="none").code
+    codes: list[str] = []
+    with wire.before("TransactWriteItems", lambda: codes.append(tab.sign_in(page_of_tab).code), skip=1):
+        codes.append(browser.sign_in(page).code)
+    assert [session.generation for session in site.server.store.sessions.scan()] == [3]
+    assert browser.authorize(client, prompt="none").code
+    for code in codes:
+        assert browser.redeem(client, code).status == 200
+    # Signing out ends all of it.
+    new_tokens = browser.tokens(client)
+    browser.send(browser.get("/oauth2/logout"), decision="sign_out")
+    for members in (tokens, new_tokens):
+        assert browser.refresh(client, members["refresh_token"]).json["error"] == "invalid_grant"
 
 
 # ---- changes of sessions and accounts
@@ -319,95 +322,94 @@ def end_sessions(site: Site, user: User) -> None:
         browser_sessions.sign_out(site.server, Request("POST", "/"), session)
 
 
-def disable(site: Site, user: User) -> None:
-    site.server.store.users.transition((user.sub,), None, {"disabled_at": site.clock.time})
-
-
-def end_all_sessions(site: Site, user: User) -> None:
-    step = attr("sessions_generation").eq(user.sessions_generation)
-    changed = site.server.store.users.transition((user.sub,), step, {"sessions_generation": 9})
-    assert not isinstance(changed, Refused)
-
-
-def delete(site: Site, user: User) -> None:
-    site.server.store.users.delete(user.sub)
-
-
-CHANGES = {
+# Each is made by a function of the user's record.
+CHANGES: dict[str, Callable[[Site, User], object]] = {
     "the session is ended": end_sessions,
-    "the account is disabled": disable,
-    "all sessions are ended": end_all_sessions,
-    "the account is deleted": delete,
+    "the account is disabled": lambda site, user: accounts.disable(site.server.store, user),
+    "all sessions are ended": lambda site, user: accounts.sign_out(site.server.store, user),
+    "the account is deleted": lambda site, user: accounts.delete(site.server.store, user),
+}
+REMOVALS: dict[str, Callable[[Site, User, Registered], object]] = {
+    "one": lambda site, user, client: connected_applications.remove_access(
+        site.server, Request("POST", "/"), user.sub, client.id
+    ),
+    "all": lambda site, user, _client: connected_applications.remove_all_access(
+        site.server, Request("POST", "/"), user
+    ),
 }
 
 
+def assert_invalid_code(browser: Browser, client: Registered, answer: Answer) -> None:
+    assert browser.redeem(client, answer.code).json["error"] == "invalid_grant"
+
+
+@pytest.mark.parametrize("prompt", [None, "none"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_no_grant_is_created_with_a_remembered_consent_when_concurrently(
-    site: Site, browser: Browser, user: User, wire: Wire, change: str
+def test_code_for_a_remembered_consent_is_invalid_when_concurrently(
+    site: Site, browser: Browser, user: User, wire: Wire, change: str, prompt: str | None
 ) -> None:
     client = site.client()
     browser.code(client, decision="allow_always")
-    existing = all_grants(site)
-    with wire.before("TransactWriteItems", lambda: CHANGES[change](site, user)):
-        page = browser.authorize(client)
-    assert page.status == 200
-    assert "password" in page.form.fields
-    assert [grant.grant_id for grant in all_grants(site)] == [grant.grant_id for grant in existing]
+    with wire.before("PutItem", lambda: CHANGES[change](site, user)):
+        answer = browser.authorize(client, prompt=prompt)
+    assert_invalid_code(browser, client, answer)
+    assert "password" in browser.authorize(client).form.fields
 
 
 @pytest.mark.spec("OpenID Connect Core §3.1.2.6")
 @pytest.mark.parametrize("change", CHANGES)
-def test_prompt_none_is_login_required_when_concurrently(
+def test_prompt_none_is_login_required_when_just_before_the_read(
     site: Site, browser: Browser, user: User, wire: Wire, change: str
 ) -> None:
     client = site.client()
     browser.code(client, decision="allow_always")
-    with wire.before("TransactWriteItems", lambda: CHANGES[change](site, user)):
+    with wire.before("BatchGetItem", lambda: CHANGES[change](site, user)):
         assert browser.authorize(client, prompt="none").answer["error"] == "login_required"
-    assert len(all_grants(site)) == 1
 
 
-@pytest.mark.parametrize("applications", ["one", "all"])
-def test_no_grant_is_created_when_the_consent_is_revoked_concurrently(
+@pytest.mark.parametrize("applications", REMOVALS)
+def test_code_is_invalid_and_consent_is_asked_for_when_it_is_removed_concurrently(
     site: Site, browser: Browser, browsers: Browsers, user: User, wire: Wire, applications: str
 ) -> None:
     client = site.client(direct_sign_in=True)
 
-    def revoke_access() -> None:
-        connected_applications.remove_access(
-            site.server, Request("POST", "/"), user.sub, client.id if applications == "one" else None
-        )
+    def remove() -> object:
+        return REMOVALS[applications](site, user, client)
 
     browser.code(client, decision="allow_always")
-    with wire.before("TransactWriteItems", revoke_access):
-        page = browser.authorize(client)
+    with wire.before("PutItem", remove):
+        answer = browser.authorize(client)
+    assert_invalid_code(browser, client, answer)
+    assert browser.authorize(client, prompt="none").answer["error"] == "consent_required"
+    # The form was shown before: it asks again.
+    page = browser.authorize(client)
+    with wire.before("TransactWriteItems", remove):
+        page = browser.submit(page, decision="allow_always")
     assert "allow_once" in [value for _, value in page.form.buttons]
-    assert browser.submit(page, decision="allow_always").code
-    with wire.before("TransactWriteItems", revoke_access):
-        assert browser.authorize(client, prompt="none").answer["error"] == "consent_required"
-    assert browser.answer(client, decision="allow_always").code
+    assert browser.redeem(client, browser.submit(page, decision="allow_always").code).status == 200
     # The first transaction counts the attempt.
-    with wire.before("TransactWriteItems", revoke_access, skip=1):
+    with wire.before("TransactWriteItems", remove, skip=1):
         direct = browsers().authorize(client, "/oauth2/code", headers=basic("alice", PASSWORD))
-    assert "password" in direct.form.fields
-    assert [grant for grant in all_grants(site) if grant.revoked_at is None] == []
+    assert_invalid_code(browser, client, direct)
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_decision_creates_no_grant_and_no_consent_when_concurrently(
+def test_decision_yields_no_valid_grant_when_concurrently(
     site: Site, browser: Browser, user: User, wire: Wire, change: str
 ) -> None:
     client = site.client()
     page = browser.sign_in(browser.authorize(client))
     with wire.before("TransactWriteItems", lambda: CHANGES[change](site, user)):
         answer = browser.submit(page, decision="allow_always")
-    assert answer.status == 200
-    assert "password" in answer.form.fields
-    assert all_grants(site) == []
-    assert site.server.store.consents.get(user.sub, client.id) is None
-    # The request can still be answered after a new sign-in.
-    if change in ("the session is ended", "all sessions are ended"):
-        assert browser.submit(browser.sign_in(answer), decision="allow_once").code
+    # What also ends grants and consents is a condition of the transaction.
+    if change in ("the account is disabled", "the account is deleted"):
+        assert "password" in answer.form.fields
+        assert all_grants(site) == []
+        assert site.server.store.consents.get(user.sub, client.id) is None
+    else:
+        assert_invalid_code(browser, client, answer)
+        # The user has allowed it.
+        assert browser.sign_in(browser.authorize(client)).code
 
 
 @pytest.mark.parametrize("change", ["the account is disabled", "all sessions are ended", "the account is deleted"])
@@ -424,21 +426,21 @@ def test_no_session_is_created_when_concurrently(
     assert "signet-session" not in browser.cookies
 
 
-def test_no_grant_is_created_with_a_session_cookie_that_has_just_been_replaced(
+def test_code_is_valid_when_another_tab_signs_in_again_concurrently(
     site: Site, browser: Browser, browsers: Browsers, user: User, wire: Wire
 ) -> None:
-    """Another tab signs in again, which invalidates the earlier cookie."""
+    """The earlier cookie becomes invalid, but the session and its grants stay."""
     client = site.client(trusted=True)
     browser.code(client)
     (tab,) = copies_of_browser(browsers, browser, 1)
     page = tab.authorize(client, prompt="login")
-    with wire.before("TransactWriteItems", lambda: tab.sign_in(page)):
-        answer = browser.authorize(client)
-    assert answer.status == 200
-    assert "password" in answer.form.fields
+    with wire.before("PutItem", lambda: tab.sign_in(page)):
+        code = browser.authorize(client).code
+    assert browser.redeem(client, code).status == 200
+    assert "password" in browser.authorize(client).form.fields
 
 
-def test_grants_created_while_their_session_ends_are_revoked(
+def test_codes_created_while_their_session_ends_are_invalid(
     site: Site, browser: Browser, browsers: Browsers, user: User
 ) -> None:
     client = site.client()
@@ -447,12 +449,229 @@ def test_grants_created_while_their_session_ends_are_revoked(
     actions: list[Callable[[], Answer | None]] = [partial(tab.authorize, client) for tab in tabs]
     actions.insert(6, partial(end_sessions, site, user))
     answers = [answer for answer in run_concurrently(actions) if answer]
-    codes = [answer.code for answer in answers if answer.status == 302]
+    codes = with_status(answers, 302)
     assert len(codes) + len(with_status(answers, 200)) == 12
     assert len(all_grants(site)) == len(codes) + 1
-    assert not [grant for grant in all_grants(site) if grant.revoked_at is None]
-    for code in codes:
-        assert browser.redeem(client, code).json["error"] == "invalid_grant"
+    for answer in codes:
+        assert_invalid_code(browser, client, answer)
+
+
+# ---- the buttons of the account page
+
+
+def is_signed_in(browser: Browser) -> bool:
+    return browser.get("/account/browsers").status == 200
+
+
+def button(browser: Browser, path: str, action: str, **fields: str) -> Callable[[], Answer]:
+    """Return the function that presses a button of an account page as it is shown now."""
+    page = browser.get(path)
+    forms = [Answer(page.status, [], "<form" + part, page.url).form for part in page.body.split("<form")[1:]]
+    (form,) = (form for form in forms if ("action", action) in form.buttons and fields.items() <= form.fields.items())
+    return partial(browser.post, "/account", form.fields | {"action": action}, {"Sec-Fetch-Site": "same-origin"})
+
+
+def test_sign_out_of_all_other_browsers_in_two_tabs_ends_the_others_once(
+    site: Site, browser: Browser, browsers: Browsers, user: User
+) -> None:
+    client = site.client(trusted=True)
+    tokens, second_browser = browser.tokens(client), browsers()
+    second_tokens = second_browser.tokens(client)
+    tabs = copies_of_browser(browsers, browser, 2)
+    answers = run_concurrently([button(tab, "/account/browsers", "sign_out_others") for tab in tabs])
+    assert [answer.status for answer in answers] == [303] * 2
+    assert is_signed_in(browser)
+    assert not is_signed_in(second_browser)
+    assert browser.refresh(client, tokens["refresh_token"]).status == 200
+    assert browser.refresh(client, second_tokens["refresh_token"]).json["error"] == "invalid_grant"
+    changed = site.server.store.users.get(user.sub)
+    assert changed
+    assert changed.sessions_generation == user.sessions_generation + 1
+
+
+def test_sign_out_of_all_other_browsers_in_two_browsers_leaves_one(
+    site: Site, browser: Browser, browsers: Browsers, user: User
+) -> None:
+    client = site.client(trusted=True)
+    both = [browser, browsers()]
+    tokens = [each.tokens(client) for each in both]
+    run_concurrently([button(each, "/account/browsers", "sign_out_others") for each in both])
+    signed_in = [is_signed_in(each) for each in both]
+    assert sorted(signed_in) == [False, True]
+    refreshed = [browser.refresh(client, members["refresh_token"]).status == 200 for members in tokens]
+    assert refreshed == signed_in
+
+
+def test_sign_out_of_all_other_browsers_is_refused_when_the_other_one_was_faster(
+    site: Site, browser: Browser, browsers: Browsers, user: User, wire: Wire
+) -> None:
+    second_browser = browsers()
+    for each in (browser, second_browser):
+        each.tokens(site.client(trusted=True))
+    # Without the generation, which the page shows.
+    press, press_second = (
+        partial(each.send, each.get("/account/password"), action="sign_out_others")
+        for each in (browser, second_browser)
+    )
+    with wire.before("TransactWriteItems", press_second):
+        assert press().status == 400
+    assert not is_signed_in(browser)
+    assert is_signed_in(second_browser)
+
+
+@pytest.mark.parametrize("change", ["sign in again", "sign out"])
+def test_sign_out_of_all_other_browsers_is_done_or_refused_when_another_tab_changes_the_session(
+    site: Site, browser: Browser, browsers: Browsers, user: User, wire: Wire, change: str
+) -> None:
+    client = site.client(trusted=True)
+    tokens, second_browser = browser.tokens(client), browsers()
+    second_browser.tokens(client)
+    (tab,) = copies_of_browser(browsers, browser, 1)
+    sign_in_page, sign_out_page = tab.authorize(client, prompt="login"), tab.get("/oauth2/logout")
+    changes: dict[str, Callable[[], Answer]] = {
+        "sign in again": partial(tab.sign_in, sign_in_page),
+        "sign out": partial(tab.send, sign_out_page, decision="sign_out"),
+    }
+    press = button(browser, "/account/browsers", "sign_out_others")
+    with wire.before("TransactWriteItems", changes[change]):
+        answer = press()
+    stays = change == "sign in again"
+    assert answer.status == (303 if stays else 400)
+    assert is_signed_in(second_browser) != stays
+    assert is_signed_in(tab) == stays
+    assert (browser.refresh(client, tokens["refresh_token"]).status == 200) == stays
+
+
+@pytest.mark.parametrize("action", ["revoke", "revoke_all"])
+def test_access_removed_in_two_tabs_is_removed_once(
+    site: Site, browser: Browser, browsers: Browsers, user: User, action: str
+) -> None:
+    clients = [site.client(scope="openid offline_access") for _ in range(2)]
+    tokens = [browser.tokens(client, decision="allow_always", scope="openid offline_access") for client in clients]
+    fields = {"client_id": clients[0].id} if action == "revoke" else {}
+    tabs = copies_of_browser(browsers, browser, 2)
+    answers = run_concurrently([button(tab, "/account", action, **fields) for tab in tabs])
+    assert [answer.status for answer in answers] == [303] * 2
+    statuses = [
+        browser.refresh(client, members["refresh_token"]).status
+        for client, members in zip(clients, tokens, strict=True)
+    ]
+    assert statuses == ([400, 200] if action == "revoke" else [400, 400])
+    assert is_signed_in(browser)
+    removals = [event for event in site.server.store.events.find("sub", user.sub) if event.name == "access_revoked"]
+    assert len(removals) == 1
+
+
+@pytest.mark.parametrize("action", ["revoke", "revoke_all"])
+def test_form_that_was_shown_before_access_was_removed_ends_nothing_that_was_allowed_since(
+    site: Site, browser: Browser, user: User, action: str
+) -> None:
+    clients = [site.client() for _ in range(2)]
+    for client in clients:
+        browser.tokens(client)
+    fields = {"client_id": clients[0].id} if action == "revoke" else {}
+    press = button(browser, "/account", action, **fields)
+    assert press().status == 303
+    tokens = browser.tokens(clients[0], decision="allow_always")
+    assert press().status == 303
+    assert browser.refresh(clients[0], tokens["refresh_token"]).status == 200
+    assert browser.authorize(clients[0]).code
+
+
+# ---- the extension of a session
+
+
+@pytest.fixture
+def soon_ended(site: Site, browser: Browser, user: User) -> tuple[Registered, dict[str, Any]]:
+    """A client and its tokens, in a session that is extended at its next use."""
+    client = site.client(trusted=True)
+    tokens = browser.tokens(client)
+    site.clock.advance(site.settings.session_idle_lifetime // 2)
+    return client, tokens
+
+
+def only_session(site: Site) -> Session:
+    (session,) = site.server.store.sessions.scan()
+    return session
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_refresh_does_not_revive_a_session_that_ends_before_it_is_extended(
+    site: Site, browser: Browser, user: User, wire: Wire, soon_ended: tuple[Registered, dict[str, Any]], change: str
+) -> None:
+    client, tokens = soon_ended
+    # The first one rotates the refresh token, the second one extends the session.
+    with wire.before("UpdateItem", lambda: CHANGES[change](site, user), skip=1):
+        answer = browser.refresh(client, tokens["refresh_token"])
+    assert answer.status == 200
+    assert_invalid(browser, client, answer)
+    assert not is_signed_in(browser)
+
+
+def test_use_of_the_browser_does_not_revive_a_session_that_ends_before_it_is_extended(
+    site: Site, browser: Browser, user: User, wire: Wire, soon_ended: tuple[Registered, dict[str, Any]]
+) -> None:
+    client, tokens = soon_ended
+    before = only_session(site)
+    with wire.before("UpdateItem", lambda: end_sessions(site, user)):
+        answer = browser.authorize(client)
+    assert_invalid_code(browser, client, answer)
+    assert browser.refresh(client, tokens["refresh_token"]).json["error"] == "invalid_grant"
+    assert only_session(site) == replace(before, ended_at=site.clock.time)
+
+
+@pytest.mark.parametrize("use", ["refresh", "authorize"])
+def test_extension_does_not_shorten_a_session_in_which_the_user_signs_in_again(
+    site: Site, browser: Browser, browsers: Browsers, user: User, wire: Wire, use: str
+) -> None:
+    """The absolute lifetime of the earlier sign-in ends soon."""
+    client = site.client(trusted=True)
+    tokens = browser.tokens(client)
+    settings = site.settings
+    soon = site.clock.time + settings.session_idle_lifetime // 2
+    changes = {"auth_time": soon + 60 - settings.session_absolute_lifetime, "expires_at": soon, "active_until": soon}
+    store = site.server.store
+    store.sessions.transition((only_session(site).session_id,), None, changes)
+    (tab,) = copies_of_browser(browsers, browser, 1)
+    page = tab.authorize(client, prompt="login")
+    store.sessions.transition((only_session(site).session_id,), None, changes)
+    uses: dict[str, Callable[[], Answer]] = {
+        "refresh": partial(browser.refresh, client, tokens["refresh_token"]),
+        "authorize": partial(browser.authorize, client),
+    }
+    with wire.before("UpdateItem", lambda: tab.sign_in(page), skip=1 if use == "refresh" else 0):
+        answer = uses[use]()
+    assert answer.status in (200, 302)
+    end = site.clock.time + settings.session_idle_lifetime
+    assert (only_session(site).expires_at, only_session(site).active_until) == (end, end)
+    assert is_signed_in(tab)
+
+
+def test_extension_by_a_refresh_keeps_no_browser_signed_in(
+    site: Site, browser: Browser, user: User, soon_ended: tuple[Registered, dict[str, Any]]
+) -> None:
+    client, tokens = soon_ended
+    tokens = browser.refresh(client, tokens["refresh_token"]).json
+    site.clock.advance(site.settings.session_idle_lifetime // 2)
+    assert browser.refresh(client, tokens["refresh_token"]).status == 200
+    assert not is_signed_in(browser)
+
+
+@pytest.mark.parametrize("username", ["alice", "bob"])
+def test_sign_in_in_a_lapsed_browser_continues_the_session_or_ends_that_of_another_user(
+    site: Site, browser: Browser, user: User, soon_ended: tuple[Registered, dict[str, Any]], username: str
+) -> None:
+    """Otherwise its grants, which a refresh has kept valid, would not end when this browser is signed out."""
+    site.user("bob")
+    client, tokens = soon_ended
+    tokens = browser.refresh(client, tokens["refresh_token"]).json
+    site.clock.advance(site.settings.session_idle_lifetime // 2)
+    assert browser.sign_in(browser.authorize(client), username).code
+    answer = browser.refresh(client, tokens["refresh_token"])
+    assert answer.status == (200 if username == "alice" else 400)
+    browser.send(browser.get("/oauth2/logout"), decision="sign_out")
+    if answer.status == 200:
+        assert_invalid(browser, client, answer)
 
 
 # ---- the key ring

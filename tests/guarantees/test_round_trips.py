@@ -1,9 +1,9 @@
-"""The number of DynamoDB calls of every request: adding one is a decision, made in this table."""
+"""The DynamoDB calls and request units of every request: adding one is a decision, made in this table."""
 
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,20 @@ from typing import Any
 import pytest
 
 import app
+from chalicelib.authorization import flow, grant
 from chalicelib.storage.dynamodb import DynamoDB
+from chalicelib.users import accounts
+from tests.bench.capacity import Meter
 from tests.support.browser import CHALLENGE, Answer, Browser, basic
 from tests.support.grants import create_code, update_client
-from tests.support.site import PASSWORD, STAGE, Registered, Site
+from tests.support.site import PASSWORD, STAGE, Registered, Site, tables
 
 SendRequest = Callable[[], Answer]
+Measure = Callable[[SendRequest, int], "Cost"]
 NEW_PASSWORD = "a new password of her own"
+FIREFOX = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"}
+TYPICAL_SCOPE = "openid profile email"
+SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 
 
 # ---- requests: each function prepares the state and returns the request; the client is cached
@@ -30,6 +37,31 @@ def authorize_without_a_session(site: Site, browser: Browser, client: Registered
 def authorize_with_remembered_consent(site: Site, browser: Browser, client: Registered) -> SendRequest:
     browser.code(client, decision="allow_always")
     return partial(browser.authorize, client)
+
+
+def authorize_when_the_session_is_extended(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    send = authorize_with_remembered_consent(site, browser, client)
+    pass_a_quarter_of_the_session(site, client)
+    return send
+
+
+def pass_a_quarter_of_the_session(site: Site, client: Registered) -> None:
+    """Advance the clock until the next use extends the session."""
+    advance(site, client, site.settings.session_idle_lifetime // 4 + 1)
+
+
+def advance(site: Site, client: Registered, seconds: int) -> None:
+    """Advance the clock, and cache the client and the key ring again."""
+    site.clock.advance(seconds)
+    site.server.client(client.id)
+    site.server.keys.jwks()
+
+
+def authorize_the_first_client_with_backchannel_logout(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    browser.code(client)
+    other = site.client(trusted=True, backchannel_logout_uri="https://client.example.com/backchannel")
+    site.server.client(other.id)
+    return partial(browser.authorize, other)
 
 
 def authorize_with_a_session(site: Site, browser: Browser, client: Registered) -> SendRequest:
@@ -118,12 +150,53 @@ def code_exchange(site: Site, browser: Browser, client: Registered) -> SendReque
     return partial(browser.redeem, client, browser.code(client))
 
 
+def code_exchange_of_basic(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.redeem, client, code_by_basic(site, browser, client)().code)
+
+
+def replayed_code(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    code = browser.code(client)
+    browser.redeem(client, code)
+    return partial(browser.redeem, client, code)
+
+
+def ended_code(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    code = browser.code(client)
+    logout_answer(site, browser, client)()
+    return partial(browser.redeem, client, code)
+
+
 def forged_code(site: Site, browser: Browser, client: Registered) -> SendRequest:
     return partial(browser.redeem, client, "code_forged")
 
 
 def refresh(site: Site, browser: Browser, client: Registered) -> SendRequest:
     return partial(browser.refresh, client, browser.tokens(client)["refresh_token"])
+
+
+def refresh_offline(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    token = browser.tokens(client, scope="openid offline_access")["refresh_token"]
+    logout_answer(site, browser, client)()
+    return partial(browser.refresh, client, token)
+
+
+def refresh_when_the_session_is_extended(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    send = refresh(site, browser, client)
+    pass_a_quarter_of_the_session(site, client)
+    return send
+
+
+def ended_refresh_token(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    token = browser.tokens(client)["refresh_token"]
+    logout_answer(site, browser, client)()
+    return partial(browser.refresh, client, token)
+
+
+def refresh_after_sign_out_everywhere(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    """The session and the user may be from before and after a transaction, so they are read again."""
+    token = browser.tokens(client)["refresh_token"]
+    accounts.sign_out(site.server.store, next(iter(site.server.store.users.scan())))
+    return partial(browser.refresh, client, token)
 
 
 def refresh_again(site: Site, browser: Browser, client: Registered) -> SendRequest:
@@ -134,6 +207,12 @@ def refresh_again(site: Site, browser: Browser, client: Registered) -> SendReque
 
 def userinfo(site: Site, browser: Browser, client: Registered) -> SendRequest:
     return partial(browser.userinfo, browser.tokens(client)["access_token"])
+
+
+def ended_userinfo(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    send = userinfo(site, browser, client)
+    logout_answer(site, browser, client)()
+    return send
 
 
 def revoke(site: Site, browser: Browser, client: Registered) -> SendRequest:
@@ -188,6 +267,13 @@ def client_credentials(site: Site, browser: Browser, client: Registered) -> Send
     return partial(browser.token, machine, grant_type="client_credentials")
 
 
+def introspect_client_credentials(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    machine = site.client(scope="photos", grant_types=("client_credentials",), response_types=(), redirect_uris=())
+    token = browser.token(machine, grant_type="client_credentials").json["access_token"]
+    credentials = basic(machine.id, machine.secret or "")
+    return partial(browser.post, "/oauth2/introspect", {"token": token}, credentials)
+
+
 def introspect(site: Site, browser: Browser, client: Registered, *, token: str) -> SendRequest:
     tokens = browser.tokens(client)
     credentials = basic(client.id, client.secret or "")
@@ -214,82 +300,194 @@ def get_account_page(site: Site, browser: Browser, client: Registered, *, path: 
     return partial(browser.get, path)
 
 
-def revoke_access(site: Site, browser: Browser, client: Registered) -> SendRequest:
+def act(site: Site, browser: Browser, client: Registered, *, action: str) -> SendRequest:
+    """Press a button on the account pages. Another browser of the user is signed in too."""
+    other_browser = Browser(site)
+    other_browser.code(client)
+    session_id = next(iter(site.server.store.sessions.scan())).session_id
+    other_browser.close()
     page = get_account_page(site, browser, client, path="/account")()
-    headers = {"Sec-Fetch-Site": "same-origin"}
-    return partial(browser.post, "/account", page.form.fields | {"client_id": client.id, "action": "revoke"}, headers)
+    form = {"tag": page.form.fields["tag"], "action": action, "client_id": client.id, "session": session_id}
+    site.secrets.add(NEW_PASSWORD)
+    form |= {"password": PASSWORD, "new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
+    return partial(browser.post, "/account", form, SAME_ORIGIN)
 
 
-# request and its calls, function that prepares it, status, number of calls
-TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, int]] = [
-    ("GET /oauth2/authorize, without a session: request", authorize_without_a_session, 200, 1),
-    ("GET /oauth2/authorize, prompt=none, without a session", authorize_with_prompt_none, 302, 0),
-    ("GET /oauth2/authorize, consent remembered: batch; creation", authorize_with_remembered_consent, 302, 2),
-    ("GET /oauth2/authorize, code id_token, with a hint: batch; creation", authorize_with_an_id_token, 302, 2),
-    ("GET /oauth2/authorize, with a session: batch; request", authorize_with_a_session, 200, 2),
-    ("GET /oauth2/authorize, with a custom scope: batch; scope; request", authorize_with_a_custom_scope, 200, 3),
-    ("POST /oauth2/authorize: request", authorize_by_post, 303, 1),
-    ("GET /oauth2/authorize, a posted request: request; binding", continue_a_posted_request, 200, 2),
-    ("POST /oauth2/code, sign-in: batch; count, user, session", sign_in, 303, 4),
-    ("POST /oauth2/code, sign-in, consent remembered: the same; creation", sign_in_with_remembered_consent, 303, 5),
-    ("POST /oauth2/code, sign-in again: batch; count, user, session", sign_in_again, 303, 4),
-    ("POST /oauth2/code, wrong password: batch; count, user", wrong_password, 400, 3),
-    ("POST /oauth2/code, unknown user: batch; count, user", unknown_user, 400, 3),
-    ("POST /oauth2/code, too many wrong passwords: batch", too_many_wrong_passwords, 429, 1),
-    ("POST /oauth2/code, allow once: batch; creation", partial(decision, choice="allow_once"), 303, 2),
-    ("POST /oauth2/code, always allow: batch; creation", partial(decision, choice="allow_always"), 303, 2),
-    ("POST /oauth2/code, deny: batch; request", partial(decision, choice="deny"), 303, 2),
-    ("POST /oauth2/code, another account: batch", partial(decision, choice="switch"), 200, 1),
-    ("POST /oauth2/code, new password: batch; 2 x sessions, grants; user; session, consent", change_password, 303, 8),
-    ("GET /oauth2/code: batch; count, user; creation", code_by_basic, 302, 4),
-    ("POST /oauth2/token, code: redemption", code_exchange, 200, 1),
-    ("POST /oauth2/token, a forged code", forged_code, 400, 0),
-    ("POST /oauth2/token, refresh token: rotation", refresh, 200, 1),
-    ("POST /oauth2/token, the same refresh token again: rotation", refresh_again, 200, 1),
-    ("GET /oauth2/userinfo: batch", userinfo, 200, 1),
+# request and its calls, function that prepares it, status, number of calls, read units, write units
+TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, int, float, float]] = [
+    ("GET /oauth2/authorize, without a session: request", authorize_without_a_session, 200, 1, 0, 1),
+    ("GET /oauth2/authorize, prompt=none, without a session", authorize_with_prompt_none, 302, 0, 0, 0),
+    ("GET /oauth2/authorize, consent remembered: batch; grant", authorize_with_remembered_consent, 302, 2, 3, 2),
     (
-        "POST /oauth2/token, code, claims in the ID token: redemption; user",
+        "GET /oauth2/authorize, consent remembered, session extended: batch; session; grant",
+        authorize_when_the_session_is_extended,
+        302,
+        3,
+        3,
+        4,
+    ),
+    ("GET /oauth2/authorize, code id_token, with a hint: batch; grant", authorize_with_an_id_token, 302, 2, 3, 2),
+    (
+        "GET /oauth2/authorize, first of a client with back-channel logout: batch; one transaction",
+        authorize_the_first_client_with_backchannel_logout,
+        302,
+        2,
+        3,
+        6,
+    ),
+    ("GET /oauth2/authorize, with a session: batch; request", authorize_with_a_session, 200, 2, 3, 1),
+    ("GET /oauth2/authorize, with a custom scope: batch; scope; request", authorize_with_a_custom_scope, 200, 3, 4, 1),
+    ("POST /oauth2/authorize: request", authorize_by_post, 303, 1, 0, 1),
+    ("GET /oauth2/authorize, a posted request: request; binding", continue_a_posted_request, 200, 2, 1, 1),
+    ("POST /oauth2/code, sign-in: batch; count, user, session", sign_in, 303, 4, 8, 23),
+    (
+        "POST /oauth2/code, sign-in, consent remembered: the same; one transaction",
+        sign_in_with_remembered_consent,
+        303,
+        5,
+        8,
+        28,
+    ),
+    ("POST /oauth2/code, sign-in again: batch; count, user, session", sign_in_again, 303, 4, 10, 13),
+    ("POST /oauth2/code, wrong password: batch; count, user", wrong_password, 400, 3, 8, 8),
+    ("POST /oauth2/code, unknown user: batch; count, user", unknown_user, 400, 3, 8, 6),
+    ("POST /oauth2/code, too many wrong passwords: batch", too_many_wrong_passwords, 429, 1, 6, 0),
+    (
+        "POST /oauth2/code, allow once: batch; consent; one transaction",
+        partial(decision, choice="allow_once"),
+        303,
+        3,
+        4,
+        7,
+    ),
+    (
+        "POST /oauth2/code, always allow: batch; consent; one transaction",
+        partial(decision, choice="allow_always"),
+        303,
+        3,
+        4,
+        11,
+    ),
+    ("POST /oauth2/code, deny: batch; request", partial(decision, choice="deny"), 303, 2, 3, 4),
+    ("POST /oauth2/code, another account: batch", partial(decision, choice="switch"), 200, 1, 3, 0),
+    ("POST /oauth2/code, new password: batch; one transaction; consent", change_password, 303, 3, 4, 9),
+    ("GET /oauth2/code: batch; count, user; one transaction", code_by_basic, 302, 4, 6, 19),
+    ("POST /oauth2/token, code: redemption; batch", code_exchange, 200, 2, 3, 1),
+    ("POST /oauth2/token, code of HTTP Basic: redemption; batch", code_exchange_of_basic, 200, 2, 3, 1),
+    ("POST /oauth2/token, a forged code", forged_code, 400, 0, 0, 0),
+    ("POST /oauth2/token, a replayed code: redemption; revocation, event", replayed_code, 400, 2, 0, 5),
+    ("POST /oauth2/token, code after sign-out: redemption; batch; client; revocation", ended_code, 400, 4, 4, 2),
+    ("POST /oauth2/token, refresh token: rotation; batch", refresh, 200, 2, 3, 1),
+    ("POST /oauth2/token, refresh token, offline_access: rotation; batch", refresh_offline, 200, 2, 2, 1),
+    (
+        "POST /oauth2/token, refresh token, session extended: rotation; batch; session",
+        refresh_when_the_session_is_extended,
+        200,
+        3,
+        3,
+        3,
+    ),
+    ("POST /oauth2/token, the same refresh token again: rotation; batch", refresh_again, 200, 2, 3, 1),
+    (
+        "POST /oauth2/token, refresh token after sign-out: rotation; batch; client; revocation",
+        ended_refresh_token,
+        400,
+        4,
+        4,
+        2,
+    ),
+    (
+        "POST /oauth2/token, refresh token after sign-out everywhere: rotation; batch; batch; client; revocation",
+        refresh_after_sign_out_everywhere,
+        400,
+        5,
+        7,
+        2,
+    ),
+    (
+        "POST /oauth2/token, code, claims in the ID token: redemption; batch",
         code_exchange_with_claims_in_the_id_token,
         200,
         2,
+        3,
+        1,
     ),
-    ("POST /oauth2/token, client credentials: creation", client_credentials, 200, 1),
-    ("GET /oauth2/userinfo, pairwise subject: grant; user", userinfo_of_a_pairwise_subject, 200, 2),
-    ("GET /oauth2/logout, one grant: batch; one transaction", partial(logout, grants=1), 200, 2),
-    ("GET /oauth2/logout, five grants: batch; one transaction", partial(logout, grants=5), 200, 2),
+    ("POST /oauth2/token, client credentials: grant", client_credentials, 200, 1, 0, 1),
+    ("GET /oauth2/userinfo: grant; batch", userinfo, 200, 2, 4, 0),
+    ("GET /oauth2/userinfo, pairwise subject: grant; batch", userinfo_of_a_pairwise_subject, 200, 2, 4, 0),
+    ("GET /oauth2/userinfo, after sign-out: grant; batch; client", ended_userinfo, 401, 3, 5, 0),
+    ("GET /oauth2/logout, one grant: batch; one transaction", partial(logout, grants=1), 200, 2, 2, 5),
+    ("GET /oauth2/logout, five grants: batch; one transaction", partial(logout, grants=5), 200, 2, 2, 5),
     (
-        "GET /oauth2/logout, a grant with offline_access: batch; two writes",
+        "GET /oauth2/logout, a grant with offline_access: batch; one transaction",
         logout_with_a_grant_with_offline_access,
         200,
-        3,
+        2,
+        2,
+        5,
     ),
-    ("GET /oauth2/logout, back-channel logout: batch; one transaction", logout_with_a_backchannel_logout_uri, 200, 2),
-    ("GET /oauth2/logout, confirmation page: batch", logout_question, 200, 1),
-    ("GET /oauth2/logout, without a session", logout_without_a_session, 200, 0),
-    ("POST /oauth2/logout, sign out: batch; one transaction", logout_answer, 200, 2),
-    ("POST /oauth2/revoke: revocation; event", revoke, 200, 2),
-    ("POST /oauth2/introspect, access token: grant", partial(introspect, token="access_token"), 200, 1),
-    ("POST /oauth2/introspect, refresh token: grant", partial(introspect, token="refresh_token"), 200, 1),
-    ("POST /oauth2/introspect, a forged token", introspect_a_forgery, 200, 0),
-    ("GET /account, without a session", partial(get, path="/account"), 302, 0),
-    ("GET /account: session; consents, grants, clients", partial(get_account_page, path="/account"), 200, 4),
-    ("GET /account/browsers: session; sessions", partial(get_account_page, path="/account/browsers"), 200, 2),
-    ("GET /account/activity: session; events", partial(get_account_page, path="/account/activity"), 200, 2),
-    ("GET /account/password: session", partial(get_account_page, path="/account/password"), 200, 1),
-    ("POST /account, revoke access: session; consents; grants, 1; grants", revoke_access, 303, 5),
-    ("GET /oauth2/jwks", partial(get, path="/oauth2/jwks"), 200, 0),
-    ("GET /.well-known/openid-configuration", partial(get, path="/.well-known/openid-configuration"), 200, 0),
+    (
+        "GET /oauth2/logout, back-channel logout: batch; one transaction",
+        logout_with_a_backchannel_logout_uri,
+        200,
+        2,
+        2,
+        7,
+    ),
+    ("GET /oauth2/logout, confirmation page: batch", logout_question, 200, 1, 2, 0),
+    ("GET /oauth2/logout, without a session", logout_without_a_session, 200, 0, 0, 0),
+    ("POST /oauth2/logout, sign out: batch; one transaction", logout_answer, 200, 2, 2, 5),
+    ("POST /oauth2/revoke: revocation; event", revoke, 200, 2, 0, 2),
+    ("POST /oauth2/introspect, access token: grant; batch", partial(introspect, token="access_token"), 200, 2, 4, 0),
+    ("POST /oauth2/introspect, refresh token: grant; batch", partial(introspect, token="refresh_token"), 200, 2, 4, 0),
+    ("POST /oauth2/introspect, token of client_credentials: grant", introspect_client_credentials, 200, 1, 1, 0),
+    ("POST /oauth2/introspect, a forged token", introspect_a_forgery, 200, 0, 0, 0),
+    ("GET /account, without a session", partial(get, path="/account"), 302, 0, 0, 0),
+    (
+        "GET /account: batch; consents, index of grants; grants and clients",
+        partial(get_account_page, path="/account"),
+        200,
+        4,
+        10.5,
+        0,
+    ),
+    (
+        "GET /account/browsers: batch; index of sessions",
+        partial(get_account_page, path="/account/browsers"),
+        200,
+        2,
+        2.5,
+        0,
+    ),
+    ("GET /account/activity: batch; events", partial(get_account_page, path="/account/activity"), 200, 2, 3, 0),
+    ("GET /account/password: batch", partial(get_account_page, path="/account/password"), 200, 1, 2, 0),
+    ("POST /account, remove one: batch; one transaction", partial(act, action="revoke"), 303, 2, 2, 4),
+    ("POST /account, remove all: batch; one transaction", partial(act, action="revoke_all"), 303, 2, 2, 4),
+    ("POST /account, sign out one: batch; session; one transaction", partial(act, action="sign_out"), 303, 3, 3, 5),
+    ("POST /account, sign out others: batch; one transaction", partial(act, action="sign_out_others"), 303, 2, 2, 9),
+    (
+        "POST /account, new password: batch; batch; count, user; one transaction",
+        partial(act, action="change_password"),
+        303,
+        5,
+        9,
+        15,
+    ),
+    ("GET /oauth2/jwks", partial(get, path="/oauth2/jwks"), 200, 0, 0, 0),
+    ("GET /.well-known/openid-configuration", partial(get, path="/.well-known/openid-configuration"), 200, 0, 0, 0),
     (
         "GET /.well-known/oauth-authorization-server",
         partial(get, path="/.well-known/oauth-authorization-server"),
         200,
         0,
+        0,
+        0,
     ),
-    ("GET /healthz", partial(get, path="/healthz"), 200, 0),
-    ("GET /", partial(get, path="/"), 200, 0),
-    ("GET /errors", partial(get, path="/errors"), 200, 0),
-    ("GET /style.css", partial(get, path="/style.css"), 200, 0),
-    ("GET /script.js", partial(get, path="/script.js"), 200, 0),
+    ("GET /healthz", partial(get, path="/healthz"), 200, 0, 0, 0),
+    ("GET /", partial(get, path="/"), 200, 0, 0, 0),
+    ("GET /errors", partial(get, path="/errors"), 200, 0, 0, 0),
+    ("GET /style.css", partial(get, path="/style.css"), 200, 0, 0, 0),
+    ("GET /script.js", partial(get, path="/script.js"), 200, 0, 0, 0),
 ]
 
 
@@ -335,6 +533,31 @@ def granted_permissions() -> set[tuple[str, str]]:
     }
 
 
+@dataclass(frozen=True)
+class Cost:
+    """The DynamoDB calls of a request, and its read and write units, with those of the indexes."""
+
+    calls: int
+    reads: float
+    writes: float
+
+
+@pytest.fixture
+def measure(site: Site, cached_ring: None, caplog: pytest.LogCaptureFixture) -> Measure:
+    """A function that sends a request, asserts the status of the answer, and returns the cost."""
+    dynamodb = site.server.store.dynamodb
+    meter = Meter(dynamodb.client, dynamodb.session.client("dynamodb", region_name=site.settings.region))
+
+    def measured(send: SendRequest, status: int) -> Cost:
+        with caplog.at_level(logging.INFO, "signet"), meter.listening():
+            caplog.clear()
+            answer = send()
+        assert answer.status == status, answer.body
+        return Cost(calls_in_last_line(caplog), meter.reads, meter.writes)
+
+    return measured
+
+
 def calls_in_last_line(caplog: pytest.LogCaptureFixture) -> int:
     """Return the number of calls in the last log line."""
     lines = [json.loads(record.getMessage()) for record in caplog.records if record.name.startswith("signet")]
@@ -342,29 +565,153 @@ def calls_in_last_line(caplog: pytest.LogCaptureFixture) -> int:
     return number
 
 
-@pytest.mark.parametrize(("name", "prepare", "status", "number"), TABLE, ids=[row[0] for row in TABLE])
-def test_number_of_round_trips(
+@pytest.mark.parametrize(
+    ("name", "prepare", "status", "calls", "reads", "writes"), TABLE, ids=[row[0] for row in TABLE]
+)
+def test_calls_and_units_of_a_request(
     site: Site,
     browser: Browser,
-    cached_ring: None,
+    measure: Measure,
     required_permissions: set[tuple[str, str]],
-    caplog: pytest.LogCaptureFixture,
     name: str,
     prepare: Callable[[Site, Browser, Registered], SendRequest],
     status: int,
-    number: int,
+    calls: int,
+    reads: float,
+    writes: float,
 ) -> None:
     site.user("alice")
     client = site.client(direct_sign_in=True)
     site.server.client(client.id)
     send = prepare(site, browser, client)
-    with caplog.at_level(logging.INFO, "signet"):
-        caplog.clear()
-        required_permissions.clear()
-        answer = send()
-    assert answer.status == status, answer.body
-    assert calls_in_last_line(caplog) == number
+    required_permissions.clear()
+    assert measure(send, status) == Cost(calls, reads, writes)
     assert required_permissions <= granted_permissions(), "the deployed function lacks a permission"
+
+
+# ---- a typical flow: session, remembered consent, all standard parameters
+
+
+@pytest.fixture
+def typical_client(site: Site, browser: Browser) -> Registered:
+    """A client with the remembered consent of alice, who is signed in in the browser."""
+    site.user("alice", claims={"name": "Alice Liddell", "email": "alice@example.com", "email_verified": True})
+    client = site.client(redirect_uris=["https://photos.example.com/oauth/callback"])
+    browser.code(client, decision="allow_always", scope=TYPICAL_SCOPE)
+    site.server.client(client.id)
+    return client
+
+
+def authorize_typically(browser: Browser, client: Registered) -> Answer:
+    return browser.authorize(client, scope=TYPICAL_SCOPE, nonce="n-0S6_WzA2MjYtNDQ0", headers=FIREFOX)
+
+
+def test_authorize_with_a_session_and_consent_is_two_calls_and_two_write_units(
+    browser: Browser, measure: Measure, typical_client: Registered
+) -> None:
+    """The item and its entry in the index of the user."""
+    cost = measure(partial(authorize_typically, browser, typical_client), 302)
+    assert (cost.calls, cost.writes) == (2, 2)
+
+
+def test_code_exchange_is_two_calls_and_one_write_unit(
+    browser: Browser, measure: Measure, typical_client: Registered
+) -> None:
+    code = authorize_typically(browser, typical_client).code
+    cost = measure(partial(browser.redeem, typical_client, code), 200)
+    assert (cost.calls, cost.writes) == (2, 1)
+
+
+def test_each_refresh_is_two_calls_and_one_write_unit(
+    browser: Browser, measure: Measure, typical_client: Registered
+) -> None:
+    """Also when the record has the times of its last four rotations."""
+    token = browser.redeem(typical_client, authorize_typically(browser, typical_client).code).json["refresh_token"]
+    for _ in range(6):
+        refreshed: list[Answer] = []
+        send = partial(_kept, refreshed, partial(browser.refresh, typical_client, token))
+        cost = measure(send, 200)
+        assert (cost.calls, cost.writes) == (2, 1)
+        token = refreshed[0].json["refresh_token"]
+
+
+def _kept(answers: list[Answer], send: SendRequest) -> Answer:
+    answers.append(send())
+    return answers[-1]
+
+
+def test_userinfo_and_introspection_are_two_calls_and_no_write(
+    browser: Browser, measure: Measure, typical_client: Registered
+) -> None:
+    tokens = browser.redeem(typical_client, authorize_typically(browser, typical_client).code).json
+    credentials = basic(typical_client.id, typical_client.secret or "")
+    sends = [partial(browser.userinfo, tokens["access_token"])]
+    sends += [
+        partial(browser.post, "/oauth2/introspect", {"token": tokens[name]}, credentials)
+        for name in ("access_token", "refresh_token")
+    ]
+    for send in sends:
+        cost = measure(send, 200)
+        assert (cost.calls, cost.writes) == (2, 0)
+
+
+def test_extension_of_a_session_is_one_write_more_after_a_quarter_of_its_time(
+    site: Site, browser: Browser, measure: Measure, typical_client: Registered
+) -> None:
+    """The session and its entry in the index of the user are two units."""
+    token = browser.redeem(typical_client, authorize_typically(browser, typical_client).code).json["refresh_token"]
+
+    def authorize() -> Cost:
+        return measure(partial(authorize_typically, browser, typical_client), 302)
+
+    def refresh() -> Cost:
+        nonlocal token
+        answers: list[Answer] = []
+        cost = measure(partial(_kept, answers, partial(browser.refresh, typical_client, token)), 200)
+        token = answers[0].json["refresh_token"]
+        return cost
+
+    quarter = site.settings.session_idle_lifetime // 4
+    for use in (authorize, refresh):
+        advance(site, typical_client, quarter - 60)
+        usual = use()
+        advance(site, typical_client, 60)
+        extending = use()
+        assert (extending.calls, extending.writes) == (usual.calls + 1, usual.writes + 2)
+        assert use() == usual
+
+
+def test_flow_is_at_most_four_write_units_for_the_first_and_the_thousandth_grant_of_a_session(
+    site: Site, browser: Browser, measure: Measure, typical_client: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Authorization, code exchange, one refresh, UserInfo."""
+
+    def cost_of_a_flow() -> list[Cost]:
+        answers: list[Answer] = []
+        costs = [measure(partial(_kept, answers, partial(authorize_typically, browser, typical_client)), 302)]
+        redeem = partial(browser.redeem, typical_client, answers[-1].code)
+        costs.append(measure(partial(_kept, answers, redeem), 200))
+        refresh = partial(browser.refresh, typical_client, answers[-1].json["refresh_token"])
+        costs.append(measure(partial(_kept, answers, refresh), 200))
+        costs.append(measure(partial(browser.userinfo, answers[-1].json["access_token"]), 200))
+        return costs
+
+    created: list[tuple[Any, ...]] = []
+
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        created.append(arguments)
+        return grant.create_grant(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flow, "create_grant", recorded)
+        first = cost_of_a_flow()
+    assert sum(cost.writes for cost in first) <= 4
+    store = site.server.store
+    while len(tables()[store.grants.name].items) < 999:
+        assert isinstance(grant.create_grant(*created[0]), dict)
+    (session,) = store.sessions.scan()
+    assert {each.session_id for each in store.grants.scan()} == {session.session_id}
+    assert cost_of_a_flow() == first
 
 
 def test_every_route_is_in_the_table(site: Site) -> None:

@@ -1,5 +1,6 @@
 """Neither the log nor the tables contain usable tokens, codes or secrets."""
 
+import base64
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote_plus
@@ -130,6 +131,31 @@ def test_no_string_in_the_tables_is_accepted_as_a_credential(flow: Flow, browser
     assert dump_tables() == before
     assert browser.redeem(flow.client, flow.code).status == 200
     assert browser.refresh(flow.client, flow.tokens["refresh_token"]).status == 200
+
+
+@pytest.mark.spec("OpenID Connect Core §8.1")
+@pytest.mark.parametrize("path", ["/oauth2/authorize", "/oauth2/code"])
+def test_codes_and_tokens_of_a_pairwise_client_identify_neither_the_user_nor_the_session(
+    site: Site, browser: Browser, path: str
+) -> None:
+    """Also with HTTP Basic sign-in, whose session is not stored."""
+    user = site.user("alice")
+    client = site.client(subject_type="pairwise", trusted=True, direct_sign_in=True)
+    headers = basic("alice", PASSWORD) if path == "/oauth2/code" else {}
+    page = browser.authorize(client, path, headers=headers)
+    code = (page if headers else browser.sign_in(page)).code
+    tokens = browser.redeem(client, code).json
+    refreshed = browser.refresh(client, tokens["refresh_token"]).json
+    (grant,) = site.server.store.grants.scan()
+    texts = [code, *(each[name] for each in (tokens, refreshed) for name in ("access_token", "refresh_token"))]
+    for text in texts:
+        parts = [
+            base64.urlsafe_b64decode(f"{part}==") for part in text.removeprefix("code_").removeprefix("rt_").split(".")
+        ]
+        decoded = b" ".join(parts)
+        assert grant.grant_id.encode() in decoded, "the search finds ids"
+        for identity in (user.sub, *grant.session_id.split(".")):
+            assert identity.encode() not in decoded
 
 
 def test_no_string_of_a_user_record_is_accepted_as_the_password(flow: Flow, browsers: Callable[..., Browser]) -> None:

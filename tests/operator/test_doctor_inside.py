@@ -14,9 +14,11 @@ from chalicelib.keys.ring import KeyRing
 from chalicelib.protocol.handles import secret_hash
 from chalicelib.settings import Settings
 from chalicelib.storage.store import Store
+from infra import schema
 from infra.operator.doctor import check
 from infra.operator.doctor import clients as doctor_clients
 from infra.operator.doctor import function as doctor_function
+from infra.operator.doctor.inside import CHECKS
 from infra.operator.doctor.stage import Inside
 from tests.support.site import Site
 from tests.support.tampering_proxy import finding_names, get_finding
@@ -136,6 +138,31 @@ def change_schema(store: Store) -> None:
     )
 
 
+def recreate_grants(store: Store, **parameters: str) -> None:
+    """Replace the table of grants by one of the schema with these parameters."""
+    properties = schema.tables(store.settings.stage, **parameters)[store.grants.name]
+    delete_table(store)
+    create_table(store.grants.name, properties, aws("kms").describe_key(KeyId=kms_key(store))["KeyMetadata"]["Arn"])
+
+
+def leave_only_the_old_index(store: Store) -> None:
+    recreate_grants(store, OldGrantsIndex="kept")
+    change_index(store, Delete={"IndexName": "user"})
+
+
+def project_all(store: Store) -> None:
+    (index,) = Inside(store).schema[store.grants.name]["GlobalSecondaryIndexes"]
+    change_index(store, Delete={"IndexName": index["IndexName"]})
+    change_index(store, Create={**index, "Projection": {"ProjectionType": "ALL"}})
+
+
+def change_index(store: Store, **change: Any) -> None:
+    types = [{"AttributeName": name, "AttributeType": "S"} for name in ("grant_id", "sub")]
+    aws("dynamodb").update_table(
+        TableName=store.grants.name, AttributeDefinitions=types, GlobalSecondaryIndexUpdates=[change]
+    )
+
+
 def disable_expiry(store: Store) -> None:
     off = {"Enabled": False, "AttributeName": "expires_at"}
     aws("dynamodb").update_time_to_live(TableName=store.sessions.name, TimeToLiveSpecification=off)
@@ -180,6 +207,8 @@ def create_old_ring(store: Store) -> None:
 INSIDE: list[tuple[str, Callable[[Store], None], str, str]] = [
     ("a missing table", delete_table, "tables", "signet-ward-grants is missing"),
     ("a table with other keys", change_schema, "tables", "other keys or indexes"),
+    ("a table of version 1", leave_only_the_old_index, "tables", "signet-ward-grants has other keys or indexes"),
+    ("an index of other attributes", project_all, "tables", "signet-ward-grants has other keys or indexes"),
     ("a table without TTL", disable_expiry, "expiry", "signet-ward-sessions does not delete expired items"),
     ("a table without backups", disable_backups, "backups", "signet-ward-users cannot be restored"),
     ("an unprotected table", disable_protection, "deletion protection", "signet-ward-users is not protected"),
@@ -200,6 +229,23 @@ def test_doctor_reports_a_fault_from_inside(
     assert finding.ok is False
     assert detail in finding.detail
     assert finding.fix
+
+
+def test_old_index_between_two_deployments_is_no_problem(stage: Store) -> None:
+    recreate_grants(stage, OldGrantsIndex="kept")
+    finding = get_finding(check(None, stage), "tables")
+    assert (finding.ok, finding.fix) == (True, "")
+    assert "signet-ward-grants has an old index, which the next deployment removes." in finding.detail
+    recreate_grants(stage)
+    assert "old index" not in get_finding(check(None, stage), "tables").detail
+
+
+def test_index_that_is_being_created_is_reported(stage: Store) -> None:
+    inside = Inside(stage)
+    (index,) = inside.tables[stage.grants.name]["GlobalSecondaryIndexes"]
+    index["IndexStatus"] = "CREATING"
+    (verdict,) = [check_tables(inside) for name, check_tables, _ in CHECKS if name == "tables"]
+    assert (verdict.ok, verdict.detail) == (False, "signet-ward-grants is creating its index user.")
 
 
 def test_old_key_with_a_successor_is_accepted(stage: Store) -> None:

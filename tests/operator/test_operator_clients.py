@@ -14,6 +14,8 @@ from chalicelib.protocol.records import Client, Consent
 from chalicelib.server import CLIENT_CACHE_LIFETIME
 from infra.operator.client_options import ClientChanges
 from tests.support.browser import Browser
+from tests.support.faults import Wire
+from tests.support.grants import insert_grant
 from tests.support.operator import RunCommand, output_json
 from tests.support.site import Registered, Site
 from tests.support.threads import run_concurrently
@@ -65,7 +67,8 @@ MEMBERS: list[tuple[tuple[str, ...], str, Any]] = [
     ),
 ]
 # The members that no option sets.
-NOT_SETTABLE = {"client_id", "client_id_issued_at", "secret_hashes", "disabled_at"}
+HIDDEN = {"secret_hashes", "registration_id", "grants_generation"}
+NOT_SETTABLE = HIDDEN | {"client_id", "client_id_issued_at", "disabled_at"}
 
 
 @pytest.fixture
@@ -172,6 +175,13 @@ def test_unset_removes_optional_members(site: Site, run_command: RunCommand, sto
     )
     assert not {"logo_uri", "access_token_lifetime"} & set(result)
     assert (stored("print").logo_uri, stored("print").access_token_lifetime) == (None, None)
+
+
+def test_what_says_which_grants_are_valid_is_neither_shown_nor_settable(run_command: RunCommand, site: Site) -> None:
+    site.client(client_id="print")
+    commands = (["list", "--json"], ["show", "print", "--json"], ["show", "print"], ["update", "--help"])
+    for output in (run_command("client", *arguments).out for arguments in commands):
+        assert not [name for name in HIDDEN if name in output or name.replace("_", "-") in output]
 
 
 def test_a_public_client_loses_its_secret_and_needs_a_new_one_when_it_becomes_confidential(
@@ -302,7 +312,7 @@ def test_a_removed_client_cannot_be_disabled(site: Site) -> None:
         set_client_disabled(site.server.store, client, disabled=True)
 
 
-def test_delete_removes_a_client_with_its_grants_and_consents_only(
+def test_delete_ends_the_grants_and_consents_of_a_client_only(
     site: Site, run_command: RunCommand, browser: Browser
 ) -> None:
     user, store = site.user(), site.server.store
@@ -321,9 +331,36 @@ def test_delete_removes_a_client_with_its_grants_and_consents_only(
     )
     site.secrets.add(secret or "")
     assert browser.refresh(Registered(again, secret), tokens["refresh_token"]).json["error"] == "invalid_grant"
+    assert browser.userinfo(tokens["access_token"]).status == 401
     assert [consent.client_id for consent in store.consents.find("sub", user.sub)] == ["other"]
     assert browser.authorize(other).code
     assert browser.refresh(other, kept["refresh_token"]).status == 200
+
+
+def test_delete_makes_no_write_for_each_grant(site: Site, run_command: RunCommand, wire: Wire) -> None:
+    client = site.client(client_id="print")
+    for _ in range(50):
+        insert_grant(site, client)
+    with wire.counted() as calls:
+        run_command("client", "delete", "print", "--yes")
+    assert len(calls) <= 5
+    assert "the client was deleted" in run_command("grant", "list", "--all").out
+
+
+def test_delete_keeps_the_generation_of_a_consent_from_which_access_was_removed(
+    site: Site, run_command: RunCommand, browser: Browser
+) -> None:
+    """A running function may have the client in its cache for a minute, and would accept the grant that had ended."""
+    user, store = site.user(), site.server.store
+    client = site.client(client_id="print")
+    tokens = browser.redeem(client, browser.code(client, "allow_always")).json
+    run_command("grant", "revoke", "--user", "alice", "--client", "print", "--yes")
+    assert browser.redeem(client, browser.code(client, "allow_always")).status == 200
+    assert browser.userinfo(tokens["access_token"]).status == 401
+    run_command("client", "delete", "print", "--yes")
+    assert browser.userinfo(tokens["access_token"]).status == 401
+    (consent,) = store.consents.find("sub", user.sub)
+    assert (consent.empty, consent.generation) == (True, 2)
 
 
 def test_an_interrupted_removal_can_be_repeated(
@@ -337,7 +374,7 @@ def test_an_interrupted_removal_can_be_repeated(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("infra.operator.clients.revoke_client_access", interrupt)
+        patched.setattr("infra.operator.clients.delete_consents", interrupt)
         assert run_command("client", "delete", "print", "--yes").code == 1
     client = store.clients.get("print")
     assert client

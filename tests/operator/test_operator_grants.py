@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from chalicelib.protocol.durations import DAY
-from chalicelib.protocol.records import Consent, Grant
+from chalicelib.protocol.grant import Grant
+from chalicelib.protocol.records import Client, Consent, Session, User
+from chalicelib.server import CLIENT_CACHE_LIFETIME
 from chalicelib.storage.store import Store
+from chalicelib.storage.table import Table
 from tests.support.browser import Browser
 from tests.support.operator import RunCommand, output_json
 from tests.support.site import Registered, Site
@@ -62,7 +65,23 @@ def test_a_grant_is_listed_with_user_client_scope_and_times(
     assert not any(token in text for token in (tokens["refresh_token"], refreshed["refresh_token"]))
 
 
+def insert_user(store: Store, number: int = 1, **members: Any) -> User:
+    """Store a user without an identifier, as most tests need none."""
+    user = User(f"u-{number}", f"user-{number}", "", {}, **members)
+    store.users.put(user)
+    return user
+
+
+@pytest.fixture
+def records(site: Site, store: Store) -> Store:
+    """The tables, with the user u-1 (user-1) and the client c-1, to which `grant` belongs."""
+    insert_user(store)
+    store.clients.put(Client("c-1", "Photo Print", ("https://a.example/",)))
+    return store
+
+
 def grant(number: int = 1, **members: Any) -> Grant:
+    """Return a valid grant of u-1 to c-1 that needs no session."""
     given: dict[str, Any] = {
         "grant_id": f"g-{number}",
         "client_id": "c-1",
@@ -75,9 +94,13 @@ def grant(number: int = 1, **members: Any) -> Grant:
         "code_expires_at": 2**40,
         "expires_at": 2**40,
         "ends_at": 2**40,
-        "scope": frozenset({"openid"}),
+        "scope": frozenset({"openid", "offline_access"}),
     }
     return Grant(**(given | members))
+
+
+def listed_ids(run_command: RunCommand, *arguments: str) -> list[str]:
+    return [document["grant_id"] for document in output_json(run_command("grant", "list", *arguments, "--json"))]
 
 
 @pytest.mark.parametrize(
@@ -93,56 +116,112 @@ def grant(number: int = 1, **members: Any) -> Grant:
     ],
 )
 def test_last_use_and_expiry_of_a_grant(
-    site: Site, run_command: RunCommand, store: Store, members: dict[str, Any], last_used: int | None, ends: int
+    run_command: RunCommand, records: Store, members: dict[str, Any], last_used: int | None, ends: int
 ) -> None:
-    store.grants.put(grant(**members))
+    records.grants.put(grant(**members))
     (listed,) = output_json(run_command("grant", "list", "--json"))
     assert (listed.get("last_used_at"), listed["ends_at"]) == (last_used, ends)
-    assert "username" not in listed, "the user and the client do not exist"
-    assert "u-1" in run_command("grant", "list", "--all").out if ends < 2**35 else True
 
 
-def test_inactive_grants_are_listed_with_all_only(site: Site, run_command: RunCommand, store: Store) -> None:
-    store.grants.put(grant(1, revoked_at=5, ends_at=2**33, expires_at=2**33))
-    store.grants.put(grant(2, expires_at=1))
-    store.grants.put(grant(3, ends_at=2**33, expires_at=2**33))
-    store.grants.put(grant(4, ends_at=site.clock.time, expires_at=2**33))
-    assert [document["grant_id"] for document in output_json(run_command("grant", "list", "--json"))] == ["g-3"]
-    assert [document["grant_id"] for document in output_json(run_command("grant", "list", "--all", "--json"))] == [
-        "g-1",
-        "g-3",
-        "g-4",
-    ]
-    assert output_json(run_command("grant", "list", "--all", "--json"))[0]["revoked_at"] == 5
+def session(**members: Any) -> Session:
+    return replace(Session("u-1.s", "u-1", auth_time=1, expires_at=2**40), **members)
+
+
+OPENID = frozenset({"openid"})
+# The grant, the records that it depends on besides u-1 and c-1, and why it has ended.
+STATES: list[tuple[str, Grant, list[User | Client | Consent | Session], str | None]] = [
+    ("offline_access", grant(), [], None),
+    ("in its session", grant(scope=OPENID), [session()], None),
+    ("HTTP Basic", grant(scope=OPENID, session_stored=False, sessions_generation=0), [], None),
+    ("without openid", grant(scope=frozenset({"photos.read"})), [], None),
+    ("client's own", grant(sub=None, session_id="", scope=frozenset({"photos.read"})), [], None),
+    ("client's own of version 1", grant(sub="c-1", session_id="", scope=frozenset({"photos.read"})), [], None),
+    ("to a disabled client", grant(), [Client("c-1", "Photo Print", (), disabled_at=1)], None),
+    ("to the playground", grant(client_id="playground"), [], None),
+    ("same consent", grant(consent_generation=2), [Consent("u-1", "c-1", generation=2)], None),
+    ("revoked", grant(revoked_at=5), [], "revoked"),
+    ("expired", grant(ends_at=9), [], "expired"),
+    ("deleted user", grant(sub="u-2"), [], "the user was deleted or is disabled"),
+    (
+        "grants of the user",
+        grant(),
+        [User("u-1", "a", "", {}, grants_generation=1)],
+        "all grants of the user were ended",
+    ),
+    ("removed access", grant(), [Consent("u-1", "c-1", generation=1)], "the access of the client was removed"),
+    ("deleted client", grant(client_id="c-2"), [], "the client was deleted or is disabled"),
+    ("another client", grant(registration_id="r"), [], "the client was registered again"),
+    (
+        "grants of the client",
+        grant(),
+        [Client("c-1", "Photo Print", (), grants_generation=1)],
+        "all grants of the client were ended",
+    ),
+    ("no session", grant(scope=OPENID, session_stored=True), [], "the session has ended"),
+    ("ended session", grant(scope=OPENID), [session(ended_at=3)], "the session has ended"),
+    ("all sessions", grant(scope=OPENID), [session(sessions_generation=1)], "the session has ended"),
+]
+
+
+@pytest.mark.parametrize(("what", "stored", "also_stored", "ended"), STATES, ids=[what for what, *_ in STATES])
+def test_a_grant_that_has_ended_is_listed_with_all_only_and_with_the_reason(
+    run_command: RunCommand,
+    records: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    stored: Grant,
+    also_stored: list[User | Client | Consent | Session],
+    ended: str | None,
+) -> None:
+    monkeypatch.setenv("SIGNET_PLAYGROUND", "off")  # here, but a stage may have it
+    tables: dict[type, Any] = {User: records.users, Client: records.clients, Consent: records.consents}
+    tables[Session] = records.sessions
+    for record in also_stored:
+        tables[type(record)].put(record)
+    records.grants.put(stored)
+    for arguments in [(), *([("--user", "u-1")] if stored.sub == "u-1" else [])]:
+        assert listed_ids(run_command, *arguments) == ([] if ended else ["g-1"])
+        (document,) = output_json(run_command("grant", "list", *arguments, "--all", "--json"))
+        assert (document.get("ended"), document.get("revoked_at")) == (ended, stored.revoked_at)
+        head, row = run_command("grant", "list", *arguments, "--all").out.splitlines()
+        assert head.endswith("  ENDED")
+        assert row.endswith(ended or str(2**40))
+
+
+def test_a_grant_of_a_client_for_itself_is_listed_without_a_user(run_command: RunCommand, records: Store) -> None:
+    records.grants.put(grant(sub=None, session_id="", redirect_uri=""))
+    (listed,) = output_json(run_command("grant", "list", "--json"))
+    assert not {"sub", "username", "redirect_uri"} & set(listed)
+    assert "Photo Print" in run_command("grant", "list").out
 
 
 def test_grants_are_listed_by_user_by_client_or_by_both(site: Site, run_command: RunCommand, store: Store) -> None:
-    users = [site.user(name).sub for name in ("alice", "bob")]
-    clients = [site.client(client_id=name).id for name in ("print", "other")]
-    for number, (sub, client_id) in enumerate((sub, client_id) for sub in users for client_id in clients):
-        store.grants.put(grant(number, sub=sub, client_id=client_id))
-
-    def listed(*arguments: str) -> list[str]:
-        return [document["grant_id"] for document in output_json(run_command("grant", "list", *arguments, "--json"))]
-
-    assert listed() == ["g-0", "g-1", "g-2", "g-3"]
-    assert listed("--user", "alice") == ["g-0", "g-1"]
-    assert listed("--user", users[1]) == ["g-2", "g-3"]
-    assert listed("--client", "other") == ["g-1", "g-3"]
-    assert listed("--user", "bob", "--client", "print") == ["g-2"]
+    users = [site.user(name) for name in ("alice", "bob")]
+    clients = [site.client(client_id=name).record for name in ("print", "other")]
+    for number, (user, client) in enumerate((user, client) for user in users for client in clients):
+        copies = {"user_generation": user.grants_generation, "registration_id": client.registration_id}
+        store.grants.put(grant(number, sub=user.sub, client_id=client.client_id, **copies))
+    assert listed_ids(run_command) == ["g-0", "g-1", "g-2", "g-3"]
+    assert listed_ids(run_command, "--user", "alice") == ["g-0", "g-1"]
+    assert listed_ids(run_command, "--user", users[1].sub) == ["g-2", "g-3"]
+    assert listed_ids(run_command, "--client", "other") == ["g-1", "g-3"]
+    assert listed_ids(run_command, "--user", "bob", "--client", "print") == ["g-2"]
     assert run_command("grant", "list", "--client", "account").out == "No grants match.\n"
 
 
+@pytest.mark.parametrize("by_user", [False, True], ids=["of 120 users", "of one user"])
 def test_two_hundred_grants_are_listed_with_names_in_a_few_round_trips(
-    site: Site, run_command: RunCommand, store: Store, wire: Any
+    run_command: RunCommand, records: Store, wire: Any, by_user: bool
 ) -> None:
-    users = [site.user(f"user-{number}").sub for number in range(120)]
+    users = 1 if by_user else 120
+    for number in range(users):
+        insert_user(records, number)
     for number in range(200):
-        store.grants.put(grant(number, sub=users[number % 120]))
+        records.grants.put(grant(number, sub=f"u-{number % users}"))
     with wire.counted() as calls:
-        listed = output_json(run_command("grant", "list", "--json"))
-    assert [document["username"] for document in listed] == [f"user-{number % 120}" for number in range(200)]
-    assert len(calls) <= 5
+        listed = output_json(run_command("grant", "list", *(("--user", "u-0") if by_user else ()), "--json"))
+    assert [document["username"] for document in listed] == [f"user-{number % users}" for number in range(200)]
+    assert len(calls) <= 6
 
 
 # ---- revoke
@@ -157,61 +236,147 @@ def test_revoke_with_a_grant_id_revokes_only_that_grant(
     site.server.store.consents.delete(user.sub, client.id)
     second = grants("alice", client)
     (revoked,) = output_json(run_command("grant", "revoke", listed["grant_id"], "--yes", "--json"))
+    assert (revoked["grant_id"], revoked["ended"]) == (listed["grant_id"], "revoked")
     assert revoked["revoked_at"]
     assert browser.refresh(client, first["refresh_token"]).json["error"] == "invalid_grant"
     assert browser.userinfo(first["access_token"]).status == 401
     assert browser.refresh(client, second["refresh_token"]).status == 200
-    assert site.server.store.consents.get(user.sub, client.id), "the consent is kept when one grant is revoked"
+    (consent,) = site.server.store.consents.find("sub", user.sub)
+    assert not consent.empty, "the consent is kept when one grant is revoked"
     assert output_json(run_command("grant", "revoke", listed["grant_id"], "--yes", "--json")) == []
     assert run_command("grant", "revoke", listed["grant_id"], "--yes").out == "There was nothing to revoke.\n"
+    events = [event.name for event in site.server.store.events.find("sub", user.sub)]
+    assert events.count("access_revoked") == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "revoked"),
+    ("arguments", "revoked", "ended"),
     [
-        (("--user", "alice"), {("alice", "print"), ("alice", "other")}),
-        (("--client", "print"), {("alice", "print"), ("bob", "print")}),
-        (("--user", "alice", "--client", "print"), {("alice", "print")}),
+        (("--user", "alice"), {("alice", "print"), ("alice", "other")}, "all grants of the user were ended"),
+        (("--client", "print"), {("alice", "print"), ("bob", "print")}, "all grants of the client were ended"),
+        (("--user", "alice", "--client", "print"), {("alice", "print")}, "the access of the client was removed"),
     ],
 )
-def test_revoke_by_user_by_client_or_by_both_deletes_the_consents_too(
+def test_revoke_by_user_by_client_or_by_both_forgets_the_consents_too(
     site: Site,
     run_command: RunCommand,
-    browser: Browser,
+    browsers: Callable[..., Browser],
     grants: Callable[[str, Registered], dict[str, Any]],
     arguments: tuple[str, ...],
     revoked: set[tuple[str, str]],
+    ended: str,
 ) -> None:
     users = {name: site.user(name).sub for name in ("alice", "bob")}
     clients = {name: site.client(client_id=name) for name in ("print", "other")}
     tokens = {(user, client): grants(user, clients[client]) for user in users for client in clients}
     documents = output_json(run_command("grant", "revoke", *arguments, "--yes", "--json"))
     assert {(document["username"], document["client_id"]) for document in documents} == revoked
+    assert {document["ended"] for document in documents} == {ended}
+    site.clock.advance(CLIENT_CACHE_LIFETIME)
     for (user, client), grant_tokens in tokens.items():
+        browser = browsers()
         status = browser.refresh(clients[client], grant_tokens["refresh_token"]).status
         assert status == (400 if (user, client) in revoked else 200)
-        assert bool(site.server.store.consents.get(users[user], client)) is ((user, client) not in revoked)
+        answered = browser.sign_in(browser.authorize(clients[client], scope="openid email offline_access"), user)
+        assert ("allow_always" in answered.body) is ((user, client) in revoked), "the user is asked again"
     for user, sub in users.items():
         events = [event for event in site.server.store.events.find("sub", sub) if event.name == "access_revoked"]
-        assert {(user, event.client_id) for event in events} == {pair for pair in revoked if pair[0] == user}
+        assert sorted((user, event.client_id) for event in events) == sorted(
+            pair for pair in revoked if pair[0] == user
+        )
     assert run_command("grant", "revoke", *arguments, "--yes").out == "There was nothing to revoke.\n"
 
 
-def test_revoke_prints_what_was_revoked(site: Site, run_command: RunCommand, store: Store) -> None:
-    sub = site.user().sub
-    site.client(client_id="print")
+@pytest.mark.parametrize(
+    "arguments", [("--user", "u-1"), ("--client", "c-1"), ("--user", "u-1", "--client", "c-1")], ids=" ".join
+)
+def test_revoke_makes_one_write_for_a_hundred_grants_and_one_event(
+    run_command: RunCommand, records: Store, wire: Any, arguments: tuple[str, ...]
+) -> None:
+    for number in range(100):
+        records.grants.put(grant(number))
+    with wire.counted() as calls:
+        assert len(output_json(run_command("grant", "revoke", *arguments, "--yes", "--json"))) == 100
+    assert [call for call in calls if "Get" not in call and call not in ("Query", "Scan")] == ["UpdateItem", "PutItem"]
+    assert listed_ids(run_command) == []
+
+
+@pytest.mark.parametrize("arguments", [("--user", "u-1"), ("--user", "u-1", "--client", "c-1")])
+def test_revoke_of_a_user_ends_a_grant_that_the_index_does_not_show_yet(
+    run_command: RunCommand, records: Store, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    records.grants.put(grant())
+    with monkeypatch.context() as lagging:
+        lagging.setattr(Table, "find", lambda *_, **__: iter(()))
+        assert run_command("grant", "revoke", *arguments, "--yes").out == "There was nothing to revoke.\n"
+    assert listed_ids(run_command) == []
+
+
+def test_revoke_by_client_ends_the_grants_of_the_client_for_itself(
+    site: Site, run_command: RunCommand, store: Store
+) -> None:
+    client = site.client(client_id="night").record
+    store.grants.put(grant(client_id="night", sub=None, session_id="", registration_id=client.registration_id))
+    (revoked,) = output_json(run_command("grant", "revoke", "--client", "night", "--yes", "--json"))
+    assert revoked["ended"] == "all grants of the client were ended"
+    (event,) = output_json(run_command("history", "--client", "night", "--json"))
+    assert event["name"] == "access_revoked"
+
+
+def test_revoke_by_a_built_in_client_ends_its_grants_and_forgets_its_consents(
+    run_command: RunCommand, records: Store
+) -> None:
+    insert_user(records, 2)
+    records.grants.put(grant(1, client_id="playground"))
+    records.grants.put(grant(2))
+    records.consents.put(Consent("u-2", "playground", frozenset({"openid"}), 1))
+    result = run_command("grant", "revoke", "--client", "playground", "--yes")
+    assert result.out == "Revoked 1 grants to playground.\n"
+    assert listed_ids(run_command) == ["g-2"]
+    assert {consent.sub: (consent.empty, consent.generation) for consent in records.consents.scan()} == {
+        "u-1": (True, 1),
+        "u-2": (True, 1),
+    }
+    events = [event.sub for event in records.events.scan() if event.name == "access_revoked"]
+    assert sorted(events) == ["u-1", "u-2"]
+
+
+def test_revoke_of_a_grant_that_has_ended_otherwise_reports_nothing(run_command: RunCommand, records: Store) -> None:
+    records.grants.put(grant(user_generation=9))
+    assert run_command("grant", "revoke", "g-1", "--yes").out == "There was nothing to revoke.\n"
+    assert list(records.events.scan()) == []
+
+
+def test_revoke_prints_what_was_revoked_and_when_it_takes_effect(run_command: RunCommand, records: Store) -> None:
     for number in range(3):
-        store.grants.put(grant(number, sub=sub, client_id="print", ends_at=2**33, expires_at=2**33))
+        records.grants.put(grant(number))
     assert run_command("grant", "revoke", "g-0", "--yes").out == "Revoked the grant g-0.\n"
-    result = run_command("grant", "revoke", "--user", "alice", "--client", "print", "--yes")
-    assert result.out == "Revoked 2 grants of alice to print.\n"
+    result = run_command("grant", "revoke", "--user", "u-1", "--client", "c-1", "--yes")
+    assert result.out == "Revoked 2 grants of user-1 to c-1.\n"
+    records.grants.put(grant(4, consent_generation=1))
+    result = run_command("grant", "revoke", "--client", "c-1", "--yes")
+    assert result.out == "Revoked 1 grants to c-1. It takes effect within a minute.\n"
 
 
-def test_revoke_deletes_a_consent_without_a_grant(site: Site, run_command: RunCommand, store: Store) -> None:
-    sub = site.user().sub
-    store.consents.put(Consent(sub, "c-1", frozenset({"openid"}), 1))
-    run_command("grant", "revoke", "--user", "alice", "--yes")
-    assert list(store.consents.scan()) == []
+@pytest.mark.parametrize(
+    "arguments", [("--user", "u-1"), ("--client", "c-1"), ("--user", "u-1", "--client", "c-1")], ids=" ".join
+)
+def test_revoke_forgets_a_consent_without_a_grant(
+    run_command: RunCommand, records: Store, arguments: tuple[str, ...]
+) -> None:
+    records.consents.put(Consent("u-1", "c-1", frozenset({"openid"}), 1))
+    assert run_command("grant", "revoke", *arguments, "--yes").out.startswith("Revoked 0 grants")
+    (user,), (client,), (consent,) = records.users.scan(), records.clients.scan(), records.consents.scan()
+    assert consent.valid_for(user, client).empty
+    assert [event.name for event in records.events.scan()] == ["access_revoked"]
+
+
+def test_revoke_records_no_event_for_what_had_ended_before(run_command: RunCommand, records: Store) -> None:
+    records.grants.put(grant(1, user_generation=9))
+    records.consents.put(Consent("u-1", "c-1", frozenset({"openid"}), 1, consents_generation=9))
+    records.consents.put(Consent("u-1", "c-2", frozenset({"openid"}), 1))  # its client was deleted
+    assert run_command("grant", "revoke", "--user", "u-1", "--yes").out == "There was nothing to revoke.\n"
+    assert list(records.events.scan()) == []
 
 
 # ---- scopes

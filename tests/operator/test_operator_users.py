@@ -3,17 +3,20 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
+from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.errors import AccessDenied
 from chalicelib.protocol.identifiers import username_identifier
-from chalicelib.protocol.records import Consent, Grant, Identifier, User
-from chalicelib.sessions import revocation
+from chalicelib.protocol.records import Consent, Identifier, Session, User
+from chalicelib.sessions.backchannel_logout import SECOND_SEARCH
 from chalicelib.storage.store import Store
 from chalicelib.users import accounts
 from tests.support.browser import Browser
+from tests.support.faults import Wire
+from tests.support.grants import insert_grant
 from tests.support.operator import RunCommand, output_json
 from tests.support.site import PASSWORD, STAGE, Registered, Site, dump_tables
 from tests.support.threads import run_concurrently
@@ -197,17 +200,15 @@ Granted = Callable[[str], tuple[Browser, Registered, dict[str, str]]]
 
 @pytest.fixture
 def granted(site: Site, browsers: Callable[..., Browser]) -> Granted:
-    """Return a function that signs a user in, with a grant that ends with the session and one that does not."""
+    """Return a function that signs a user in, with a grant that ends with the session, and two that do not."""
 
     def make(username: str) -> tuple[Browser, Registered, dict[str, str]]:
         site.user(username)
-        client = site.client(trusted=True)
+        client = site.client(trusted=True, scope="openid offline_access photos.read")
         browser = browsers()
         browser.sign_in(browser.authorize(client), username)
-        tokens = {
-            name: browser.tokens(client, scope=scope)["refresh_token"]
-            for name, scope in (("online", "openid"), ("offline", "openid offline_access"))
-        }
+        scopes = {"online": "openid", "offline": "openid offline_access", "plain": "photos.read"}
+        tokens = {name: browser.tokens(client, scope=scope)["refresh_token"] for name, scope in scopes.items()}
         return browser, client, tokens | {"code": browser.code(client, scope="openid")}
 
     return make
@@ -223,6 +224,7 @@ def test_sign_out_ends_sessions_and_the_grants_that_depend_on_them(
     assert browser.refresh(client, tokens["online"]).json["error"] == "invalid_grant"
     assert browser.redeem(client, tokens["code"]).json["error"] == "invalid_grant"
     assert browser.refresh(client, tokens["offline"]).status == 200
+    assert browser.refresh(client, tokens["plain"]).status == 200
     assert browser.sign_in(browser.authorize(client)).code
     browser, client, tokens = bob
     assert browser.authorize(client, prompt="none").code
@@ -252,32 +254,51 @@ def test_a_disabled_user_cannot_sign_in_until_enabled_again(
     )
     assert browser.authorize(client, prompt="none").answer["error"] == "login_required"
     assert browser.sign_in(browser.authorize(client)).status == 400
-    for token in ("online", "offline"):
+    for token in ("online", "offline", "plain"):
         assert browser.refresh(client, tokens[token]).json["error"] == "invalid_grant"
     assert "disabled_at" not in output_json(run_command("user", "enable", "alice", "--json"))
-    for token in ("online", "offline"):
+    for token in ("online", "offline", "plain"):
         assert browser.refresh(client, tokens[token]).json["error"] == "invalid_grant"
     assert browser.authorize(client, prompt="none").answer["error"] == "login_required"
     assert browser.sign_in(browser.authorize(client)).code
 
 
-def test_nothing_is_granted_after_the_first_write_of_disable(
-    site: Site, browser: Browser, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
+def test_everything_has_ended_after_the_first_write_of_disable(
+    browsers: Callable[..., Browser], run_command: RunCommand, granted: Granted, store: Store, wire: Wire
 ) -> None:
-    """An interruption after the first write leaves the user disabled and signed out."""
-    user, client = site.user(), site.client()
-    consent = browser.sign_in(browser.authorize(client))
+    browser, client, tokens = granted("alice")
+    other = browsers()
+    signed_in = other.sign_in(other.authorize(client, prompt="consent"))
+    (user,) = store.users.scan()
 
-    def interrupt(*_: object, **__: object) -> None:
+    def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
-        patched.setattr("chalicelib.users.accounts.end_all", interrupt)
+    with wire.fault_in("PutItem", interrupt):  # the write after the first
         assert run_command("user", "disable", "alice", "--yes").code == 1
-    after = stored_user(site.server.store, user.sub)
-    assert (after.disabled_at is not None, after.sessions_generation) == (True, user.sessions_generation + 1)
-    assert browser.submit(consent, decision="allow_once").status == 400
-    assert list(site.server.store.grants.scan()) == []
+    assert [call for call in wire.calls if "Item" in call and "Get" not in call] == ["TransactWriteItems", "PutItem"]
+    assert stored_user(store, user.sub).disabled_at
+    assert other.submit(signed_in, decision="allow_once").status == 400
+    assert browser.redeem(client, tokens["code"]).json["error"] == "invalid_grant"
+    assert {browser.refresh(client, tokens[name]).status for name in ("online", "offline", "plain")} == {400}
+    assert run_command("user", "enable", "alice").code == 0
+    assert {browser.refresh(client, tokens[name]).status for name in ("online", "offline", "plain")} == {400}
+    assert browser.authorize(client, prompt="none").answer["error"] == "login_required"
+
+
+@pytest.mark.parametrize("command", ["sign-out", "disable", "set-password"])
+def test_ending_everything_is_one_write_for_a_hundred_sessions_and_grants(
+    site: Site, run_command: RunCommand, store: Store, wire: Wire, command: str
+) -> None:
+    user, client = site.user(), site.client()
+    for number in range(100):
+        insert_grant(site, client, user)
+        store.sessions.put(Session(f"{user.sub}.{number}", user.sub, 1, 2**40, backchannel_clients=frozenset({"c"})))
+    with wire.counted() as calls:
+        result = run_command("user", command, "alice", *(["--yes"] if command != "set-password" else []), "--json")
+    site.secrets.update(filter(None, [output_json(result).get("password")]))
+    assert len(calls) <= 5
+    assert [call for call in calls if "Get" not in call] == ["TransactWriteItems", "PutItem"]
 
 
 def test_delete_removes_all_records_of_a_user_and_no_others(
@@ -290,6 +311,8 @@ def test_delete_removes_all_records_of_a_user_and_no_others(
     run_command("user", "update", "alice", "--name", "Alice")
     removed = output_json(run_command("user", "delete", "alice", "--yes", "--json"))
     assert (removed["sub"], removed["name"]) == (document["sub"], "Alice")
+    site.clock.advance(SECOND_SEARCH + MINUTE)  # the outbox searches for sessions until then
+    site.run("deliver")
     remaining = [record for table in store.tables for record in table.scan() if document["sub"] in str(record)]
     assert [getattr(record, "detail", record) for record in remaining] == ["deleted"], (
         "only the event of the removal remains"
@@ -362,13 +385,15 @@ def test_a_removed_user_cannot_be_changed_and_is_not_recreated(site: Site, store
     assert list(store.users.scan()) == []
 
 
-def test_a_grant_that_is_already_revoked_is_not_revoked_again(site: Site, store: Store) -> None:
-    grant = Grant("g-1", "c-1", "u-1", "u-1.s", "https://a.example/", True, 1, 1, 2**40, 2**40, 2**40)
-    store.grants.put(replace(grant, revoked_at=1))
-    assert revocation.revoke_grants(store, [grant]) == []
-    ended = store.grants.get("g-1")
-    assert ended
-    assert ended.revoked_at == 1
+def test_commands_do_not_show_the_generations_of_a_user(run_command: RunCommand, site: Site) -> None:
+    site.user()
+    for arguments in (
+        ["list", "--json"],
+        ["show", "alice", "--json"],
+        ["show", "alice"],
+        ["disable", "alice", "--yes"],
+    ):
+        assert "generation" not in run_command("user", *arguments).out
 
 
 # ---- history

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,17 @@ import pytest
 from argon2.low_level import Type, hash_secret_raw
 
 from chalicelib.authentication import passwords
+from chalicelib.clients import registration
 from chalicelib.protocol.errors import TemporarilyUnavailable
-from chalicelib.protocol.records import Consent, User
+from chalicelib.protocol.identifiers import username_identifier
+from chalicelib.protocol.records import Client, Consent, Event, Identifier, User
+from chalicelib.sessions.connected_applications import forget_consent
 from chalicelib.storage.store import Store
+from chalicelib.users import accounts
 from infra.operator import transfer
 from infra.operator.transfer.insertion import Outcome, insert_record
 from tests.support.browser import Browser
+from tests.support.faults import Wire
 from tests.support.operator import TERMINAL_CONTROL_CHARACTERS, RunCommand
 from tests.support.site import PASSWORD, Site
 
@@ -29,17 +34,41 @@ def filled(site: Site, store: Store) -> Site:
     alice = site.user(claims={"name": "Алиса", "email": "alice@example.com", "address": {"locality": "Zürich"}})
     bob = site.user("bob", password=None, admin=True)
     store.users.put(replace(bob, disabled_at=1))
-    client = site.client(client_id="print", access_token_lifetime=300, default_scope="openid")
+    client = site.client(client_id="print", access_token_lifetime=300, default_scope="openid").record
     site.client(client_id="app", redirect_uris=["com.example.app:/cb"], public=True)
-    store.consents.put(Consent(alice.sub, client.id, frozenset({"openid", "email"}), site.clock()))
+    scope = frozenset({"openid", "email"})
+    store.consents.put(Consent(alice.sub, client.client_id, scope, site.clock(), **copies_of(alice, client)))
     return site
 
 
+INTERNAL = {
+    "client": {"registration_id", "grants_generation"},
+    "user": {"sessions_generation", "grants_generation", "consents_generation"},
+    "consent": {"generation", "consents_generation", "registration_id", "client_generation"},
+}
+
+
 def all_records(store: Store) -> list[Any]:
+    """Return all records without the fields that an import sets to new values."""
     tables: list[Any] = [store.clients, store.users, store.identifiers, store.consents]
     return [
-        record for table in tables for record in sorted(table.scan(), key=lambda record: getattr(record, table.key[0]))
+        {
+            name: value
+            for name, value in vars(record).items()
+            if name not in INTERNAL.get(type(record).__name__.lower(), ())
+        }
+        for table in tables
+        for record in sorted(table.scan(), key=lambda record: getattr(record, table.key[0]))
     ]
+
+
+def copies_of(user: User, client: Client) -> dict[str, Any]:
+    """Return the copies in a consent that counts."""
+    return {
+        "consents_generation": user.consents_generation,
+        "registration_id": client.registration_id,
+        "client_generation": client.grants_generation,
+    }
 
 
 def lines(file: Path) -> list[dict[str, Any]]:
@@ -204,6 +233,183 @@ def test_password_changed_since_the_export_is_no_conflict(
     assert all_records(store) == before
 
 
+# ---- what has ended
+
+
+def whole_user(store: Store, username: str) -> User:
+    return next(user for user in store.users.scan() if user.username == username)
+
+
+def test_export_leaves_out_what_says_which_grants_are_valid(
+    filled: Site, run_command: RunCommand, store: Store, tmp_path: Path
+) -> None:
+    for kind, names in INTERNAL.items():
+        table: Any = getattr(store, f"{kind}s")
+        assert names <= {field.name for field in fields(next(iter(table.scan())))}
+    run_command("export", "--out", tmp_path / "export.jsonl")
+    for line in lines(tmp_path / "export.jsonl"):
+        assert not [name for name in line if "generation" in name or name == "registration_id"]
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["removed", "all of the user", "all of the client", "client registered again", "client deleted", "playground"],
+)
+def test_consent_that_no_longer_counts_is_not_exported(
+    filled: Site, run_command: RunCommand, store: Store, tmp_path: Path, what: str
+) -> None:
+    (consent,), client, alice = store.consents.scan(), store.clients.get("print"), whole_user(store, "alice")
+    assert client
+    match what:
+        case "removed":
+            store.consents.write(forget_consent(store, alice.sub, "print"))
+        case "all of the user":
+            accounts.end_all_grants(store, alice)
+        case "all of the client":
+            registration.end_all_grants(store, client)
+        case "client registered again":
+            store.clients.put(replace(client, registration_id="another"))
+        case "client deleted":
+            store.clients.delete("print")
+        case "playground":
+            store.consents.delete(alice.sub, "print")
+            store.consents.put(replace(consent, client_id="playground", registration_id=None))
+    run_command("export", "--out", tmp_path / "export.jsonl")
+    assert "consent" not in [line["kind"] for line in lines(tmp_path / "export.jsonl")]
+
+
+def test_many_consents_are_exported_in_batches(
+    filled: Site, run_command: RunCommand, store: Store, tmp_path: Path, wire: Wire
+) -> None:
+    (consent,) = store.consents.scan()
+    alice, client = whole_user(store, "alice"), store.clients.get("print")
+    assert client
+    for number in range(150):
+        sub = f"u-{number:03}"
+        store.users.put(replace(alice, sub=sub))
+        store.consents.put(replace(consent, sub=sub, generation=number % 2))
+    with wire.counted() as calls:
+        run_command("export", "--out", tmp_path / "export.jsonl")
+    exported = [line["sub"] for line in lines(tmp_path / "export.jsonl") if line["kind"] == "consent"]
+    assert sorted(exported) == sorted([alice.sub, *(f"u-{number:03}" for number in range(150))])
+    assert calls.count("BatchGetItem") == 4
+
+
+def test_imported_client_has_a_new_registration_id(
+    filled: Site, run_command: RunCommand, store: Store, tmp_path: Path
+) -> None:
+    """Grants to the client that was deleted stay ended."""
+    before = store.clients.get("print")
+    run_command("export", "--out", tmp_path / "export.jsonl")
+    run_command("client", "delete", "print", "--yes")
+    run_command("import", tmp_path / "export.jsonl")
+    after = store.clients.get("print")
+    assert before
+    assert after
+    assert after.registration_id not in (None, before.registration_id)
+
+
+def test_imported_user_has_new_generations_and_nothing_of_a_deleted_one(
+    filled: Site, run_command: RunCommand, store: Store, tmp_path: Path
+) -> None:
+    alice = whole_user(store, "alice")
+    run_command("export", "--out", tmp_path / "export.jsonl")
+    store.users.delete(alice.sub)
+    store.identifiers.delete(username_identifier("alice"))
+    store.consents.put(Consent(alice.sub, "app", generation=3))
+    store.events.put(Event(alice.sub, "1.x", "sign_in", 1, 2**40))
+    assert run_command("import", tmp_path / "export.jsonl").out.startswith("Added: 1 user, 1 consent.")
+    imported = whole_user(store, "alice")
+    assert imported.sub == alice.sub
+    for name in INTERNAL["user"]:
+        assert getattr(imported, name) not in (0, getattr(alice, name))
+    assert list(store.events.scan()) == []
+    client = store.clients.get("print")
+    assert client
+    (consent,) = store.consents.scan()
+    assert (consent.client_id, consent.generation) == ("print", 0)
+    assert consent == consent.valid_for(imported, client), "it is remembered"
+
+
+def test_import_keeps_the_history_and_the_consents_of_an_existing_user(
+    filled: Site, run_command: RunCommand, store: Store, tmp_path: Path
+) -> None:
+    alice = whole_user(store, "alice")
+    run_command("export", "--out", tmp_path / "export.jsonl")
+    store.consents.put(Consent(alice.sub, "app", generation=3))
+    store.events.put(Event(alice.sub, "1.x", "sign_in", 1, 2**40))
+    before = [*store.consents.scan(), *store.events.scan(), *store.users.scan()]
+    assert run_command("import", tmp_path / "export.jsonl").code == 0
+    assert [*store.consents.scan(), *store.events.scan(), *store.users.scan()] == before
+
+
+def test_import_whose_username_is_taken_deletes_nothing_of_an_existing_user(
+    filled: Site, run_command: RunCommand, store: Store, tmp_path: Path
+) -> None:
+    run_command("export", "--out", tmp_path / "export.jsonl")
+    bob = whole_user(store, "bob")
+    store.events.put(Event(bob.sub, "1.x", "sign_in", 1, 2**40))
+    store.identifiers.put(Identifier(username_identifier("bob"), "another"))
+    assert "the username bob belongs to another user" in run_command("import", tmp_path / "export.jsonl").err
+    assert whole_user(store, "bob") == bob
+    assert [event.sub for event in store.events.scan()] == [bob.sub]
+
+
+@pytest.mark.parametrize("what", ["user", "client"])
+def test_consent_is_not_imported_when_all_grants_are_ended_at_the_same_time(
+    filled: Site, run_command: RunCommand, store: Store, tmp_path: Path, wire: Wire, what: str
+) -> None:
+    run_command("export", "--out", tmp_path / "export.jsonl")
+    alice, client = whole_user(store, "alice"), store.clients.get("print")
+    assert client
+    store.consents.delete(alice.sub, "print")
+
+    def end_all_grants() -> object:
+        return accounts.end_all_grants(store, alice) if what == "user" else registration.end_all_grants(store, client)
+
+    # The transactions before are those of the two users.
+    with wire.before("TransactWriteItems", end_all_grants, skip=2):
+        result = run_command("import", tmp_path / "export.jsonl")
+    assert "was not added, because its user or client was changed at the same time" in result.err
+    assert list(store.consents.scan()) == []
+    assert run_command("import", tmp_path / "export.jsonl").out.startswith("Added: 1 consent.")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--user", "alice"), ("--client", "print"), ("--user", "alice", "--client", "print")]
+)
+def test_import_does_not_add_a_consent_again_that_was_removed_since_the_export(
+    filled: Site, run_command: RunCommand, store: Store, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    run_command("export", "--out", tmp_path / "export.jsonl")
+    run_command("grant", "revoke", *arguments, "--yes")
+    before = list(store.consents.scan())
+    result = run_command("import", tmp_path / "export.jsonl")
+    assert (result.code, len(result.err.splitlines())) == (1, 1)
+    assert result.err.endswith("to print was removed since, and was not added again\n")
+    assert list(store.consents.scan()) == before
+
+
+def test_import_ignores_the_generations_in_a_file(run_command: RunCommand, store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "file.jsonl"
+    records = [USER | {"sessions_generation": 7}, CLIENT | {"registration_id": "r"}]
+    consent = {"kind": "consent", "sub": "u-1", "client_id": "c-1", "scope": ["openid"], "generation": 5}
+    ends = {"kind": "signet", "version": 1}, {"kind": "end", "records": 3}
+    file.write_text("\n".join(json.dumps(line) for line in [ends[0], *records, consent, ends[1]]))
+    assert run_command("import", file).out.startswith("Added: 1 user, 1 client, 1 consent.")
+    (user,), (client,), (stored,) = store.users.scan(), store.clients.scan(), store.consents.scan()
+    assert user.sessions_generation != 7
+    assert client.registration_id != "r"
+    assert (stored.generation, stored.valid_for(user, client)) == (0, stored)
+    assert run_command("import", file).out.startswith("Added: none. Already existing: 1 user, 1 client, 1 consent.")
+
+
+def test_user_of_another_server_has_random_generations(run_command: RunCommand, store: Store, tmp_path: Path) -> None:
+    run_command("import", "--format", "keycloak", realm(tmp_path / "realm.json", {"id": "k-1", "username": "alice"}))
+    (user,) = store.users.scan()
+    assert 0 not in (user.sessions_generation, user.grants_generation, user.consents_generation)
+
+
 def nested(levels: int) -> Any:
     return {"a": nested(levels - 1)} if levels else [1]
 
@@ -223,6 +429,16 @@ PROBLEMS: list[tuple[str, Any, str]] = [
     ("a control character in the name", USER | {"username": "a\nb"}, "The username must have"),
     ("a sub beyond ASCII", USER | {"sub": "ü"}, "its sub is not"),
     ("a sub that is too long", USER | {"sub": "s" * 256}, "its sub is not"),
+    (
+        "a sub that is a client_id of the playground",
+        USER | {"sub": "playground"},
+        "its sub is the client_id of a client",
+    ),
+    (
+        "a sub that is a client_id of the account page",
+        USER | {"sub": "account"},
+        "its sub is the client_id of a client",
+    ),
     ("an unknown hash", USER | {"password_hash": "plain"}, "its password_hash has an unknown format"),
     ("a number that is too long", USER | {"claims": {"height": 10**38}}, "a number of more than 38 digits"),
     ("a time that is too long", USER | {"created_at": -(10**38)}, "a number of more than 38 digits"),

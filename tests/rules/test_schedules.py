@@ -320,7 +320,7 @@ def test_verifier_that_caches_keys_for_a_day_never_fails_through_six_rotations(
                 userinfo = browser.userinfo(answer.json["access_token"])
                 assert userinfo.status == 200
                 verifier.verify(userinfo.body, "JWT")
-                delivery = Delivery("x", "alice", "alice.x", frozenset(), 0, 0)
+                delivery = Delivery("x", "alice", created_at=0, expires_at=0, session_id="alice.x")
                 verifier.verify(logout_token(server_site.server, client.record, delivery), "logout+jwt")
         server_site.clock.advance(8 * 3600)
     assert len(verifier.seen) == len(algorithms) * 7  # the first keys and those of six rotations

@@ -23,7 +23,7 @@ from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 from chalicelib.keys import signing
 from chalicelib.keys.envelope import Seal
 from chalicelib.protocol.errors import InvalidClientMetadata
-from infra.local.embedded import SCHEMA
+from infra.schema import SCHEMA
 from tests.support import faults
 from tests.support.browser import Answer, Browser
 from tests.support.faults import Fault, Wire
@@ -473,8 +473,8 @@ def test_code_that_cannot_be_restored_after_a_kms_failure_is_revoked(
     assert browser.redeem(client, code).status == 503
     with wire.counted() as calls:
         assert browser.redeem(client, code).status == 503
-    assert calls == ["UpdateItem", "UpdateItem"]  # redeemed, and restored
-    with wire.fault(1, faults.unreachable):
+    assert calls == ["UpdateItem", "BatchGetItem", "UpdateItem"]  # redeemed, valid, and restored
+    with wire.fault(2, faults.unreachable):
         answer = browser.redeem(client, code)
     assert (answer.status, answer.header("retry-after")) == (503, "2")
     kms.recover()

@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any
 
 import pytest
-import yaml
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
 from chalicelib.protocol.errors import TemporarilyUnavailable
+from chalicelib.protocol.grant import Grant, GrantEntry
 from chalicelib.protocol.records import (
     Attempts,
     AuthorizationRequest,
@@ -17,7 +17,6 @@ from chalicelib.protocol.records import (
     Consent,
     Delivery,
     Event,
-    Grant,
     Identifier,
     Scope,
     SealedKeyRing,
@@ -27,7 +26,7 @@ from chalicelib.protocol.records import (
 from chalicelib.storage.dynamodb import attr, pack
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused, Table
-from infra.local.embedded import SCHEMA
+from infra import schema
 from tests.support import faults
 from tests.support.faults import Wire
 from tests.support.site import Site
@@ -95,7 +94,7 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
     "scopes": (Scope("photos.read", "See your 写真 👀"), "description"),
     "attempts": (Attempts("account 1", NOW + 900, failures=3), "failures"),
     "events": (Event("u-1", "1800000000.1", "sign_in", NOW, NOW + 600, client_name="Zürich"), "name"),
-    "deliveries": (Delivery("d-1", "u-1", "u-1.s-1", frozenset({"c-1", "c-2"}), NOW, NOW + 600), "tries"),
+    "deliveries": (Delivery("d-1", "u-1", NOW, NOW + 600, "u-1.s-1", frozenset({"c-1", "c-2"})), "tries"),
     "keys": (SealedKeyRing("other", bytes(range(256))), "version"),
 }
 IMPOSSIBLE = {
@@ -158,7 +157,7 @@ def take(kind: Kind, key: tuple[str, ...] | None = None) -> Any:
 
 
 def all_tables(store: Store) -> dict[str, Table[Any]]:
-    return {name: table for name, table in vars(store).items() if isinstance(table, Table)}
+    return {name: table for name, table in vars(store).items() if isinstance(table, Table) and table in store.tables}
 
 
 @pytest.fixture
@@ -184,17 +183,12 @@ def expiring(request: pytest.FixtureRequest, store: Store) -> Kind:
 
 
 def test_every_table_has_an_example_and_matches_the_schema(store: Store) -> None:
-    resources = yaml.safe_load(SCHEMA.read_text())["Resources"].values()
-    schema = {
-        resource["Properties"]["TableName"]["Fn::Sub"].replace("${Stage}", store.settings.stage): resource["Properties"]
-        for resource in resources
-        if resource["Type"] == "AWS::DynamoDB::Table"
-    }
+    in_schema = schema.tables(store.settings.stage)
     tables = all_tables(store)
     assert set(tables) == set(EXAMPLES)
-    assert set(schema) == {table.name for table in tables.values()}
+    assert set(in_schema) == {table.name for table in tables.values()}
     for name, table in tables.items():
-        properties, record = schema[table.name], EXAMPLES[name][0]
+        properties, record = in_schema[table.name], EXAMPLES[name][0]
         keys = {key["KeyType"]: key["AttributeName"] for key in properties["KeySchema"]}
         assert (keys["HASH"], keys.get("RANGE")) == (table.key[0], table.key[1] if len(table.key) == 2 else None)
         assert set(table.key) <= {field.name for field in fields(record)}
@@ -206,6 +200,14 @@ def test_every_table_has_an_example_and_matches_the_schema(store: Store) -> None
         permanent = not hasattr(record, "expires_at")
         assert properties.get("DeletionProtectionEnabled", False) is permanent
         assert ("PointInTimeRecoverySpecification" in properties) is permanent
+
+
+def test_index_of_grants_has_exactly_the_attributes_of_an_entry(store: Store) -> None:
+    properties = schema.tables(store.settings.stage)[store.grants.name]
+    (index,) = properties["GlobalSecondaryIndexes"]
+    keys = {key["AttributeName"] for key in [*properties["KeySchema"], *index["KeySchema"]]}
+    assert index["Projection"]["ProjectionType"] == "INCLUDE"
+    assert keys | set(index["Projection"]["NonKeyAttributes"]) == {field.name for field in fields(GrantEntry)}
 
 
 # ---- reading and writing
@@ -559,9 +561,12 @@ def _limit_pages_to_two(request: AWSPreparedRequest, proceed: faults.Proceed) ->
     return proceed()
 
 
-@pytest.mark.parametrize("name", ["grants", "sessions"])
-def test_find_reads_all_pages_of_an_index(store: Store, wire: Wire, name: str) -> None:
-    kind = Kind(store, all_tables(store)[name], *EXAMPLES[name])
+def entry_of(grant: Grant) -> GrantEntry:
+    return GrantEntry(**{field.name: getattr(grant, field.name) for field in fields(GrantEntry)})
+
+
+def test_find_reads_all_pages_of_an_index(store: Store, wire: Wire) -> None:
+    kind = Kind(store, store.sessions, *EXAMPLES["sessions"])
     records = [kind.other(number) for number in range(5)]
     for record in [*records, replace(kind.other(5), expires_at=NOW), replace(kind.other(6), sub="another user")]:
         kind.table.put(record)
@@ -569,6 +574,19 @@ def test_find_reads_all_pages_of_an_index(store: Store, wire: Wire, name: str) -
         records_found = list(kind.table.find("sub", kind.record.sub, index="sub"))
     assert len(wire.calls) >= 3
     assert sorted(records_found, key=repr) == sorted(records, key=repr)
+
+
+def test_find_reads_all_pages_of_the_entries_of_grants(store: Store, wire: Wire) -> None:
+    kind = Kind(store, store.grants, *EXAMPLES["grants"])
+    grants = [kind.other(number) for number in range(5)]
+    # Only grants of a user have an entry, which does not say whether the grant has expired.
+    grants.append(replace(kind.other(5), expires_at=NOW))
+    for grant in [*grants, replace(kind.other(6), sub="another user"), replace(kind.other(7), sub=None)]:
+        kind.table.put(grant)
+    with wire.every("Query", _limit_pages_to_two):
+        entries = list(store.grant_entries.find("sub", kind.record.sub, index="user"))
+    assert len(wire.calls) >= 3
+    assert sorted(entries, key=repr) == sorted(map(entry_of, grants), key=repr)
 
 
 def test_find_and_scan_read_all_pages_of_a_table(store: Store, wire: Wire) -> None:

@@ -11,8 +11,9 @@ from chalicelib import pages
 from chalicelib.pages.explanations import explain
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.errors import InvalidRequest
+from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.identifiers import username_identifier
-from chalicelib.protocol.records import Client, Consent, Grant, Scope, Session
+from chalicelib.protocol.records import Client, Consent, Scope, Session
 from tests.support.browser import CHALLENGE
 from tests.support.site import PASSWORD, Site
 
@@ -87,10 +88,7 @@ class Gallery:
 
     def _consents(self) -> Iterator[str]:
         yield "consent"
-        some = frozenset({"openid", "profile"})
-        self.site.server.store.consents.put(
-            Consent(self.user.sub, self.client.client_id, some, updated_at=self.site.clock())
-        )
+        self._remember_consent(self.client, "openid profile")
         self.authorize(self.client)
         yield "consent_to_more"
         self.authorize(self._client([ON_THIS_DEVICE], public=True))
@@ -136,7 +134,7 @@ class Gallery:
         assert user
         then, later = now - 3 * DAY - 4000, now + 30 * DAY
         idle = now - 4 * 60 * 60 + self.site.settings.session_idle_lifetime
-        session = Session(f"{user.sub}.elsewhere", user.sub, then, idle, device="Firefox on Windows")
+        session = Session(f"{user.sub}.elsewhere", user.sub, then, idle, active_until=idle, device="Firefox on Windows")
         grant = Grant(
             grant_id="elsewhere",
             client_id=self.client.client_id,
@@ -153,10 +151,27 @@ class Gallery:
             redeemed_at=then,
             rotated_at={"1": now - DAY},
             device=session.device,
+            session_stored=True,
+            registration_id=self.client.registration_id,
+            user_generation=user.grants_generation,
+            sessions_generation=user.sessions_generation,
         )
         store.sessions.put(replace(session, sessions_generation=user.sessions_generation))
         store.grants.put(grant)
-        store.consents.put(Consent(user.sub, calendar.id, frozenset({"openid", "email"}), then))
+        self._remember_consent(calendar.record, "openid email", then)
+
+    def _remember_consent(self, client: Client, scope: str, updated_at: int | None = None) -> None:
+        user = self.site.server.store.users.get(self.user.sub)
+        assert user
+        consent = Consent(
+            user.sub,
+            client.client_id,
+            frozenset(scope.split()),
+            updated_at=self.site.clock() if updated_at is None else updated_at,
+            consents_generation=user.consents_generation,
+            registration_id=client.registration_id,
+        )
+        self.site.server.store.consents.put(consent)
 
     def _rare_pages(self) -> Iterator[str]:
         """Render the pages that one user cannot reach by a visit, with the same templates and headers."""

@@ -3,21 +3,34 @@
 from dataclasses import replace
 from typing import Any
 
+from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.records import Client, Grant, User
+from chalicelib.protocol.records import Client, User
 from tests.support.browser import CHALLENGE
 from tests.support.site import Registered, Site
 
+NO_USER = "no-user"
+
 
 def insert_grant(site: Site, client: Registered, user: User | None = None, **members: Any) -> Grant:
-    """Insert a grant whose code can be redeemed, and return it; `members` replace its fields."""
+    """Insert a grant whose code can be redeemed, and return it; `members` replace its fields.
+
+    It is like one of HTTP Basic sign-in, so that it needs no session; by default its user is one without a name.
+    """
     now, settings = site.clock(), site.settings
+    if user is None:
+        user = User(NO_USER, NO_USER, "", {})
+        site.server.store.users.insert(user)
     lifetime = client.record.authorization_code_lifetime or settings.authorization_code_lifetime
     fields: dict[str, Any] = {
         "grant_id": new_id(),
         "client_id": client.id,
-        "sub": user.sub if user else "no-user",
-        "session_id": "no-user.no-session",
+        "sub": user.sub,
+        "session_id": f"{user.sub}.no-session",
+        "session_stored": False,
+        "user_generation": user.grants_generation,
+        "sessions_generation": user.sessions_generation,
+        "registration_id": client.record.registration_id,
         "redirect_uri": client.record.redirect_uris[0],
         "redirect_uri_sent": True,
         "scope": frozenset({"openid", "email", "profile"}),

@@ -1,8 +1,9 @@
-"""`make prove`: mutation tests for the conditions of DynamoDB writes.
+"""`make prove`: mutation tests for the conditions of DynamoDB writes, and for the rules that end grants.
 
 The conditions of `chalicelib` implement its state machine. This finds their clauses in the source (operands of `&` and
-`|` between `attr(…)` conditions, single conditions, and terms of condition strings), removes one at a time in a copy of
-the project, and runs the tests of that file. At least one of them must fail. New clauses are found automatically.
+`|` between `attr(…)` conditions, single conditions, names of fields that must be unchanged, and terms of condition
+strings), removes one at a time in a copy of the project, and runs the tests of that file. At least one of them must
+fail. New clauses are found automatically. In the functions of RULES, also the conditions of `if` and `return`.
 
     make prove                                  all clauses
     make prove ARGS=grants/refresh_token.py     clauses whose place or text contains this
@@ -10,8 +11,9 @@ the project, and runs the tests of that file. At least one of them must fail. Ne
     make prove ARGS=--list                      only list the clauses
     make prove ARGS=--all                       run all tests for a clause that survives
 
-An operand of `&` is replaced by a condition that is always true, an operand of `|` by one that is never true. Tests
-that fail on the unchanged source are left out. Exit status: 0 if every removal made a test fail, else 1.
+An operand of `&` or `and` is replaced by a condition that is always true, an operand of `|` or `or` by one that is
+never true, and so is the condition of an `if`. Tests that fail on the unchanged source are left out. Exit status: 0 if
+every removal made a test fail, else 1.
 """
 
 import argparse
@@ -26,7 +28,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Queue
 
@@ -37,7 +39,7 @@ TIMEOUT = 600  # seconds for the tests of one clause
 PROCESSES = 2
 
 # Tests of all endpoints together, which run for every file.
-GENERAL = ("races", "interleavings", "grant_model")
+GENERAL = ("races", "interleavings", "grant_model", "endings")
 # Test files of importing modules are added until there are so many.
 ENOUGH = 10
 
@@ -57,6 +59,19 @@ METHODS = {
     "ne",
     "not_exists",
 }
+# file -> functions whose Python conditions are clauses too
+RULES: dict[str, tuple[str, ...]] = {
+    "chalicelib/protocol/grant.py": ("ends_with_session", "has_user", "depends_on_session"),
+    "chalicelib/protocol/records.py": ("empty", "valid_for"),
+    "chalicelib/protocol/validity.py": ("why_ended", "why_entry_ended", "_in_valid_session"),
+    "chalicelib/sessions/backchannel_logout.py": ("_must_be_told",),
+    "chalicelib/sessions/browser_sessions.py": ("read_browser", "_is_valid"),
+    "chalicelib/sessions/lifetime.py": ("extend",),
+    "chalicelib/sessions/validity.py": ("read_state", "require_valid", "_may_be_torn"),
+}
+# A condition that is always true, where no attribute is named.
+_ATTRIBUTE = "__import__('boto3.dynamodb.conditions', fromlist=['Attr']).Attr('attempt')"
+_ALWAYS = f"(lambda name: name.exists() | name.not_exists())({_ATTRIBUTE})"
 # A term of a condition string.
 _TERM = re.compile(r"attribute_(?:not_)?exists\([^()\s]+\)|#[\w{}.]+ (?:=|<>|<=?|>=?) :[\w{}]+")
 
@@ -121,6 +136,65 @@ class _Finder:
     def find(self) -> Iterator[Clause]:
         yield from self._below(self._tree)
         yield from self._texts()
+        for node in ast.walk(self._tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "unchanged":
+                yield from self._fields(node)
+            if isinstance(node, ast.FunctionDef) and node.name in RULES.get(self._path, ()):
+                yield from self._rules(node)
+
+    def _fields(self, call: ast.Call) -> Iterator[Clause]:
+        """Yield the fields that `Table.unchanged` compares: names, and the names in a variable."""
+        names: list[tuple[ast.expr, str, str]] = []
+        for argument in call.args[1:]:
+            match argument:
+                case ast.Constant(value=str(name)):
+                    names.append((argument, name, "''"))
+                case ast.Starred(value=ast.Name(id=variable)):
+                    remaining = "*(name for name in {} if name != {!r})"
+                    names += [(argument, name, remaining.format(variable, name)) for name in self._strings(variable)]
+        for argument, name, instead in names:
+            place, instead = (call, _ALWAYS) if len(names) == 1 else (argument, instead)
+            clause = self._clause_at(argument.lineno, *self._span(place), instead)
+            yield replace(clause, text=f"unchanged {name}")
+
+    def _strings(self, variable: str) -> list[str]:
+        """Return the strings of a tuple that is assigned to a variable."""
+        return [
+            element.value
+            for node in ast.walk(self._tree)
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple)
+            if any(isinstance(target, ast.Name) and target.id == variable for target in node.targets)
+            for element in ast.walk(node.value)
+            if isinstance(element, ast.Constant) and isinstance(element.value, str)
+        ]
+
+    def _rules(self, function: ast.FunctionDef) -> Iterator[Clause]:
+        """Yield the conditions of a function: of `if` and `return`, and those with a name."""
+        for node in ast.walk(function):
+            match node:
+                case ast.If(test=ast.BoolOp(op=ast.And()) as test):
+                    yield self._rule(test, "False")
+                    yield from self._rule_operands(test)
+                case ast.If(test=test):
+                    yield from self._rule_operands(test, single="False")
+                case ast.Assign(value=ast.BoolOp() as value):
+                    yield from self._rule_operands(value)
+                case ast.Assign(value=ast.Compare() as value):  # it may be used in both ways
+                    yield self._rule(value, "True")
+                    yield self._rule(value, "False")
+                case ast.Return(value=ast.expr() as value) if not isinstance(value, ast.Constant):
+                    boolean = isinstance(function.returns, ast.Name) and function.returns.id == "bool"
+                    yield from self._rule_operands(value, single="True") if boolean else ()
+
+    def _rule_operands(self, node: ast.expr, single: str = "") -> Iterator[Clause]:
+        if isinstance(node, ast.BoolOp):
+            for operand in node.values:
+                yield from self._rule_operands(operand, "True" if isinstance(node.op, ast.And) else "False")
+        else:
+            yield self._rule(node, single)
+
+    def _rule(self, node: ast.expr, instead: str) -> Clause:
+        return self._clause_at(node.lineno, *self._span(node), instead)
 
     def _below(self, node: ast.AST) -> Iterator[Clause]:
         """Yield the clauses of all conditions inside a node that is not a condition itself."""
@@ -139,7 +213,8 @@ class _Finder:
                 parts = [node.body, node.orelse]
             case ast.BinOp(op=ast.BitOr()):
                 yield self._clause(node)
-                yield from (self._clause(part, never=True) for part in _alternatives(node))
+                parts = [part for part in _alternatives(node) if self._is_condition(part)]
+                yield from (self._clause(part, never=True) for part in parts)
                 return
             case _:
                 yield self._clause(node)
@@ -308,13 +383,24 @@ def _imports(path: Path) -> frozenset[str]:
 
 
 def without(clause: Clause, project: Path, tests: tuple[str, ...]) -> Verdict:
-    """Remove a clause from a copy of the project, run tests there, and restore it."""
+    """Remove a clause from a copy of the project, run tests there, and restore it.
+
+    A file whose fixture fails is left out: that is no failed test, and would end the run.
+    """
     started = time.monotonic()
     file = project / clause.path
     source = file.read_bytes()
     file.write_bytes(clause.removed(source))
+    left_out: set[str] = set()
     try:
         status, output = run(project, "-x", *tests)
+        while status == 1 and not failed(output) and (files := {*files_with_errors(output)} - left_out):
+            left_out |= files
+            tests = tuple(test for test in tests if test.partition("::")[0] not in left_out)
+            if not tests:
+                break
+            # pytest ignores no file that is an argument.
+            status, output = run(project, "-x", *(f"--ignore={file}" for file in sorted(left_out)), *tests)
     finally:
         file.write_bytes(source)
     failures = failed(output) if status == 1 else []
@@ -338,6 +424,11 @@ def run(project: Path, *arguments: str) -> tuple[int, str]:
 def failed(output: str) -> list[str]:
     """Return the failed tests in pytest's output, without errors of fixtures and imports."""
     return re.findall(r"^FAILED (tests/\S+?::.+?)(?: - .*)?$", output, re.MULTILINE)
+
+
+def files_with_errors(output: str) -> list[str]:
+    """Return the test files with an error of a fixture."""
+    return re.findall(r"^ERROR (tests/\S+?\.py)::", output, re.MULTILINE)
 
 
 def prove(selected: list[Clause], *, every_test: bool, why: bool) -> int:

@@ -87,7 +87,7 @@ def walks() -> dict[str, Walk]:
         _, handler = web.build(app.JSON_ROUTES, app.PAGE_ROUTES, lambda: server)
         members: dict[str, Any] = {"redirect_uris": [flow.REDIRECT_URI], "scope": flow.SCOPE}
         client, secret = register_client(server.store, client_name="Photo Print", **members)
-        trusted, _ = register_client(server.store, client_name="Intranet", trusted=True, **members)
+        trusted, trusted_secret = register_client(server.store, client_name="Intranet", trusted=True, **members)
         register_user(server.store, username=flow.USERNAME, password=flow.PASSWORD)
         result: dict[str, Walk] = {}
 
@@ -101,7 +101,7 @@ def walks() -> dict[str, Walk]:
             return answer
 
         for _ in range(2):
-            flow.visit(send, (client.client_id, secret or ""), trusted.client_id)
+            flow.visit(send, (client.client_id, secret or ""), (trusted.client_id, trusted_secret or ""))
     return result
 
 

@@ -75,22 +75,32 @@ def stage_url(store: Store) -> str | None:
 
 def _tables(inside: Inside) -> Verdict:
     problems = [f"{name} is missing" for name in inside.schema if name not in inside.tables]
+    success = f"{len(inside.tables)} tables, with the schema of infra/aws/tables.yaml."
     for name, table in inside.tables.items():
+        shape, expected = _shape(table), _shape(inside.schema[name])
         if table["TableStatus"] not in ("ACTIVE", "UPDATING"):
             problems.append(f"{name} is {table['TableStatus']}")
-        if _shape(table) != _shape(inside.schema[name]):
+        if shape not in (expected, _shape(inside.schema_between_deployments[name])):
             problems.append(f"{name} has other keys or indexes than infra/aws/tables.yaml")
+        elif shape != expected:
+            success += f" {name} has an old index, which the next deployment removes."
+        indexes = {index["IndexName"]: index.get("IndexStatus") for index in table.get("GlobalSecondaryIndexes", ())}
+        problems += [f"{name} is creating its index {index}" for index in indexes if indexes[index] == "CREATING"]
     fix = _DATA.format(stage=inside.stage) + " A key cannot be changed: copy the items to a new table."
-    return judge(problems, f"{len(inside.tables)} tables, with the schema of infra/aws/tables.yaml.", fix)
+    return judge(problems, success, fix)
 
 
-def _shape(table: dict[str, Any]) -> dict[str, tuple[tuple[str, str, str], ...]]:
-    """Return the keys of a table and its indexes, with their types."""
+def _shape(table: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of a table and its indexes, with their types, and what the indexes project."""
     types = {attribute["AttributeName"]: attribute["AttributeType"] for attribute in table["AttributeDefinitions"]}
-    keys = {"": table["KeySchema"]} | {i["IndexName"]: i["KeySchema"] for i in table.get("GlobalSecondaryIndexes", ())}
+    parts = {"": table} | {index["IndexName"]: index for index in table.get("GlobalSecondaryIndexes", ())}
     return {
-        index: tuple((part["AttributeName"], part["KeyType"], types[part["AttributeName"]]) for part in parts)
-        for index, parts in keys.items()
+        name: (
+            [(key["AttributeName"], key["KeyType"], types[key["AttributeName"]]) for key in part["KeySchema"]],
+            part.get("Projection", {}).get("ProjectionType"),
+            sorted(part.get("Projection", {}).get("NonKeyAttributes", ())),
+        )
+        for name, part in parts.items()
     }
 
 

@@ -6,11 +6,10 @@ from functools import cached_property
 from typing import Any
 
 import boto3
-import yaml
 from botocore.config import Config
 
 from chalicelib.storage.store import Store
-from infra.local.embedded import SCHEMA
+from infra import schema
 
 
 @dataclass
@@ -37,9 +36,12 @@ class Inside:
     @cached_property
     def schema(self) -> dict[str, dict[str, Any]]:
         """Return the properties of the tables in infra/aws/tables.yaml, by name."""
-        resources = yaml.safe_load(SCHEMA.read_text())["Resources"].values()
-        tables = [resource["Properties"] for resource in resources if resource["Type"] == "AWS::DynamoDB::Table"]
-        return {table["TableName"]["Fn::Sub"].replace("${Stage}", self.stage): table for table in tables}
+        return schema.tables(self.stage)
+
+    @cached_property
+    def schema_between_deployments(self) -> dict[str, dict[str, Any]]:
+        """Return the same for a stage that keeps an old index until the next deployment."""
+        return schema.tables(self.stage, OldGrantsIndex="kept")
 
     @cached_property
     def tables(self) -> dict[str, Any]:

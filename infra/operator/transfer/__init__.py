@@ -21,12 +21,14 @@ import click
 from botocore.exceptions import ClientError
 
 from chalicelib import events
+from chalicelib.builtin_clients import RESERVED
 from chalicelib.events import log as event_log
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.records import Client, User
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Table
 from infra.operator.commands import CommandError, example, open_store
+from infra.operator.grants import remembered_consents
 from infra.operator.terminal import print_json, visible
 from infra.operator.transfer.foreign_users import ForeignUsers
 from infra.operator.transfer.insertion import Outcome, insert_record
@@ -56,9 +58,8 @@ def export(stage: str, /, hashes: bool, out: Path | None) -> None:
     """
     with open_store(stage) as store, _open_output(out) as file:
         print(header_line(store.settings.stage, store.now(), hashes), file=file)
-        records: Iterable[Record] = chain.from_iterable(table.scan() for table in _tables(store))
         count = 0
-        with _progress(records, _size(store), "Exporting") as shown_records:
+        with _progress(_records(store), _size(store), "Exporting") as shown_records:
             for record in shown_records:
                 print(record_line(record, hashes), file=file)
                 count += 1
@@ -85,15 +86,21 @@ def _open_output(out: Path | None) -> Iterator[IO[str]]:
         raise CommandError(f"{out} cannot be written ({error.strerror}).") from error
 
 
-def _tables(store: Store) -> tuple[Table[Any], ...]:
-    """Return the exported tables, in this order: consents follow their clients and users."""
-    return store.scopes, store.clients, store.users, store.consents
+def _records(store: Store) -> Iterator[Record]:
+    """Yield the exported records: consents last, because they need their clients and users.
+
+    Only the consents that count are exported, to registered clients.
+    """
+    consents = (consent for consent in store.consents.scan() if consent.client_id not in RESERVED)
+    yield from chain(store.scopes.scan(), store.clients.scan(), store.users.scan())
+    yield from remembered_consents(store, consents)
 
 
 def _size(store: Store) -> int:
     """Return the approximate number of records, which DynamoDB updates every six hours."""
     sizes = []
-    for table in _tables(store):
+    tables: tuple[Table[Any], ...] = (store.scopes, store.clients, store.users, store.consents)
+    for table in tables:
         with suppress(ClientError):
             sizes.append(store.dynamodb.client.describe_table(TableName=table.name)["Table"].get("ItemCount", 0))
     return sum(sizes)

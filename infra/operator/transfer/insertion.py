@@ -8,17 +8,20 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from chalicelib import builtin_clients
 from chalicelib.authentication import passwords
 from chalicelib.clients.metadata import check_client
 from chalicelib.clients.registration import check_scope
 from chalicelib.keys import signing
 from chalicelib.protocol.errors import OAuthError, TemporarilyUnavailable
+from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.identifiers import username_identifier
 from chalicelib.protocol.records import Client, Consent, Identifier, Scope, User
 from chalicelib.storage.dynamodb import is_possible_key
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused
-from chalicelib.users.registration import check_username
+from chalicelib.users.accounts import delete_history
+from chalicelib.users.registration import check_username, with_new_generations
 from infra.operator.transfer.json_lines import Record
 
 # OpenID Connect Core section 2: at most 255 characters of ASCII.
@@ -86,12 +89,18 @@ def _insert_client(store: Store, client: Client) -> Outcome:
     check_client(client, signing.algorithms(store.settings))
     if store.users.get(client.client_id):
         raise ValueError("its client_id is the sub of a user")  # RFC 9700 section 4.15
+    client = replace(client, registration_id=new_id())  # grants to an earlier client with this id stay ended
     if store.clients.insert(client):
         return Outcome(added=True)
     existing = store.clients.get(client.client_id)
-    if existing and replace(existing, secret_hashes=client.secret_hashes) == client:
+    if existing and _comparable_client(existing) == _comparable_client(client):
         return Outcome(existing=existing)
     return Outcome(problem=f"a different client {client.client_id} exists and was not changed")
+
+
+def _comparable_client(client: Client) -> Client:
+    """Return a client without the values that may differ. Secrets are such: they may have changed since the export."""
+    return replace(client, secret_hashes=(), registration_id=None, grants_generation=0)
 
 
 def _insert_user(store: Store, user: User) -> Outcome:
@@ -102,10 +111,14 @@ def _insert_user(store: Store, user: User) -> Outcome:
         raise ValueError("its password_hash has an unknown format")
     if len(json.dumps(user.claims)) > MOST_BYTES:
         raise ValueError("its claims are too large")
-    if store.clients.get(user.sub):
+    same_sub, client = store.read(store.users.lookup(user.sub), store.clients.lookup(user.sub))
+    if client or user.sub in builtin_clients.RESERVED:
         raise ValueError("its sub is the client_id of a client")
+    if same_sub is None:
+        delete_history(store, user.sub)  # of an earlier user
     identifier = Identifier(username_identifier(user.username), user.sub)
-    refused = store.transact(store.identifiers.inserting(identifier), store.users.inserting(user))
+    inserting = store.users.inserting(with_new_generations(user))
+    refused = store.transact(store.identifiers.inserting(identifier), inserting)
     if not refused:
         return Outcome(added=True)
     conflicting_identifier, existing = (refusal.record if isinstance(refusal, Refused) else None for refusal in refused)
@@ -113,12 +126,12 @@ def _insert_user(store: Store, user: User) -> Outcome:
         return Outcome(problem=f"the username {user.username} belongs to another user")
     if conflicting_identifier is None or existing is None:
         return Outcome(problem=f"the sub {user.sub} belongs to a user with another username")
-    if _comparable(existing) == _comparable(user):
+    if _comparable_user(existing) == _comparable_user(user):
         return Outcome(existing=existing)
     return Outcome(problem=f"the user {user.username} exists with other data and was not changed")
 
 
-def _comparable(user: User) -> tuple[object, ...]:
+def _comparable_user(user: User) -> tuple[object, ...]:
     """Return the values that make two records equal. The password is not one: it may have changed since the export."""
     return user.username, user.claims, user.admin, user.disabled_at is None
 
@@ -126,20 +139,36 @@ def _comparable(user: User) -> tuple[object, ...]:
 def _insert_consent(store: Store, consent: Consent) -> Outcome:
     if not is_possible_key((consent.sub, consent.client_id)):
         raise ValueError("its sub or client_id is invalid")
-    user, client = store.users.checking((consent.sub,)), store.clients.checking((consent.client_id,))
+    user, client = store.read(store.users.lookup(consent.sub), store.clients.lookup(consent.client_id))
+    if user is None:
+        return Outcome(problem="its user does not exist")
+    if client is None:
+        return Outcome(problem="its client does not exist")
+    consent = replace(
+        consent,
+        consents_generation=user.consents_generation,
+        registration_id=client.registration_id,
+        client_generation=client.grants_generation,
+    )
     inserting = store.consents.inserting(consent)
-    refused = store.transact(user, client, inserting)
+    refused = store.transact(
+        inserting,
+        store.users.checking((user.sub,), store.users.unchanged(user, "consents_generation")),
+        store.clients.checking(
+            (client.client_id,), store.clients.unchanged(client, "registration_id", "grants_generation")
+        ),
+    )
     if not refused:
         return Outcome(added=True)
-    if refused.of(user):
-        return Outcome(problem="its user does not exist")
-    if refused.of(client):
-        return Outcome(problem="its client does not exist")
-    refusal = refused.of(inserting)
+    refusal, name = refused.of(inserting), f"consent of {consent.sub} to {consent.client_id}"
     existing = refusal.record if refusal else None
-    if existing and existing.scope == consent.scope:
+    if existing is None:
+        return Outcome(problem=f"the {name} was not added, because its user or client was changed at the same time")
+    if existing.valid_for(user, client).empty:
+        return Outcome(problem=f"the {name} was removed since, and was not added again")
+    if (existing.scope, existing.claims) == (consent.scope, consent.claims):
         return Outcome(existing=existing)
-    return Outcome(problem=f"a different consent of {consent.sub} to {consent.client_id} exists and was not changed")
+    return Outcome(problem=f"a different {name} exists and was not changed")
 
 
 def _insert_scope(store: Store, scope: Scope) -> Outcome:

@@ -15,6 +15,13 @@ KINDS: dict[type[Record], str] = {Client: "client", User: "user", Consent: "cons
 _CLASSES = {kind: record for record, kind in KINDS.items()}
 # The fields with credentials, which are only exported on request.
 _CREDENTIALS = {"client": "secret_hashes", "user": "password_hash"}
+# The fields that say what has ended. They are only valid in this database: an import sets new ones.
+_INTERNAL = frozenset(
+    {
+        *("registration_id", "generation", "client_generation"),
+        *("sessions_generation", "grants_generation", "consents_generation"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,8 @@ def end_line(count: int) -> str:
 def record_line(record: Record, hashes: bool) -> str:
     """Return the line of a record, with the hashes of its password or secrets only if `hashes`."""
     kind = KINDS[type(record)]
-    hidden = None if hashes else _CREDENTIALS.get(kind)
-    members = {field.name: getattr(record, field.name) for field in fields(record) if field.name != hidden}
+    hidden = _INTERNAL | (set() if hashes else {_CREDENTIALS.get(kind)})
+    members = {field.name: getattr(record, field.name) for field in fields(record) if field.name not in hidden}
     return _line({"kind": kind, **{name: value for name, value in members.items() if value is not None}})
 
 
@@ -104,7 +111,8 @@ def _build(record: type[Any], members: dict[str, Any]) -> Record:
     hints = get_type_hints(record)
     if unknown := sorted(set(members) - set(hints)):
         raise ValueError(f"{unknown[0]} is not a member of a {KINDS[record]}")
-    values = {name: _convert(name, hints[name], value) for name, value in members.items()}
+    # The exports of version 0.1.0 contain `sessions_generation`.
+    values = {name: _convert(name, hints[name], value) for name, value in members.items() if name not in _INTERNAL}
     required = [field.name for field in fields(record) if field.default is MISSING and field.default_factory is MISSING]
     if missing := [name for name in required if name not in values]:
         raise ValueError(f"{missing[0]} is missing")

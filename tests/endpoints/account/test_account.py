@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from html import unescape
 
 import pytest
 from passlib.hash import pbkdf2_sha256
@@ -11,51 +10,25 @@ from passlib.hash import pbkdf2_sha256
 from chalicelib import events
 from chalicelib.authentication import passwords
 from chalicelib.protocol.durations import DAY
-from chalicelib.protocol.records import Consent
-from tests.support.browser import Answer, Browser
-from tests.support.faults import Wire, throttled, unreachable
+from tests.endpoints.account.conftest import (
+    CHANGE,
+    NEW_PASSWORD,
+    listed_names,
+    read_events,
+    read_user,
+    remember_consent,
+    sign_in_to_account,
+    submit_action,
+    submit_form,
+    tag_of,
+    visible_text,
+)
+from tests.endpoints.authorize.conftest import asks_for_consent
+from tests.support.browser import Browser
+from tests.support.faults import ALWAYS, Fault, Wire, answer_lost, throttled, unreachable
 from tests.support.site import PASSWORD, Registered, Site
 
-NEW_PASSWORD = "quite another password"
 FIREFOX = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}
-
-
-@pytest.fixture
-def alice(site: Site, browser: Browser) -> Browser:
-    """Return a browser in which alice is signed in at her account page."""
-    site.user("alice")
-    site.secrets.add(NEW_PASSWORD)
-    sign_in_to_account(browser)
-    return browser
-
-
-def sign_in_to_account(browser: Browser, username: str = "alice", password: str = PASSWORD) -> Answer:
-    """Open the account page, sign in, and return the page."""
-    start = browser.get("/account")
-    page = browser.request("GET", start.location)
-    answer = browser.send(page, username=username, password=password)
-    assert answer.status == 303
-    return browser.request("GET", answer.location)
-
-
-def visible_text(page: Answer) -> str:
-    """Return the visible text of a page's main part."""
-    text = re.sub(r"<[^>]+>", " ", page.body.partition("<main>")[2].partition("</main>")[0])
-    return " ".join(unescape(text).split())
-
-
-def tag_of(page: Answer) -> str:
-    """Return the CSRF tag of a page's forms."""
-    match = re.search(r'name="tag" value="([^"]+)"', page.body)
-    assert match, page.body
-    return match[1]
-
-
-def submit_action(browser: Browser, action: str, **fields: str) -> Answer:
-    """Submit a form of the account pages."""
-    page = browser.get("/account/password")
-    headers = {"Sec-Fetch-Site": "same-origin"}
-    return browser.post("/account", {"tag": tag_of(page), "action": action, **fields}, headers)
 
 
 # ---- signing in
@@ -166,7 +139,7 @@ def test_application_is_listed_with_the_browser_that_allowed_it(site: Site, alic
 
 
 @pytest.mark.spec("OpenID Connect Core §16.18 c")
-def test_revoking_access_revokes_every_grant_and_deletes_the_consent(site: Site, alice: Browser) -> None:
+def test_revoking_access_ends_every_grant_and_forgets_the_consent(site: Site, alice: Browser) -> None:
     client, other = site.client(), site.client(client_name="Other")
     old = alice.tokens(client, decision="allow_always")
     offline = alice.tokens(client, scope="openid offline_access")
@@ -194,35 +167,45 @@ def test_revoking_access_of_all_applications(site: Site, alice: Browser) -> None
     assert [alice.userinfo(each["access_token"]).status for each in tokens] == [401] * 3
 
 
-def test_interrupted_revocation_of_all_records_one_event_per_application(
-    site: Site, alice: Browser, wire: Wire
+@pytest.mark.parametrize("action", ["revoke", "revoke_all"])
+def test_removal_that_is_not_stored_changes_nothing_and_can_be_repeated(
+    site: Site, alice: Browser, wire: Wire, action: str
 ) -> None:
-    clients = [site.client() for _ in range(3)]
-    for client in clients:
-        alice.tokens(client, decision="allow_always")
-    with wire.fault_in("TransactWriteItems", unreachable, skip=1):
-        assert submit_action(alice, "revoke_all").status == 503
-    assert submit_action(alice, "revoke_all").status == 303
-    assert list(site.server.store.consents.scan()) == []
-    assert all(grant.revoked_at is not None for grant in site.server.store.grants.scan())
-    recorded = [event for event in site.server.store.events.scan() if event.name == events.ACCESS_REVOKED]
-    assert sorted(event.client_id or "" for event in recorded) == sorted(client.id for client in clients)
+    client = site.client()
+    tokens = alice.tokens(client, decision="allow_always")
+    with wire.fault_in("TransactWriteItems", unreachable):
+        assert submit_action(alice, action, client_id=client.id).status == 503
+    assert alice.userinfo(tokens["access_token"]).status == 200
+    assert alice.authorize(client).code
+    assert read_events(site, events.ACCESS_REVOKED) == []
+    assert submit_action(alice, action, client_id=client.id).status == 303
+    assert alice.userinfo(tokens["access_token"]).status == 401
+    assert asks_for_consent(alice.authorize(client))
+    (event,) = read_events(site, events.ACCESS_REVOKED)
+    expected = (client.id, None) if action == "revoke" else (None, "all applications")
+    assert (event.client_id, event.detail) == expected
 
 
-def test_revoking_access_with_more_grants_than_fit_into_one_transaction(site: Site, alice: Browser, wire: Wire) -> None:
+@pytest.mark.parametrize("action", ["revoke", "revoke_all"])
+def test_removal_is_one_write_whatever_the_number_of_grants(
+    site: Site, alice: Browser, wire: Wire, action: str
+) -> None:
     client, grants = site.client(), site.server.store.grants
-    alice.tokens(client, decision="allow_always")
-    (grant,) = grants.scan()
-    for number in range(150):
-        grants.put(replace(grant, grant_id=f"g-{number:03}"))
-    revoked = {"revoked_at": site.clock.time - 5}
-    # Another request revokes a grant in between.
-    with wire.before("TransactWriteItems", lambda: grants.transition(("g-001",), None, revoked)):
-        assert submit_action(alice, "revoke", client_id=client.id).status == 303
-    assert {grant.revoked_at for grant in grants.scan()} == {site.clock.time, site.clock.time - 5}
-    assert list(site.server.store.consents.scan()) == []
-    recorded = [event for event in site.server.store.events.scan() if event.name == events.ACCESS_REVOKED]
-    assert len(recorded) == 1
+    form = {"action": action, "client_id": client.id, "tag": tag_of(alice.get("/account/password"))}
+    calls_by_number = []
+    for number in (1, 150):
+        tokens = [alice.tokens(client, scope=scope) for scope in ("openid", "openid offline_access")]
+        (grant, *_) = [grant for grant in grants.scan() if "offline_access" in grant.scope]
+        for each in range(number):
+            grants.put(replace(grant, grant_id=f"g-{number}-{each}"))
+        before = {grant.grant_id: grant for grant in grants.scan()}
+        with wire.counted() as calls:
+            assert submit_form(alice, form).status == 303
+        calls_by_number.append(list(calls))
+        assert {grant.grant_id: grant for grant in grants.scan()} == before, "no grant is written"
+        assert [alice.refresh(client, each["refresh_token"]).status for each in tokens] == [400] * 2
+    assert calls_by_number[0] == calls_by_number[1]
+    assert calls_by_number[0].count("TransactWriteItems") == 1
 
 
 def test_expired_grant_is_not_listed(site: Site, alice: Browser) -> None:
@@ -249,22 +232,23 @@ def test_revoking_access_leaves_grants_of_other_users(
     assert bob.authorize(client).status == 302
 
 
-def test_access_of_a_deleted_client_can_be_revoked(site: Site, alice: Browser) -> None:
-    client = site.client()
-    alice.tokens(client)
+def test_deleted_client_is_not_listed_and_has_no_access(site: Site, alice: Browser) -> None:
+    client, other = site.client(client_name="Deleted"), site.client(client_name="Other")
+    tokens = alice.tokens(client, decision="allow_always", scope="openid offline_access")
+    alice.tokens(other)
     site.server.store.clients.delete(client.id)
-    page = visible_text(alice.get("/account"))
-    assert client.id in page
-    assert "removed by the operator" in page
-    submit_action(alice, "revoke", client_id=client.id)
-    assert client.id not in alice.get("/account").body
+    assert listed_names(alice) == ["Other"]
+    site.clock.advance(60)  # as long as a client is cached
+    assert alice.userinfo(tokens["access_token"]).status == 401
+    assert submit_action(alice, "revoke", client_id=client.id).status == 303
+    assert read_events(site, events.ACCESS_REVOKED) == []
+    site.client(client_id=client.id, client_name="Registered again")
+    assert listed_names(alice) == ["Other"]
 
 
 def test_long_list_of_applications_is_paginated(site: Site, alice: Browser) -> None:
-    [user] = site.server.store.users.scan()
     for number in range(45):
-        client = site.client(client_name=f"Application {number:02}")
-        site.server.store.consents.put(Consent(user.sub, client.id, frozenset({"openid"}), site.clock() - number))
+        remember_consent(site, site.client(client_name=f"Application {number:02}"), updated_at=site.clock() - number)
     pages = [alice.get("/account", page=number) for number in (1, 2, 3)]
     names_by_page = [re.findall(r"Application \d\d", visible_text(page)) for page in pages]
     assert [len(set(names)) for names in names_by_page] == [20, 20, 5]
@@ -321,13 +305,9 @@ def test_session_of_another_user_cannot_be_signed_out(
     site.user("bob")
     bob = browsers()
     sign_in_to_account(bob, "bob")
-    bobs = next(session for session in site.server.store.sessions.scan() if session.sub != sub_of(site, "alice"))
+    bobs = next(session for session in site.server.store.sessions.scan() if session.sub != read_user(site).sub)
     assert submit_action(alice, "sign_out", session=bobs.session_id).status == 303
     assert bob.get("/account").status == 200
-
-
-def sub_of(site: Site, username: str) -> str:
-    return next(user.sub for user in site.server.store.users.scan() if user.username == username)
 
 
 # ---- the password
@@ -339,9 +319,7 @@ def test_password_change_ends_other_sessions_and_grants(
     other, client = browsers(), site.client()
     sign_in_to_account(other)
     tokens = other.tokens(client, scope="openid offline_access")
-    answer = submit_action(
-        alice, "change_password", password=PASSWORD, new_password=NEW_PASSWORD, new_password_again=NEW_PASSWORD
-    )
+    answer = submit_action(alice, "change_password", **CHANGE)
     assert answer.status == 303, visible_text(answer)
     assert "Your password is changed." in visible_text(alice.request("GET", answer.location))
     assert other.get("/account").status == 302
@@ -353,21 +331,40 @@ def test_password_change_ends_other_sessions_and_grants(
     assert new_browser.send(start, username="alice", password=NEW_PASSWORD).status == 303
 
 
-def test_password_change_is_recorded_once_when_a_later_step_fails(
-    site: Site, alice: Browser, browsers: Callable[..., Browser], wire: Wire
+@pytest.mark.parametrize(
+    ("fault", "tries", "status", "recorded"),
+    [
+        (unreachable, ALWAYS, 503, [events.SIGN_IN_FAILED]),
+        (answer_lost, 1, 303, [events.PASSWORD_CHANGED]),
+    ],
+    ids=["not stored", "answer lost"],
+)
+def test_password_change_is_stored_as_a_whole_or_not_at_all(
+    site: Site,
+    alice: Browser,
+    browsers: Callable[..., Browser],
+    wire: Wire,
+    fault: Fault,
+    tries: int,
+    status: int,
+    recorded: list[str],
 ) -> None:
-    other = browsers()
-    other.tokens(site.client(trusted=True, backchannel_logout_uri="https://client.example.com/bye"))
-    new = {"password": PASSWORD, "new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
+    """The attempt is counted as a wrong password until the change is stored."""
+    other, client = browsers(), site.client(trusted=True, backchannel_logout_uri="https://client.example.com/bye")
+    tokens = other.tokens(client, scope="openid offline_access")
     page = alice.get("/account/password")
-    with wire.fault_in("Query", unreachable, skip=2):  # after the reads that precede the change
-        answer = alice.send(page, None, **new, action="change_password")
-    assert answer.status == 503
-    assert len(list(site.server.store.deliveries.scan())) == 1, "the logout token is in the outbox"
+    with wire.fault_in("TransactWriteItems", fault, tries, skip=1):  # the first one counts the attempt
+        assert alice.send(page, None, action="change_password", **CHANGE).status == status
+    names = [event.name for event in site.server.store.events.find("sub", read_user(site).sub)]
+    assert sorted(names) == sorted([*recorded, *[events.SIGN_IN] * 2])
+    changed = status == 303
+    assert [delivery.sessions_below for delivery in site.server.store.deliveries.scan()] == (
+        [read_user(site).sessions_generation] if changed else []
+    )
+    assert (other.userinfo(tokens["access_token"]).status == 401) is changed
+    assert alice.get("/account").status == 200
     alice.cookies.clear()
-    sign_in_to_account(alice, password=NEW_PASSWORD)
-    names = [event.name for event in site.server.store.events.find("sub", sub_of(site, "alice"))]
-    assert sorted(names) == [events.PASSWORD_CHANGED, *[events.SIGN_IN] * 3]
+    sign_in_to_account(alice, password=NEW_PASSWORD if changed else PASSWORD)
 
 
 def test_password_with_an_outdated_hash_can_be_changed(site: Site, alice: Browser) -> None:
@@ -375,8 +372,7 @@ def test_password_with_an_outdated_hash_can_be_changed(site: Site, alice: Browse
     outdated_hash = pbkdf2_sha256.using(rounds=10).hash(PASSWORD)
     assert passwords.needs_rehash(outdated_hash)
     site.server.store.users.put(replace(user, password_hash=outdated_hash))
-    new = {"password": PASSWORD, "new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
-    assert submit_action(alice, "change_password", **new).status == 303
+    assert submit_action(alice, "change_password", **CHANGE).status == 303
 
 
 @pytest.mark.parametrize(
@@ -448,7 +444,7 @@ def test_activity_lists_failed_sign_ins(site: Site, alice: Browser, browsers: Ca
 def test_activity_lists_the_newest_forty_events(site: Site, alice: Browser) -> None:
     from chalicelib.protocol.records import Event
 
-    sub = sub_of(site, "alice")
+    sub = read_user(site).sub
     for number in range(100):
         event = Event(sub, f"{site.clock() + number}.x", events.SIGN_IN, site.clock() + number, site.clock() + DAY)
         site.server.store.events.put(replace(event, client_name=f"Application {number:02}"))

@@ -7,7 +7,8 @@ from urllib.parse import urlencode
 import jwt
 import pytest
 
-from chalicelib.protocol.records import AuthorizationRequest, Grant
+from chalicelib.protocol.grant import Grant
+from chalicelib.protocol.records import AuthorizationRequest
 from tests.support.browser import CHALLENGE, Answer, Browser
 from tests.support.site import STAGE, Registered, Site, tables
 

@@ -1,5 +1,6 @@
 """/oauth2/authorize with `prompt` and `max_age`: when the user has to sign in or to give consent again."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.endpoints.authorize.conftest import (
     read_grant,
 )
 from tests.support.browser import Browser
+from tests.support.faults import Wire
 from tests.support.site import Registered, Site
 
 
@@ -107,6 +109,29 @@ def test_waiting_request_continues_after_a_sign_in_in_another_tab(browser: Brows
     waiting_page = browser.authorize(trusted_client)
     browser.code(trusted_client)  # another tab
     assert browser.get("/oauth2/authorize", request_uri=waiting_page.form.fields["request_uri"]).code
+
+
+def test_sign_ins_in_two_tabs_at_once_continue_one_session(
+    site: Site, browser: Browser, browsers: Callable[..., Browser], trusted_client: Registered, wire: Wire
+) -> None:
+    """So that signing out ends the grants of both."""
+    first = browser.tokens(trusted_client)
+    pages = [browser.authorize(trusted_client, prompt="login") for _ in range(2)]
+    tab = browsers()
+    tab.cookies.update(browser.cookies)
+    codes: list[str] = []
+    # The first transaction counts the attempt, the second one continues the session, which was read before.
+    with wire.before("TransactWriteItems", lambda: codes.append(tab.sign_in(pages[0]).code), skip=1):
+        codes.append(browser.sign_in(pages[1]).code)
+    tokens = [first, *(browser.redeem(trusted_client, code).json for code in codes)]
+    (session,) = site.server.store.sessions.scan()
+    assert session.generation == 3
+    assert {grant.session_id for grant in site.server.store.grants.scan()} == {session.session_id}
+    tokens = [browser.refresh(trusted_client, each["refresh_token"]).json for each in tokens]
+    assert browser.authorize(trusted_client, prompt="none").code, "the browser has the cookie of the last sign-in"
+    assert browser.send(browser.get("/oauth2/logout"), decision="sign_out").status == 200
+    answers = [browser.refresh(trusted_client, each["refresh_token"]) for each in tokens]
+    assert [answer.json["error"] for answer in answers] == ["invalid_grant"] * 3
 
 
 @pytest.mark.spec("OpenID Connect Core §3.1.2.1 n", "OpenID Connect Core §15.1 f")

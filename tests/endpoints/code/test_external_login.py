@@ -247,6 +247,8 @@ def test_details_of_the_request(site: Site, browser: Browser, user: User) -> Non
             {"scope": "photos.read", "description": "See your photographs", "allowed": False},
         ],
         "decisions": ["allow_once", "allow_always", "deny"],
+        "access_end": "Access ends when you sign out, when it is not used for 12 hours, "
+        "and 30 days after you last signed in.",
         "login_hint": "alice@example.com",
         "ui_locales": ["de-AT", "en"],
         "action": f"{site.settings.issuer}/oauth2/code",
@@ -699,7 +701,7 @@ def test_number_of_round_trips(
     count("answer used: request; user; session", browser.follow(posted))
     count("details, consent: request; consent", fetch_request(browser, handle))
     posted = count("decision: request; answer", post_form(browser, handle, decision="allow_always"))
-    count("answer used: request; batch; grant", browser.follow(posted))
+    count("answer used: request; batch; consent; grant", browser.follow(posted))
     handle = read_handle(
         count("redirect for more scopes: batch; request", browser.authorize(client, scope="openid email"))
     )
@@ -708,4 +710,4 @@ def test_number_of_round_trips(
     count("too many wrong passwords: request; name", post_form(browser, handle, **CREDENTIALS))
     posted = post_form(browser, None, **build_request(client, j_username="unknown"))
     count("complete request, wrong password: name; count, user; request", posted)
-    assert list(counts.values()) == [1, 1, 4, 5, 3, 2, 2, 3, 2, 2, 4], counts
+    assert list(counts.values()) == [1, 1, 4, 5, 3, 2, 2, 4, 2, 2, 4], counts

@@ -54,7 +54,7 @@ def test_decision_is_rejected_when_the_request_is_answered_concurrently(
     browser = browsers(login_site)
     handle = browser.authorize(login_site.client()).answer["request_uri"]
     browser.follow(post_form(browser, handle, **CREDENTIALS))
-    with wire.before("TransactWriteItems", lambda: mark_as_answered(login_site, handle)):
+    with wire.before("UpdateItem", lambda: mark_as_answered(login_site, handle)):
         assert post_form(browser, handle, decision="allow_once").status == 400
 
 

@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -210,6 +210,23 @@ def test_refresh_token_is_active_until_the_absolute_lifetime_ends(setup: Setup) 
     assert introspect(setup.browser, setup.client, token).json["exp"] == end
     setup.site.clock.advance(end - setup.site.clock.time)
     assert introspect(setup.browser, setup.client, token).body == INACTIVE
+
+
+def test_refresh_token_expires_when_its_session_does(site: Site, browser: Browser) -> None:
+    site.user("alice")
+    client, sessions = site.client(trusted=True), site.server.store.sessions
+    bound, offline = (browser.tokens(client, scope=scope) for scope in ("openid", "openid offline_access"))
+    for _ in range(2):
+        (session,) = sessions.scan()
+        assert introspect(browser, client, bound["refresh_token"]).json["exp"] == session.expires_at
+        site.clock.advance(site.settings.session_idle_lifetime // 2)
+        bound = browser.refresh(client, bound["refresh_token"]).json
+    offline = browser.refresh(client, offline["refresh_token"]).json
+    end = site.clock() + site.settings.refresh_token_lifetime
+    assert introspect(browser, client, offline["refresh_token"]).json["exp"] == end
+    (session,) = sessions.scan()
+    sessions.put(replace(session, expires_at=end + 1))
+    assert introspect(browser, client, bound["refresh_token"]).json["exp"] == end, "that of the token, if it is earlier"
 
 
 # ---- authentication and malformed requests

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from chalicelib.http import outbound
-from chalicelib.protocol.records import Delivery, Grant, Session, User
+from chalicelib.protocol.grant import Grant
+from chalicelib.protocol.records import Delivery, Session, User
 from tests.support.browser import Answer, Browser
 from tests.support.receivers import Behaviour, Receiver
 from tests.support.site import Registered, Site
@@ -41,6 +42,19 @@ def receivers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receivers]:
     yield start
     for receiver in started:
         receiver.close()
+
+
+@pytest.fixture
+def op(site_with: Callable[..., Site]) -> Site:
+    """Return a server that may send to 127.0.0.1, with the user alice."""
+    provider = site_with(backchannel_networks=("127.0.0.0/8",))
+    provider.user("alice")
+    return provider
+
+
+def register_client(op: Site, receiver: Receiver, **members: Any) -> Registered:
+    """Register a trusted client whose logout tokens go to this receiver."""
+    return op.client(**({"trusted": True, "backchannel_logout_uri": receiver.url} | members))
 
 
 def log_out(browser: Browser, headers: Any = None, **parameters: str | None) -> Answer:

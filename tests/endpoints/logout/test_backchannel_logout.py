@@ -23,23 +23,15 @@ from chalicelib.sessions import backchannel_logout
 from chalicelib.sessions.backchannel_logout import FIRST_PAUSE, LOGOUT_EVENT
 from chalicelib.tokens.subjects import sid
 from infra.local import embedded
-from tests.endpoints.logout.conftest import Browsers, Receivers, outbox_of
+from tests.endpoints.logout.conftest import Browsers, Receivers, outbox_of, register_client
 from tests.support import faults
 from tests.support.browser import Browser
 from tests.support.faults import Wire
-from tests.support.receivers import OK, TIMEOUT, Behaviour, Receiver, answer, in_sequence, silence, status
+from tests.support.receivers import OK, TIMEOUT, Behaviour, answer, in_sequence, silence, status
 from tests.support.site import Registered, Site
 from tests.support.threads import run_concurrently
 
 SPEC = "OpenID Connect Back-Channel Logout"
-
-
-@pytest.fixture
-def op(site_with: Callable[..., Site]) -> Site:
-    """Return a server that may send to 127.0.0.1, with the user alice."""
-    provider = site_with(backchannel_networks=("127.0.0.0/8",))
-    provider.user("alice")
-    return provider
 
 
 @pytest.fixture
@@ -52,11 +44,6 @@ def browser(op: Site, browsers: Browsers) -> Browser:
 def alice(op: Site) -> User:
     (user,) = op.server.store.users.scan()
     return user
-
-
-def register_client(op: Site, receiver: Receiver, **members: Any) -> Registered:
-    """Register a trusted client whose logout tokens go to this receiver."""
-    return op.client(**({"trusted": True, "backchannel_logout_uri": receiver.url} | members))
 
 
 def use_and_log_out(browser: Browser, *clients: Registered) -> list[dict[str, Any]]:

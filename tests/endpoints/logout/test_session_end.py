@@ -1,18 +1,19 @@
-"""What the end of a session ends: its grants, with the logout tokens that follow; also in races and after failures."""
+"""What the end of a session ends: its grants, and the logout tokens that follow; also in races and after failures."""
 
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import jwt
 import pytest
 
 from chalicelib import events
-from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.records import Session, User
-from chalicelib.sessions import revocation
+from chalicelib.protocol.durations import HOUR
+from chalicelib.protocol.records import User
+from chalicelib.users import accounts
 from tests.endpoints.logout.conftest import (
     BACKCHANNEL_URI,
     TARGET,
@@ -26,6 +27,7 @@ from tests.endpoints.logout.conftest import (
 from tests.support import faults
 from tests.support.browser import Answer, Browser
 from tests.support.faults import Wire
+from tests.support.resource_servers import introspect
 from tests.support.site import Registered, Site
 from tests.support.threads import run_concurrently
 
@@ -59,12 +61,23 @@ def test_sessions_of_other_browsers_continue(
     assert other.userinfo(tokens["access_token"]).status == 200
 
 
-def test_grant_revoked_earlier_keeps_its_time(site: Site, browser: Browser, client: Registered, alice: User) -> None:
-    tokens = browser.tokens(client)
-    browser.tokens(client)
-    site.server.store.grants.put(replace(grants_of(site)[0], revoked_at=7))
-    log_out(browser, id_token_hint=tokens["id_token"])
-    assert sorted(grant.revoked_at or 0 for grant in grants_of(site)) == [7, site.clock.time]
+def test_sign_out_is_one_write_whatever_the_number_of_grants(
+    site: Site, browser: Browser, client: Registered, alice: User, wire: Wire
+) -> None:
+    grants, calls_by_number = site.server.store.grants, []
+    for number in (1, 150):
+        tokens = browser.tokens(client)
+        (grant, *_) = grants_of(site)
+        for each in range(number):
+            grants.put(replace(grant, grant_id=f"g-{number}-{each}"))
+        before = sorted(grants.scan(), key=lambda each: each.grant_id)
+        with wire.counted() as calls:
+            assert log_out(browser, id_token_hint=tokens["id_token"]).status == 200
+        calls_by_number.append(list(calls))
+        assert sorted(grants.scan(), key=lambda each: each.grant_id) == before, "no grant is written"
+        assert browser.refresh(client, tokens["refresh_token"]).json["error"] == "invalid_grant"
+    assert calls_by_number[0] == calls_by_number[1]
+    assert calls_by_number[0].count("TransactWriteItems") == 1
 
 
 def test_sign_out_is_logged_and_recorded_once(
@@ -126,28 +139,43 @@ def test_concurrent_logouts_record_one_event_and_one_delivery(
     assert recorded.count(events.SIGNED_OUT) == 1
 
 
-@pytest.mark.parametrize("grants", [0, 1, 3])
-def test_grant_created_during_logout_is_revoked(
-    site: Site, browser: Browser, browsers: Browsers, alice: User, wire: Wire, grants: int
+@pytest.mark.parametrize("new", [True, False])
+def test_client_that_is_used_during_logout_is_told_and_gets_no_tokens(
+    site: Site, browser: Browser, browsers: Browsers, alice: User, wire: Wire, new: bool
 ) -> None:
-    client = site.client(trusted=True, backchannel_logout_uri=BACKCHANNEL_URI, post_logout_redirect_uris=(TARGET,))
-    hint = browser.tokens(client)["id_token"]
-    (session,) = sessions_of(site)
-    empty = replace(session, grants=frozenset(), backchannel_clients=frozenset())
-    site.server.store.sessions.put(session if grants else empty)
-    for _ in range(grants - 1):
-        browser.code(client)
+    """The session was read before the client was added to it."""
+    first, second = (
+        site.client(trusted=True, backchannel_logout_uri=BACKCHANNEL_URI, post_logout_redirect_uris=(TARGET,))
+        for _ in range(2)
+    )
+    hint = browser.tokens(first)["id_token"]
+    if not new:
+        browser.code(second)
     tab = browsers()
     tab.cookies.update(browser.cookies)
     codes: list[str] = []
-    with wire.before("TransactWriteItems", lambda: codes.append(tab.code(client))):
+    with wire.before("TransactWriteItems", lambda: codes.append(tab.code(second))):
         assert log_out(browser, id_token_hint=hint, post_logout_redirect_uri=TARGET).location == TARGET
     (session,) = sessions_of(site)
-    assert len(session.grants) == grants + 1
     assert session.ended_at
-    assert browser.redeem(client, codes[0]).json["error"] == "invalid_grant"
+    assert browser.redeem(second, codes[0]).json["error"] == "invalid_grant"
     (delivery,) = outbox_of(site)
-    assert delivery.clients == {client.id}
+    assert delivery.clients == {first.id, second.id}
+
+
+def test_client_is_not_added_to_a_session_that_has_just_ended(
+    site: Site, browser: Browser, browsers: Browsers, client: Registered, alice: User, wire: Wire
+) -> None:
+    """It would not be told; its grant is not created."""
+    hint = browser.tokens(client)["id_token"]
+    new = site.client(trusted=True, backchannel_logout_uri=BACKCHANNEL_URI)
+    tab = browsers()
+    tab.cookies.update(browser.cookies)
+    with wire.before("TransactWriteItems", lambda: log_out(tab, id_token_hint=hint)):
+        page = browser.authorize(new)
+    assert "password" in page.form.fields
+    assert [grant.client_id for grant in grants_of(site)] == [client.id]
+    assert outbox_of(site) == []
 
 
 def test_session_ended_during_logout_is_not_ended_twice(
@@ -172,16 +200,15 @@ def test_session_ended_during_logout_is_not_ended_twice(
 def test_session_deleted_during_logout_is_no_error(
     site: Site, browser: Browser, client: Registered, alice: User, wire: Wire
 ) -> None:
-    hint = browser.tokens(client)["id_token"]
+    tokens = browser.tokens(client)
     (session,) = sessions_of(site)
     with wire.before("TransactWriteItems", lambda: site.server.store.sessions.delete(session.session_id)):
-        assert log_out(browser, id_token_hint=hint).status == 200
+        assert log_out(browser, id_token_hint=tokens["id_token"]).status == 200
     assert sessions_of(site) == []
-    (grant,) = grants_of(site)
-    assert grant.revoked_at == site.clock.time
+    assert browser.refresh(client, tokens["refresh_token"]).json["error"] == "invalid_grant"
 
 
-def test_revocation_wins_over_concurrent_refreshes_and_codes(
+def test_sign_out_wins_over_concurrent_refreshes_and_codes(
     site: Site, browser: Browser, browsers: Browsers, client: Registered, alice: User
 ) -> None:
     for _ in range(3):
@@ -198,57 +225,8 @@ def test_revocation_wins_over_concurrent_refreshes_and_codes(
             if answer.status == 200 and "access_token" in answer.body:
                 assert browser.userinfo(answer.json["access_token"]).status == 401
                 assert browser.refresh(client, answer.json["refresh_token"]).json["error"] == "invalid_grant"
-        assert not [grant for grant in grants_of(site) if grant.revoked_at is None]
-
-
-def add_grants(site: Site, number: int) -> Session:
-    """Add this many grants to the only session and return it; one grant in ten has `offline_access`."""
-    store = site.server.store
-    (session,), (grant,) = sessions_of(site), grants_of(site)
-    offline = grant.scope | {"offline_access"}
-    added = [replace(grant, grant_id=new_id(), scope=grant.scope if each % 10 else offline) for each in range(number)]
-    for each in added:
-        store.grants.put(each)
-    session = replace(session, grants=session.grants | {each.grant_id for each in added} | {"deleted"})
-    store.sessions.put(session)
-    return session
-
-
-def test_session_with_more_grants_than_fit_into_one_transaction(
-    site: Site, browser: Browser, client: Registered, alice: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(revocation, "MAX_WRITES", 10)
-    hint = browser.tokens(client)["id_token"]
-    add_grants(site, 25)
-    assert log_out(browser, id_token_hint=hint).status == 200
-    active = [grant for grant in grants_of(site) if grant.revoked_at is None]
-    assert len(active) == 3
-    assert all("offline_access" in grant.scope for grant in active)
-
-
-def test_interrupted_logout_is_completed_by_the_next_one(
-    site: Site, browser: Browser, alice: User, wire: Wire, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client = site.client(trusted=True, backchannel_logout_uri=BACKCHANNEL_URI, post_logout_redirect_uris=(TARGET,))
-    monkeypatch.setattr(revocation, "MAX_WRITES", 10)
-    hint = browser.tokens(client)["id_token"]
-    add_grants(site, 25)
-
-    def until_the_session_has_ended(request: Any, proceed: faults.Proceed) -> Any:
-        (session,) = sessions_of(site)
-        return proceed() if session.ended_at is None else faults.unreachable(request, proceed)
-
-    with wire.every("TransactWriteItems", until_the_session_has_ended):
-        assert log_out(browser, id_token_hint=hint).status == 503
-    (session,) = sessions_of(site)
-    assert session.ended_at is not None
-    bound = [grant for grant in grants_of(site) if "offline_access" not in grant.scope]
-    assert [grant for grant in bound if grant.revoked_at is None]
-    # The error response leaves the session cookie in place.
-    assert log_out(browser, id_token_hint=hint, post_logout_redirect_uri=TARGET).location == TARGET
-    bound = [grant for grant in grants_of(site) if "offline_access" not in grant.scope]
-    assert not [grant for grant in bound if grant.revoked_at is None]
-    assert len(outbox_of(site)) == 1
+            elif answer.status == 302 and "code" in answer.answer:
+                assert browser.redeem(client, answer.code).json["error"] == "invalid_grant"
 
 
 # ---- other ends of a session
@@ -266,7 +244,7 @@ def test_sign_in_of_another_user_ends_the_session(site: Site, browser: Browser, 
     assert events.SIGNED_OUT in recorded
 
 
-def test_password_change_ends_every_other_session_and_notifies_its_clients(
+def test_forced_password_change_ends_every_other_session_and_all_grants(
     site: Site, browser: Browser, browsers: Browsers, alice: User
 ) -> None:
     new = "another new password"
@@ -279,11 +257,93 @@ def test_password_change_ends_every_other_session_and_notifies_its_clients(
     assert user
     site.server.store.users.put(replace(user, password_change_required=True))
     page = browser.sign_in(browser.authorize(client, prompt="login"))
-    assert browser.submit(page, new_password=new, new_password_again=new).code
-    ended = [session for session in sessions_of(site) if session.ended_at]
-    assert [delivery.session_id for delivery in outbox_of(site)] == [ended[0].session_id]
-    assert len(ended) == 1
+    code = browser.submit(page, new_password=new, new_password_again=new).code
+    assert browser.redeem(client, code).status == 200, "the grant that the change was made for"
+    (delivery,) = outbox_of(site)
+    assert (delivery.sub, delivery.sessions_below) == (alice.sub, user.sessions_generation + 1)
     assert has_session(browser, client)
     assert not has_session(other, client)
     for tokens in (offline, bound):
         assert browser.userinfo(tokens["access_token"]).status == 401
+
+
+# ---- records of version 1: a grant does not say whether its session is stored, as it is not after HTTP Basic sign-in
+
+
+@dataclass
+class OldGrant:
+    """Alice's grant in this browser, to a client with direct sign-in, as a record of version 1, as is its session."""
+
+    site: Site
+    browser: Browser
+    other: Browser
+    client: Registered
+    tokens: dict[str, Any]
+
+    def works(self) -> bool:
+        """Whether its refresh token is active, and its access token too while that has not expired."""
+        answers = [introspect(self.browser, self.client, self.tokens["refresh_token"])]
+        if jwt.decode(self.tokens["access_token"], options={"verify_signature": False})["exp"] > self.site.clock():
+            answers.append(introspect(self.browser, self.client, self.tokens["access_token"]))
+        (works,) = {bool(answer.json["active"]) for answer in answers}
+        return works
+
+
+@pytest.fixture
+def old_grant(site: Site, browser: Browser, browsers: Browsers, alice: User) -> OldGrant:
+    store, client, other = site.server.store, site.client(trusted=True, direct_sign_in=True), browsers()
+    tokens = browser.tokens(client)
+    (session,), (grant,) = sessions_of(site), grants_of(site)
+    store.sessions.put(replace(session, version=1, active_until=None))
+    store.grants.put(replace(grant, session_stored=None, sessions_generation=None, expires_at=grant.ends_at))
+    other.sign_in(other.authorize(client))
+    return OldGrant(site, browser, other, client, tokens)
+
+
+def sign_out(grant: OldGrant) -> None:
+    assert grant.browser.send(log_out(grant.browser), decision="sign_out").status == 200
+
+
+def sign_out_in_another_browser(grant: OldGrant) -> None:
+    assert grant.other.send(grant.other.get("/account/browsers"), None, action="sign_out").status == 303
+
+
+def sign_out_others(grant: OldGrant) -> None:
+    page = grant.other.get("/account/browsers")
+    assert grant.other.send(page, None, action="sign_out_others").status == 303
+
+
+def sign_out_by_the_operator(grant: OldGrant) -> None:
+    store = grant.site.server.store
+    accounts.sign_out(store, next(iter(store.users.scan())))
+
+
+@pytest.mark.parametrize("signed_in_again", [False, True])
+@pytest.mark.parametrize("end", [sign_out, sign_out_in_another_browser, sign_out_others, sign_out_by_the_operator])
+def test_grant_of_version_1_that_has_ended_with_its_session_stays_ended(
+    old_grant: OldGrant, end: Callable[[OldGrant], None], signed_in_again: bool
+) -> None:
+    """Also when the record of the session would have expired."""
+    site = old_grant.site
+    if signed_in_again:
+        page = old_grant.browser.authorize(old_grant.client, prompt="login")
+        assert old_grant.browser.sign_in(page).code
+    assert old_grant.works()
+    end(old_grant)
+    assert not old_grant.works()
+    site.run("deliver")
+    assert not old_grant.works()
+    site.clock.advance(13 * HOUR)
+    assert not old_grant.works()
+    site.clock.advance(site.settings.refresh_token_absolute_lifetime - 13 * HOUR - 1)
+    assert not old_grant.works()
+    assert old_grant.browser.refresh(old_grant.client, old_grant.tokens["refresh_token"]).status == 400
+
+
+def test_ended_session_is_kept_no_longer_than_it_would_have_lasted(
+    site: Site, browser: Browser, client: Registered, alice: User
+) -> None:
+    hint = browser.tokens(client)["id_token"]
+    (before,) = sessions_of(site)
+    assert log_out(browser, id_token_hint=hint).status == 200
+    assert sessions_of(site) == [replace(before, ended_at=site.clock())]

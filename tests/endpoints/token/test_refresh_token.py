@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.protocol.durations import DAY
+from chalicelib.protocol.durations import DAY, MINUTE
 from tests.endpoints.token.conftest import Setup, claims_of
 from tests.support.browser import Browser
 from tests.support.grants import create_code, insert_grant, update_client
@@ -167,6 +167,18 @@ def test_scope_removed_from_the_client_is_in_no_new_token(setup: Setup, tokens: 
     assert restored.json["scope"] == "email openid profile", "the client is read again before it is rejected"
 
 
+def test_scope_that_the_client_is_no_longer_registered_for_does_not_consume_the_token(
+    setup: Setup, tokens: dict[str, Any]
+) -> None:
+    update_client(setup.site, setup.client, scope="openid email")
+    before = dump_tables()
+    answer = setup.refresh(tokens["refresh_token"], scope="profile")
+    assert (answer.status, answer.json["error"]) == (400, "invalid_scope")
+    assert dump_tables() == before
+    setup.site.clock.advance(11 * MINUTE)
+    assert setup.refresh(tokens["refresh_token"], scope="email profile").json["scope"] == "email"
+
+
 def test_hundred_scopes_can_be_requested(site: Site, browser: Browser) -> None:
     scope = " ".join(f"s{i}" for i in range(100))
     client = site.client(scope=scope)
@@ -192,7 +204,7 @@ def test_refresh_token_expires_thirty_days_after_its_last_use(setup: Setup, toke
 def test_refreshing_ends_180_days_after_the_grant_was_created(site: Site, browser: Browser) -> None:
     site.user()
     client = site.client()
-    code = browser.code(client)
+    code = browser.code(client, scope="openid offline_access")
     start = site.clock.time
     site.clock.advance(30)
     tokens = browser.redeem(client, code).json

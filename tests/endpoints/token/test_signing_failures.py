@@ -7,7 +7,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ReadTimeoutError
 
 from chalicelib.protocol.errors import TemporarilyUnavailable
-from chalicelib.protocol.records import Grant
+from chalicelib.protocol.grant import Grant
 from tests.support import faults
 from tests.support.browser import Answer, Browser
 from tests.support.faults import Wire

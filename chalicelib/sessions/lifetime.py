@@ -1,0 +1,48 @@
+"""How long a session lasts: until it is not used for a while, and no longer than its absolute lifetime.
+
+A session has two times. `active_until` says how long the browser is signed in; only the browser moves it, so that an
+application that refreshes its tokens does not keep an abandoned browser signed in. `expires_at` says how long the
+grants of the session are valid, and is moved by refresh tokens too.
+"""
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from chalicelib.protocol.errors import TemporarilyUnavailable
+from chalicelib.protocol.records import Session
+from chalicelib.server import AuthorizationServer
+
+
+def lifetime_from(server: AuthorizationServer, auth_time: int) -> dict[str, Any]:
+    """Return the two times of a session that the browser uses now, whose user signed in at `auth_time`."""
+    end = _end(server, auth_time)
+    return {"expires_at": end, "active_until": end}
+
+
+def extend(server: AuthorizationServer, session: Session, *, by_browser: bool) -> Session:
+    """Extend a session that is used; return it with its new times.
+
+    One write, made only after a quarter of the time has passed. It is refused when the session has ended or was
+    extended in between; then nothing is to be extended. If it cannot be made, the next use makes it.
+    """
+    now, idle = server.now(), server.settings.session_idle_lifetime
+    end = _end(server, session.auth_time)
+    names = ("active_until", "expires_at") if by_browser else ("expires_at",)
+    until = min(session.signed_in_until, session.expires_at) if by_browser else session.expires_at
+    if until >= end or until - now > idle * 3 // 4:
+        return session
+    changes: dict[str, Any] = dict.fromkeys(names, end)
+    if session.active_until is None:  # a record of version 1
+        changes = {"active_until": session.signed_in_until} | changes
+    sessions = server.store.sessions
+    unchanged = sessions.unchanged(session, "ended_at", "auth_time", "active_until", "expires_at")
+    with suppress(TemporarilyUnavailable):
+        # Version 1 kept a list of the grants in the record.
+        sessions.transition((session.session_id,), unchanged, changes, remove=("grants",))
+    return replace(session, **changes)
+
+
+def _end(server: AuthorizationServer, auth_time: int) -> int:
+    settings = server.settings
+    return min(server.now() + settings.session_idle_lifetime, auth_time + settings.session_absolute_lifetime)

@@ -1,0 +1,81 @@
+"""Whether a grant is still valid: reads the records that it depends on."""
+
+from dataclasses import dataclass
+
+from chalicelib.protocol.errors import InvalidClient, InvalidGrant
+from chalicelib.protocol.grant import Grant
+from chalicelib.protocol.records import Client, Consent, Session, User
+from chalicelib.protocol.validity import NO_CLIENT, why_ended
+from chalicelib.server import AuthorizationServer
+from chalicelib.sessions.revocation import revoke_grant
+
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class GrantState:
+    """The user and the session of a grant, and why it has `ended`; None when it is valid."""
+
+    user: User | None
+    session: Session | None
+    ended: str | None
+
+
+def read_state(server: AuthorizationServer, client: Client, grant: Grant) -> GrantState:
+    """Return the state of a grant, by one consistent read; none for a grant without a user.
+
+    A grant is not refused because of a cached client, nor by records that do not belong together. Raises
+    TemporarilyUnavailable.
+    """
+    records = _read(server, grant)
+    for _ in range(_TRIES):
+        if _state(grant, client, records).ended is None:
+            return _state(grant, client, records)
+        before = records
+        records = _read(server, grant) if _may_be_torn(grant, *records) else records
+        if records == before:
+            break
+    return _state(grant, server.read_client(client.client_id), records)
+
+
+def require_valid(server: AuthorizationServer, client: Client, grant: Grant) -> GrantState:
+    """Return the state of a valid grant. One that has ended is revoked.
+
+    Raises InvalidGrant when it has ended, InvalidClient when the client has been disabled in between,
+    TemporarilyUnavailable when that cannot be read.
+    """
+    state = read_state(server, client, grant)
+    if state.ended == NO_CLIENT:
+        raise InvalidClient("The client is disabled.")
+    if state.ended is not None:
+        server.store.grants.write(revoke_grant(server.store, grant.grant_id))
+        raise InvalidGrant("The code or refresh token is no longer valid: access has ended.", detail=state.ended)
+    return state
+
+
+_Records = tuple[User | None, Session | None, Consent | None]
+
+
+def _read(server: AuthorizationServer, grant: Grant) -> _Records:
+    store, sub = server.store, grant.sub if grant.has_user else None
+    of_user, of_consent = store.users.lookup(sub or ""), store.consents.lookup(sub or "", grant.client_id)
+    of_session = store.sessions.lookup(grant.session_id if grant.depends_on_session else "")
+    records = store.read_all((of_user, of_session, of_consent))
+    return records.get(of_user), records.get(of_session), records.get(of_consent)
+
+
+def _state(grant: Grant, client: Client | None, records: _Records) -> GrantState:
+    user, session, consent = records
+    return GrantState(user, session, why_ended(grant, client, user, session, consent))
+
+
+def _may_be_torn(grant: Grant, user: User | None, session: Session | None, consent: Consent | None) -> bool:
+    """Return whether records may be from before and after a transaction, because a batch is no snapshot.
+
+    A copy is newer than the number that it was made from, or a session that was kept has another one than its user.
+    """
+    if user is None:
+        return False
+    newer = grant.user_generation > user.grants_generation
+    newer = newer or grant.consent_generation > (consent.generation if consent else 0)
+    return newer or (session is not None and session.sessions_generation != user.sessions_generation)
