@@ -13,7 +13,7 @@ import pytest
 from moto import mock_aws
 
 from chalicelib.authentication import passwords
-from chalicelib.keys.ring import RING
+from chalicelib.keys.stored_ring import RING
 from chalicelib.storage import dynamodb
 from infra.local.embedded import create_tables, fix_chalice_local, lock_moto
 from tests.support import faults

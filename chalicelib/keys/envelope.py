@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,16 @@ if TYPE_CHECKING:
     from types_boto3_kms import KMSClient
 
 _NONCE_BYTES = 12
-_WRONG_KEY = "The key ring was encrypted with another key, or in another stage"
+_WRONG_KEY = "The key ring was encrypted with another key, in another stage, or for another version"
 
 
 class Seal:
     """AES-256-GCM with a key from the settings, or, in AWS, with a data key that KMS wraps.
 
-    The wrapped key precedes the ciphertext. The stage is the encryption context, so that a ring can only be decrypted
-    in its own stage. Every call of KMS raises TemporarilyUnavailable when KMS is throttled or unreachable.
+    The wrapped key precedes the ciphertext. The stage is the encryption context of the wrapped key. Stage and version
+    of the ring are associated data of the ciphertext (RFC 5116 section 2.1), so that a ring is only decrypted in its
+    own stage, and under its own version. Every call of KMS raises TemporarilyUnavailable when KMS is throttled or
+    unreachable.
     """
 
     def __init__(self, settings: Settings, session: "Callable[[], Session]" = new_session):
@@ -36,21 +39,22 @@ class Seal:
         config = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 3})
         return self._session().client("kms", region_name=self._settings.region, config=config)
 
-    def seal(self, plain: bytes) -> bytes:
-        """Return the encrypted bytes, which only `unseal` in the same stage decrypts."""
+    def seal(self, plain: bytes, version: int) -> bytes:
+        """Return the encrypted bytes, which only `unseal` with the same version, in the same stage, decrypts."""
         if self._settings.sealing_key:
-            return self._encrypt(self._settings.sealing_key, plain)
+            return self._encrypt(self._settings.sealing_key, plain, version)
         with translate_outages("kms"):
             data_key = self.kms.generate_data_key(
                 KeyId=self._settings.kms_key_id, KeySpec="AES_256", EncryptionContext=self._context
             )
         wrapped = data_key["CiphertextBlob"]
-        return len(wrapped).to_bytes(2, "big") + wrapped + self._encrypt(data_key["Plaintext"], plain)
+        return len(wrapped).to_bytes(2, "big") + wrapped + self._encrypt(data_key["Plaintext"], plain, version)
 
-    def unseal(self, sealed: bytes) -> bytes:
+    def unseal(self, sealed: bytes, version: int) -> bytes:
         """Return the decrypted bytes, with one call of KMS unless the settings have the key.
 
-        Raises SettingsError when they were encrypted with another key or in another stage.
+        Accepts envelopes of Signet 0.1.0, whose associated data has no version. Raises SettingsError when the bytes
+        were encrypted with another key, in another stage, or for another version.
         """
         from cryptography.exceptions import InvalidTag
 
@@ -58,12 +62,12 @@ class Seal:
         if not key:
             end = 2 + int.from_bytes(sealed[:2], "big")
             key, sealed = self._unwrap(sealed[2:end]), sealed[end:]
-        nonce, text = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
-        try:
-            plain: bytes = _aead(key).decrypt(nonce, text, self._settings.stage.encode())
-        except InvalidTag as error:
-            raise SettingsError(_WRONG_KEY) from error
-        return plain
+        nonce, text, aead = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _aead(key)
+        for associated_data in (self._associated_data(version), self._settings.stage.encode()):
+            with suppress(InvalidTag):
+                plain: bytes = aead.decrypt(nonce, text, associated_data)
+                return plain
+        raise SettingsError(_WRONG_KEY)
 
     def _unwrap(self, wrapped: bytes) -> bytes:
         with translate_outages("kms"):
@@ -74,10 +78,13 @@ class Seal:
             except self.kms.exceptions.InvalidCiphertextException as error:
                 raise SettingsError(_WRONG_KEY) from error
 
-    def _encrypt(self, key: bytes, plain: bytes) -> bytes:
+    def _encrypt(self, key: bytes, plain: bytes, version: int) -> bytes:
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed: bytes = _aead(key).encrypt(nonce, plain, self._settings.stage.encode())
+        sealed: bytes = _aead(key).encrypt(nonce, plain, self._associated_data(version))
         return nonce + sealed
+
+    def _associated_data(self, version: int) -> bytes:
+        return f"{self._settings.stage} {version}".encode()  # a stage contains no space
 
 
 def _aead(key: bytes) -> Any:

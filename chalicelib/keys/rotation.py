@@ -94,6 +94,34 @@ def retire(ring: KeyRing, settings: Settings, now: int, kid: str | None = None) 
     raise RotationRefused("Another process is changing the key ring. Try again.")
 
 
+def retire_handles(ring: KeyRing, now: int) -> list[str]:
+    """Replace all secrets of handles by a new one in one write, and return the names of the removed ones.
+
+    Every handle becomes invalid: codes, refresh tokens, cookies and forms. Pairwise subjects stay the same, because
+    they have a secret of their own. Raises RotationRefused when other processes keep changing the ring.
+    """
+    for _ in range(_TRIES):
+        document, version = ring.read_document()
+        removed = document["handles"]
+        # A version that no process knows, so that a handle of the new secret makes each of them read the ring.
+        handle_version = _free_version({key["version"] for key in removed})
+        document["handles"] = [{"version": handle_version, "secret": new_secret(), "created_at": now}]
+        if ring.replace_document(document, version):
+            return [_handle_name(key) for key in removed]
+    raise RotationRefused("Another process is changing the key ring. Try again.")
+
+
+def reseal(ring: KeyRing) -> None:
+    """Encrypt the ring again, in the current format and with a new data key. The keys stay the same.
+
+    Raises RotationRefused when other processes keep changing the ring.
+    """
+    for _ in range(_TRIES):
+        if ring.replace_document(*ring.read_document()):
+            return
+    raise RotationRefused("Another process is changing the key ring. Try again.")
+
+
 def _free_version(used: set[int]) -> int:
     """Return the version of the next handle secret. It is one byte in a handle, so that old versions are reused."""
     for version in chain(range(max(used) + 1, 256), range(1, 256)):

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chalicelib.keys.ring import KeyRing
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.backchannel_logout import deliver
 from chalicelib.settings import Settings
@@ -118,7 +119,7 @@ def start(settings: Settings) -> Settings:
     """Return the settings with this checkout's embedded database and the stage `local`.
 
     Starts the database once per process, or uses the one that another process serves. Adds the demo data to a new
-    state and prints the next steps. Raises StateError.
+    state and prints the next steps. Creates a missing key ring. Raises StateError.
     """
     ignore_aws_configuration()
     fix_chalice_local()  # for plain `chalice local`: in time for all connections but the first ones
@@ -126,6 +127,7 @@ def start(settings: Settings) -> Settings:
         folder = StateFolder()
         if folder.path not in _started:
             _started[folder.path] = _start(folder, settings)
+            KeyRing(Store(_started[folder.path])).create()
         started = _started[folder.path]
     return replace(
         settings,

@@ -1,5 +1,7 @@
-"""`signet key rotate|list|retire`: the key ring of a stage."""
+"""`signet key create|restore|list|rotate|retire|reseal`: the key ring of a stage."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -8,8 +10,13 @@ import click
 from chalicelib import events
 from chalicelib.keys import rotation
 from chalicelib.keys.ring import KeyRing
+from chalicelib.keys.rotation import RingKey, RotationRefused
+from chalicelib.keys.stored_ring import RING, KeyRingMissing
 from chalicelib.protocol.durations import HOUR
+from chalicelib.protocol.records import SealedKeyRing
 from chalicelib.storage.store import Store
+from chalicelib.storage.table import Table
+from infra.local.embedded import STAGE
 from infra.operator.commands import (
     CommandError,
     confirm,
@@ -26,7 +33,51 @@ from infra.operator.terminal import print_json, print_table, time_text
 
 @click.group()
 def key() -> None:
-    """Rotate the keys that sign tokens and handles."""
+    """Create, rotate and retire the keys that sign tokens and handles."""
+
+
+@key.command("create", epilog=example("key create"))
+@yes_option
+@json_option
+@click.pass_obj
+def create_ring(stage: str, /, yes: bool, as_json: bool) -> None:
+    """Create the key ring of a stage that has none. `data` and `deploy` do this for a new stage.
+
+    In a stage that has lost its ring, all earlier sessions, codes and tokens are invalid with the new one, and pairwise
+    subjects differ.
+    """
+    with open_store(stage) as store:
+        ring = KeyRing(store)
+        if not ring.exists() and _is_in_use(store):
+            confirm("End all sessions and grants, and change all pairwise subjects, with a new key ring?", yes)
+        created = ring.create()
+        keys = _keys(store)
+        if created:
+            record_event(store, events.KEYS_ROTATED, detail=_names(keys))
+    if as_json:
+        print_json([_document(key) for key in keys] if created else [])
+        return
+    click.echo("Created the key ring." if created else "There is a key ring already. Nothing has been changed.")
+
+
+@key.command("restore", epilog=example("key restore signet-restored-keys --stage prod"))
+@click.argument("table")
+@json_option
+@click.pass_obj
+def restore_ring(stage: str, /, table: str, as_json: bool) -> None:
+    """Copy the key ring from TABLE, a backup of this stage's table of keys, to a stage that has lost its ring."""
+    with open_store(stage) as store:
+        backup = Table(store.dynamodb, store.now, table, SealedKeyRing, "ring").get(RING)
+        if backup is None:
+            raise CommandError(f"The table {table} contains no key ring.")
+        if not KeyRing(store).restore(backup):
+            raise CommandError("There is a key ring already. Nothing has been changed.")
+        keys = _keys(store)
+        record_event(store, events.KEYS_ROTATED, detail=_names(keys))
+    if as_json:
+        print_json([_document(key) for key in keys])
+        return
+    click.echo("Restored the key ring. Running functions use it within a few seconds.")
 
 
 @key.command("list", epilog=example("key list"))
@@ -34,7 +85,7 @@ def key() -> None:
 @click.pass_obj
 def list_keys(stage: str, /, as_json: bool) -> None:
     """List the keys of the ring, without their secrets."""
-    with open_store(stage) as store:
+    with _open_ring(stage) as (store, _):
         keys = _keys(store)
     if as_json:
         print_json([_document(key) for key in keys])
@@ -50,38 +101,45 @@ def list_keys(stage: str, /, as_json: bool) -> None:
 def rotate_keys(stage: str, /, now: bool, as_json: bool) -> None:
     """Add new keys. They are published at once, and used after 24 hours, when every verifier has fetched them."""
     wait = 0 if now else rotation.PUBLISHED_BEFORE_USE
-    with open_store(stage) as store:
+    with _open_ring(stage) as (store, ring):
         names_before = {key.name for key in _keys(store)}
-        try:
-            rotation.rotate(KeyRing(store), store.now(), wait)
-        except rotation.RotationRefused as refused:
-            raise CommandError(str(refused)) from refused
+        rotation.rotate(ring, store.now(), wait)
         new_keys = [key for key in _keys(store) if key.name not in names_before]
-        record_event(store, events.KEYS_ROTATED, detail=", ".join(key.name for key in new_keys))
+        record_event(store, events.KEYS_ROTATED, detail=_names(new_keys))
     if as_json:
         print_json([_document(key) for key in new_keys])
         return
-    when = f"in {wait // HOUR} hours" if wait else "within ten minutes, when each function has read the ring again"
+    when = f"in {wait // HOUR} hours" if wait else "within a minute, when each function has read the ring again"
     click.echo(f"Published new keys. They are used {when}.")
 
 
 @key.command("retire", epilog=example("key retire", "key retire yQ4cNBvXKcRf-A0dlTSSZ2X5g_zYWFCt8DnL2X3sDGo --yes"))
 @click.argument("kid", required=False)
+@click.option("--handles", is_flag=True, help="Replace the secrets of handles: end all sessions and refresh tokens.")
 @yes_option
 @json_option
 @click.pass_obj
-def retire_keys(stage: str, /, kid: str | None, yes: bool, as_json: bool) -> None:
-    """Remove keys that no valid token needs. With KID, remove that signing key and reject every token it signed."""
-    with open_store(stage) as store:
+def retire_keys(stage: str, /, kid: str | None, handles: bool, yes: bool, as_json: bool) -> None:
+    """Remove keys that no valid token needs. With KID, remove that signing key and reject every token it signed.
+
+    With --handles, replace the secrets of handles: all codes, refresh tokens, sessions and open forms become invalid.
+    Pairwise subjects stay the same.
+    """
+    if kid and handles:
+        raise click.UsageError("Give either a KID or --handles.")
+    with _open_ring(stage) as (store, ring):
         keys = {key.name: key for key in _keys(store)}
         if kid and kid not in keys:
             raise not_found("key", kid, keys)
         if kid:
             confirm(f"Remove {kid} and reject every token that it signed?", yes)
-        try:
-            removed = rotation.retire(KeyRing(store), store.settings, store.now(), kid)
-        except rotation.RotationRefused as refused:
-            raise CommandError(str(refused)) from refused
+        if handles:
+            confirm("Replace the secrets of handles, and end every session and refresh token?", yes)
+            removed = rotation.retire_handles(ring, store.now())
+            new_keys = [key for key in _keys(store) if key.name not in keys]
+            record_event(store, events.KEYS_ROTATED, detail=_names(new_keys))
+        else:
+            removed = rotation.retire(ring, store.settings, store.now(), kid)
         if removed:
             record_event(store, events.KEYS_RETIRED, detail=", ".join(removed))
     if as_json:
@@ -93,9 +151,65 @@ def retire_keys(stage: str, /, kid: str | None, yes: bool, as_json: bool) -> Non
     )
 
 
-def _keys(store: Store) -> list[rotation.RingKey]:
+@key.command("reseal", epilog=example("key reseal"))
+@json_option
+@click.pass_obj
+def reseal_ring(stage: str, /, as_json: bool) -> None:
+    """Encrypt the key ring again, in the current format. The keys stay the same."""
+    with _open_ring(stage) as (store, ring):
+        rotation.reseal(ring)
+        keys = _keys(store)
+    if as_json:
+        print_json([_document(key) for key in keys])
+        return
+    click.echo("The key ring was encrypted again.")
+
+
+def create_ring_of_new_stage(store: Store) -> None:
+    """Create the key ring of a stage that has no users and no clients yet; an existing one is kept.
+
+    Raises CommandError when the stage has data but no ring: a new one would end what the lost one has signed.
+    """
+    ring, stage = KeyRing(store), store.settings.stage
+    if ring.exists():
+        return
+    if _is_in_use(store):
+        raise CommandError(
+            f"The stage {stage} has users or clients, but no key ring. Restore it from a backup (docs/operate.md), or "
+            f"create a new one, which ends all sessions and grants: signet key create --stage {stage}"
+        )
+    ring.create()
+
+
+@contextmanager
+def _open_ring(stage: str) -> Iterator[tuple[Store, KeyRing]]:
+    """Open the data of a stage and its key ring. Raises CommandError for a missing ring or a refused change.
+
+    The ring of this checkout is created if it is missing, as the local server does.
+    """
+    with open_store(stage) as store:
+        ring = KeyRing(store)
+        if stage == STAGE:
+            ring.create()
+        try:
+            yield store, ring
+        except KeyRingMissing as missing:
+            raise CommandError(missing.detail) from missing
+        except RotationRefused as refused:
+            raise CommandError(str(refused)) from refused
+
+
+def _is_in_use(store: Store) -> bool:
+    return any(True for table in (store.users, store.clients) for _ in table.scan())
+
+
+def _keys(store: Store) -> list[RingKey]:
     return rotation.list_keys(KeyRing(store), store.settings, store.now())
 
 
-def _document(key: rotation.RingKey) -> dict[str, Any]:
+def _names(keys: list[RingKey]) -> str:
+    return ", ".join(key.name for key in keys)
+
+
+def _document(key: RingKey) -> dict[str, Any]:
     return present_members(asdict(key))

@@ -44,6 +44,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.server: AuthorizationServer = app.connect()
+        self.server.keys.create()
         _, self._handler = web.build(app.JSON_ROUTES, app.PAGE_ROUTES, lambda: self.server)
         self._log = io.StringIO()
         store = self.server.store
@@ -97,7 +98,7 @@ class Bench:
         return results, calibrations
 
     def warm(self) -> None:
-        """Create what is created once (connections, key ring, pages), and cache the clients."""
+        """Create what is created once (connections, pages), and cache the key ring and the clients."""
         self.visit(lambda _, event: self.handle(event))
 
     def visit(self, send: flow.Send) -> None:

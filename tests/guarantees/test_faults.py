@@ -11,7 +11,7 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
 from chalicelib.authentication import passwords
-from chalicelib.keys.ring import RING
+from chalicelib.keys.stored_ring import RING
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.records import Consent, Identifier, User
 from chalicelib.storage.table import Table
@@ -105,6 +105,7 @@ class CheckedRequest:
     which errors are sent to the redirect URI (None: never).
     `consumed_by` is the operation after which the request cannot be repeated; `check_consumed` checks the response of
     the repetition. `recover` completes the flow after a failure when the request is not simply repeated.
+    `ignored_call`: the number of the call whose failure is ignored, because the next use makes up for it.
     """
 
     send: Callable[[], Answer]
@@ -113,6 +114,7 @@ class CheckedRequest:
     consumed_by: str | None = None
     check_consumed: Callable[[Answer], None] = lambda _answer: None
     recover: Callable[[], None] | None = None
+    ignored_call: int | None = None
     denies: bool = False
 
 
@@ -171,8 +173,19 @@ def authorize_with_a_session_and_remembered_consent(env: Environment) -> Checked
 def authorize_when_the_session_is_extended(env: Environment) -> CheckedRequest:
     env.browser.tokens(env.client, decision="allow_always")
     checked = authorize_with_a_session_and_remembered_consent(env)
+    return when_the_session_is_extended(env, replace(checked, ignored_call=2))
+
+
+def when_the_session_is_extended(env: Environment, checked: CheckedRequest) -> CheckedRequest:
+    """Return a request that extends the session, or else the end of the flow does."""
     env.pass_a_quarter_of_the_session()
-    return checked
+    end = env.site.clock() + env.site.settings.session_idle_lifetime
+
+    def finish(answer: Answer) -> None:
+        checked.finish(answer)
+        assert [session.expires_at for session in env.stored(env.site.server.store.sessions)] == [end]
+
+    return replace(checked, finish=finish)
 
 
 def authorize_the_first_client_with_backchannel_logout(env: Environment) -> CheckedRequest:
@@ -361,15 +374,7 @@ def refresh(env: Environment) -> CheckedRequest:
 
 
 def refresh_when_the_session_is_extended(env: Environment) -> CheckedRequest:
-    checked = refresh(env)
-    env.pass_a_quarter_of_the_session()
-    end = env.site.clock() + env.site.settings.session_idle_lifetime
-
-    def finish(answer: Answer) -> None:
-        assert [session.expires_at for session in env.stored(env.site.server.store.sessions)] == [end]
-        checked.finish(answer)
-
-    return replace(checked, finish=finish)
+    return when_the_session_is_extended(env, replace(refresh(env), ignored_call=3))
 
 
 def refresh_after_sign_out(env: Environment) -> CheckedRequest:
@@ -418,6 +423,7 @@ def reused_refresh_token(env: Environment) -> CheckedRequest:
     tokens = env.browser.tokens(env.client)
     current = env.browser.refresh(env.client, tokens["refresh_token"]).json
     env.site.clock.advance(60)
+    env.site.server.keys.jwks()  # cached again
 
     def finish(answer: Answer) -> None:
         assert_invalid_grant(answer)
@@ -545,17 +551,6 @@ def metadata_with_a_cold_ring(env: Environment) -> CheckedRequest:
     return CheckedRequest(partial(_send_with_a_cold_ring, env, partial(env.browser.get, path)), finish)
 
 
-def first_request_without_a_key_ring(env: Environment) -> CheckedRequest:
-    env.site.server.store.keys.delete(RING)
-
-    def finish(answer: Answer) -> None:
-        keys = answer.json
-        env.site.server.keys.forget_cached_keys()
-        assert env.browser.get("/oauth2/jwks").json == keys
-
-    return CheckedRequest(partial(_send_with_a_cold_ring, env, partial(env.browser.get, "/oauth2/jwks")), finish)
-
-
 def authorize_with_a_cold_ring(env: Environment) -> CheckedRequest:
     """With a cookie, which cannot be read without the ring."""
     env.browser.code(env.client)
@@ -608,7 +603,6 @@ SCENARIOS: list[Callable[[Environment], CheckedRequest]] = [
     account_page,
     jwks_with_a_cold_ring,
     metadata_with_a_cold_ring,
-    first_request_without_a_key_ring,
     authorize_with_a_cold_ring,
     refresh_with_a_cold_ring,
 ]
@@ -663,6 +657,10 @@ def test_permanently_failing_call_is_temporarily_unavailable_and_leaves_a_consis
                 answer = checked.send()
             description = f"{fault.__name__} at {operation}, call {number}: {answer}"
             assert env.wire.calls[number] == operation, "the fault was injected"
+            if number == checked.ignored_call:
+                assert _shape(answer) == _shape(expected), description
+                checked.finish(answer)
+                continue
             _assert_unavailable(
                 env,
                 answer,

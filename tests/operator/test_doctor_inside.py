@@ -107,13 +107,13 @@ def aws(service: Any) -> Any:
 
 
 def create_ring(store: Store) -> None:
-    KeyRing(store).jwks()
+    KeyRing(store).create()
 
 
 def test_stage_of_the_data_stack_passes_all_checks(stage: Store) -> None:
     findings = check(None, stage)
-    assert finding_names(findings) == []
-    assert get_finding(findings, "key ring").ok is None  # no request has needed it yet
+    assert finding_names(findings) == ["key ring"]
+    assert "signet key create --stage ward" in get_finding(findings, "key ring").fix
     assert stage.keys.get("main") is None
     create_ring(stage)
     assert get_finding(check(None, stage), "key ring").ok

@@ -281,7 +281,7 @@ def insert_old_ring(site: Site) -> tuple[dict[str, Any], str]:
     }
     record = store.keys.get("main")
     assert record is None
-    store.keys.put(SealedKeyRing("main", seal.seal(json.dumps(ring).encode())))
+    store.keys.put(SealedKeyRing("main", seal.seal(json.dumps(ring).encode(), 1)))
     return ring, ring["signing"][0]["kid"]
 
 
@@ -297,7 +297,7 @@ def test_ring_of_an_older_version_gets_the_missing_keys(site_without_ring: Site)
     for alg in ALGORITHMS:
         assert alg_of(ring.sign({}, "JWT", alg)) == alg
     # The complete ring is not changed again.
-    site_without_ring.clock.advance(600)
+    site_without_ring.clock.advance(60)
     ring.jwks()
     assert KeyRing(site_without_ring.server.store).jwks() == ring.jwks()
     assert ring.read_document() == (document, 2)

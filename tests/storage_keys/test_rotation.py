@@ -1,17 +1,26 @@
 """Key rotation: a key is published before it is used, and kept until everything that it signed has expired."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from chalicelib.keys import rotation
 from chalicelib.keys.ring import KeyRing
 from chalicelib.keys.rotation import PUBLISHED_BEFORE_USE, RotationRefused
 from chalicelib.keys.signing import ALGORITHMS
+from chalicelib.keys.stored_ring import RING
 from chalicelib.protocol.durations import DAY, HOUR
+from chalicelib.protocol.errors import TemporarilyUnavailable
+from chalicelib.protocol.records import SealedKeyRing
+from chalicelib.settings import SettingsError
 from tests.support.browser import Browser
 from tests.support.site import Site
+from tests.support.threads import run_concurrently
 
 pytestmark = pytest.mark.usefixtures("restore_key_ring")
 
@@ -122,6 +131,121 @@ def test_retiring_a_compromised_key_invalidates_its_tokens_at_once(site: Site, b
         retire(site, signer(access_token))
     with pytest.raises(RotationRefused, match="no signing key"):
         retire(site, "handles-1")
+
+
+def test_retired_key_signs_for_less_than_a_minute_in_another_process(site: Site) -> None:
+    other = KeyRing(site.server.store)
+    old = signer(other.sign({}, "JWT"))
+    site.clock.advance(49)
+    other.jwks()
+    rotate(site, wait=0)
+    assert retire(site, old) == [old]
+    assert signer(other.sign({}, "JWT")) == old  # from its copy
+    site.clock.advance(11)
+    assert signer(other.sign({}, "JWT")) != old
+    assert old not in {key["kid"] for key in other.jwks()["keys"]}
+
+
+def test_retiring_the_handle_secrets_ends_sessions_codes_and_refresh_tokens(site: Site, browser: Browser) -> None:
+    site.user()
+    client = site.client()
+    tokens, code = browser.tokens(client), browser.code(client)
+    form = browser.authorize(client, prompt="consent")
+    assert rotation.retire_handles(site.server.keys, site.server.now()) == ["handles-1"]
+    assert browser.refresh(client, tokens["refresh_token"]).json["error"] == "invalid_grant"
+    assert browser.redeem(client, code).json["error"] == "invalid_grant"
+    assert browser.submit(form, decision="allow_once").status == 400
+    assert browser.authorize(client, prompt="none").answer["error"] == "login_required"
+    # Signing keys are not affected.
+    assert browser.userinfo(tokens["access_token"]).status == 200
+    assert browser.tokens(client)["refresh_token"]
+
+
+def test_retiring_the_handle_secrets_keeps_pairwise_subjects_and_signing_keys(site: Site) -> None:
+    ring = site.server.keys
+    subject, published = ring.pairwise_subject("client.example.com", "alice"), ring.jwks()
+    for expected in (["handles-1"], ["handles-2"]):
+        assert rotation.retire_handles(ring, site.server.now()) == expected
+    assert KeyRing(site.server.store).pairwise_subject("client.example.com", "alice") == subject
+    assert KeyRing(site.server.store).jwks() == published
+
+
+def test_retiring_the_handle_secrets_removes_those_that_are_not_used_yet(site: Site) -> None:
+    """A copy of the ring contains them too."""
+    ring = site.server.keys
+    rotate(site)
+    assert rotation.retire_handles(ring, site.server.now()) == ["handles-1", "handles-2"]
+    handle = ring.make_handle("code", "x")
+    site.clock.advance(2 * DAY)
+    assert ring.make_handle("code", "x") == handle
+
+
+def test_process_with_the_old_secret_learns_the_new_one_from_its_first_handle(site: Site) -> None:
+    other = KeyRing(site.server.store)
+    old = other.make_handle("code", "x")
+    rotation.retire_handles(site.server.keys, site.server.now())
+    site.clock.advance(10)
+    assert other.read_handle("code", old)  # from its copy
+    assert other.read_handle("code", site.server.keys.make_handle("code", "x"))
+    assert other.read_handle("code", old) is None
+
+
+def test_handle_is_not_renewed_with_a_secret_that_was_retired_during_the_request(site: Site) -> None:
+    handle = site.server.keys.read_handle("rt", site.server.keys.make_handle("rt", "x", 1))
+    assert handle
+    rotation.retire_handles(site.server.keys, site.server.now())
+    with pytest.raises(TemporarilyUnavailable) as error:
+        site.server.keys.make_handle("rt", "x", 2, handle.key_version)
+    assert error.value.detail == "the secret handles-1 was retired during this request"
+
+
+def test_one_of_ten_concurrent_retirements_of_the_handle_secrets_is_kept(site: Site) -> None:
+    def attempt(ring: KeyRing) -> list[str]:
+        try:
+            return rotation.retire_handles(ring, site.server.now())
+        except RotationRefused:
+            return []
+
+    removed = run_concurrently(partial(attempt, KeyRing(site.server.store)) for _ in range(10))
+    names = [name for names in removed for name in names]
+    assert len(names) == len(set(names)) > 0  # no secret is removed twice, so no change was lost
+    [secret] = [key for key in rotation.list_keys(site.server.keys, site.settings, 0) if key.alg == "HS256"]
+    assert secret.name == f"handles-{len(names) + 1}"
+
+
+# ---- the envelope
+
+
+def test_envelope_of_version_0_1_0_is_opened_and_rewritten_by_reseal(site: Site) -> None:
+    store, ring = site.server.store, KeyRing(site.server.store)
+    published, (document, version) = ring.jwks(), ring.read_document()
+    assert site.settings.sealing_key
+    nonce, aead = b"n" * 12, AESGCM(site.settings.sealing_key)
+    old = aead.encrypt(nonce, json.dumps(document).encode(), site.settings.stage.encode())
+    store.keys.put(SealedKeyRing(RING, nonce + old, version))
+    site.clock.advance(60)
+    assert ring.jwks() == published
+    assert store.keys.get(RING) == SealedKeyRing(RING, nonce + old, version)  # reading does not rewrite it
+    rotation.reseal(ring)
+    assert ring.read_document() == (document, version + 1)
+    record = store.keys.get(RING)
+    assert record
+    store.keys.put(replace(record, version=version + 2))
+    with pytest.raises(SettingsError, match="another version"):
+        KeyRing(store).jwks()
+
+
+def test_backup_of_the_ring_is_restored_only_where_there_is_none(site: Site) -> None:
+    store, ring = site.server.store, site.server.keys
+    backup, published = store.keys.get(RING), ring.jwks()
+    assert backup
+    assert not ring.restore(backup)
+    store.keys.delete(RING)
+    with pytest.raises(SettingsError):
+        ring.restore(replace(backup, version=backup.version + 1))
+    assert not ring.exists()
+    assert ring.restore(backup)
+    assert KeyRing(store).jwks() == published
 
 
 def test_one_of_ten_concurrent_rotations_succeeds(site: Site) -> None:

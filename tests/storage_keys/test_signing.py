@@ -6,7 +6,6 @@ import json
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any
 
 import joserfc.jwt
@@ -20,9 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from joserfc.errors import BadSignatureError, SecurityWarning
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 
-from chalicelib.keys import signing
+from chalicelib.keys import rotation, signing
 from chalicelib.keys.envelope import Seal
-from chalicelib.protocol.errors import InvalidClientMetadata
+from chalicelib.protocol.durations import HOUR
+from chalicelib.protocol.errors import InvalidClientMetadata, TemporarilyUnavailable
 from infra.schema import SCHEMA
 from tests.support import faults
 from tests.support.browser import Answer, Browser
@@ -54,9 +54,16 @@ def kms_keys(_moto: None) -> Iterator[None]:
 
 
 @pytest.fixture
-def in_kms(kms_keys: None, site_without_ring: Site, site_with: Callable[..., Site]) -> Site:
+def in_kms_without_ring(kms_keys: None, site_without_ring: Site, site_with: Callable[..., Site]) -> Site:
     """Return a server whose private keys never leave KMS and whose ring is not created yet."""
     return site_with(**IN_KMS)
+
+
+@pytest.fixture
+def in_kms(in_kms_without_ring: Site) -> Site:
+    """Return a server whose private keys never leave KMS."""
+    in_kms_without_ring.server.keys.create()
+    return in_kms_without_ring
 
 
 @pytest.fixture(params=["ring", "kms"])
@@ -179,7 +186,7 @@ def unsealed(site: Site) -> str:
     """Return the decrypted ring."""
     record = site.server.store.keys.get("main")
     assert record
-    return Seal(site.settings).unseal(record.sealed).decode()
+    return Seal(site.settings).unseal(record.sealed, record.version).decode()
 
 
 def test_no_private_key_is_stored_when_kms_signs(in_kms: Site, browsers: Callable[..., Browser]) -> None:
@@ -206,6 +213,7 @@ def test_signing_setting_applies_when_the_ring_is_created(
     kms_keys: None, site_without_ring: Site, site_with: Callable[..., Site]
 ) -> None:
     before = site_with(**IN_KMS | {"signing": "ring"})
+    before.server.keys.create()
     published = before.server.keys.jwks()
     after = site_with(**IN_KMS)
     token = after.server.keys.sign({"sub": "alice"}, "at+jwt")
@@ -230,7 +238,7 @@ class Kms:
     _invocations: set[bytes] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        events: Any = self.site.server.keys._seal.kms.meta.events
+        events: Any = self.site.server.keys._stored.seal.kms.meta.events
         events.register_first("before-send.kms", self.handle)
 
     def handle(self, request: AWSPreparedRequest, **_more: Any) -> AWSResponse | None:
@@ -259,12 +267,11 @@ def redeem(site: Site, browser: Browser, scope: frozenset[str] = frozenset({"ope
 
 
 def test_cold_start_and_each_token_call_kms_once(
-    in_kms: Site, browsers: Callable[..., Browser], site_with: Callable[..., Site]
+    in_kms_without_ring: Site, browsers: Callable[..., Browser], site_with: Callable[..., Site]
 ) -> None:
-    kms, browser = Kms(in_kms), browsers(in_kms)
-    browser.get("/oauth2/jwks")
-    # The first process creates the ring.
-    assert kms.calls == ["GetPublicKey", "GetPublicKey", "GenerateDataKey", "Decrypt"]
+    kms = Kms(in_kms_without_ring)
+    in_kms_without_ring.server.keys.create()
+    assert kms.calls == ["GetPublicKey", "GetPublicKey", "GenerateDataKey"]
     another = site_with(**IN_KMS)
     kms, browser = Kms(another), browsers(another)
     browser.get("/oauth2/jwks")
@@ -278,15 +285,36 @@ def test_cold_start_and_each_token_call_kms_once(
     tokens = redeem(another, browser, scope=frozenset({"email"})).json  # no ID token
     assert another.server.keys.verify(tokens["access_token"], "at+jwt", another.settings.issuer)["scope"] == "email"
     assert kms.calls == ["Decrypt", "Sign", "Sign", "Sign"]  # verification does not call KMS
-    another.clock.advance(600)
+    another.clock.advance(60)
+    browser.get("/oauth2/jwks")
+    assert kms.calls[4:] == []  # the ring in the table is unchanged
+    rotation.reseal(in_kms_without_ring.server.keys)
+    another.clock.advance(60)
     browser.get("/oauth2/jwks")
     assert kms.calls[4:] == ["Decrypt"]
+
+
+def test_known_ring_is_used_for_an_hour_when_kms_does_not_decrypt_the_changed_one(
+    in_kms: Site, browsers: Callable[..., Browser], site_with: Callable[..., Site], caplog: pytest.LogCaptureFixture
+) -> None:
+    site = site_with(**IN_KMS)
+    kms, browser = Kms(site), browsers(site)
+    published = browser.get("/oauth2/jwks").json
+    rotation.reseal(in_kms.server.keys)
+    kms.fail("Decrypt", faults.unreachable)
+    site.clock.advance(60)
+    assert browser.get("/oauth2/jwks").json == published
+    assert "The key ring cannot be read (kms: " in caplog.text
+    site.clock.advance(HOUR - 60)
+    assert browser.get("/oauth2/jwks").status == 503
+    kms.recover()
+    assert browser.get("/oauth2/jwks").json == published
 
 
 def test_kms_only_decrypts_when_the_ring_has_the_private_keys(
     kms_keys: None, site_without_ring: Site, site_with: Callable[..., Site], browsers: Callable[..., Browser]
 ) -> None:
-    site_with(**IN_KMS | {"signing": "ring"}).server.keys.jwks()
+    site_with(**IN_KMS | {"signing": "ring"}).server.keys.create()
     site = site_with(**IN_KMS | {"signing": "ring"})
     kms = Kms(site)
     for _ in range(2):
@@ -388,7 +416,6 @@ def is_unavailable(answer: Answer, caplog: pytest.LogCaptureFixture) -> bool:
     return True
 
 
-@pytest.mark.parametrize("ring_exists", [False, True], ids=["no ring", "existing ring"])
 def test_cold_start_without_kms_returns_temporarily_unavailable(
     site_without_ring: Site,
     in_kms: Site,
@@ -396,16 +423,12 @@ def test_cold_start_without_kms_returns_temporarily_unavailable(
     browsers: Callable[..., Browser],
     wire: Wire,
     caplog: pytest.LogCaptureFixture,
-    ring_exists: bool,
 ) -> None:
-    if ring_exists:
-        in_kms.server.keys.jwks()
     site = site_with(**IN_KMS)
     client, kms, browser = site.client(), Kms(site), browsers(site)
     handles = {kind: site_without_ring.server.keys.make_handle(kind, "x") for kind in ("req", "code")}
-    operations = ["Decrypt"] if ring_exists else ["GetPublicKey", "GenerateDataKey"]
-    for operation, fault in product(operations, FAULTS):
-        kms.fail(operation, fault)
+    for fault in FAULTS:
+        kms.fail("Decrypt", fault)
         assert is_unavailable(answer := browser.get("/oauth2/jwks"), caplog)
         assert answer.json["error"] == "temporarily_unavailable"
         # A validated request is answered by a redirect, any other with a page.
@@ -414,10 +437,21 @@ def test_cold_start_without_kms_returns_temporarily_unavailable(
         assert "Please try again in a moment" in answer.body
         assert is_unavailable(answer := browser.redeem(client, handles["code"]), caplog)
         assert answer.json["error"] == "temporarily_unavailable"
-        assert (site.server.store.keys.get("main") is not None) == ring_exists
     kms.recover()
     assert browser.get("/oauth2/jwks").status == 200
     assert kms.calls.count("Decrypt") == 1
+
+
+@pytest.mark.parametrize("operation", ["GetPublicKey", "GenerateDataKey"])
+def test_ring_is_not_created_without_kms(in_kms_without_ring: Site, operation: str) -> None:
+    kms, ring = Kms(in_kms_without_ring), in_kms_without_ring.server.keys
+    for fault in FAULTS:
+        kms.fail(operation, fault)
+        with pytest.raises(TemporarilyUnavailable):
+            ring.create()
+    assert not ring.exists()
+    kms.recover()
+    assert ring.create()
 
 
 @pytest.mark.parametrize("skip", [0, 1], ids=["access token", "ID token"])

@@ -33,6 +33,7 @@ def main(folder: Path) -> None:
 
         create_tables(boto3.client("dynamodb"), STAGE)
         site = Site(playground=True)
+        site.server.keys.create()
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = browser.new_context(locale="en-GB", user_agent=CHROME).new_page()
         for name in Gallery(site, page).pages():

@@ -84,6 +84,7 @@ def walks() -> dict[str, Walk]:
         create_tables(boto3.client("dynamodb"), "walk")
         settings = Settings(stage="walk", region="us-east-1", sealing_key=b"k" * 32, issuer=flow.ORIGIN)
         server = AuthorizationServer.connect(settings)
+        server.keys.create()
         _, handler = web.build(app.JSON_ROUTES, app.PAGE_ROUTES, lambda: server)
         members: dict[str, Any] = {"redirect_uris": [flow.REDIRECT_URI], "scope": flow.SCOPE}
         client, secret = register_client(server.store, client_name="Photo Print", **members)

@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.keys.envelope import Seal
-from chalicelib.keys.ring import RING
+from chalicelib.keys.stored_ring import RING
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.errors import OAuthError
 from chalicelib.protocol.records import Client
@@ -166,12 +166,15 @@ def _kms_key(inside: Inside) -> Verdict:
 
 
 def _key_ring(inside: Inside) -> Verdict:
-    # Not read through KeyRing, which would create a missing ring: the doctor changes nothing.
+    # Not read through KeyRing, which adds missing keys: the doctor changes nothing.
     record = inside.store.keys.get(RING)
+    if record is None and not inside.in_aws:
+        return skipped("There is no key ring yet. `make run` creates it.")
     if record is None:
-        return skipped("There is no key ring yet. The first request that needs a key creates it.")
+        fix = f"Restore it from a backup (docs/operate.md), or run `signet key create --stage {inside.stage}`."
+        return Verdict(False, "There is no key ring: every request that needs a key gets status 503.", fix)
     try:
-        ring = json.loads(Seal(inside.store.settings).unseal(record.sealed))
+        ring = json.loads(Seal(inside.store.settings).unseal(record.sealed, record.version))
     except SettingsError as error:
         fix = "Restore the key that sealed it: a new ring would invalidate all sessions and tokens."
         return Verdict(False, f"The key ring cannot be unsealed: {error}.", fix)

@@ -120,8 +120,11 @@ def test_deep_check_is_500_when_the_key_ring_cannot_be_opened(
     site_without_ring: Site, operator_browser: GatewayBrowser, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = Seal(replace(operator_browser.site.settings, sealing_key=b"x" * 32))
-    site_without_ring.server.store.keys.put(SealedKeyRing("main", other.seal(b"{}")))
+    site_without_ring.server.store.keys.put(SealedKeyRing("main", other.seal(b"{}", 1)))
     answer = operator_browser.get("/healthz", bearer(TOKEN), deep="1")
     assert (answer.status, answer.json["error"]) == (500, "server_error")
-    assert last_line(caplog)["detail"] == "The key ring was encrypted with another key, or in another stage"
+    assert (
+        last_line(caplog)["detail"]
+        == "The key ring was encrypted with another key, in another stage, or for another version"
+    )
     assert operator_browser.get("/healthz").status == 200
