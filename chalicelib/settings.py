@@ -37,9 +37,10 @@ class Settings:
     gateway. `operator_token_hash`: SHA-256 of the token for the deep health check. `metrics`: log lines have CloudWatch
     metrics (EMF). `login_url`: the operator's login application, whose forms come from one of `login_origins`.
     `sign_in_attempts`: wrong passwords for one account from one IP address before sign-in is throttled;
-    `sign_in_attempts_per_address`: the same for one IP address and any account. `backchannel_networks`: networks that
-    are not public and may get logout tokens. `key_rotation_days`: the age at which the schedule replaces a signing key;
-    0 is never.
+    `sign_in_attempts_per_address`: the same for one IP address and any account. `password_min_length`: how many
+    characters a new password must have; `password_failure_cost`: how many hashes a rejected sign-in computes.
+    `backchannel_networks`: networks that are not public and may get logout tokens.
+    `key_rotation_days`: the age at which the schedule replaces a signing key; 0 is never.
     """
 
     stage: str = "local"
@@ -63,6 +64,8 @@ class Settings:
     backchannel_networks: tuple[str, ...] = ()
     sign_in_attempts: int = 5
     sign_in_attempts_per_address: int = 50
+    password_min_length: int = 12
+    password_failure_cost: int = 1
     key_rotation_days: int = 90
     authorization_code_lifetime: int = 60
     access_token_lifetime: int = 600
@@ -140,6 +143,8 @@ LIMITS = {
     "request_lifetime": (60, HOUR),
     "sign_in_attempts": (1, 100),
     "sign_in_attempts_per_address": (1, 10000),
+    "password_min_length": (8, 64),  # NIST SP 800-63B section 3.1.1.2; 64 must be allowed
+    "password_failure_cost": (1, 25),  # passwords.MAX_COST
     "key_rotation_days": (0, 3650),
 }
 

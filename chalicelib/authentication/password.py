@@ -132,9 +132,12 @@ class SignInAttempt:
         user, consent = store.read(
             store.users.lookup(sub or _NO_USER), store.consents.lookup(sub or _NO_USER, client.client_id)
         )
-        # A wrong password takes as long for a username that does not exist.
-        correct = passwords.verify(self._password, user.password_hash if user else None)
-        if not correct or user is None or user.disabled_at is not None:
+        # A wrong password takes as long for a username that does not exist; the right one of a disabled user, too.
+        enabled = user if user and user.disabled_at is None else None
+        correct = passwords.verify(
+            self._password, enabled.password_hash if enabled else None, self._server.settings.password_failure_cost
+        )
+        if not correct or user is None:
             events.note(self._http, events.SIGN_IN_FAILED, sub=sub)
             raise NotSignedIn("wrong_credentials", WRONG)
         user = self._rehash(user)
@@ -150,7 +153,7 @@ class SignInAttempt:
 
     def _rehash(self, user: User) -> User:
         """Return the user, with a new hash if theirs was made elsewhere or with other parameters."""
-        if not passwords.needs_rehash(user.password_hash):
+        if not passwords.needs_rehash(user.password_hash, self._password):
             return user
         unchanged = attr("password_hash").eq(user.password_hash)
         changes = {"password_hash": passwords.hash_password(self._password)}

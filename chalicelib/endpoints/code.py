@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from chalicelib.authentication import passwords
+from chalicelib.authentication import password_rules
 from chalicelib.authentication.password import MAX_USERNAME, NotSignedIn, SignInAttempt, VerifiedSignIn
 from chalicelib.authorization import external_login
 from chalicelib.authorization.consent import decide
@@ -168,10 +168,8 @@ def _change_password(interaction: Interaction, signed_in: SignedInUser, form: Pa
     password, user = form.raw("new_password") or "", signed_in.user
     if not user.password_change_required:  # the form was sent twice, and the first one has changed the password
         return redirect_to_request(server, http, request)
-    problem = passwords.find_problem(password, form.raw("new_password_again") or "")
-    if not problem and passwords.verify(password, user.password_hash):
-        problem = "Choose another password than the one you have."
-    if problem:
+    repeated = form.raw("new_password_again") or ""
+    if problem := password_rules.find_problem(server.settings, user, password, repeated, must_differ=True):
         return show(interaction, Step.CHANGE_PASSWORD, status=400, problem=Problem(problem))
     signed_in = change_own_password(server, http, signed_in, password, request.request_id)
     consent = server.store.consents.get(user.sub, interaction.client.client_id)

@@ -62,7 +62,7 @@ def _after_same_change(store: Store, session: Session, password: str) -> SignedI
     if user is None or current is None or current.generation != session.generation + 1:
         return None
     valid = current.ended_at is None and current.sessions_generation == user.sessions_generation
-    return SignedInUser(user, current) if valid and passwords.verify(password, user.password_hash) else None
+    return SignedInUser(user, current) if valid and passwords.matches(password, user.password_hash) else None
 
 
 def _with_password(user: User, password: str, *, must_be_replaced: bool = False) -> User:

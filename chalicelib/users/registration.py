@@ -4,11 +4,11 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
-from chalicelib.authentication import passwords
+from chalicelib.authentication import password_rules, passwords
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.identifiers import username_identifier
 from chalicelib.protocol.records import Identifier, User
-from chalicelib.settings import is_printable
+from chalicelib.settings import Settings, is_printable
 from chalicelib.storage.dynamodb import is_possible_key
 from chalicelib.storage.store import Store
 
@@ -23,9 +23,9 @@ def check_username(username: str) -> None:
         raise ValueError("The username is too long.")
 
 
-def check_password(password: str | None) -> None:
-    """Check that a user may have this password, if there is one. Raises ValueError with a sentence for the operator."""
-    if password is not None and (problem := passwords.find_problem(password)):
+def check_password(settings: Settings, user: User, password: str) -> None:
+    """Check that a user may have this new password. Raises ValueError with a sentence for the operator."""
+    if problem := password_rules.find_problem(settings, user, password):
         raise ValueError(f"The password is not acceptable. {problem}")
 
 
@@ -49,18 +49,14 @@ def register_user(
     the username or the password is not acceptable, or the username is taken.
     """
     check_username(username)
-    check_password(password)
+    user = User(new_id(), username, password_hash="", claims=claims or {}, admin=admin, created_at=store.now())
+    if password is not None:
+        check_password(store.settings, user, password)
     random_password = passwords.generate_password() if password is None else None
-    user = with_new_generations(
-        User(
-            sub=new_id(),
-            username=username,
-            password_hash=passwords.hash_password(random_password or password or ""),
-            claims=claims or {},
-            admin=admin,
-            password_change_required=random_password is not None,
-            created_at=store.now(),
-        )
+    user = replace(
+        with_new_generations(user),
+        password_hash=passwords.hash_password(random_password or password or ""),
+        password_change_required=random_password is not None,
     )
     refused = store.transact(
         store.identifiers.inserting(Identifier(username_identifier(username), user.sub)),

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from urllib.parse import urlencode
 
+from chalicelib.authentication import passwords
 from chalicelib.clients.registration import register_client
 from chalicelib.protocol.errors import OAuthError
 from chalicelib.protocol.identifiers import username_identifier
@@ -10,7 +11,7 @@ from chalicelib.storage.store import Store
 from chalicelib.users.registration import register_user
 
 USERNAME = "alice"
-PASSWORD = "wonderland"  # noqa: S105
+PASSWORD = "down-the-rabbit-hole"  # noqa: S105
 CLAIMS = {"name": "Alice Liddell", "email": "alice@example.com", "email_verified": True}
 ADMINISTRATOR = "admin"
 CLIENT_ID = "demo"
@@ -40,12 +41,17 @@ def seed(store: Store) -> str | None:
 def welcome(store: Store, administrator_password: str | None) -> str:
     """Return the next steps, as lines for the terminal. Leaves out demo data that has been deleted."""
     issuer = store.settings.issuer
-    client, user = store.read(store.clients.lookup(CLIENT_ID), store.identifiers.lookup(username_identifier(USERNAME)))
+    client, identifier = store.read(
+        store.clients.lookup(CLIENT_ID), store.identifiers.lookup(username_identifier(USERNAME))
+    )
+    user = store.users.get(identifier.sub) if identifier else None
     lines = ["", f"  Signet               {issuer}"]
     if store.settings.playground and user:
         lines.append(f"  playground           {issuer}/playground")
     if user:
-        lines.append(f"  demo user            {USERNAME}, password {PASSWORD}")
+        # The data of an earlier version has another password.
+        secret = f", password {PASSWORD}" if passwords.matches(PASSWORD, user.password_hash) else ""
+        lines.append(f"  demo user            {USERNAME}{secret}")
     if client:
         request = {
             "response_type": "code",

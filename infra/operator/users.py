@@ -153,13 +153,14 @@ def set_password(stage: str, /, username: str, password_stdin: bool, as_json: bo
     Grants with offline_access end too. A random password is shown only once, and must be replaced at the first sign-in.
     """
     password = password_from_stdin() if password_stdin else None
-    try:
-        check_password(password)
-    except ValueError as error:
-        raise CommandError(str(error)) from error
     random = passwords.generate_password() if password is None else None
     with open_store(stage) as store:
         user = find_user(store, username)
+        try:
+            if password is not None:
+                check_password(store.settings, user, password)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
         changed = change_password(store, user, random or password or "", must_be_replaced=random is not None)
         record_event(store, events.USER_CHANGED, sub=user.sub, detail="new password")
     _print_with_password(changed, random, as_json)

@@ -195,7 +195,7 @@ def test_moto_is_locked_once_and_conditional_writes_are_atomic() -> None:
 
 def test_first_start_adds_the_demo_and_shows_the_administrator_password_once(tmp_path: Path) -> None:
     with running(tmp_path) as first:
-        assert "alice, password wonderland" in first.welcome
+        assert "alice, password down-the-rabbit-hole" in first.welcome
         assert "demo, secret demo-secret" in first.welcome
         shown = re.findall(r"admin, password (\S+)", first.welcome)
         assert len(shown) == 1
@@ -204,7 +204,7 @@ def test_first_start_adds_the_demo_and_shows_the_administrator_password_once(tmp
     with running(tmp_path) as second:
         assert "administrator" not in second.welcome
         assert "demo client" not in second.welcome, "deleted demo data is not added again"
-        assert "wonderland" in second.welcome
+        assert "down-the-rabbit-hole" in second.welcome
     content = b"".join(file.read_bytes() for file in folder(tmp_path).iterdir())
     assert shown[0].encode() not in content
 
@@ -432,7 +432,7 @@ def test_mistake_is_one_line_and_exit_code_2(answers_to_mistakes: list[tuple[int
 
 
 def test_unacceptable_password_is_rejected(server: DatabaseProcess, state: Path) -> None:
-    for password, reason in ((b"short\n", "at least 8"), (b"\xff" * 10, "not UTF-8"), (b"", "at least 8")):
+    for password, reason in ((b"short\n", "at least 12"), (b"\xff" * 10, "not UTF-8"), (b"", "at least 12")):
         answer = command(state, "user", "create", "--username", "mallory", "--password-stdin", stdin=password, code=2)
         assert answer.stderr.count("\n") == 1
         assert reason in answer.stderr

@@ -84,7 +84,13 @@ def program(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Program]
 
 def test_server_starts_and_prints_the_next_steps(program: Program) -> None:
     address = f"http://127.0.0.1:{program.port}"
-    for text in (address, "alice, password wonderland", "demo, secret demo-secret", "curl ", "admin, password "):
+    for text in (
+        address,
+        "alice, password down-the-rabbit-hole",
+        "demo, secret demo-secret",
+        "curl ",
+        "admin, password ",
+    ):
         assert text in program.printed
     assert program.get("/healthz") == 200
     (url,) = re.findall(rf"open in a browser +{address}(/\S+)", program.printed)

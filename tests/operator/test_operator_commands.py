@@ -139,8 +139,9 @@ def test_set_password_keeps_a_user_disabled(
     [
         ("alica", None, "There is no user 'alica'. Did you mean 'alice'?"),
         ("quite different", NEW.encode(), "There is no user 'quite different'."),
-        ("alice", b"short\n", "at least 8"),
-        ("alice", b"", "at least 8"),
+        ("alice", b"short\n", "at least 12 characters"),
+        ("alice", b"", "at least 12 characters"),
+        ("alice", b"Alice-1234567", "must not be your username"),
         ("alice", b"\xff" * 10, "not UTF-8"),
     ],
 )
@@ -308,9 +309,11 @@ def test_signing_can_change_without_a_key_ring(
     site_without_ring: Site, deployed: str, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stacks: list[str] = []
+    rings: list[str] = []
     monkeypatch.setattr("infra.aws.deploy.Deployment.change", lambda _, stack, *__: stacks.append(stack.name))
+    monkeypatch.setattr("infra.aws.deploy.create_ring_of_new_stage", lambda store: rings.append(store.settings.stage))
     assert run_command("data", "--yes", "--param", "Signing=kms").code == 0
-    assert stacks == [deployed]
+    assert (stacks, rings) == ([deployed], [STAGE])
 
 
 def test_the_same_signing_is_accepted_again(

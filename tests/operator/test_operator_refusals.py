@@ -189,6 +189,7 @@ def test_an_error_is_one_line_with_exit_code_2_and_changes_nothing(
 DESTRUCTIVE = {
     ("client", "delete"),
     ("grant", "revoke"),
+    ("key", "create"),
     ("key", "retire"),
     ("scope", "delete"),
     ("user", "delete"),

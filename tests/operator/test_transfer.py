@@ -527,6 +527,32 @@ def test_import_prints_json(filled: Site, run_command: RunCommand, tmp_path: Pat
     )
 
 
+def test_hash_of_an_export_that_is_too_expensive_requires_a_new_password(
+    site: Site, store: Store, run_command: RunCommand, tmp_path: Path
+) -> None:
+    """Otherwise each sign-in attempt of anyone would cost this much."""
+    rest = "c2FsdHNhbHQ$" + "A" * 43
+    hashes = {
+        "memory": f"$argon2id$v=19$m=65537,t=1,p=1${rest}",
+        "passes": f"$argon2id$v=19$m=8,t=11,p=1${rest}",
+        "lanes": f"$argon2id$v=19$m=65536,t=1,p=17${rest}",
+        "rounds": f"$pbkdf2-sha256$1000001${rest}",
+        "just-right": f"$argon2id$v=19$m=65536,t=10,p=16${rest}",
+    }
+    users = [USER | {"sub": name, "username": name, "password_hash": text} for name, text in hashes.items()]
+    file = tmp_path / "file.jsonl"
+    ends = {"kind": "signet", "version": 1}, {"kind": "end", "records": len(users)}
+    file.write_text("\n".join(json.dumps(line) for line in [ends[0], *users, ends[1]]))
+    printed = run_command("import", file, "--json")
+    assert printed.code == 0
+    assert json.loads(printed.out)["new_passwords"] == ["memory", "passes", "lanes", "rounds"]
+    for user in store.users.scan():
+        expected = hashes["just-right"] if user.username == "just-right" else ""
+        assert (user.password_hash, user.password_change_required) == (expected, not expected)
+    again = json.loads(run_command("import", file, "--json").out)
+    assert (again["problems"], again["there"]) == ([], {"user": 5})
+
+
 def test_control_characters_in_a_file_are_escaped_in_the_output(
     site: Site, run_command: RunCommand, tmp_path: Path
 ) -> None:
@@ -696,6 +722,7 @@ def damaged(part: str, **changes: Any) -> dict[str, Any]:
     [
         damaged("credentialData", algorithm="bcrypt"),
         damaged("credentialData", hashIterations=10**9),
+        damaged("credentialData", hashIterations=1_000_001),
         damaged("credentialData", hashIterations="many"),
         damaged("credentialData", hashIterations=0),
         damaged("secretData", salt="§"),
@@ -703,6 +730,7 @@ def damaged(part: str, **changes: Any) -> dict[str, Any]:
         {"type": "password", "secretData": "{", "credentialData": "{}"},
         {"type": "password"},
         argon2(memory=10**7),
+        argon2(memory=64 * 1024 + 1),
     ],
 )
 def test_unsupported_or_expensive_hash_requires_a_new_password(

@@ -62,7 +62,7 @@ def checked_passwords(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Every password that is verified, without hashing it: these tests count verifications."""
     seen: list[str] = []
 
-    def verify(password: str, password_hash: str | None) -> bool:
+    def verify(password: str, password_hash: str | None, _failure_cost: int) -> bool:
         seen.append(password)
         return password_hash is not None and password == PASSWORD
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -31,7 +31,7 @@ from infra.operator.commands import CommandError, example, open_store
 from infra.operator.grants import remembered_consents
 from infra.operator.terminal import print_json, visible
 from infra.operator.transfer.foreign_users import ForeignUsers
-from infra.operator.transfer.insertion import Outcome, insert_record
+from infra.operator.transfer.insertion import Outcome, insert_record, without_expensive_hash
 from infra.operator.transfer.json_lines import KINDS, Entry, Record, end_line, header_line, parse_entries, record_line
 
 WORKERS = 8
@@ -166,7 +166,7 @@ def import_(stage: str, /, file: Path, format_: str, as_json: bool) -> int:
     with open_store(stage) as store:
         try:
             entries, length = _read(file, format_, store, tally)
-            with _progress(entries, length, "Importing") as shown_entries:
+            with _progress(map(_with_new_password, entries), length, "Importing") as shown_entries:
                 _insert_all(store, shown_entries, tally)
         except KeyboardInterrupt as interrupt:
             raise CommandError("Interrupted. " + RETRY) from interrupt
@@ -212,6 +212,12 @@ def _reject_duplicate_emails(store: Store, users: list[Entry]) -> Iterator[Entry
 def _email(user: User) -> str | None:
     email = user.claims.get("email")
     return email.casefold() if isinstance(email, str) else None
+
+
+def _with_new_password(entry: Entry) -> Entry:
+    """Return an entry, whose user needs a new password if the hash is too expensive to verify."""
+    record = entry.record
+    return replace(entry, record=without_expensive_hash(record)) if isinstance(record, User) else entry
 
 
 def _insert_all(store: Store, entries: Iterable[Entry], tally: Tally) -> None:

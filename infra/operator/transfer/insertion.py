@@ -67,6 +67,14 @@ def insert_record(store: Store, record: Record) -> Outcome:
         return Outcome(problem=f"DynamoDB cannot store it: {error.response['Error'].get('Message', '')}")
 
 
+def without_expensive_hash(user: User) -> User:
+    """Return a user who needs a new password, if the hash is more expensive than allowed."""
+    text = user.password_hash
+    if not passwords.is_supported_hash(text) or passwords.is_affordable_hash(text):
+        return user
+    return replace(user, password_hash="", password_change_required=True)
+
+
 def _check_values(value: Any, level: int = 0) -> None:
     """Raise ValueError for a value that DynamoDB cannot store or would change."""
     match value:

@@ -92,8 +92,11 @@ def test_earlier_consent_page_does_not_bypass_the_change(site: Site, browser: Br
 @pytest.mark.parametrize(
     ("case", "fields", "message"),
     [
-        ("too short", {"new_password": "7 chars"}, "at least 8 characters"),
-        ("empty", {"new_password": ""}, "at least 8 characters"),
+        ("too short", {"new_password": "7 chars"}, "at least 12 characters"),
+        ("empty", {"new_password": ""}, "at least 12 characters"),
+        ("common", {"new_password": "Dragon123456"}, "one of the most common ones"),
+        ("the username", {"new_password": "admin-123456"}, "must not be your username"),
+        ("the server's name", {"new_password": "Signet-123456"}, "must not be the name of this server"),
         ("too long", {"new_password": "x" * 1025}, "at most 1024 characters"),
         ("with NUL", {"new_password": "good enough\0"}, "character that cannot be used"),
         ("not repeated", {"new_password": NEW_PASSWORD, "new_password_again": None}, "differ"),

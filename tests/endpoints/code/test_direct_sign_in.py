@@ -76,8 +76,8 @@ def test_missing_or_wrong_credentials_return_401_and_a_sign_in_page(
 
 
 def test_password_may_contain_a_colon_and_any_character(site: Site, browser: Browser, client: Registered) -> None:
-    site.user("bob", "p:a:s:s \u00fc\U0001f511")
-    assert browser.authorize(client, PATH, headers=basic("BOB", "p:a:s:s \u00fc\U0001f511")).code
+    site.user("bob", "p:a:s:s w:o:r:d \u00fc\U0001f511")
+    assert browser.authorize(client, PATH, headers=basic("BOB", "p:a:s:s w:o:r:d \u00fc\U0001f511")).code
 
 
 @pytest.mark.spec("RFC 6749 §4.1.2.1")
