@@ -45,9 +45,10 @@ LIBRARIES = (
 
 @dataclass(frozen=True)
 class Route:
-    """An address: its method, its endpoint, its name in the metadata, and who may read its answers across origins.
+    """An address: its method, its endpoint, its name in the metadata, and what other origins may do with it.
 
-    `cross_origin`: "any" web page, those of the "client" that asks (the origins of its redirect URIs), or None.
+    `cross_origin`: who may read its answers: "any" web page, those of the "client" that asks (the origins of its
+    redirect URIs), or None. `in_popup`: whether applications open it in a popup that they wait for.
     """
 
     method: Literal["GET", "POST"]
@@ -55,6 +56,7 @@ class Route:
     endpoint: Endpoint
     metadata: str | None = None
     cross_origin: Literal["any", "client"] | None = None
+    in_popup: bool = False
 
 
 class Application:
@@ -98,7 +100,7 @@ class Application:
         except Exception as error:  # no connection, or no issuer
             http.error = _server_error(error)
             response = json_response(http.error.parameters(), 500)
-            response.add(_security_headers(response, secure=http.base_url.startswith("https:")))
+            response.add(_security_headers(response, None, secure=http.base_url.startswith("https:")))
         settings = server.settings if server else Settings.for_logging()
         calls, capacity = server.store.dynamodb.take_counts() if server else (0, 0.0)
         log_request(settings, http, response, time.perf_counter() - started, calls, capacity)
@@ -122,7 +124,7 @@ class Application:
         except Exception as error:
             http.error = _server_error(error)
             response = self._render_error(server, http, http.error)
-        response.add(http.answer_headers).add(_security_headers(response, secure=server.settings.secure))
+        response.add(http.answer_headers).add(_security_headers(response, route, secure=server.settings.secure))
         return response.add(_cross_origin(http, route, response.status)) if route else response
 
     def _render_error(self, server: AuthorizationServer, http: Request, error: OAuthError) -> Response:
@@ -260,8 +262,19 @@ def _cross_origin(http: Request, route: Route, status: int) -> dict[str, str]:
     return {"Vary": "Origin"}
 
 
-def _security_headers(response: Response, *, secure: bool = False) -> dict[str, str]:
-    headers = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
+def _security_headers(response: Response, route: Route | None, *, secure: bool) -> dict[str, str]:
+    """Return the header fields of every response.
+
+    Cross-Origin-Opener-Policy takes a page from a window that has opened it on another origin. A popup of an
+    authorization or logout request must stay connected: the application waits for it to return. Cross-Origin-Resource-
+    Policy keeps what no other origin may read out of their processes.
+    """
+    headers = {
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "same-origin",
+        "Cross-Origin-Opener-Policy": "unsafe-none" if route and route.in_popup else "same-origin",
+        "Cross-Origin-Resource-Policy": "cross-origin" if route and route.cross_origin == "any" else "same-origin",
+    }
     if secure:
         headers["Strict-Transport-Security"] = f"max-age={YEAR}"
     if not response.values("Content-Security-Policy"):

@@ -6,14 +6,15 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from chalicelib import builtin_clients, events, pages
-from chalicelib.authentication import passwords
+from chalicelib.authentication import password_rules
 from chalicelib.authentication.password import NotSignedIn, SignInAttempt
+from chalicelib.events.activity import is_event_id, read_page
 from chalicelib.http.csrf import is_cross_origin, require_same_origin
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
 from chalicelib.protocol import claims, scopes
 from chalicelib.protocol.errors import NotFound, RequestEnded
 from chalicelib.protocol.next_step import SignedInUser
-from chalicelib.protocol.records import Client, Event, Session
+from chalicelib.protocol.records import Client, Session
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import active_grants, browser_sessions, connected_applications
 from chalicelib.users.password_change import change_own_password
@@ -28,19 +29,6 @@ DONE = {
     "others_signed_out": "All other browsers are signed out.",
     "changed": "The page had changed in between. This is how it is now.",
     "password_changed": "Your password is changed. All other browsers are signed out, and no application has access.",
-}
-EVENTS = {
-    events.SIGN_IN: "Signed in",
-    events.SIGN_IN_FAILED: "Sign-in failed",
-    events.SIGN_IN_THROTTLED: "Sign-in rejected after too many failures",
-    events.PASSWORD_CHANGED: "Password changed",
-    events.CONSENT_GIVEN: "Access allowed",
-    events.CONSENT_DENIED: "Access denied",
-    events.TOKEN_REVOKED: "Access ended by the application",
-    events.ACCESS_REVOKED: "Access removed",
-    events.REUSE_DETECTED: "Access ended for your safety: a code or token was used twice",
-    events.SIGNED_OUT: "Signed out",
-    events.USER_CHANGED: "Account changed by the operator",
 }
 
 
@@ -116,14 +104,11 @@ def activity(server: AuthorizationServer, http: Request) -> Response:
 
 
 def _activity(visit: _Visit) -> Response:
-    newest = list(visit.server.store.events.find("sub", visit.signed_in.user.sub, newest=2 * PER_PAGE))
-    rows = [(event, _label(event)) for event in newest if event.name in EVENTS]
-    return visit.page("activity", events=rows, more=len(newest) == 2 * PER_PAGE)
-
-
-def _label(event: Event) -> str:
-    about = event.detail if event.name in (events.SIGNED_OUT, events.ACCESS_REVOKED) else None
-    return EVENTS[event.name] + (f": {about}" if about else "")
+    until = visit.http.query.get("until")
+    if until and not is_event_id(until):
+        raise NotFound("There is no such page.")
+    page = read_page(visit.server.store, visit.signed_in.user.sub, until)
+    return visit.page("activity", lines=page.lines, older=page.older, until=until)
 
 
 def password(server: AuthorizationServer, http: Request) -> Response:
@@ -180,13 +165,13 @@ def _sign_out_others(visit: _Visit, form: Params) -> Response:
 
 def _change_password(visit: _Visit, form: Params) -> Response:
     """Change the password. The current one is required too, because the browser may be unattended."""
-    server, http, session = visit.server, visit.http, visit.signed_in.session
+    server, http, session, user = visit.server, visit.http, visit.signed_in.session, visit.signed_in.user
     new = form.raw("new_password") or ""
-    problem = passwords.find_problem(new, form.raw("new_password_again") or "")
+    problem = password_rules.find_problem(server.settings, user, new, form.raw("new_password_again") or "")
     if problem:
         return visit.page("password", 400, problem=problem, field="new_password")
     current_password, browser_id = form.raw("password") or "", browser_sessions.browser_id_of(server, http)
-    attempt = SignInAttempt(server, http, visit.signed_in.user.username, current_password, browser_id)
+    attempt = SignInAttempt(server, http, user.username, current_password, browser_id)
     try:
         records = server.store.read_all(attempt.lookups)
         verified = attempt.verify(records, _own_client(server), purpose=events.PASSWORD_CHANGED)

@@ -39,6 +39,11 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(__file__).parent
 SCRIPT = (_FOLDER / "signet.js").read_text("utf-8")
+# What no page uses, so that injected content cannot use it either.
+_UNUSED = """accelerometer autoplay camera clipboard-read clipboard-write display-capture encrypted-media fullscreen
+    geolocation gyroscope hid idle-detection magnetometer microphone midi payment picture-in-picture
+    publickey-credentials-create publickey-credentials-get screen-wake-lock serial usb xr-spatial-tracking"""
+PERMISSIONS_POLICY = ", ".join(f"{feature}=()" for feature in _UNUSED.split())
 SCRIPT_VERSION = hashlib.sha256(SCRIPT.encode()).hexdigest()[:12]
 
 
@@ -82,13 +87,14 @@ def page(name: str, settings: Settings, **values: Any) -> Page:
         "host_of": host_of,
         "web_address": web_address,
         "problem": "",
+        "min_length": settings.password_min_length,
     }
     html = _environment().get_template(f"{name}.html").render(common | values)
     return Page(html, origin_of(settings.logo_url) if settings.logo_url else None, settings.login_url)
 
 
 def response(page: Page, status: int = 200, redirect_uri: str | None = None) -> Response:
-    """Return a page as a response, with a strict Content-Security-Policy.
+    """Return a page as a response, with a strict Content-Security-Policy, and with PERMISSIONS_POLICY.
 
     `redirect_uri`: where a form on the page may redirect in the end. Browsers apply `form-action` to every redirect
     after a form, including later ones by the application, so the whole scheme is allowed. The scheme of the operator's
@@ -106,6 +112,7 @@ def response(page: Page, status: int = 200, redirect_uri: str | None = None) -> 
     }
     policy = "; ".join(f"{directive} {source}" for directive, source in sources.items() if source)
     headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy, "X-Frame-Options": "DENY"}
+    headers["Permissions-Policy"] = PERMISSIONS_POLICY
     return Response(status, body=page.html).add({**headers, **NO_STORE, "X-Robots-Tag": "noindex"})
 
 

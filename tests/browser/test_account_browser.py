@@ -165,7 +165,9 @@ def test_password_is_changed_and_all_other_browsers_are_signed_out(
         assert [field.input_value() for field in fields.values()] == ["", "", ""]
         if script:
             assert violations(current.page) == []
+    current.site.clock.advance(1)  # events of one second have no order
     change(PASSWORD, NEW_PASSWORD, NEW_PASSWORD)
+    current.site.clock.advance(1)
     assert status_message(current).startswith("Your password is changed.")
     open_tab(other, "Browsers")
     other.expected_errors.append("status of 400 (Bad Request) [/oauth2/code]")

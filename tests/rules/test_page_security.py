@@ -49,6 +49,15 @@ def test_pages_cannot_be_framed(pages: list[Answer]) -> None:
         assert page.header("x-frame-options") == "DENY"
 
 
+def test_pages_may_use_no_device_and_no_sensor(site: Site, pages: list[Answer], browser: Browser) -> None:
+    account = browser.get("/account")
+    assert account.status == 200
+    for page in [*pages, account, browser.get("/nothing")]:
+        policy = (page.header("permissions-policy") or "").split(", ")
+        assert {"camera=()", "microphone=()", "geolocation=()", "usb=()", "clipboard-read=()"} <= set(policy)
+        assert all(feature.endswith("=()") for feature in policy)
+
+
 @pytest.mark.spec("RFC 9700 §2.1 c", "RFC 9700 §4.12 a", "RFC 9700 §4.12 b", "OpenID Connect Core §16.22")
 def test_redirect_after_credentials_does_not_forward_them(site: Site, browser: Browser) -> None:
     site.user("alice")

@@ -222,8 +222,32 @@ def test_every_response_has_the_security_headers(site: Site, issuer: str | None)
         assert "default-src 'none'" in policy
         assert "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy
+        assert answer.header("cross-origin-opener-policy") in ("same-origin", "unsafe-none")
+        assert answer.header("cross-origin-resource-policy") in ("same-origin", "cross-origin")
         assert (answer.header("strict-transport-security") == "max-age=31536000") == bool(issuer)
         assert len({name.lower() for name, _ in answer.headers}) == len(answer.headers)
+
+
+IN_A_POPUP = {"/oauth2/authorize", "/oauth2/code", "/oauth2/logout"}
+
+
+def test_pages_of_a_request_keep_the_window_that_opened_them_and_no_others_do(site: Site) -> None:
+    """Applications open an authorization or logout request in a popup."""
+    browser = GatewayBrowser(site, HTTP_2)
+    for path in (*PATHS, "/nothing"):
+        for method in methods_of(path) or {"GET"}:
+            answer = browser.request(method, path, "" if method == "POST" else None, {"Content-Type": FORM})
+            expected = "unsafe-none" if path in IN_A_POPUP else "same-origin"
+            assert answer.header("cross-origin-opener-policy") == expected, (method, path)
+
+
+def test_only_what_any_origin_may_read_can_be_loaded_by_other_origins(site: Site) -> None:
+    browser = GatewayBrowser(site, HTTP_2)
+    for path in (*PATHS, "/nothing"):
+        for method in methods_of(path) or {"GET"}:
+            answer = browser.request(method, path, "" if method == "POST" else None, {"Content-Type": FORM})
+            expected = "cross-origin" if path in PUBLIC_PATHS else "same-origin"
+            assert answer.header("cross-origin-resource-policy") == expected, (method, path)
 
 
 BAD_VALUES = ["a\r\nSet-Cookie: b=c", "a\nb", "a\rb", "a\0b", "é", "\u2603", "\x7f", "a\tb", "a\x0bb", "a\n"]

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from passlib.hash import pbkdf2_sha256
@@ -10,6 +12,7 @@ from passlib.hash import pbkdf2_sha256
 from chalicelib import events
 from chalicelib.authentication import passwords
 from chalicelib.protocol.durations import DAY
+from chalicelib.protocol.records import Event
 from tests.endpoints.account.conftest import (
     CHANGE,
     NEW_PASSWORD,
@@ -24,7 +27,7 @@ from tests.endpoints.account.conftest import (
     visible_text,
 )
 from tests.endpoints.authorize.conftest import asks_for_consent
-from tests.support.browser import Browser
+from tests.support.browser import Answer, Browser
 from tests.support.faults import ALWAYS, Fault, Wire, answer_lost, throttled, unreachable
 from tests.support.site import PASSWORD, Registered, Site
 
@@ -380,9 +383,11 @@ def test_password_with_an_outdated_hash_can_be_changed(site: Site, alice: Browse
     [
         ("wrong password", NEW_PASSWORD, NEW_PASSWORD, "This is not your current password."),
         ("", NEW_PASSWORD, NEW_PASSWORD, "This is not your current password."),
-        (PASSWORD, "short", "short", "Use at least 8 characters."),
-        (PASSWORD, "", "", "Use at least 8 characters."),
+        (PASSWORD, "short", "short", "Use at least 12 characters."),
+        (PASSWORD, "", "", "Use at least 12 characters."),
         (PASSWORD, NEW_PASSWORD, NEW_PASSWORD + "x", "The two entries differ."),
+        (PASSWORD, "Dragon123456", "Dragon123456", "one of the most common ones"),
+        (PASSWORD, "Alice-1234567", "Alice-1234567", "must not be your username"),
         (PASSWORD, "x" * 2000, "x" * 2000, "Use at most 1024 characters."),
     ],
 )
@@ -441,16 +446,96 @@ def test_activity_lists_failed_sign_ins(site: Site, alice: Browser, browsers: Ca
     assert "Sign-in failed" in visible_text(alice.get("/account/activity"))
 
 
-def test_activity_lists_the_newest_forty_events(site: Site, alice: Browser) -> None:
-    from chalicelib.protocol.records import Event
+def add_events(site: Site, *names: str, **members: Any) -> None:
+    """Store events of alice, one each second from now on; a client has the number of its event."""
+    sub, now = read_user(site).sub, site.clock()
+    for number, name in enumerate(names):
+        event = Event(sub, f"{now + number}.x", name, now + number, now + DAY, client_name=f"Application {number:03}")
+        site.server.store.events.put(replace(event, **members))
 
-    sub = read_user(site).sub
-    for number in range(100):
-        event = Event(sub, f"{site.clock() + number}.x", events.SIGN_IN, site.clock() + number, site.clock() + DAY)
-        site.server.store.events.put(replace(event, client_name=f"Application {number:02}"))
+
+def older_page(browser: Browser, page: Answer) -> Answer:
+    """Follow the link to older activity."""
+    (path,) = re.findall(r'href="(/account/activity\?until=[^"]+)" rel="next"', page.body)
+    return browser.request("GET", path)
+
+
+def test_activity_has_pages_that_list_every_event_once(site: Site, alice: Browser, wire: Wire) -> None:
+    add_events(site, *[events.SIGN_IN] * 100)
+    page, listed = alice.get("/account/activity"), []
+    for lines in (40, 40, 20):
+        names = re.findall(r"Application \d\d\d", visible_text(page))
+        assert len(names) == lines
+        assert len(page.body.encode()) < 30_000
+        listed += names
+        if len(listed) < 100:
+            with wire.counted() as calls:
+                page = older_page(alice, page)
+            assert calls == ["BatchGetItem", "Query"]
+    assert listed == [f"Application {number:03}" for number in range(99, -1, -1)]
+    assert "There is no older activity." in visible_text(page)
+    assert 'rel="next"' not in page.body
+    assert "Application 099" in visible_text(alice.request("GET", "/account/activity"))
+
+
+def test_forty_events_are_one_page(site: Site, alice: Browser) -> None:
+    for event in list(site.server.store.events.scan()):
+        site.server.store.events.delete(event.sub, event.event_id)
+    add_events(site, *[events.SIGN_IN] * 40)
     page = alice.get("/account/activity")
-    assert re.findall(r"Application \d\d", visible_text(page)) == [f"Application {n:02}" for n in range(99, 59, -1)]
-    assert len(page.body.encode()) < 30_000
+    assert "These are all events of the last 90 days." in visible_text(page)
+    assert "until=" not in page.body
+
+
+def test_many_failures_do_not_hide_a_sign_in(site: Site, alice: Browser, wire: Wire) -> None:
+    failures = [events.SIGN_IN_FAILED, events.SIGN_IN_THROTTLED] * 200
+    add_events(site, events.CONSENT_GIVEN, *failures, events.SIGNED_OUT, *failures[:30])
+    with wire.counted() as calls:
+        text = visible_text(alice.get("/account/activity"))
+    assert calls == ["BatchGetItem", "Query"]
+    labels = r"Sign-in failed \d+ times|Signed out|Access allowed|Signed in(?! as)|Sign-in rejected"
+    assert re.findall(labels, text) == [
+        "Sign-in failed 30 times",
+        "Signed out",
+        "Sign-in failed 400 times",
+        "Access allowed",
+        "Signed in",
+    ]
+
+
+def test_folded_failures_say_when_they_began_and_ended_and_from_how_many_addresses(site: Site, alice: Browser) -> None:
+    add_events(site, events.SIGN_IN_FAILED, source_ip="192.0.2.1", device="Firefox on Linux", client_name="Shop")
+    site.clock.advance(3600)
+    add_events(site, events.SIGN_IN_FAILED, source_ip="192.0.2.2", device="Firefox on Linux", client_name="Shop")
+    first, last = (f"{datetime.fromtimestamp(site.clock() - ago, UTC):%H:%M} UTC" for ago in (3600, 0))
+    text = visible_text(alice.get("/account/activity"))
+    assert re.search(rf"Sign-in failed 2 times Shop · [^·]*{first} to [^·]*{last} · Firefox on Linux · 2 IP addr", text)
+
+
+def test_failures_of_more_than_one_page_continue_on_the_next(site: Site, alice: Browser, wire: Wire) -> None:
+    add_events(site, events.CONSENT_GIVEN, *[events.SIGN_IN_FAILED] * 700)
+    page = alice.get("/account/activity")
+    assert "Sign-in failed 500 times" in visible_text(page)
+    assert "Access allowed" not in visible_text(page)
+    with wire.counted() as calls:
+        page = older_page(alice, page)
+    assert calls == ["BatchGetItem", "Query"]
+    assert "Sign-in failed 200 times" in visible_text(page)
+    assert "Access allowed" in visible_text(page)
+
+
+def test_link_to_older_activity_shows_no_event_of_another_user(site: Site, alice: Browser) -> None:
+    other = site.user("bob")
+    event = Event(other.sub, f"{site.clock()}.x", events.SIGN_IN, site.clock(), site.clock() + DAY)
+    site.server.store.events.put(replace(event, client_name="of bob"))
+    assert "of bob" not in alice.get("/account/activity", until=f"{site.clock() + 1}.x").body
+
+
+@pytest.mark.parametrize(
+    "until", ["x", "1.", ".1", "1", "1.x y", "1.X", "-1.x", "1" * 2000 + ".x", "1.\u00b2", "\u0661.x"]
+)
+def test_impossible_page_of_the_activity_is_not_found(alice: Browser, until: str) -> None:
+    assert alice.get("/account/activity", until=until).status == 404
 
 
 def test_empty_activity_says_so(site: Site, alice: Browser) -> None:
