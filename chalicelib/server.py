@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from chalicelib import builtin_clients
 from chalicelib.http.messages import Request, Response
@@ -30,7 +31,7 @@ class AuthorizationServer:
 
     `now` returns seconds since 1970. `addresses`: the paths of the endpoints by their names in the metadata (RFC 8414
     section 2). `endpoints`: the endpoints by method and path, for the playground, whose client calls them as any other
-    client does. `web` fills both in.
+    client does. `web` fills both in. `process_memory`: what a schedule remembers between its runs in this process.
     """
 
     settings: Settings
@@ -39,6 +40,7 @@ class AuthorizationServer:
     now: Callable[[], int]
     addresses: dict[str, str] = field(default_factory=dict)
     endpoints: dict[tuple[str, str], "Endpoint"] = field(default_factory=dict, repr=False)
+    process_memory: dict[str, Any] = field(default_factory=dict, repr=False)
     _clients: dict[str, tuple[int, Client]] = field(default_factory=dict, repr=False)
     _scopes: dict[str, tuple[int, str | None]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -107,10 +109,11 @@ class AuthorizationServer:
         return {name: texts.get(name) or describe_scope(name) for name in sort_scopes(scopes)}
 
     def forget_cached_records(self) -> None:
-        """Drop the cached clients and scopes, so that the next use reads them again."""
+        """Drop the cached clients and scopes, so that the next use reads them again, and what schedules remember."""
         with self._lock:
             self._clients.clear()
             self._scopes.clear()
+            self.process_memory.clear()
 
     def playground_secret(self) -> str:
         """Return the secret of the playground's client: the same in every process, and known only to this server."""

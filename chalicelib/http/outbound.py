@@ -7,11 +7,13 @@ not followed, no proxy is used, and the time and the size of a response are limi
 
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterable
+from concurrent.futures import Future
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -36,12 +38,17 @@ class Undeliverable(Exception):
     """The request was not sent or got no response. The text says why, without any content of the request."""
 
 
+class NoResponse(Undeliverable):
+    """The request took as long as a request may take."""
+
+
 def post(url: str, body: bytes, networks: Iterable[str] = ()) -> int:
     """Send a form to a server and return the status of the response. Raises Undeliverable.
 
     Only https and public addresses are allowed, except for addresses in `networks`, which may also be reached by plain
-    http. The request takes at most SECONDS, plus the time that the system's resolver needs.
+    http. The request takes at most SECONDS, with the DNS look-up.
     """
+    deadline = time.monotonic() + SECONDS
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme)
@@ -49,7 +56,7 @@ def post(url: str, body: bytes, networks: Iterable[str] = ()) -> int:
         raise Undeliverable("the URL cannot be parsed") from error
     if not host or port is None or parts.scheme not in _PORTS or "@" in parts.netloc or not _PRINTABLE.fullmatch(url):
         raise Undeliverable("the URL must be http or https, with a host and without credentials or spaces")
-    endpoints = _look_up(host, port)
+    endpoints = _look_up(host, port, deadline)
     for _, (address, _) in endpoints:  # reject a host if any of its addresses is private
         listed = any(_unmapped(ip_address(address)) in ip_network(network) for network in networks)
         if not listed and not is_public(ip_address(address)):
@@ -61,7 +68,6 @@ def post(url: str, body: bytes, networks: Iterable[str] = ()) -> int:
         f"POST {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
         f"Content-Length: {len(body)}\r\nAccept: */*\r\nUser-Agent: Signet\r\nConnection: close\r\n\r\n"
     )
-    deadline = time.monotonic() + SECONDS
     try:
         with _connect(endpoints, deadline) as connection:
             if parts.scheme == "http":
@@ -70,7 +76,7 @@ def post(url: str, body: bytes, networks: Iterable[str] = ()) -> int:
             with _tls().wrap_socket(connection, server_hostname=host) as encrypted:
                 return _exchange(encrypted, head.encode() + body, deadline)
     except TimeoutError as error:
-        raise Undeliverable(f"no response within {SECONDS:g} seconds") from error
+        raise NoResponse(f"no response within {SECONDS:g} seconds") from error
     except OSError as error:  # includes the errors of ssl
         raise Undeliverable(f"the connection failed: {type(error).__name__}") from error
 
@@ -89,10 +95,25 @@ def _unmapped(address: Address) -> Address:
     return mapped or address
 
 
-def _look_up(host: str, port: int) -> list[Endpoint]:
-    """Return the first endpoints of a host. The only DNS look-up, so that rebinding has no effect."""
+def _look_up(host: str, port: int, deadline: float) -> list[Endpoint]:
+    """Return the first endpoints of a host. The only DNS look-up, so that rebinding has no effect.
+
+    The system's resolver has no deadline, and the owner of a domain decides how slowly it answers. After the deadline,
+    the thread of the look-up waits on alone until the resolver gives up.
+    """
+    answer: Future[list[Any]] = Future()
+
+    def resolve() -> None:
+        try:
+            answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=resolve, daemon=True).start()
     try:
-        results = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        results = answer.result(_left(deadline))
+    except TimeoutError as error:
+        raise NoResponse(f"the host cannot be resolved within {SECONDS:g} seconds") from error
     except (OSError, UnicodeError) as error:
         raise Undeliverable("the host cannot be resolved") from error
     # Without its scope, a link-local address is still not public.

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 NO_SCOPE: frozenset[str] = frozenset()
+OUTBOX = "outbox"
 
 
 @dataclass(frozen=True)
@@ -255,6 +256,8 @@ class Delivery:
 
     `clients`: those whose logout token is not delivered yet. `not_before`: when the next attempt is due.
     `sessions_below`: instead of one session, all sessions of the user with a lower `sessions_generation`.
+    `outbox`: OUTBOX, the partition of the index `due`, in the order of `not_before`; None in records that an earlier
+    version has written. Read by this index, a record has neither `session_id` nor `clients`.
     """
 
     delivery_id: str
@@ -266,6 +269,7 @@ class Delivery:
     sessions_below: int | None = None
     tries: int = 0
     not_before: int = 0
+    outbox: str | None = None
 
 
 @dataclass(frozen=True)

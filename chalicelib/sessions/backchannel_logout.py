@@ -1,15 +1,20 @@
 """The outbox: logout tokens for the applications that were used in a session which has ended.
 
 OpenID Connect Back-Channel Logout 1.0. Ending a session stores which clients must be told; this module sends the
-tokens, again with longer and longer pauses, until each client has accepted its own or a day has passed.
+tokens, again with longer and longer pauses, until each client has accepted its own or a day has passed. The index `due`
+lists what is due, the oldest first, so that a run reads nothing else.
 
 When all sessions of a user end, by one write on the user, a single entry says so. Its sessions are found here by the
 index, at once and again later, because an index lags behind its table. Each is ended by a conditional write with an
 entry of its own, so that its clients are told once.
 """
 
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain
 from urllib.parse import urlencode
 
 from chalicelib import events
@@ -17,7 +22,7 @@ from chalicelib.events.log import log_event
 from chalicelib.http import outbound
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.records import Client, Delivery, Session, User
+from chalicelib.protocol.records import OUTBOX, Client, Delivery, Session, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.revocation import end_session
 from chalicelib.settings import SettingsError
@@ -33,28 +38,30 @@ SECOND_SEARCH = 15 * MINUTE
 MAX_PARALLEL = 16
 # Seconds in which attempts are started: with the time that the last one takes, less than the function may run.
 START_WITHIN = 6.0
+# A client that did not answer in time is not called for so long: a few such clients would use up the time of every run.
+SILENCE_PAUSE = 5 * MINUTE
+ADOPT_EVERY = 15 * MINUTE
+
+
+@dataclass
+class _Memory:
+    """What a process remembers between runs: when it has adopted deliveries, and until when clients are not called."""
+
+    adopted_at: int = -ADOPT_EVERY
+    silent: dict[str, int] = field(default_factory=dict)
 
 
 def deliver(server: AuthorizationServer) -> None:
-    """Send what is due. Runs at the same time take different records.
+    """Send what is due, for START_WITHIN seconds; a later run does the rest.
 
-    Raises SettingsError when no issuer is set; TemporarilyUnavailable.
+    Runs at the same time take different records. Raises SettingsError when no issuer is set; TemporarilyUnavailable.
     """
-    due, run = _due(server), _Run(server)
-    with ThreadPoolExecutor(MAX_PARALLEL) as pool:
-        searches = [pool.submit(run.end_sessions, delivery) for delivery in due if delivery.sessions_below is not None]
-        if searches:
-            wait(searches)
-            due = [delivery for delivery in _due(server) if delivery.sessions_below is None]
-        if due and not server.issuer:
-            raise SettingsError("SIGNET_ISSUER must be set: without it no logout token can be issued")
-        attempts = [pool.submit(run.attempt, delivery) for delivery in sorted(due, key=lambda each: each.not_before)]
-    for each in (*searches, *attempts):
-        each.result()  # raises the first error, once all have finished
-
-
-def _due(server: AuthorizationServer) -> list[Delivery]:
-    return [delivery for delivery in server.store.deliveries.scan() if delivery.not_before <= server.now()]
+    run = _Run(server)
+    run.work_off()
+    if run.searched:
+        run.work_off()
+    if run.adopt_unindexed():
+        run.work_off()
 
 
 def logout_token(server: AuthorizationServer, client: Client, delivery: Delivery) -> str:
@@ -84,10 +91,65 @@ class _Run:
         self._server = server
         self._until = time.monotonic() + START_WITHIN
         self._search_until = self._until - START_WITHIN / 2  # many sessions of one user do not delay the rest
-        self._failing: dict[str, str] = {}
+        self._memory: _Memory = server.process_memory.setdefault("backchannel_logout", _Memory())
+        now = server.now()
+        self._memory.silent = {client: until for client, until in self._memory.silent.items() if until > now}
+        self._failing = dict.fromkeys(self._memory.silent, "no response in the last minutes")
+        self._lock = threading.Lock()
+        self.searched = False
+
+    def work_off(self) -> None:
+        """Handle the deliveries that are due, the oldest first, until there are none or the time has passed."""
+        until_now = attr("not_before").lte(self._server.now())
+        due = self._server.store.deliveries.find("outbox", OUTBOX, index="due", range_=until_now)
+        first = next(due, None)
+        if first is None:
+            return
+        if not self._server.issuer:
+            raise SettingsError("SIGNET_ISSUER must be set: without it no logout token can be issued")
+        due = chain([first], due)
+        with ThreadPoolExecutor(MAX_PARALLEL) as pool:
+            workers = [pool.submit(self._work, due) for _ in range(MAX_PARALLEL)]
+        for worker in workers:
+            worker.result()  # raises the first error, once all have finished
+
+    def _work(self, due: Iterator[Delivery]) -> None:
+        """Handle deliveries one after the other. One that fails does not keep the others waiting: it is raised last."""
+        failure: Exception | None = None
+        while time.monotonic() < self._until:
+            with self._lock:  # the next page is read by one thread
+                delivery = next(due, None)
+            if delivery is None:
+                break
+            try:
+                (self.attempt if delivery.sessions_below is None else self.end_sessions)(delivery)
+            except Exception as error:
+                failure = failure or error
+        if failure:
+            raise failure
+
+    def adopt_unindexed(self) -> bool:
+        """Add deliveries that the version before this index has written to it; return whether there were any.
+
+        Its code may run until the alias has moved, so each process searches at once and then every ADOPT_EVERY. The
+        next version removes this, and the permission to scan.
+        """
+        store, now = self._server.store, self._server.now()
+        if now - self._memory.adopted_at < ADOPT_EVERY:
+            return False
+        adopted = False
+        for delivery in store.deliveries.scan():
+            if time.monotonic() >= self._until:
+                return adopted
+            if delivery.outbox is None:
+                store.deliveries.transition((delivery.delivery_id,), None, {"outbox": OUTBOX})
+                adopted = True
+        self._memory.adopted_at = now
+        return adopted
 
     def end_sessions(self, delivery: Delivery) -> None:
         """End the sessions of a user that the index shows and whose clients must be told. A later run does the rest."""
+        self.searched = True
         store, key, now = self._server.store, (delivery.delivery_id,), self._server.now()
         user = store.users.get(delivery.sub)
         for session in store.sessions.find("sub", delivery.sub, index="sub"):
@@ -106,8 +168,6 @@ class _Run:
 
     def attempt(self, delivery: Delivery) -> None:
         """Attempt one delivery. Moving its next attempt claims it, so that no other run sends the same tokens."""
-        if time.monotonic() >= self._until:
-            return
         deliveries, key, now = self._server.store.deliveries, (delivery.delivery_id,), self._server.now()
         changes = {"not_before": now + FIRST_PAUSE * 2**delivery.tries, "tries": delivery.tries + 1}
         claimed = deliveries.transition(key, attr("not_before").lte(now), changes)
@@ -141,6 +201,8 @@ class _Run:
             status = outbound.post(client.backchannel_logout_uri, body, self._server.settings.backchannel_networks)
         except outbound.Undeliverable as failure:
             reason = str(failure)
+            if isinstance(failure, outbound.NoResponse):
+                self._memory.silent[client_id] = self._server.now() + SILENCE_PAUSE
         else:
             if 200 <= status < 300:
                 log_event(self._server.settings, events.LOGOUT_DELIVERED, sub=delivery.sub, client_id=client_id)

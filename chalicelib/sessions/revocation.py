@@ -13,7 +13,7 @@ from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.records import Client, Delivery, Session, User
+from chalicelib.protocol.records import OUTBOX, Client, Delivery, Session, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.dynamodb import Condition, attr
 from chalicelib.storage.store import Store
@@ -116,7 +116,6 @@ def keep_session(store: Store, session: Session, before: User, after: User, **ch
 def _outbox(store: Store, sub: str, **members: Any) -> Write[Delivery]:
     """Return the write that stores whom to tell (OpenID Connect Back-Channel Logout 1.0 section 2.3)."""
     now = store.now()
-    delivery = Delivery(
-        delivery_id=new_id(), sub=sub, created_at=now, expires_at=now + DELIVERY_LIFETIME, not_before=now, **members
-    )
+    expires_at = now + DELIVERY_LIFETIME
+    delivery = Delivery(new_id(), sub, created_at=now, expires_at=expires_at, not_before=now, outbox=OUTBOX, **members)
     return store.deliveries.inserting(delivery)

@@ -136,21 +136,24 @@ class Table(Generic[R]):
         if is_possible_key(key):
             self.dynamodb.call("delete_item", TableName=self.name, Key=self.pack_key(key))
 
-    def find(self, field: str, value: str, index: str | None = None, *, newest: int | None = None) -> Iterator[R]:
+    def find(
+        self, field: str, value: str, index: str | None = None, *, range_: Condition = None, newest: int | None = None
+    ) -> Iterator[R]:
         """Yield the records whose `field` (of the key, or of an index) has this value. An index lags behind the table.
 
-        `newest`: at most so many, in descending order of the sort key.
+        `range_`: a condition on the sort key. `newest`: at most so many, in descending order of the sort key.
         """
         if not is_possible_key((value,)):
             return
-        descending = {"ScanIndexForward": False, "Limit": newest} if newest else {}
+        equal = attr(field).eq(value)
+        text, names, values = condition_expression(equal if range_ is None else equal & range_)
         records = self._read_pages(
             "query",
-            **descending,
+            **({"ScanIndexForward": False, "Limit": newest} if newest else {}),
             **({"IndexName": index} if index else {"ConsistentRead": True}),
-            KeyConditionExpression="#f = :v",
-            ExpressionAttributeNames={"#f": field},
-            ExpressionAttributeValues=pack({":v": value}),
+            KeyConditionExpression=text,
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues=pack(values),
         )
         yield from islice(records, newest)
 

@@ -59,7 +59,7 @@ def test_run_logs_one_line(site: Site, lines: Lines, name: str) -> None:
     site.run(name)
     (line,) = lines()
     assert (line["schedule"], line["outcome"], line["level"]) == (name, "ok", "INFO")
-    assert line["dynamodb_calls"] == (1 if name == "deliver" else 2)
+    assert line["dynamodb_calls"] == 2
     assert line["duration_ms"] >= 0
 
 
@@ -118,11 +118,19 @@ def test_run_with_an_unreachable_database_counts_as_throttled(
     site_with: Callable[..., Site], wire: Wire, lines: Lines
 ) -> None:
     site = site_with(metrics=True)
-    with wire.every("Scan", faults.unreachable):
+    with wire.every("Query", faults.unreachable):
         site.run("deliver")
     (line,) = lines()
     assert (line["level"], line["outcome"], line["throttled"]) == ("ERROR", "temporarily_unavailable", 1)
-    assert line["detail"].startswith("dynamodb scan")
+    assert line["detail"].startswith("dynamodb query")
+
+
+def test_delivery_without_a_due_token_makes_one_call(site: Site, lines: Lines) -> None:
+    site.run("deliver")
+    lines()
+    site.run("deliver")
+    (line,) = lines()
+    assert line["dynamodb_calls"] == 1
 
 
 def test_successful_run_has_no_metrics(site_with: Callable[..., Site], lines: Lines) -> None:

@@ -4,6 +4,8 @@ import datetime
 import ipaddress
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from chalicelib.http import outbound
 from chalicelib.http.outbound import Undeliverable
 from tests.endpoints.logout.conftest import Receivers
-from tests.support.receivers import OK, Behaviour, answer, endless, silence, status
+from tests.support.receivers import OK, TIMEOUT, Behaviour, answer, endless, silence, status
 
 LOOPBACK = ("127.0.0.0/8",)
 BODY = b"logout_token=x"
@@ -171,7 +173,7 @@ def test_next_address_is_tried_in_time_when_the_first_hangs(
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.socket() as first:
         first.connect(full.getsockname())  # fills the backlog: further connections hang
         endpoints = [(int(socket.AF_INET), full.getsockname()), (int(socket.AF_INET), ("127.0.0.1", receiver.port))]
-        monkeypatch.setattr(outbound, "_look_up", lambda _host, _port: endpoints)
+        monkeypatch.setattr(outbound, "_look_up", lambda *_: endpoints)
         assert outbound.post(receiver.url, BODY, LOOPBACK) == 200
 
 
@@ -261,6 +263,49 @@ def test_refused_connection_is_reported(receivers: Receivers) -> None:
 def test_unknown_host_is_reported() -> None:
     with pytest.raises(Undeliverable, match="cannot be resolved"):
         outbound.post("https://unknown.invalid/", BODY)
+
+
+def test_slow_dns_lookup_ends_at_the_deadline_of_the_request(
+    receivers: Receivers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receivers()  # with it, requests time out after half a second
+    released = threading.Event()
+
+    def resolve_slowly(*_: Any, **__: Any) -> Any:
+        released.wait(TIMEOUT)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_slowly)
+    started = time.monotonic()
+    with pytest.raises(Undeliverable, match=r"cannot be resolved within 0\.5 seconds"):
+        outbound.post("https://rp.example/", BODY)
+    assert time.monotonic() - started < TIMEOUT / 2
+    released.set()
+
+
+def test_time_of_the_dns_lookup_is_part_of_the_time_of_the_request(
+    receivers: Receivers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver, resolve, pause = receivers(silence), Resolver(("127.0.0.1",)), threading.Event()
+
+    def resolve_slowly(*arguments: Any, **options: Any) -> Any:
+        pause.wait(0.25)
+        return resolve(*arguments, **options)
+
+    timeouts: list[float] = []
+    real = socket.socket.settimeout
+
+    def record(connection: socket.socket, seconds: float | None) -> None:
+        timeouts.append(seconds or 0)
+        real(connection, seconds)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_slowly)
+    monkeypatch.setattr(socket.socket, "settimeout", record)
+    with pytest.raises(Undeliverable, match="no response within"):
+        outbound.post(f"http://rp.example:{receiver.port}/", BODY, LOOPBACK)
+    own = [seconds for seconds in timeouts if seconds != TIMEOUT]  # without that of the receiver
+    assert own
+    assert max(own) <= 0.25
 
 
 # ---- TLS

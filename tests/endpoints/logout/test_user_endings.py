@@ -10,6 +10,7 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
 from chalicelib import events
+from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.records import Session, User
 from chalicelib.sessions import backchannel_logout
 from chalicelib.sessions.backchannel_logout import SECOND_SEARCH
@@ -187,7 +188,12 @@ def test_session_that_was_kept_is_not_told_when_the_index_shows_it_as_before(
     with wire.every("Query", keep_answer):
         sessions = list(world.op.server.store.sessions.find("sub", world.kept.sub, index="sub"))
     end(world.browser)
-    with wire.every("Query", lambda request, _: faults.answer(request, before[0].decode())):
+
+    def answer_as_before(request: AWSPreparedRequest, proceed: faults.Proceed) -> AWSResponse:
+        of_sessions = faults.parameters_of(request).get("IndexName") == "sub"
+        return faults.answer(request, before[0].decode()) if of_sessions else proceed()
+
+    with wire.every("Query", answer_as_before):
         world.op.run("deliver")
     assert sorted(world.received()) == sorted(world.expected([each for each in sessions if each != world.kept]))
     assert world.browser.get("/account").status == 200
@@ -203,7 +209,7 @@ def test_session_that_is_kept_again_during_the_search_is_not_told(world: World, 
         assert world.browser.post("/account", form, {"Sec-Fetch-Site": "same-origin"}).status == 303
 
     sign_out_again()
-    with wire.before("Query", sign_out_again):
+    with wire.before("Query", sign_out_again, skip=1):  # the first one reads the outbox
         world.op.run("deliver")
     assert sorted(world.received()) == sorted(world.expected(ended))
     assert world.browser.get("/account").status == 200
@@ -252,12 +258,13 @@ def test_deletion_keeps_a_session_whose_client_the_index_does_not_show_yet(
     browser.tokens(client)
     store = op.server.store
     (indexed,), (session,) = store.sessions.find("sub", read_user(op).sub, index="sub"), sessions_of(op)
-    assert (indexed.backchannel_clients, session.backchannel_clients) == (frozenset(), {client.id})
+    assert indexed.backchannel_clients == frozenset()
+    assert session.backchannel_clients == {client.id}
     delete(browser)
     assert list(store.users.scan()) == []
-    op.run("deliver")
-    op.clock.advance(SECOND_SEARCH)
-    op.run("deliver")
+    for pause in (SECOND_SEARCH, MINUTE, MINUTE):  # the index of the outbox lags too
+        op.run("deliver")
+        op.clock.advance(pause)
     (token,) = receiver.tokens
     assert jwt.decode(token, options={"verify_signature": False})["sid"] == sid(session.session_id, client.id)
 
@@ -321,6 +328,7 @@ def test_ending_without_clients_to_be_told_ends_without_a_delivery(op: Site, bro
 @pytest.fixture
 def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let half a second pass whenever the time is read, so that few sessions and attempts fit into a run."""
+    monkeypatch.setattr(backchannel_logout, "MAX_PARALLEL", 1)
     half_seconds = count()
     monkeypatch.setattr(backchannel_logout, "time", SimpleNamespace(monotonic=lambda: next(half_seconds) / 2))
 
@@ -367,7 +375,7 @@ def test_failed_search_does_not_block_the_tokens_of_another_user(
     client = register_client(world.op, receiver)
     tokens = bob.redeem(client, bob.sign_in(bob.authorize(client), "bob").code).json
     assert log_out(bob, id_token_hint=tokens["id_token"]).status == 200
-    with wire.fault_in("Query", faults.throttled):
+    with wire.fault_in("Query", faults.throttled, skip=1):  # the first one reads the outbox
         world.op.run("deliver")
     assert len(receiver.tokens) == 1
     assert world.received() == []
