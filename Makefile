@@ -7,7 +7,7 @@ export PYTHON
 # Each process runs whole files, the slowest first: tests/tools/durations.py.
 PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run test quick check prove venv
+.PHONY: help run test quick check prove audit venv
 
 help:  ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ check: venv  ## Check style and types
 
 prove: venv  ## Mutation test: remove each clause of each condition and expect a failure. ARGS=refresh_token: some, ARGS=--list: none
 	@.venv/bin/python -m tests.tools.prove $(ARGS)
+
+audit: venv  ## List known vulnerabilities of all libraries, where the advisory service of PyPI answers
+	@.venv/bin/python -m infra.aws.advisories requirements.txt tests/requirements.txt
 
 venv:  ## Create .venv, again when the requirements have changed. PYTHON=python3.12 chooses the Python
 	@sh infra/venv.sh

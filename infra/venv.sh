@@ -31,11 +31,6 @@ pip() {
     .venv/bin/python -m pip "$@" --no-input --disable-pip-version-check
 }
 
-# Print the pins of requirements.txt as constraints, which have neither extras nor hashes.
-constraints() {
-    sed -n 's/^\([A-Za-z0-9._-]*\)\(\[[^]]*\]\)\{0,1\}\(==[^ ]*\).*/\1\3/p' requirements.txt
-}
-
 python=""     # the first suitable candidate
 incomplete="" # the version of a candidate without venv
 old=""        # a candidate that is too old
@@ -59,10 +54,8 @@ fi
 echo "Creating .venv with Python $version. This takes a minute, once." >&2
 rm -f "$stamp"
 "$python" -m venv --clear .venv
-# The pip that comes with Python is new enough; chalice rejects the newest versions. pip checks hashes for all
-# requirements of a command or for none, and only requirements.txt has them, so there are two commands.
-pip install -q --require-hashes -r requirements.txt &&
-    constraints | pip install -q -c /dev/stdin -r tests/requirements.txt ||
+# Both files pin all dependencies with hashes, also pip, which `signet deploy` uses.
+pip install -q --require-hashes -r requirements.txt -r tests/requirements.txt ||
     fail "pip could not install the requirements. Run make again to retry."
 install_signet
 echo "$checksum" >"$stamp"

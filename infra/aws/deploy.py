@@ -13,26 +13,24 @@ from typing import Any
 import boto3
 import click
 import yaml
-from botocore.exceptions import ClientError
 
-from chalicelib.authentication import passwords
-from chalicelib.protocol.identifiers import username_identifier
 from chalicelib.server import AuthorizationServer
 from chalicelib.settings import Settings
-from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store
-from chalicelib.users.registration import register_user
-from infra.aws import package
-from infra.aws.package import API, ARCHITECTURES, Package
+from infra.aws import code, package
+from infra.aws.administrator import create_administrator
+from infra.aws.advisories import known_vulnerabilities, summary
+from infra.aws.libraries import ARCHITECTURES
+from infra.aws.package import API, Package
 from infra.aws.stacks import Stack, resumable
 from infra.aws.upgrade import OLD_INDEX, check_records_version, old_grants_index
 from infra.local.embedded import STAGE
+from infra.local.state import CHECKOUT
 from infra.operator.commands import CommandError, did_you_mean, example
 from infra.operator.doctor import check
+from infra.operator.keys import create_ring_of_new_stage
 from infra.operator.terminal import visible
 from infra.schema import SCHEMA
-
-ADMINISTRATOR = "admin"
 
 
 @dataclass
@@ -40,7 +38,7 @@ class Deployment:
     """A deployment in progress: the operator's options, and the results of the steps so far.
 
     `overrides` are template parameters by name; `force` deploys over records of a newer version; `folder` is where the
-    package is built.
+    package is built; `code_key` and `code_version` are where it is uploaded.
     """
 
     stage: str
@@ -49,9 +47,11 @@ class Deployment:
     yes: bool = False
     force: bool = False
     architecture: str = ARCHITECTURES[0]
+    admin: bool = True
     folder: Path = Path()
     package: Package | None = None
     code_key: str = ""
+    code_version: str = ""
     outputs: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -134,20 +134,17 @@ def build(deployment: Deployment) -> None:
     built = package.build(deployment.stage, deployment.folder, deployment.architecture)
     deployment.package = built
     click.echo(f"The zip has {built.zip.stat().st_size / 1e6:.1f} MB, SHA-256 {built.sha256[:16]}…")
+    click.echo(summary(known_vulnerabilities([CHECKOUT / package.REQUIREMENTS])))
     for note in built.notes:
         click.echo(f"Note: {note}")
 
 
 def upload(deployment: Deployment) -> None:
-    """Upload the zip under its own hash, unless it is there already."""
-    built, s3, bucket = _built(deployment), deployment.session.client("s3"), deployment.data.outputs()["CodeBucket"]
-    deployment.code_key = f"{built.sha256}.zip"
-    try:
-        s3.head_object(Bucket=bucket, Key=deployment.code_key)
-    except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
-            raise
-        s3.put_object(Bucket=bucket, Key=deployment.code_key, Body=built.zip.read_bytes())
+    """Upload the zip with its checksum, and its bill of materials."""
+    bucket = deployment.data.outputs()["CodeBucket"]
+    location = code.upload(deployment.session.client("s3"), bucket, _built(deployment))
+    deployment.code_key, deployment.code_version = location
+    click.echo(f"Bill of materials: s3://{bucket}/{deployment.code_key.removesuffix('.zip')}.cdx.json")
 
 
 def deploy_api(deployment: Deployment) -> None:
@@ -156,31 +153,23 @@ def deploy_api(deployment: Deployment) -> None:
     required = {"Stage": deployment.stage, "Signing": deployment.data.parameters()["Signing"], **data}
     parameters = deployment.parameters(API, stack, required)
     parameters = {name: value for name, value in parameters.items() if name in built.template["Parameters"]}
-    deployment.change(stack, built.at(data["CodeBucket"], deployment.code_key, parameters), parameters)
+    template = built.at(data["CodeBucket"], deployment.code_key, deployment.code_version, parameters)
+    deployment.change(stack, template, parameters)
     deployment.outputs = stack.outputs()
 
 
-def create_keys_and_administrator(deployment: Deployment) -> None:
-    """Create the key ring and an administrator, and show the administrator's password.
+def verify_code(deployment: Deployment) -> None:
+    """Verify that the gateway's alias runs the zip that was built."""
+    (alias,) = deployment.api.resources("AWS::Lambda::Alias")
+    code.verify(deployment.session.client("lambda"), alias, _built(deployment))
 
-    Until the administrator has changed the password, each deployment sets and shows a new one, because the first may
-    have been lost or never shown.
-    """
-    server = _server(deployment)
-    server.keys.jwks()
-    users, identifiers = server.store.users, server.store.identifiers
-    identifier = identifiers.get(username_identifier(ADMINISTRATOR))
-    user = users.get(identifier.sub) if identifier else None
-    if user is None:
-        password = register_user(server.store, username=ADMINISTRATOR, admin=True)[1]
-    elif user.password_change_required:
-        password = passwords.generate_password()
-        changed = {"password_hash": passwords.hash_password(password)}
-        users.transition((user.sub,), attr("password_change_required").eq(True), changed)
-    else:
-        return
-    click.echo(f"\nAdministrator: {ADMINISTRATOR}, password {password}")
-    click.echo("The password is shown only once and must be changed at the first sign-in.")
+
+def create_keys_and_administrator(deployment: Deployment) -> None:
+    """Create the key ring, and the first account unless the operator does not want it."""
+    store = _server(deployment).store
+    create_ring_of_new_stage(store)
+    if deployment.admin:
+        create_administrator(store, deployment.stage)
 
 
 def report(deployment: Deployment) -> None:
@@ -211,6 +200,7 @@ STEPS: list[Callable[[Deployment], None]] = [
     build,
     upload,
     deploy_api,
+    verify_code,
     create_keys_and_administrator,
     examine,
     report,
@@ -265,9 +255,11 @@ _param = click.option(
 @_param
 @click.pass_obj
 def data(stage: str, /, yes: bool, force: bool, overrides: dict[str, str]) -> None:
-    """Create or update a stage's tables and keys, and nothing else."""
+    """Create or update a stage's tables, keys and key ring, and nothing else."""
     with resumable():
-        deploy_data(Deployment(require_aws_stage(stage), overrides, boto3.Session(), yes, force))
+        deployment = Deployment(require_aws_stage(stage), overrides, boto3.Session(), yes, force)
+        deploy_data(deployment)
+        create_ring_of_new_stage(_server(deployment).store)
 
 
 @click.command(epilog=example("deploy --stage prod --param AlarmTopicArn=arn:aws:sns:eu-central-1:123456789012:alarms"))
@@ -276,18 +268,22 @@ def data(stage: str, /, yes: bool, force: bool, overrides: dict[str, str]) -> No
 @_param
 @click.option("--issuer", help='The issuer URL, as clients use it; "" for the address of the API.')
 @click.option("--architecture", type=click.Choice(ARCHITECTURES), default=ARCHITECTURES[0], show_default=True)
+@click.option("--no-admin", is_flag=True, help="Do not create the first account.")
 @click.pass_obj
 def deploy(
-    stage: str, /, yes: bool, force: bool, overrides: dict[str, str], issuer: str | None, architecture: str
-) -> None:
+    stage: str, /, yes: bool, force: bool, overrides: dict[str, str], issuer: str | None, architecture: str,
+    no_admin: bool,
+) -> None:  # fmt: skip
     """Deploy a stage: tables, keys, code, server, administrator."""
     stage = require_aws_stage(stage)
     if issuer is not None:
         overrides["Issuer"] = issuer and Settings.from_environ({"SIGNET_ISSUER": issuer}).issuer
     with resumable(), TemporaryDirectory(prefix="signet-") as folder:
-        deployment = Deployment(stage, overrides, boto3.Session(), yes, force, architecture, Path(folder))
+        deployment = Deployment(stage, overrides, boto3.Session(), yes, force, architecture, not no_admin, Path(folder))
         server = deployment.parameters(API, deployment.api, {})
         if bool(server["DomainName"]) != bool(server["CertificateArn"]):
             raise CommandError("Set both DomainName and CertificateArn, or neither.")
+        if bool(server["MonthlyBudget"].strip("0.")) != bool(server["BudgetEmail"]):
+            raise CommandError("Set both MonthlyBudget and BudgetEmail, or neither.")
         for step in STEPS:
             step(deployment)

@@ -55,7 +55,7 @@ def remove_data(session: Any, stack: Stack) -> None:
         _remove_table(dynamodb, table)
         click.echo(f"Deleted the table {table}.")
     for bucket in stack.resources("AWS::S3::Bucket"):
-        _remove_bucket(s3, bucket)
+        remove_bucket(s3, bucket)
     for alias in stack.resources("AWS::KMS::Alias"):
         _unless_missing(kms.delete_alias, AliasName=alias)
     for key in stack.resources("AWS::KMS::Key"):
@@ -76,11 +76,12 @@ def _exists(dynamodb: Any, table: str) -> bool:
     return _unless_missing(dynamodb.describe_table, TableName=table) is not None
 
 
-def _remove_bucket(s3: Any, bucket: str) -> None:
+def remove_bucket(s3: Any, bucket: str) -> None:
+    """Delete a bucket, if it exists, with every version of its objects."""
     try:
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-            for item in page.get("Contents", ()):
-                s3.delete_object(Bucket=bucket, Key=item["Key"])
+        for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+            for item in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                s3.delete_object(Bucket=bucket, Key=item["Key"], VersionId=item["VersionId"])
     except s3.exceptions.NoSuchBucket:
         return
     s3.delete_bucket(Bucket=bucket)

@@ -1,9 +1,11 @@
 """Build what `deploy` uploads: the zip with its bytecode, and the CloudFormation template for it.
 
 `chalice package` builds both from a copy of the application, so that they contain nothing else and the checkout does
-not change. The zip is then trimmed, compiled for quick imports, and written reproducibly, byte for byte.
+not change. The copy has the libraries in vendor/ and no requirements, so that chalice downloads nothing. The zip is
+then trimmed, compiled for quick imports, and written reproducibly, byte for byte.
 """
 
+import base64
 import hashlib
 import json
 import os
@@ -19,13 +21,15 @@ from typing import Any
 
 import yaml
 
+from infra.aws import libraries
+from infra.aws.bill_of_materials import bill_of_materials
 from infra.local.state import CHECKOUT
 from infra.operator.commands import CommandError
 from infra.operator.doctor.function import RUNTIME_ENDS
 
 API = Path(__file__).with_name("api.yaml")
-ARCHITECTURES = ("arm64", "x86_64")
-APPLICATION = ("app.py", "chalicelib", "requirements.txt")
+REQUIREMENTS = "requirements.txt"
+APPLICATION = ("app.py", "chalicelib", REQUIREMENTS)
 # Build tools of the argon2 and cryptography extensions: at run time these need only _cffi_backend.
 _NOT_NEEDED = ("cffi", "cffi-*", "pycparser", "pycparser-*")
 # Resources of chalice's REST API, which would be a second address of the same server.
@@ -34,27 +38,28 @@ _NOT_DEPLOYED = ("RestAPI", "APIHandlerInvokePermission")
 _FUNCTION = "AWS::Serverless::Function"
 _OUTPUTS_NOT_DEPLOYED = ("RestAPIId", "EndpointURL")
 _SNAPSTART_FROM = (3, 12)
-# The newest glibc 2.x that wheels may need: Lambda runs Python 3.11 on Amazon Linux 2, and later ones on 2023.
-_AMAZON_LINUX_2023_FROM, _GLIBC_AMAZON_LINUX_2, _GLIBC_AMAZON_LINUX_2023 = (3, 12), 26, 34
-_MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 _LAMBDA_ROOT = "/var/task"  # the code's folder in Lambda, as shown in tracebacks
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
-_WRONG_HASH = "DO NOT MATCH THE HASHES"  # printed by pip
-_INCOMPLETE = "Could not install dependencies:"  # printed by chalice, as a warning only
 _CHALICE = "import sys; from chalice.cli import main; sys.exit(main())"
 
 
 @dataclass(frozen=True)
 class Package:
-    """A build: its template, its zip, the zip's SHA-256, and notes for the operator."""
+    """A build: its template, its zip, the zip's SHA-256, its bill of materials, and notes for the operator."""
 
     template: dict[str, Any]
     zip: Path
     sha256: str
+    bill_of_materials: str
     notes: tuple[str, ...]
 
-    def at(self, bucket: str, key: str, parameters: dict[str, str]) -> str:
-        """Return the template, as JSON, for this zip at `key` in `bucket` and for these parameters.
+    @property
+    def checksum(self) -> str:
+        """The SHA-256 in the form of S3 (ChecksumSHA256) and Lambda (CodeSha256)."""
+        return base64.b64encode(bytes.fromhex(self.sha256)).decode()
+
+    def at(self, bucket: str, key: str, object_version: str, parameters: dict[str, str]) -> str:
+        """Return the template, as JSON, for this zip at a version of `key` in `bucket` and for these parameters.
 
         CloudFormation publishes a version only when its logical name is new, and Lambda only when the function has
         changed. So both the name and the description contain a digest of everything that may change the function.
@@ -64,30 +69,38 @@ class Package:
         function = resources["APIHandler"]["Properties"]
         content = json.dumps([self.sha256, function, parameters], sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()
-        function["CodeUri"] = {"Bucket": bucket, "Key": key}
+        function["CodeUri"] = {"Bucket": bucket, "Key": key} | ({"Version": object_version} if object_version else {})
         function["Description"] = f"Signet {digest[:10]}"
         version = f"Version{digest[:10]}"
         resources[version] = resources.pop("Version")
+        # Lambda publishes no version of other code.
+        resources[version]["Properties"]["CodeSha256"] = self.checksum
         resources["Alias"]["Properties"]["FunctionVersion"] = {"Fn::GetAtt": [version, "Version"]}
         return json.dumps(template, indent=1)
 
 
 def build(stage: str, folder: Path, architecture: str = "arm64", checkout: Path = CHECKOUT) -> Package:
-    """Package the application of `checkout` for a stage into `folder`. Raises CommandError when chalice fails."""
+    """Package the application of `checkout` for a stage into `folder`.
+
+    Raises CommandError when a library cannot be downloaded or chalice fails.
+    """
     with TemporaryDirectory(prefix="signet-") as work:
-        project = Path(work, "project")
+        wheels, project, output, content = (Path(work, name) for name in ("wheels", "project", "output", "content"))
+        libraries.download(checkout / REQUIREMENTS, wheels, architecture)
         _copy_application(checkout, project, stage, architecture)
-        output = Path(work, "output")
-        _chalice_package(project, output, stage, architecture)
-        content = Path(work, "content")
+        names = {wheel: libraries.unpack(wheel, project / "vendor") for wheel in sorted(wheels.glob("*.whl"))}
+        _chalice_package(project, output, stage)
         with zipfile.ZipFile(output / "deployment.zip") as archive:
             archive.extractall(content)
         template = yaml.safe_load((output / "sam.yaml").read_text())
         _trim(content)
+        kept = [wheel for wheel in names if any((content / name).exists() for name in names[wheel])]
         _compile(content)
         file = folder / "signet.zip"
         _write_zip(content, file)
-    return Package(_without_chalice_front(template), file, _sha256(file), tuple(notes(sys.version_info[:2])))
+        sha256 = _sha256(file)
+        materials = bill_of_materials(kept, sha256)
+    return Package(_without_chalice_front(template), file, sha256, materials, tuple(notes(sys.version_info[:2])))
 
 
 def runtime(version: tuple[int, int] | None = None) -> str:
@@ -117,6 +130,7 @@ def _copy_application(checkout: Path, project: Path, stage: str, architecture: s
             shutil.copytree(source, project / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
         else:
             shutil.copy(source, project / name)
+    (project / REQUIREMENTS).write_text("")  # otherwise chalice would download them itself
     config = json.loads((checkout / ".chalice" / "config.json").read_text())
     own = config["stages"].get(stage, {})
     config["stages"] = {stage: {name: value for name, value in own.items() if name != "iam_policy_file"}}
@@ -126,15 +140,10 @@ def _copy_application(checkout: Path, project: Path, stage: str, architecture: s
     (project / ".chalice" / "config.json").write_text(json.dumps(config))
 
 
-def _chalice_package(project: Path, output: Path, stage: str, architecture: str) -> None:
+def _chalice_package(project: Path, output: Path, stage: str) -> None:
     arguments = ["package", "--stage", stage, "--merge-template", str(API), str(output)]
     # chalice creates AWS clients, which need a region, but calls no service.
-    environment = {
-        "AWS_DEFAULT_REGION": "us-east-1",
-        **os.environ,
-        "PYTHONDONTWRITEBYTECODE": "1",
-        **_pip_options(architecture, sys.version_info[:2]),
-    }
+    environment = {"AWS_DEFAULT_REGION": "us-east-1", **os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PIP_NO_INDEX": "1"}
     done = subprocess.run(
         [sys.executable, "-c", _CHALICE, *arguments],
         cwd=project,
@@ -144,30 +153,9 @@ def _chalice_package(project: Path, output: Path, stage: str, architecture: str)
         text=True,
         check=False,
     )
-    if _WRONG_HASH in done.stderr:
-        raise CommandError("chalice package failed: a downloaded library does not match its hash in requirements.txt")
     if done.returncode or not (output / "deployment.zip").is_file():
         words = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise CommandError(f"chalice package failed: {words[-1] if words else 'no output'}")
-    if _INCOMPLETE in done.stdout:
-        missing = done.stdout.partition(_INCOMPLETE)[2].split("You will have to")[0].split()
-        raise CommandError(f"chalice package failed: there is no wheel of {', '.join(missing)} for Lambda")
-
-
-def _pip_options(architecture: str, version: tuple[int, int]) -> dict[str, str]:
-    """Return the environment variables that let chalice's pip install wheels for Lambda with verified hashes only.
-
-    By default chalice downloads the wheels of this machine with their hashes and then, without hashes, those that
-    Lambda needs instead.
-    """
-    glibc = _GLIBC_AMAZON_LINUX_2 if version < _AMAZON_LINUX_2023_FROM else _GLIBC_AMAZON_LINUX_2023
-    machine = _MACHINES[architecture]
-    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(glibc, 16, -1)] + [f"manylinux2014_{machine}"]
-    return {
-        "PIP_REQUIRE_HASHES": "1",
-        "PIP_ONLY_BINARY": ":all:",
-        "PIP_PLATFORM": " ".join(platforms),
-    }
 
 
 def _trim(content: Path) -> None:

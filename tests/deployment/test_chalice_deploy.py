@@ -19,6 +19,7 @@ from moto.server import ThreadedMotoServer
 import app
 from chalicelib import web
 from chalicelib.events import log as event_log
+from chalicelib.keys.ring import KeyRing
 from chalicelib.settings import Settings
 from chalicelib.storage.store import Store
 from infra.local.embedded import create_tables
@@ -118,11 +119,12 @@ def deployed(project: Project) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def data(deployed: str) -> Iterator[None]:
-    """Create the stage's tables and key."""
+    """Create the stage's tables, key and key ring."""
     create_tables(aws("dynamodb"), STAGE)
     key = aws("kms").create_key()["KeyMetadata"]["KeyId"]
     aws("kms").enable_key_rotation(KeyId=key)
     aws("kms").create_alias(AliasName=f"alias/signet-{STAGE}", TargetKeyId=key)
+    KeyRing(Store(Settings(stage=STAGE, region=REGION, kms_key_id=f"alias/signet-{STAGE}"))).create()
     yield
     for table in Store(Settings(stage=STAGE, region=REGION)).tables:
         aws("dynamodb").delete_table(TableName=table.name)
@@ -258,7 +260,6 @@ def test_whole_flow_works_at_the_address_of_the_gateway(
 
 
 def test_doctor_reports_what_chalice_deploy_lacks(browser: GatewayBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
-    browser.get("/oauth2/jwks")  # creates the key ring
     store = Store(Settings(stage=STAGE, region=REGION, kms_key_id=f"alias/signet-{STAGE}"))
     findings = {finding.name: finding for finding in check(None, store)}
     healthy = ("tables", "expiry", "backups", "KMS key", "key ring", "function")

@@ -1,14 +1,18 @@
 """`signet deploy` against an emulated AWS, and the whole flow over HTTP against the deployed server."""
 
 import base64
+import contextlib
 import hashlib
+import io
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -55,24 +59,30 @@ class Stage:
         *arguments: str,
         stop_at: str = "never",
         stdin: str = "",
+        terminal: bool = False,
         package: Path | None = None,
         schema: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run the operator's command with the shared package, ended at the point `stop_at`."""
         variables = {"SIGNET_TEST_PACKAGE": str(package or self.package), "SIGNET_TEST_SCHEMA": str(schema or SCHEMA)}
         variables["TMPDIR"] = str(self.package.parent)  # an interrupted command leaves a folder behind
-        return self._run("tests.support.powercut", stop_at, *arguments, stdin=stdin, **variables)
+        return self._run("tests.support.powercut", stop_at, *arguments, stdin=stdin, terminal=terminal, **variables)
 
-    def run_unpatched(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run_unpatched(self, *arguments: str, terminal: bool = False) -> subprocess.CompletedProcess[str]:
         """Run the operator's command without any test replacement."""
-        return self._run("infra", *arguments)
+        return self._run("infra", *arguments, terminal=terminal)
 
-    def _run(self, module: str, *arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    def _run(
+        self, module: str, *arguments: str, stdin: str = "", terminal: bool = False, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SIGNET_"))}
+        command, environment = [sys.executable, "-m", module, *arguments], {**inherited, **self.emulator.environment}
+        if terminal:
+            return run_in_terminal(command, environment | variables)
         return subprocess.run(
-            [sys.executable, "-m", module, *arguments],
+            command,
             cwd=CHECKOUT,
-            env={**inherited, **self.emulator.environment, **variables},
+            env=environment | variables,
             input=stdin,
             capture_output=True,
             text=True,
@@ -80,10 +90,10 @@ class Stage:
         )
 
     def deploy(
-        self, *more: str, stop_at: str = "never", package: Path | None = None
+        self, *more: str, stop_at: str = "never", terminal: bool = False, package: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
         options = ["--stage", self.name, "--yes", "--architecture", ARCHITECTURE, "--issuer", self.front.url]
-        done = self.run("deploy", *options, *more, stop_at=stop_at, package=package)
+        done = self.run("deploy", *options, *more, stop_at=stop_at, terminal=terminal, package=package)
         self.secrets.update(re.findall(r"Administrator: admin, password (\S+)", done.stdout))
         self.open_key()
         return done
@@ -161,6 +171,22 @@ class Stage:
         return [name for name in names if name.startswith(f"signet-{self.name}-")]
 
 
+def run_in_terminal(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command whose standard output is a terminal."""
+    leader, follower = pty.openpty()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdin=pipe, stdout=follower, stderr=pipe) as process:
+        os.close(follower)
+        output = b""
+        with contextlib.suppress(OSError):  # Linux's way to tell that the process has ended
+            while chunk := os.read(leader, 65536):
+                output += chunk
+        os.close(leader)
+        errors = process.stderr.read() if process.stderr else b""
+    text = output.decode().replace("\r\n", "\n")
+    return subprocess.CompletedProcess(command, process.returncode, text, errors.decode())
+
+
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     try:
@@ -178,7 +204,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = packaged()
     file = tmp_path_factory.mktemp("package") / "package.json"
-    file.write_text(json.dumps({"template": built.template, "zip": str(built.zip), "sha256": built.sha256}))
+    file.write_text(json.dumps(asdict(built), default=str))
     return file
 
 
@@ -219,7 +245,7 @@ def first_deployment(stages: dict[str, Stage]) -> subprocess.CompletedProcess[st
         "--param",
         f"OperatorTokenHash={TOKEN_HASH}",
     ]
-    done = stage.run_unpatched("deploy", "--stage", "prod", "--yes", *options)
+    done = stage.run_unpatched("deploy", "--stage", "prod", "--yes", *options, terminal=True)
     stage.open_key()
     return done
 
@@ -241,6 +267,16 @@ def test_first_deployment_lists_each_resource_and_shows_the_administrator_passwo
     browser, client = prod.browser(), prod.client()
     page = browser.sign_in(browser.authorize(client), "admin", password)
     assert "new_password" in page.body
+
+
+def test_first_deployment_uploads_a_bill_of_materials_and_asks_for_known_vulnerabilities(
+    prod: Stage, first_deployment: subprocess.CompletedProcess[str]
+) -> None:
+    assert "\nKnown vulnerabilities: " in first_deployment.stdout
+    (bucket, key) = re.findall(r"Bill of materials: s3://([^/]+)/(\S+)", first_deployment.stdout)[0]
+    document = json.loads(prod.emulator.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
+    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
+    assert document["metadata"]["component"]["hashes"][0]["content"] == key.removesuffix(".cdx.json")
 
 
 def flow(stage: Stage, username: str) -> None:
@@ -356,6 +392,49 @@ def test_failed_deployment_reports_the_cause_and_the_previous_version_keeps_serv
     assert prod.get("/healthz").status == 200
 
 
+def test_deployment_rejects_a_zip_that_does_not_arrive_as_it_was_built(prod: Stage, package: Path) -> None:
+    versions, document = prod.versions(), json.loads(package.read_text())
+    content, file = package.with_name("damaged.zip"), package.with_name("damaged.json")
+    content.write_bytes(b"not what was built")
+    file.write_text(json.dumps(document | {"zip": str(content), "sha256": "0" * 64}))
+    done = prod.deploy(package=file)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stdout
+    assert "checksum" in done.stderr
+    assert prod.versions() == versions
+
+
+def test_deployment_uses_the_uploaded_zip_although_its_key_is_overwritten(prod: Stage, package: Path) -> None:
+    key, s3 = f"{json.loads(package.read_text())['sha256']}.zip", prod.emulator.client("s3")
+    bucket = prod.outputs("data")["CodeBucket"]
+    assert prod.deploy("--param", "Name=Before", stop_at="before deploy_api").returncode == powercut.EXIT_CODE
+    s3.put_object(Bucket=bucket, Key=key, Body=b"another zip")
+    done = prod.deploy("--param", "Name=Acme Accounts")
+    assert done.returncode == 0, done.stderr
+    assert prod.get("/healthz").status == 200
+
+
+def test_deployment_reports_a_function_that_runs_other_code(prod: Stage) -> None:
+    aws = prod.emulator.client("lambda")
+    (name,) = (
+        function["FunctionName"]
+        for function in aws.list_functions()["Functions"]
+        if function["FunctionName"].startswith("signet-api-prod-")
+    )
+    live = aws.get_alias(FunctionName=name, Name="live")["FunctionVersion"]
+    foreign = io.BytesIO()
+    with zipfile.ZipFile(foreign, "w") as archive:
+        archive.writestr("app.py", "def http_handler(event, context): return {'statusCode': 200}")
+    aws.update_function_code(FunctionName=name, ZipFile=foreign.getvalue())
+    version = aws.publish_version(FunctionName=name)["Version"]
+    aws.update_alias(FunctionName=name, Name="live", FunctionVersion=version)
+    done = prod.deploy()
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stdout
+    assert "The function does not run the zip that was uploaded" in done.stderr
+    aws.update_alias(FunctionName=name, Name="live", FunctionVersion=live)
+    aws.delete_function(FunctionName=name, Qualifier=version)
+    assert prod.deploy().returncode == 0
+
+
 def test_signing_cannot_be_changed_when_there_are_keys(prod: Stage) -> None:
     prod.get("/oauth2/jwks")
     done = prod.deploy("--param", "Signing=kms")
@@ -366,9 +445,22 @@ def test_signing_cannot_be_changed_when_there_are_keys(prod: Stage) -> None:
 
 def test_whole_flow_works_with_signing_keys_in_kms(stages: dict[str, Stage]) -> None:
     stage = stages["vault"]
-    done = stage.deploy("--param", "Signing=kms")
+    done = stage.deploy("--param", "Signing=kms", "--no-admin")
     assert done.returncode == 0, done.stderr
+    assert "signet user create" not in done.stdout
     flow(stage, "victor")
+
+
+def test_deployment_without_a_terminal_prints_the_command_for_the_first_account(stages: dict[str, Stage]) -> None:
+    stage = stages["vault"]
+    done = stage.deploy()
+    assert done.returncode == 0, done.stderr
+    users = json.loads(stage.ok("--stage", "vault", "user", "list", "--json"))
+    assert [user["username"] for user in users if user["admin"]] == []
+    (command,) = re.findall(r"^  signet (user create .*)$", done.stdout, re.MULTILINE)
+    created = json.loads(stage.ok(*command.split(), "--json"))
+    stage.secrets.add(created["password"])
+    assert (created["username"], created["admin"]) == ("admin", True)
 
 
 # ---- the update from version 1
@@ -416,13 +508,13 @@ def interrupted(stages: dict[str, Stage], broken: Path) -> Stage:
             assert "Throttled (AWS::CloudWatch::Alarm): Threshold is required" in failed.stderr
             assert "still serving" not in failed.stderr
             assert stage.stack("api")["StackStatus"] == "ROLLBACK_COMPLETE"
-        done = stage.deploy(stop_at=point)
+        done = stage.deploy(stop_at=point, terminal=True)
         assert done.returncode == powercut.EXIT_CODE, (point, done.stdout, done.stderr)
     return stage
 
 
 def test_deployment_interrupted_at_every_point_is_completed_by_running_it_again(interrupted: Stage) -> None:
-    done = interrupted.deploy()
+    done = interrupted.deploy(terminal=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("No changes.") == 2
     assert [interrupted.stack(kind)["StackStatus"] for kind in ("data", "api")] == ["CREATE_COMPLETE"] * 2
@@ -511,10 +603,20 @@ def test_failed_creation_of_tables_is_resumed_by_the_next_command(odd: Stage, tm
     assert odd.stack("data")["StackStatus"] == "UPDATE_COMPLETE"
 
 
-def test_domain_without_certificate_is_rejected_before_any_change(odd: Stage) -> None:
-    done = odd.deploy("--param", "DomainName=login.example.com")
+@pytest.mark.parametrize(
+    ("parameter", "names"),
+    [
+        ("DomainName=login.example.com", "DomainName and CertificateArn"),
+        ("MonthlyBudget=20", "MonthlyBudget and BudgetEmail"),
+        ("BudgetEmail=alice@example.com", "MonthlyBudget and BudgetEmail"),
+    ],
+)
+def test_parameter_without_the_other_that_it_needs_is_rejected_before_any_change(
+    odd: Stage, parameter: str, names: str
+) -> None:
+    done = odd.deploy("--param", parameter)
     assert done.returncode == 2
-    assert (done.stdout, done.stderr) == ("", "Set both DomainName and CertificateArn, or neither.\n")
+    assert (done.stdout, done.stderr) == ("", f"Set both {names}, or neither.\n")
 
 
 def test_error_of_cloudformation_is_reported_in_one_line(odd: Stage) -> None:

@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from chalicelib import __version__
 from infra.aws import package
+from infra.aws.package import REQUIREMENTS
 from infra.local.state import CHECKOUT
 from infra.operator.commands import CommandError
 from tests.support.packaging import ARCHITECTURE, STAGE, packaged
+from tests.tools.requirement_hashes import Requirement, parse
 
-LARGEST = 7_000_000
+LARGEST = 7_200_000
 MOST_FILES = 700
 # The libraries of Lambda's runtime; all others must be in the zip.
 RUNTIME = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3")
@@ -156,6 +160,7 @@ def test_every_source_has_bytecode_with_the_paths_of_lambda(content: Path) -> No
 def test_zip_is_small() -> None:
     with zipfile.ZipFile(packaged().zip) as archive:
         names = archive.namelist()
+    assert "chalicelib/authentication/common_passwords.txt.z" in names
     assert packaged().zip.stat().st_size <= LARGEST
     assert len(names) <= MOST_FILES
 
@@ -184,6 +189,28 @@ def test_zip_entries_are_readable_sorted_and_without_times() -> None:
     assert {entry.external_attr >> 16 for entry in entries} == {0o100644}
     assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
     assert [entry.filename for entry in entries] == sorted(entry.filename for entry in entries)
+
+
+def test_bill_of_materials_lists_what_the_zip_contains_with_the_verified_hashes() -> None:
+    built = packaged()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(built.bill_of_materials) is None
+    document = json.loads(built.bill_of_materials)
+    application = document["metadata"]["component"]
+    assert (application["name"], application["hashes"][0]["content"]) == ("signet", built.sha256)
+    components = {component["name"].lower(): component for component in document["components"]}
+    pins = {
+        each.project: each for each in parse((CHECKOUT / REQUIREMENTS).read_text()) if isinstance(each, Requirement)
+    }
+    # pycparser is removed from the zip; of chalice, two files are copied from this environment.
+    assert set(components) == set(pins) - {"pycparser"} | {"chalice"}
+    for name, component in components.items():
+        assert component["purl"] == f"pkg:pypi/{name}@{component['version']}"
+        assert component["licenses"], name
+        if name != "chalice":
+            assert component["version"] == pins[name].version
+            assert component["hashes"][0]["content"] in pins[name].hashes
+    (dependencies,) = (entry for entry in document["dependencies"] if entry["ref"] == application["bom-ref"])
+    assert set(dependencies["dependsOn"]) == {component["bom-ref"] for component in components.values()}
 
 
 def test_error_of_chalice_is_reported(tmp_path: Path) -> None:

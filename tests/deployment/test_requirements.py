@@ -4,19 +4,25 @@ import hashlib
 import json
 import re
 import subprocess
+import sys
 import zipfile
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from pathlib import Path
+from typing import Any
 
+import packaging.requirements
 import pytest
+from packaging.utils import canonicalize_name
 
-from infra.aws import package
+from infra.aws import advisories, libraries, package
 from infra.local.state import CHECKOUT
 from infra.operator.commands import CommandError
 from tests.tools.requirement_hashes import Requirement, RequirementError, file_version, parse, render, update
 
 PRODUCTION = CHECKOUT / "requirements.txt"
 DEVELOPMENT = CHECKOUT / "tests" / "requirements.txt"
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+MACHINES = [("x86_64", "linux", "Linux"), ("aarch64", "linux", "Linux"), ("arm64", "darwin", "Darwin")]
 FIRST, SECOND = "1" * 64, "2" * 64
 APP = "from chalice import Chalice\napp = Chalice(app_name='x')\napp.route('/')(dict)\n"
 
@@ -29,13 +35,35 @@ def test_every_requirement_is_pinned() -> None:
     for file in (PRODUCTION, DEVELOPMENT):
         assert requirements(file)
         for requirement in requirements(file):
-            assert re.fullmatch(r"[0-9]+(\.[0-9]+)*", requirement.version), requirement.pin
+            assert re.fullmatch(r"[0-9]+(\.[0-9]+)*(\.post[0-9]+)?", requirement.version), requirement.pin
 
 
-def test_every_production_requirement_has_hashes() -> None:
-    for requirement in requirements(PRODUCTION):
+def test_every_requirement_has_hashes() -> None:
+    for requirement in (*requirements(PRODUCTION), *requirements(DEVELOPMENT)):
         assert requirement.hashes, requirement.pin
         assert list(requirement.hashes) == sorted(set(requirement.hashes)), requirement.pin
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize(("machine", "platform", "system"), MACHINES)
+def test_every_dependency_is_pinned_on_each_platform(machine: str, platform: str, system: str, python: str) -> None:
+    """Otherwise pip refuses to install, or would accept a file without a hash."""
+    environment = {
+        "platform_machine": machine, "sys_platform": platform, "platform_system": system, "os_name": "posix",
+        "python_version": python, "python_full_version": f"{python}.0",
+        "implementation_name": "cpython", "platform_python_implementation": "CPython",
+    }  # fmt: skip
+    pins = {each.project: each for each in (*requirements(PRODUCTION), *requirements(DEVELOPMENT))}
+    for pin in pins.values():
+        extras = pin.extras.strip("[]").split(",")
+        for line in distribution(pin.name).requires or ():
+            dependency = packaging.requirements.Requirement(line)
+            marker = dependency.marker
+            if marker and not any(marker.evaluate(environment | {"extra": extra}) for extra in extras):
+                continue
+            pinned = pins.get(canonicalize_name(dependency.name))
+            assert pinned, f"{pin.pin} needs {line}"
+            assert dependency.specifier.contains(pinned.version), f"{pin.pin} needs {line}, not {pinned.pin}"
 
 
 def test_no_requirement_is_in_both_files() -> None:
@@ -48,8 +76,9 @@ def test_installed_versions_are_the_pinned_ones() -> None:
         assert version(requirement.name) == requirement.version, requirement.pin
 
 
-def test_requirements_file_is_in_the_form_that_the_command_writes() -> None:
-    text = PRODUCTION.read_text("utf-8")
+@pytest.mark.parametrize("file", [PRODUCTION, DEVELOPMENT], ids=["production", "development"])
+def test_requirements_file_is_in_the_form_that_the_command_writes(file: Path) -> None:
+    text = file.read_text("utf-8")
     assert render(parse(text)) == text
 
 
@@ -83,13 +112,10 @@ def test_version_of_a_file_in_the_index(filename: str, expected: str | None) -> 
     assert file_version(filename) == expected
 
 
-def test_constraints_of_venv_are_the_pins_of_production() -> None:
+def test_venv_is_installed_from_both_files_with_hashes_only() -> None:
     script = (CHECKOUT / "infra" / "venv.sh").read_text("utf-8")
-    (function,) = re.findall(r"^constraints\(\) \{\n.*?^\}$", script, re.MULTILINE | re.DOTALL)
-    done = subprocess.run(
-        ["sh", "-c", f"{function}\nconstraints"], cwd=CHECKOUT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.splitlines() == [f"{each.name}=={each.version}" for each in requirements(PRODUCTION)]
+    installations = re.findall(r"^pip install (.*?) \|\|$", script, re.MULTILINE)
+    assert installations == ["-q --require-hashes -r requirements.txt -r tests/requirements.txt"]
 
 
 def write_wheel(folder: Path, machine: str) -> str:
@@ -127,7 +153,7 @@ def test_package_checks_the_hashes_of_wheels_of_every_architecture(
     wrong = hashes | {machine: FIRST}
     pin = "demo==1.0 --hash=sha256:{aarch64} --hash=sha256:{x86_64}"
     (checkout / "requirements.txt").write_text(pin.format(**wrong))
-    with pytest.raises(CommandError, match="does not match its hash"):
+    with pytest.raises(CommandError, match=r"does not match its hash in requirements\.txt"):
         package.build("prod", tmp_path / "out", architecture, checkout)
     (checkout / "requirements.txt").write_text(pin.format(**hashes))
     built = package.build("prod", tmp_path / "out", architecture, checkout)
@@ -135,8 +161,123 @@ def test_package_checks_the_hashes_of_wheels_of_every_architecture(
         assert archive.read("demo.py").decode() == f"machine = '{machine}'\n"
 
 
-def test_package_rejects_a_requirement_without_hash(checkout: Path, tmp_path: Path) -> None:
+def test_package_leaves_no_download_to_chalice(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """chalice gets the libraries in vendor/, no requirements, and a pip without an index."""
+    (checkout / "requirements.txt").write_text(f"demo==1.0 --hash=sha256:{write_wheel(tmp_path, 'x86_64')}")
+    projects, run = [], subprocess.run
+
+    def record(command: list[str], **options: Any) -> Any:
+        if "package" in command:
+            project = Path(options["cwd"])
+            environment = {name: value for name, value in options["env"].items() if name.startswith("PIP_")}
+            vendored = sorted(path.name for path in (project / "vendor").iterdir())
+            projects.append(((project / "requirements.txt").read_text(), vendored, environment["PIP_NO_INDEX"]))
+        return run(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", record)
+    monkeypatch.delenv("PIP_NO_INDEX")
+    package.build("prod", tmp_path / "out", "x86_64", checkout)
+    assert projects == [("", ["demo-1.0.dist-info", "demo.py"], "1")]
+
+
+@pytest.mark.parametrize(
+    ("requirement", "reason"),
+    [
+        ("demo==1.0", "Hashes are required .* demo==1.0 --hash"),
+        (f"other==1.0 --hash=sha256:{FIRST}", "No matching distribution found for other"),
+        (f"source==1.0 --hash=sha256:{FIRST}", "No matching distribution found for source"),
+    ],
+    ids=["no hash", "not in the index", "no wheel"],
+)
+def test_package_rejects_a_library_without_hash_or_wheel(
+    requirement: str, reason: str, checkout: Path, tmp_path: Path
+) -> None:
     write_wheel(tmp_path, "x86_64")
-    (checkout / "requirements.txt").write_text("demo==1.0\n")
-    with pytest.raises(CommandError, match="chalice package failed"):
+    (tmp_path / "source-1.0.tar.gz").write_bytes(b"")
+    (checkout / "requirements.txt").write_text(requirement)
+    with pytest.raises(CommandError, match=f"cannot be downloaded: .*{reason}"):
         package.build("prod", tmp_path / "out", "x86_64", checkout)
+
+
+def test_wheel_is_unpacked_without_its_scripts(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "demo.whl", "w") as wheel:
+        for name in ("demo.py", "demo-1.0.data/purelib/pure.py", "demo-1.0.data/platlib/a/b.py"):
+            wheel.writestr(name, name)
+        wheel.writestr("demo-1.0.data/scripts/demo", "#!python")
+        wheel.writestr("demo-1.0.data/headers/demo.h", "")
+    names = libraries.unpack(tmp_path / "demo.whl", tmp_path / "vendor")
+    files = [path.relative_to(tmp_path / "vendor") for path in (tmp_path / "vendor").rglob("*") if path.is_file()]
+    assert sorted(map(str, files)) == sorted(names) == ["a/b.py", "demo.py", "pure.py"]
+
+
+@pytest.mark.parametrize(
+    ("version", "newest"), [((3, 11), "manylinux_2_26_aarch64"), ((3, 12), "manylinux_2_34_aarch64")]
+)
+def test_wheels_may_need_no_newer_glibc_than_lambda_has(
+    version: tuple[int, int], newest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def record(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", record)
+    monkeypatch.setattr(sys, "version_info", (*version, 0))
+    libraries.download(tmp_path / "requirements.txt", tmp_path, "arm64")
+    (command,) = commands
+    platforms = [command[index + 1] for index, option in enumerate(command) if option == "--platform"]
+    assert (platforms[0], platforms[-1]) == (newest, "manylinux2014_aarch64")
+    assert command[command.index("--python-version") + 1] == ".".join(map(str, version))
+
+
+# ---- known vulnerabilities
+
+
+ADVISORY = {"id": "PYSEC-1", "fix_versions": ["1.1"], "aliases": ["CVE-1"], "description": "x"}
+CHECKED: dict[str, Any] = {"name": "demo", "version": "1.0", "vulns": []}
+UNKNOWN = {"name": "odd", "skip_reason": "Dependency not found on PyPI and could not be audited: odd (2.0)"}
+
+
+@pytest.mark.parametrize(
+    ("dependencies", "printed", "code"),
+    [
+        ([CHECKED], "Known vulnerabilities: none\n", 0),
+        (
+            [CHECKED | {"vulns": [ADVISORY, ADVISORY | {"id": "PYSEC-2", "fix_versions": []}]}, UNKNOWN],
+            "Known vulnerabilities:\n  demo 1.0: PYSEC-1, fixed in 1.1\n  demo 1.0: PYSEC-2\n  odd: not checked\n",
+            1,
+        ),
+        ([UNKNOWN], "Known vulnerabilities: skipped: no advisory service\n", 0),
+        (None, "Known vulnerabilities: skipped: no advisory service\n", 0),
+    ],
+    ids=["none", "found", "unknown to the service", "no answer"],
+)
+def test_known_vulnerabilities_are_listed_or_skipped_without_an_advisory_service(
+    dependencies: list[dict[str, Any]] | None,
+    printed: str,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = "" if dependencies is None else json.dumps({"dependencies": dependencies, "fixes": []})
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, output, "ERROR:…"))
+    monkeypatch.setattr(sys, "argv", ["advisories", str(PRODUCTION)])
+    assert advisories.main() == code
+    assert capsys.readouterr().out == printed
+
+
+def test_known_vulnerabilities_are_skipped_when_the_service_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # the port "discard", where nothing listens
+    done = subprocess.run(
+        [sys.executable, "-m", "infra.aws.advisories", str(PRODUCTION)],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        "Known vulnerabilities: skipped: no advisory service\n",
+        "",
+    )

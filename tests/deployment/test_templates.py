@@ -1,12 +1,14 @@
 """The CloudFormation templates: their content, and that CloudFormation accepts them."""
 
+import base64
+import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, cast
@@ -34,7 +36,7 @@ Template = dict[str, Any]
 @pytest.fixture(scope="module")
 def merged() -> Template:
     """Return the template that is sent to CloudFormation."""
-    template: Template = json.loads(packaged().at("a-bucket", "code.zip", PARAMETERS))
+    template: Template = json.loads(packaged().at("a-bucket", "code.zip", "v1", PARAMETERS))
     return template
 
 
@@ -86,7 +88,7 @@ def test_cfn_lint_reports_nothing(
 
 
 def test_templates_are_within_the_size_limit() -> None:
-    assert len(packaged().at("a-bucket", "code.zip", PARAMETERS).encode()) < 51200  # CloudFormation's limit
+    assert len(packaged().at("a-bucket", "code.zip", "v1", PARAMETERS).encode()) < 51200  # CloudFormation's limit
     assert len(SCHEMA.read_bytes()) < 51200
 
 
@@ -130,8 +132,8 @@ def test_each_schedule_has_a_rule_that_calls_the_same_alias_as_the_gateway(trans
 
 def test_version_changes_exactly_with_the_code_and_the_parameters() -> None:
     def version(sha256: str, parameters: dict[str, str]) -> tuple[str, str]:
-        built = package.Package(packaged().template, packaged().zip, sha256, ())
-        resources = json.loads(built.at("a-bucket", f"{sha256}.zip", parameters))["Resources"]
+        built = replace(packaged(), sha256=sha256 * 64)
+        resources = json.loads(built.at("a-bucket", f"{sha256}.zip", "v1", parameters))["Resources"]
         (name,) = (name for name in resources if name.startswith("Version"))
         # Lambda publishes a version only if the function has changed; the description makes sure of that.
         return name, resources["APIHandler"]["Properties"]["Description"]
@@ -141,6 +143,17 @@ def test_version_changes_exactly_with_the_code_and_the_parameters() -> None:
     changed = [version("2", PARAMETERS), version("1", PARAMETERS | {"Issuer": "https://login.example.com"})]
     assert len({name for name, _ in [first, *changed]}) == 3
     assert len({description for _, description in [first, *changed]}) == 3
+
+
+def test_template_pins_the_uploaded_object_and_the_hash_of_its_code(translated: Template) -> None:
+    function = translated["Resources"]["APIHandler"]["Properties"]
+    assert function["Code"] == {"S3Bucket": "a-bucket", "S3Key": "code.zip", "S3ObjectVersion": "v1"}
+    (version,) = of_kind(translated, "AWS::Lambda::Version").values()
+    # Lambda then publishes no version of other code, and the alias does not move.
+    assert base64.b64decode(version["CodeSha256"]) == hashlib.sha256(packaged().zip.read_bytes()).digest()
+    # While the bucket has no versions yet:
+    unpinned = json.loads(packaged().at("a-bucket", "code.zip", "", PARAMETERS))["Resources"]["APIHandler"]
+    assert unpinned["Properties"]["CodeUri"] == {"Bucket": "a-bucket", "Key": "code.zip"}
 
 
 def test_function_has_the_handler_and_the_architecture_of_the_package(translated: Template) -> None:
@@ -264,6 +277,21 @@ def test_policies_of_chalice_deploy_differ_only_in_the_stage() -> None:
     assert dev.replace("signet-dev", "signet-prod").replace(': "dev"', ': "prod"') == prod
 
 
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_policy_of_chalice_deploy_names_every_table_and_log_of_its_stage(stage: str) -> None:
+    """No `*` continues the name of the stage: it would also allow those of a stage such as prod-eu."""
+    text = (CHECKOUT / ".chalice" / f"policy-{stage}.json").read_text()
+    assert re.findall(rf"signet-{stage}[\w-]*\*", text) == []
+    policy = json.loads(text)["Statement"]
+    contexts = [item.get("Condition", {}).get("StringEquals", {}) for item in policy]
+    (tables,) = (names for item in contexts if (names := item.get("kms:EncryptionContext:aws:dynamodb:tableName")))
+    assert set(tables) == {f"signet-{stage}-{kind}" for kind in kinds()}
+    (logs,) = (item["Resource"] for item in policy if "logs:PutLogEvents" in item["Action"])
+    functions = [f"signet-{stage}", *(f"signet-{stage}-{schedule.name}" for schedule in app.SCHEDULES)]
+    groups = [f"arn:aws:logs:*:*:log-group:/aws/lambda/{function}" for function in functions]
+    assert logs == [f"{group}{streams}" for group in groups for streams in ("", ":*")]
+
+
 # ---- alarms and the dashboard
 
 
@@ -284,6 +312,22 @@ def test_alarms_use_logged_metrics_and_say_what_to_do(translated: Template) -> N
         assert ("Statistic" in alarm) is not ("ExtendedStatistic" in alarm), name
         if alarm["Namespace"] == event_log.NAMESPACE:
             assert alarm["Dimensions"] == [{"Name": "stage", "Value": {"Ref": "Stage"}}], name
+
+
+def test_budget_is_an_option_that_sends_an_email_before_and_when_it_is_used_up(translated: Template) -> None:
+    resource = translated["Resources"]["Budget"]
+    assert resource["Condition"] == "HasBudget"
+    assert translated["Conditions"]["HasBudget"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "MonthlyBudget"}, 0]}]}
+    assert translated["Parameters"]["MonthlyBudget"]["Default"] == 0
+    budget, notifications = (resource["Properties"][name] for name in ("Budget", "NotificationsWithSubscribers"))
+    assert budget["BudgetLimit"] == {"Amount": {"Ref": "MonthlyBudget"}, "Unit": "USD"}
+    assert (budget["BudgetType"], budget["TimeUnit"]) == ("COST", "MONTHLY")
+    conditions = [each["Notification"] for each in notifications]
+    thresholds = [(condition["NotificationType"], condition["Threshold"]) for condition in conditions]
+    assert thresholds == [("ACTUAL", 80), ("ACTUAL", 100), ("FORECASTED", 100)]
+    assert {condition["ThresholdType"] for condition in conditions} == {"PERCENTAGE"}
+    for each in notifications:
+        assert each["Subscribers"] == [{"SubscriptionType": "EMAIL", "Address": {"Ref": "BudgetEmail"}}]
 
 
 def test_dashboard_shows_all_logged_metrics_and_alarms(translated: Template) -> None:
@@ -317,6 +361,11 @@ def test_gateway_sets_www_authenticate_from_a_signet_header(translated: Template
 def test_resources_of_the_data_stack_are_retained() -> None:
     for name, resource in yaml.safe_load(SCHEMA.read_text())["Resources"].items():
         assert resource["DeletionPolicy"] == resource["UpdateReplacePolicy"] == "Retain", name
+
+
+def test_bucket_keeps_every_version_of_the_code() -> None:
+    (bucket,) = of_kind(yaml.safe_load(SCHEMA.read_text()), "AWS::S3::Bucket").values()
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
 
 
 def test_tables_have_the_old_index_of_the_grants_only_on_request() -> None:

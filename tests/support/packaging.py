@@ -61,4 +61,4 @@ def packaged() -> Package:
             built = package.build(STAGE, folder / "built", ARCHITECTURE, application)
             file.write_text(json.dumps(asdict(built), default=str))
     members = json.loads(file.read_text())
-    return Package(members["template"], Path(members["zip"]), members["sha256"], tuple(members["notes"]))
+    return Package(**members | {"zip": Path(members["zip"]), "notes": tuple(members["notes"])})

@@ -1,7 +1,7 @@
-"""Rewrite the hashes in requirements.txt: `.venv/bin/python -m tests.tools.requirement_hashes`.
+"""Rewrite the hashes in both requirements files: `.venv/bin/python -m tests.tools.requirement_hashes [FILE…]`.
 
-Change the versions in the file by hand, then run this. Each requirement gets the SHA-256 of every file of its version
-in the package index, so that pip's hash-checking mode accepts the file on every platform and Python version.
+Change the versions in the files by hand, then run this. Each requirement gets the SHA-256 of every file of its version
+in the package index, so that pip's hash-checking mode accepts it on every platform and Python version.
 """
 
 import os
@@ -15,7 +15,8 @@ from urllib.parse import urljoin
 
 import requests
 
-REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements.txt"
+_CHECKOUT = Path(__file__).resolve().parents[2]
+FILES = (_CHECKOUT / "requirements.txt", _CHECKOUT / "tests" / "requirements.txt")
 # PEP 691: the JSON form of the simple repository API.
 _JSON = "application/vnd.pypi.simple.v1+json"
 _TIMEOUT = 60  # seconds
@@ -134,13 +135,14 @@ def _run(*arguments: str, check: bool = True) -> str:
 
 
 def main() -> None:
-    """Rewrite the hashes of requirements.txt."""
-    try:
-        text = update(REQUIREMENTS.read_text("utf-8"), fetch_hashes)
-    except (RequirementError, requests.RequestException) as error:
-        sys.exit(str(error))
-    REQUIREMENTS.write_text(text, "utf-8")
-    print(f"{text.count('--hash=')} hashes are in {REQUIREMENTS.name}.")
+    """Rewrite the hashes of the files of the arguments, by default of both."""
+    for file in [Path(name) for name in sys.argv[1:]] or FILES:
+        try:
+            text = update(file.read_text("utf-8"), fetch_hashes)
+        except (RequirementError, requests.RequestException) as error:
+            sys.exit(str(error))
+        file.write_text(text, "utf-8")
+        print(f"{text.count('--hash=')} hashes are in {file}.")
 
 
 if __name__ == "__main__":

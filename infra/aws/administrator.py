@@ -1,0 +1,41 @@
+"""The first account of a stage, with which its operator signs in."""
+
+import sys
+
+import click
+
+from chalicelib.authentication import passwords
+from chalicelib.protocol.identifiers import username_identifier
+from chalicelib.storage.dynamodb import attr
+from chalicelib.storage.store import Store
+from chalicelib.storage.table import Refused
+from chalicelib.users.registration import register_user
+
+ADMINISTRATOR = "admin"
+
+
+def create_administrator(store: Store, stage: str) -> None:
+    """Create an administrator and show the password, or, if the output is not a terminal, show the command for it.
+
+    A file or the log of a CI job would keep the password. Until the administrator has changed it, each deployment sets
+    and shows a new one, because the first may have been lost or never shown.
+    """
+    users, identifiers = store.users, store.identifiers
+    identifier = identifiers.get(username_identifier(ADMINISTRATOR))
+    user = users.get(identifier.sub) if identifier else None
+    if user and not user.password_change_required:
+        return
+    if not sys.stdout.isatty():
+        command = f"user set-password {ADMINISTRATOR}" if user else f"user create --username {ADMINISTRATOR} --admin"
+        click.echo("\nNo password is set or shown, because the output is not a terminal. In a terminal, run:")
+        click.echo(f"  signet {command} --stage {stage}")
+        return
+    if user is None:
+        password = register_user(store, username=ADMINISTRATOR, admin=True)[1]
+    else:
+        password = passwords.generate_password()
+        changed = {"password_hash": passwords.hash_password(password)}
+        if isinstance(users.transition((user.sub,), attr("password_change_required").eq(True), changed), Refused):
+            return  # the administrator has just changed it
+    click.echo(f"\nAdministrator: {ADMINISTRATOR}, password {password}")
+    click.echo("The password is shown only once and must be changed at the first sign-in.")
