@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from chalicelib.protocol.records import Consent
+from chalicelib.sessions.lifetime import extend
 from tests.support.browser import Browser
 from tests.support.faults import Wire
 from tests.support.site import Site
@@ -33,3 +34,21 @@ def test_consent_is_not_added_to_one_that_was_recorded_in_between_with_another_c
         answer = browser.send(page, decision="allow_always")
     assert store.consents.get(user.sub, client.id) == recorded
     assert "tag" in browser.follow(answer).form.fields, "the user is asked again"
+
+
+def test_session_is_not_extended_by_a_request_that_read_it_before_another_sign_in(site: Site, browser: Browser) -> None:
+    """The end of a session depends on the time of the sign-in."""
+    site.user("alice")
+    browser.code(site.client())
+    (session,) = site.server.store.sessions.scan()
+    site.clock.advance(site.settings.session_idle_lifetime // 2)
+    extend(site.server, replace(session, auth_time=session.auth_time - 1), by_browser=True)
+    assert list(site.server.store.sessions.scan()) == [session]
+    extend(site.server, session, by_browser=True)
+    assert list(site.server.store.sessions.scan()) != [session]
+
+
+def test_consent_with_a_claim_alone_is_not_empty() -> None:
+    assert not Consent("alice", "client", claims=frozenset({"email"})).empty
+    assert not Consent("alice", "client", scope=frozenset({"email"})).empty
+    assert Consent("alice", "client").empty
