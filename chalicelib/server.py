@@ -31,7 +31,8 @@ class AuthorizationServer:
 
     `now` returns seconds since 1970. `addresses`: the paths of the endpoints by their names in the metadata (RFC 8414
     section 2). `endpoints`: the endpoints by method and path, for the playground, whose client calls them as any other
-    client does. `web` fills both in. `process_memory`: what a schedule remembers between its runs in this process.
+    client does. `web` fills both in. `process_memory`: what this process remembers between requests, or between
+    runs of a schedule.
     """
 
     settings: Settings
@@ -109,7 +110,7 @@ class AuthorizationServer:
         return {name: texts.get(name) or describe_scope(name) for name in sort_scopes(scopes)}
 
     def forget_cached_records(self) -> None:
-        """Drop the cached clients and scopes, so that the next use reads them again, and what schedules remember."""
+        """Drop the cached clients and scopes, so that the next use reads them again, and what the process remembers."""
         with self._lock:
             self._clients.clear()
             self._scopes.clear()

@@ -8,17 +8,15 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from ipaddress import IPv6Address, ip_network
+from ipaddress import ip_network
 from typing import Any
 
+from chalicelib.http import proxy
 from chalicelib.protocol.durations import DAY, HOUR
 from chalicelib.protocol.redirect_uris import origin_of
+from chalicelib.protocol.urls import match_url
 
 LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
-_URL = re.compile(
-    r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
-    r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+)*"
-)
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -36,9 +34,15 @@ class Settings:
     keys are stored in the `ring` or stay in `kms`. `issuer` may be empty in Lambda: it is then the address of the
     gateway. `operator_token_hash`: SHA-256 of the token for the deep health check. `metrics`: log lines have CloudWatch
     metrics (EMF). `login_url`: the operator's login application, whose forms come from one of `login_origins`.
-    `sign_in_attempts`: wrong passwords for one account from one IP address before sign-in is throttled;
-    `sign_in_attempts_per_address`: the same for one IP address and any account. `password_min_length`: how many
-    characters a new password must have; `password_failure_cost`: how many hashes a rejected sign-in computes.
+    `sign_in_attempts`: wrong passwords for one account in a row from one known browser, or in an hour from one network;
+    `sign_in_attempts_per_day`: in a day from one network, `sign_in_attempts_per_day_known` from a known one;
+    `sign_in_attempts_per_address`: in an hour from one IP address for any account; `sign_in_attempts_per_account`: in
+    a day for one account, and `sign_in_attempts_reserved` more for networks without a failure.
+    `password_min_length`: how many characters a new password must have; `password_failure_cost`: how many hashes a
+    rejected sign-in computes.
+    `stored_requests_per_address`: authorization requests that are stored in an hour before a person has signed in.
+    `caller_address_header`: the header in which a proxy tells the caller's address; `proxy_secret_hash`: the SHA-256 of
+    the secret that proves it, two while it is rotated.
     `backchannel_networks`: networks that are not public and may get logout tokens.
     `key_rotation_days`: the age at which the schedule replaces a signing key; 0 is never.
     """
@@ -61,9 +65,17 @@ class Settings:
     login_url: str | None = None
     login_origins: tuple[str, ...] = ()
     playground: bool = False
+    caller_address_header: str | None = None
+    proxy_secret_hash: tuple[str, ...] = ()
     backchannel_networks: tuple[str, ...] = ()
     sign_in_attempts: int = 5
+    sign_in_attempts_per_day: int = 15
+    sign_in_attempts_per_day_known: int = 20
     sign_in_attempts_per_address: int = 50
+    sign_in_attempts_per_account: int = 100
+    sign_in_attempts_reserved: int = 20
+    known_browser_lifetime: int = 90 * DAY
+    known_network_lifetime: int = 30 * DAY
     password_min_length: int = 12
     password_failure_cost: int = 1
     key_rotation_days: int = 90
@@ -72,6 +84,7 @@ class Settings:
     refresh_token_lifetime: int = 30 * DAY
     refresh_token_absolute_lifetime: int = 180 * DAY
     refresh_token_retry_window: int = 10
+    stored_requests_per_address: int = 600
     session_idle_lifetime: int = 12 * HOUR
     session_absolute_lifetime: int = 30 * DAY
     request_lifetime: int = 600
@@ -121,6 +134,7 @@ class Settings:
             login_origins=_login_origins(environ.get("SIGNET_LOGIN_ORIGINS", ""), login_url),
             playground=_choice(environ, "SIGNET_PLAYGROUND", ("on", "off") if embedded else ("off", "on")) == "on",
             backchannel_networks=_networks(environ.get("SIGNET_BACKCHANNEL_NETWORKS", "")),
+            **_proxy(environ),
             **numbers,
         )
 
@@ -142,7 +156,14 @@ LIMITS = {
     "session_absolute_lifetime": (60, 366 * DAY),
     "request_lifetime": (60, HOUR),
     "sign_in_attempts": (1, 100),
+    "sign_in_attempts_per_day": (1, 1000),
+    "sign_in_attempts_per_day_known": (1, 1000),
     "sign_in_attempts_per_address": (1, 10000),
+    "sign_in_attempts_per_account": (1, 1000),
+    "sign_in_attempts_reserved": (0, 1000),
+    "known_browser_lifetime": (DAY, 366 * DAY),
+    "known_network_lifetime": (DAY, 366 * DAY),
+    "stored_requests_per_address": (1, 100_000),
     "password_min_length": (8, 64),  # NIST SP 800-63B section 3.1.1.2; 64 must be allowed
     "password_failure_cost": (1, 25),  # passwords.MAX_COST
     "key_rotation_days": (0, 3650),
@@ -191,20 +212,9 @@ def _kms_key_id(text: str) -> str:
     return text
 
 
-def _url(text: str) -> re.Match[str] | None:
-    """Match an http or https URL of scheme, host, port and path, without dot segments and trailing slash."""
-    url = _URL.fullmatch(text)
-    if not url or int(url["port"] or 1) not in range(1, 65536):
-        return None
-    try:
-        return url if url["host"][0] != "[" or IPv6Address(url["host"][1:-1]) else None
-    except ValueError:
-        return None
-
-
 def _issuer(text: str) -> str:
     """Check an issuer (OpenID Connect Discovery section 3): https, or http for loopback, no query, no fragment."""
-    url = _url(text)
+    url = match_url(text)
     if not url or (url["scheme"] == "http" and url["host"] not in LOOPBACK):
         raise SettingsError(
             f"SIGNET_ISSUER is {text!r}; it must be an https URL without query, fragment and trailing slash "
@@ -214,7 +224,7 @@ def _issuer(text: str) -> str:
 
 
 def _endpoint(text: str) -> str | None:
-    if text and not _url(text.removesuffix("/")):
+    if text and not match_url(text.removesuffix("/")):
         raise SettingsError(f"SIGNET_DYNAMODB_ENDPOINT is {text!r}; it must be an http or https URL, or not set")
     return text or None
 
@@ -226,7 +236,7 @@ def _https_url(environ: Mapping[str, str], name: str, *, mailto: bool = False) -
         return None
     form = "https URL" + (" or a mailto: address" if mailto else "")
     plain = re.fullmatch(r"[!#-;=?-Z_a-z~]{1,2000}", text) is not None  # ASCII that is safe in an HTML attribute
-    url = _url(text.partition("?")[0].removesuffix("/"))
+    url = match_url(text.partition("?")[0].removesuffix("/"))
     if plain and ((url and url["scheme"] == "https") or (mailto and re.fullmatch(r"mailto:[^@?]+@[^@?]+", text))):
         return text
     raise SettingsError(f"{name} is {text!r}; it must be an {form}, or not set")
@@ -240,7 +250,7 @@ def _color(environ: Mapping[str, str], name: str) -> str | None:
 
 
 def _login_url(text: str) -> str | None:
-    url = _url(text.removesuffix("/"))
+    url = match_url(text.removesuffix("/"))
     if text and (not url or (url["scheme"] == "http" and url["host"] not in LOOPBACK)):
         raise SettingsError(
             f"SIGNET_LOGIN_URL is {text!r}; it must be an https URL without query and fragment "
@@ -253,7 +263,7 @@ def _login_origins(text: str, login_url: str | None) -> tuple[str, ...]:
     """Read origins and return them as browsers write them; by default that of the login application."""
     origins = text.split()
     for origin in origins:
-        url = _url(origin)
+        url = match_url(origin)
         if not url or origin.count("/") != 2 or (url["scheme"] == "http" and url["host"] not in LOOPBACK):
             raise SettingsError(
                 f"SIGNET_LOGIN_ORIGINS has {origin!r}; it must be origins such as https://login.example.com, "
@@ -269,3 +279,11 @@ def _networks(text: str) -> tuple[str, ...]:
         raise SettingsError(
             f"SIGNET_BACKCHANNEL_NETWORKS is {text!r}; it must be networks such as 10.0.0.0/8, separated by spaces"
         ) from error
+
+
+def _proxy(environ: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        header, hashes = environ.get("SIGNET_CALLER_ADDRESS_HEADER", ""), environ.get("SIGNET_PROXY_SECRET_HASH", "")
+        return proxy.declared(header, hashes)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error

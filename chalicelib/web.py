@@ -13,7 +13,7 @@ from chalice import Response as ChaliceResponse
 from chalicelib import pages
 from chalicelib.authorization.response import send_response
 from chalicelib.events.log import log_request
-from chalicelib.http import gateway
+from chalicelib.http import gateway, proxy
 from chalicelib.http.gateway import Event
 from chalicelib.http.messages import NO_STORE, Request, Response, json_response
 from chalicelib.pages.explanations import explain
@@ -116,6 +116,7 @@ class Application:
         route = methods.get(http.method)
         http.endpoint = http.path if methods else ""
         try:
+            proxy.admit(http, server.settings.caller_address_header, server.settings.proxy_secret_hash)
             gateway.decode(event, http)
             response = route.endpoint(server, http) if route else _preflight(http, methods)
         except OAuthError as error:
@@ -124,7 +125,9 @@ class Application:
         except Exception as error:
             http.error = _server_error(error)
             response = self._render_error(server, http, http.error)
-        response.add(http.answer_headers).add(_security_headers(response, route, secure=server.settings.secure))
+        for headers in http.answer_headers:
+            response.add(headers)
+        response.add(_security_headers(response, route, secure=server.settings.secure))
         return response.add(_cross_origin(http, route, response.status)) if route else response
 
     def _render_error(self, server: AuthorizationServer, http: Request, error: OAuthError) -> Response:
@@ -271,12 +274,13 @@ def _security_headers(response: Response, route: Route | None, *, secure: bool) 
     """
     headers = {
         "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "same-origin",
         "Cross-Origin-Opener-Policy": "unsafe-none" if route and route.in_popup else "same-origin",
         "Cross-Origin-Resource-Policy": "cross-origin" if route and route.cross_origin == "any" else "same-origin",
     }
     if secure:
         headers["Strict-Transport-Security"] = f"max-age={YEAR}"
+    if not response.values("Referrer-Policy"):
+        headers["Referrer-Policy"] = "same-origin"
     if not response.values("Content-Security-Policy"):
         headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
     return headers

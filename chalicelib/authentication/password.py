@@ -5,9 +5,11 @@ from typing import Any
 
 from chalicelib import events
 from chalicelib.authentication import passwords
-from chalicelib.authentication.throttle import Throttle, TooManyAttempts
+from chalicelib.authentication.sign_in_addresses import note_sign_in
+from chalicelib.authentication.throttle import Account, Counted, Throttle, TooManyAttempts
 from chalicelib.events import history
 from chalicelib.http.messages import Params, Request
+from chalicelib.protocol.durations import in_words
 from chalicelib.protocol.errors import LoginRequired
 from chalicelib.protocol.identifiers import username_identifier
 from chalicelib.protocol.next_step import WRONG_USER, is_intended_user
@@ -49,16 +51,34 @@ class NotSignedIn(Exception):
 class VerifiedSignIn:
     """Who has signed in, the consent that they gave this client, and the writes for the next transaction.
 
-    Until these are made, the attempt counts as a failure.
+    Until these are made, the attempt counts as a failure. `recorded`: the event in the history.
     """
 
     user: User
     consent: Consent | None
-    writes: tuple[Write[Any], ...]
+    counted: Counted
+    recorded: tuple[Write[Any], ...]
+
+    @property
+    def writes(self) -> tuple[Write[Any], ...]:
+        """The writes that take the failure back, and make the browser and the network known."""
+        return self.writes_for(self.user)
+
+    def writes_for(self, user: User) -> tuple[Write[Any], ...]:
+        """Return the same writes for a transaction that changes the user's password: `user` is the new record."""
+        return *self.counted.taking_back(user.password_generation), *self.recorded
+
+    def checked_writes(self, store: Store) -> tuple[Write[Any], ...]:
+        """Return the writes for a transaction that does not check the user itself.
+
+        It is refused if the password has been changed in between: the attempt stays a failure, and nothing is known.
+        """
+        same_password = store.users.unchanged(self.user, "password_generation")
+        return store.users.checking((self.user.sub,), same_password), *self.writes
 
     def commit_without_session(self, store: Store) -> None:
         """Make the writes alone, when no session is started although the password was right."""
-        store.transact(*self.writes)
+        store.transact(*self.checked_writes(store))
 
 
 class SignInAttempt:
@@ -83,7 +103,7 @@ class SignInAttempt:
         self._password = password
         # No username is longer, and normalising 60 kB of combining characters takes seconds.
         self._identifier = username_identifier(username if len(username) <= MAX_USERNAME else "")
-        self._throttle = Throttle(server.store, self._identifier, http.source_ip, browser_id, from_browser=from_browser)
+        self._browser_id, self._from_browser = browser_id, from_browser
 
     @classmethod
     def of_form(
@@ -103,7 +123,7 @@ class SignInAttempt:
     @property
     def lookups(self) -> tuple[Lookup[Any], ...]:
         """The records that `verify` needs."""
-        return (self._server.store.identifiers.lookup(self._identifier), *self._throttle.lookups)
+        return (self._server.store.identifiers.lookup(self._identifier),)
 
     def verify(
         self,
@@ -114,24 +134,30 @@ class SignInAttempt:
     ) -> VerifiedSignIn:
         """Return the user whose credentials these are. `records` were read for `lookups`.
 
-        `purpose`: what the user does with them, one of `events.EVENTS`, recorded when they are right. One write, which
-        counts the attempt, and one read, also for a username that does not exist. Raises NotSignedIn, and LoginRequired
+        `purpose`: what the user does with them, one of `events.EVENTS`, recorded when they are right. One read, and one
+        write, which counts the attempt, also for a username that does not exist. Raises NotSignedIn, and LoginRequired
         when the request is meant for another user.
         """
         store = self._server.store
         identifier = records.get(store.identifiers.lookup(self._identifier))
         sub = identifier.sub if identifier else None
+        account = Account(sub or self._identifier, is_user=sub is not None)
+        throttle = Throttle(
+            self._server, account, self._http.source_ip, self._browser_id, from_browser=self._from_browser
+        )
+        of_user = store.users.lookup(sub or _NO_USER)
+        of_consent = store.consents.lookup(sub or _NO_USER, client.client_id)
+        read = store.read_all((of_user, of_consent, *throttle.lookups))
+        user, consent = read.get(of_user), read.get(of_consent)
         # The history says that the attempt failed, until it is known that it did not.
         event = history.by_request(store, self._http, sub, events.SIGN_IN_FAILED, client) if sub else None
+        generation = user.password_generation if user else None
         try:
-            counted = self._throttle.count(records, *([store.events.inserting(event)] if event else []))
+            counted = throttle.count(read, generation, *([store.events.inserting(event)] if event else []))
         except TooManyAttempts as too_many:
             events.note(self._http, events.SIGN_IN_THROTTLED, sub=sub)
             text = _try_again_text(too_many.retry_after)
             raise NotSignedIn("too_many_attempts", text, too_many.retry_after) from too_many
-        user, consent = store.read(
-            store.users.lookup(sub or _NO_USER), store.consents.lookup(sub or _NO_USER, client.client_id)
-        )
         # A wrong password takes as long for a username that does not exist; the right one of a disabled user, too.
         enabled = user if user and user.disabled_at is None else None
         correct = passwords.verify(
@@ -139,13 +165,17 @@ class SignInAttempt:
         )
         if not correct or user is None:
             events.note(self._http, events.SIGN_IN_FAILED, sub=sub)
+            if counted.reaches_limit:
+                events.note(self._http, events.SIGN_IN_LIMIT_REACHED, sub=sub)
             raise NotSignedIn("wrong_credentials", WRONG)
-        user = self._rehash(user)
-        writes = counted.taking_back()
+        if purpose == events.SIGN_IN:
+            note_sign_in(self._server, self._http, user.sub)
+        recorded: list[Write[Any]] = []
         if event:
-            rename = store.events.changing((event.sub, event.event_id), None, {"name": purpose})
-            writes.append(replace(rename, on_success=lambda: events.note(self._http, purpose, sub=sub)))
-        verified = VerifiedSignIn(user, consent, tuple(writes))
+            failed = attr("name").eq(events.SIGN_IN_FAILED)
+            rename = store.events.changing((event.sub, event.event_id), failed, {"name": purpose})
+            recorded.append(replace(rename, on_success=lambda: events.note(self._http, purpose, sub=sub)))
+        verified = VerifiedSignIn(self._rehash(user), consent, counted, tuple(recorded))
         if request and not is_intended_user(request, subject(self._server, client, user.sub)):
             verified.commit_without_session(store)
             raise LoginRequired(WRONG_USER)
@@ -164,11 +194,21 @@ class SignInAttempt:
 def remember_browser(
     server: AuthorizationServer, http: Request, user: User, browser_id: str | None
 ) -> list[Write[Any]]:
-    """Return the writes that remember a browser as one that this user has signed in with."""
-    return Throttle(server.store, username_identifier(user.username), http.source_ip, browser_id).remembering()
+    """Return the write that makes a browser known for this user, without failures; none for a browser without an id."""
+    return _throttle_of(server, http, user, browser_id).remembering_browser(user.password_generation)
+
+
+def remember_network(server: AuthorizationServer, http: Request, user: User) -> list[Write[Any]]:
+    """Return the write that makes the network of a request known for this user; none unless its address is public."""
+    return _throttle_of(server, http, user, None).remembering_network(user.password_generation)
+
+
+def _throttle_of(server: AuthorizationServer, http: Request, user: User, browser_id: str | None) -> Throttle:
+    return Throttle(server, Account(user.sub, is_user=True), http.source_ip, browser_id)
 
 
 def _try_again_text(seconds: int) -> str:
-    minutes = -(-seconds // 60)
-    wait = f"{seconds} seconds" if seconds <= 90 else f"{minutes} minutes"
-    return f"There were too many attempts. Please try again in {wait}."
+    return (
+        f"There were too many attempts. Please try again in {in_words(max(seconds, 2))}, or now in a browser or on a "
+        "network that you have signed in from before."
+    )

@@ -1,35 +1,41 @@
-"""How fast passwords may be guessed: after some failures in a row, the next attempts wait, each twice as long.
+"""How fast passwords may be guessed, so that other people cannot lock a user out of a known browser or network.
 
-An attempt is counted before its password is checked, by one conditional write, so that parallel attempts get no
-further than attempts one after the other; a successful sign-in takes its count back. An attempt during a wait is
-neither counted nor checked: the right password is rejected too, or guessing would go on.
+An attempt is counted before its password is checked, by one transaction whose conditions have all limits, so that
+parallel attempts get no further than attempts one after the other. A success takes its count back. An attempt beyond a
+limit is neither counted nor checked: the right password is rejected too, or guessing would go on.
 
-In a browser that the account has signed in with before, only that browser's failures count, so that other people
-cannot lock the user out (OWASP, "Slow Down Online Guessing Attacks with Device Cookies"; the browser's cookie is the
-device cookie). From any other browser an attempt counts three times: for this account from this address, for the
-address whatever the account, and for the account whatever the address. Usernames that do not exist count as accounts.
+Where an attempt comes from decides what limits it (OWASP, "Slow Down Online Guessing Attacks with Device Cookies"):
 
-Stored are only digests of usernames, addresses and browsers.
+1. A known browser, which the account has signed in with before: its own failures in a row, and nothing else.
+2. A known network, from which the account has signed in before: its failures for this account in an hour and in a day.
+3. Anywhere else: the failures of the network for this account in an hour and in a day, those of the address for all
+   accounts in an hour, and those of the account from everywhere in a day. Beyond the last limit, some more attempts are
+   reserved for networks that have no failure for this account.
+
+A browser and a network are known while they hold a copy of the user's `password_generation`: a new password forgets
+them all. An account is a user, under all their names; a name that no user has is counted in the same way.
+
+The keys of the records are keyed digests: a copy of the table tells no account, address or browser.
 """
 
-import hashlib
-from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address, ip_network
+import secrets
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
-from chalicelib.protocol.durations import DAY, HOUR, MINUTE, YEAR
-from chalicelib.protocol.handles import base64url
+from chalicelib.authentication.failure_counts import DAILY, HOURLY, Count, Counter
+from chalicelib.keys.ring import KeyRing
+from chalicelib.protocol.durations import DAY, HOUR
 from chalicelib.protocol.records import Attempts
+from chalicelib.server import AuthorizationServer
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Records, Store
-from chalicelib.storage.table import Lookup, Table, Write
+from chalicelib.storage.table import Lookup, Write
 
-FIRST_WAIT = 30
-MAX_WAIT = 15 * MINUTE
-# NIST SP 800-63B section 3.2.2: the most failures in a row for one account, wherever they come from.
-MAX_PER_ACCOUNT = 100
-# Each lost race means that another attempt was counted, and a few of them make everyone wait.
+# Each lost race means that another attempt was counted, and a few of them reach a limit.
 _RACES = 20
+_RETRY_AFTER = 30
+_UNLOCK_BITS = 48
 
 
 class TooManyAttempts(Exception):
@@ -41,145 +47,229 @@ class TooManyAttempts(Exception):
 
 
 @dataclass(frozen=True)
-class _Counter:
-    """A count of failures, of which `limit` need not wait.
+class Account:
+    """What failures are counted for: the `sub` of a user, or a name that no user has."""
 
-    It expires `lasts` seconds after the last failure; if it is `shared` by many users, after the first one, or the
-    mistakes of a large office would add up for ever.
-    """
+    name: str
+    is_user: bool
 
-    attempts_id: str
-    limit: int
-    lasts: int
-    shared: bool = False
+    def digest(self, keys: KeyRing, purpose: str, *parts: str) -> str:
+        """Return the key of a record of this account."""
+        return keys.digest(purpose, *parts, "user" if self.is_user else "name", self.name)
 
-    def wait(self, record: Attempts | None, now: int) -> int:
-        """Return for how many seconds no attempt is possible."""
-        reached = record is not None and record.failures >= self.limit
-        return max(0, record.blocked_until - now) if record and reached else 0
+    def counter(self, keys: KeyRing) -> Counter:
+        """Return the counter of all failures.
 
-    def after(self, record: Attempts | None, now: int) -> Attempts:
-        """Return the record with one more attempt."""
-        failures = record.failures + 1 if record else 1
-        beyond = failures - self.limit
-        wait = min(FIRST_WAIT * 2 ** min(beyond, 10), MAX_WAIT) if beyond >= 0 else 0
-        forgotten_at = now + wait + (0 if self.shared and record else self.lasts)
-        expires_at = record.expires_at if record else 0
-        return Attempts(self.attempts_id, max(forgotten_at, expires_at), failures, now + wait if wait else 0)
-
-    def counting(self, table: Table[Attempts], record: Attempts | None, now: int) -> Write[Attempts]:
-        """Return the write that counts one more attempt. It is refused when `record` is out of date."""
-        after = self.after(record, now)
-        if record is None:
-            return table.inserting(after)
-        if not after.blocked_until:
-            fewer = attr("failures").lt(self.limit - 1)
-            return table.changing((self.attempts_id,), fewer, {"expires_at": after.expires_at}, {"failures": 1})
-        changed = {name: getattr(after, name) for name in ("failures", "blocked_until", "expires_at")}
-        same = attr("failures").eq(record.failures) & ~attr("blocked_until").gt(now)
-        return table.changing((self.attempts_id,), same, changed)
-
-    def taking_back(self, table: Table[Attempts], record: Attempts | None, now: int) -> Write[Attempts]:
-        """Return the write for a success: the count starts again or, if it is `shared`, becomes one less."""
-        after = self.after(record, now)
-        changes: dict[str, Any] = {"expires_at": after.expires_at}
-        if not self.shared:
-            reset = {**changes, "failures": 0, "blocked_until": 0}
-            return table.changing((self.attempts_id,), None, reset, create=True)
-        if after.blocked_until:
-            changes["blocked_until"] = record.blocked_until if record else 0
-        return table.changing((self.attempts_id,), None, changes, {"failures": -1}, create=True)
+        Its record has `unlocked`, so it must outlive the windows that hold a copy, which last a day.
+        """
+        return Counter(self.digest(keys, "account"), ((DAILY, None),), 2 * DAY)
 
 
 class Throttle:
     """The counters of one attempt to sign in.
 
-    `account`: the identifier of the username that was typed. `browser_id`: None for a browser without our cookie.
-    `from_browser`: whether that browser is known to have sent the attempt.
+    `browser_id`: None for a browser without our cookie. `from_browser`: whether that browser is known to have sent the
+    attempt. If not, neither the browser nor the network is known, and only the network is remembered at a success.
     """
 
     def __init__(
-        self, store: Store, account: str, source_ip: str, browser_id: str | None, *, from_browser: bool = True
+        self,
+        server: AuthorizationServer,
+        account: Account,
+        source_ip: str,
+        browser_id: str | None,
+        *,
+        from_browser: bool = True,
     ):
-        few, many = store.settings.sign_in_attempts, store.settings.sign_in_attempts_per_address
-        network = network_of(source_ip)
-        self._store, self._from_browser = store, from_browser
-        self._of_browser = _Counter(_digest("browser", browser_id, account), few, YEAR) if browser_id else None
-        self._of_unknown_browsers = (
-            _Counter(_digest("account and address", network, account), few, HOUR),
-            _Counter(_digest("address", network), many, HOUR, shared=True),
-            _Counter(_digest("account", account), MAX_PER_ACCOUNT, DAY, shared=True),
+        settings, keys = server.settings, server.keys
+        hourly = (HOURLY, settings.sign_in_attempts)
+        self.store, self.settings, self._from_browser = server.store, settings, from_browser
+        self._browser = account.digest(keys, "browser", browser_id) if browser_id and from_browser else None
+        self._has_public_address = _is_public(source_ip)
+        self.network = Counter(
+            account.digest(keys, "network", network_of(source_ip, 24, 64)),
+            (hourly, (DAILY, settings.sign_in_attempts_per_day_known)),
+            settings.known_network_lifetime,
+            prolonged_by_failures=False,
         )
+        self._account_and_network = Counter(
+            account.digest(keys, "account and network", network_of(source_ip, 24, 48)),
+            (hourly, (DAILY, settings.sign_in_attempts_per_day)),
+            DAY,
+        )
+        # Of all accounts, so an attacker's own ones must not take back what they have not counted in this hour.
+        begins_at = self.store.now() // HOUR * HOUR
+        self._address = Counter(
+            keys.digest("address", network_of(source_ip), str(begins_at)),
+            ((HOURLY, settings.sign_in_attempts_per_address),),
+            HOUR,
+            begins_at=begins_at,
+        )
+        self._account = account.counter(keys)
 
     @property
     def lookups(self) -> tuple[Lookup[Attempts], ...]:
         """The records that `count` needs."""
-        return tuple(map(self._lookup, filter(None, (self._of_browser, *self._of_unknown_browsers))))
+        ids = [self._account.attempts_id, self._account_and_network.attempts_id, self._address.attempts_id]
+        ids += [self.network.attempts_id] if self._has_public_address else []
+        ids += [self._browser] if self._browser else []
+        return tuple(map(self.store.attempts.lookup, ids))
 
-    def _lookup(self, counter: _Counter) -> Lookup[Attempts]:
-        return self._store.attempts.lookup(counter.attempts_id)
-
-    def count(self, records: Records, *also: Write[Any]) -> "Counted":
+    def count(self, records: Records, generation: int | None, *also: Write[Any]) -> "Counted":
         """Count an attempt before it is made, in one transaction with the writes `also`.
 
-        `records` were read for `lookups`. Raises TooManyAttempts.
+        `records` were read for `lookups`. `generation`: the `password_generation` of the user, None without one. Raises
+        TooManyAttempts.
         """
-        now, table = self._store.now(), self._store.attempts
-        counters: tuple[_Counter, ...] = self._of_unknown_browsers
-        if self._of_browser and records.get(self._lookup(self._of_browser)):
-            counters = (self._of_browser,)
-        counts = {counter: records.get(self._lookup(counter)) for counter in counters}
+        read = {lookup.key[0]: records.get(lookup) for lookup in self.lookups}
         for _ in range(_RACES):
-            if wait := max(counter.wait(record, now) for counter, record in counts.items()):
-                raise TooManyAttempts(wait)
-            writes = {counter: counter.counting(table, record, now) for counter, record in counts.items()}
-            refused = self._store.transact(*writes.values(), *also)
+            counted, writes = self._counting(read, generation, self.store.now())
+            refused = self.store.transact(*writes.values(), *also)
             if refused is None:
-                browser = self._of_browser if self._from_browser else None
-                return Counted(self._store, tuple(counts.items()), browser, now)
+                return counted
             # Another attempt was faster. The refusal has the record as that one left it.
-            counts |= {counter: refusal.record for counter, write in writes.items() if (refusal := refused.of(write))}
-        raise TooManyAttempts(FIRST_WAIT)
+            refusals = {attempts_id: refused.of(write) for attempts_id, write in writes.items()}
+            read |= {attempts_id: refusal.record for attempts_id, refusal in refusals.items() if refusal}
+        raise TooManyAttempts(_RETRY_AFTER)
 
-    def remembering(self) -> list[Write[Any]]:
-        """Return the writes that remember the browser, for a success that was counted in another one."""
-        table, now = self._store.attempts, self._store.now()
-        return [self._of_browser.taking_back(table, None, now)] if self._of_browser else []
+    def _counting(
+        self, read: dict[str, Attempts | None], generation: int | None, now: int
+    ) -> tuple["Counted", dict[str, Write[Attempts]]]:
+        """Return the writes that count one more attempt, and what it is once they are made. Raises TooManyAttempts."""
+        table, most = self.store.attempts, self.settings.sign_in_attempts_per_account
+        of_account, of_network = read[self._account.attempts_id], read.get(self.network.attempts_id)
+        unlocked = of_account.unlocked if of_account else 0
+        account = Count(self._account, of_account, now, unlocked)
+        total = account.failures(DAILY)
+        writes: dict[str, Write[Attempts]] = {}
+        counts: tuple[Count, ...] = ()
+        beyond = attr(DAILY.failures).gte(most)
+        if self._browser and self._knows_browser(read[self._browser], generation):
+            few = attr("failures").lt(self.settings.sign_in_attempts) & attr("generation").eq(generation)
+            writes[self._browser] = table.changing((self._browser,), few, add={"failures": 1})
+        elif self._from_browser and of_network and _is_current(of_network, generation):
+            same = attr("generation").eq(generation)
+            counts = (Count(self.network, of_network, now, unlocked, same),)
+            if wait := counts[0].wait:
+                raise TooManyAttempts(wait)
+        else:
+            counts = self._counts_of_unknown(read, account)
+            beyond = attr(DAILY.failures).between(most, most + self.settings.sign_in_attempts_reserved - 1)
+        # The attempt that reaches the limit is counted alone, so that this is told once.
+        alone = attr(DAILY.failures).lt(most - 1) if total < most - 1 else attr(DAILY.failures).eq(total)
+        if account.ends_in(DAILY):
+            account = replace(account, condition=alone if total < most else beyond)
+        counts += (account,)
+        writes |= {count.counter.attempts_id: count.counting(table) for count in counts}
+        return Counted(self, tuple(count.counter for count in counts), of_network, total + 1 == most), writes
+
+    def _counts_of_unknown(self, read: dict[str, Attempts | None], account: Count) -> tuple[Count, ...]:
+        """Return the counts that limit an attempt from an unknown browser and network. Raises TooManyAttempts."""
+        total, most = account.failures(DAILY), self.settings.sign_in_attempts_per_account
+        network = replace(
+            account, counter=self._account_and_network, record=read[self._account_and_network.attempts_id]
+        )
+        address = Count(self._address, read[self._address.attempts_id], account.now)
+        wait = max(network.wait, address.wait)
+        if total >= most + self.settings.sign_in_attempts_reserved:
+            wait = max(wait, account.ends_in(DAILY))
+        elif total >= most:
+            if network.failures(DAILY):
+                wait = max(wait, min(network.ends_in(DAILY), account.ends_in(DAILY)))
+            hourly, _ = network.counter.limits
+            network = replace(network, counter=replace(network.counter, limits=(hourly, (DAILY, 1))))
+        if wait:
+            raise TooManyAttempts(wait)
+        return network, address
+
+    def _knows_browser(self, record: Attempts | None, generation: int | None) -> bool:
+        return bool(record and record.failures < self.settings.sign_in_attempts and _is_current(record, generation))
+
+    def remembering_browser(self, generation: int) -> list[Write[Any]]:
+        """Return the write that makes the browser known, with no failures."""
+        expires_at = self.store.now() + self.settings.known_browser_lifetime
+        values = {"failures": 0, "generation": generation, "expires_at": expires_at}
+        return [self.store.attempts.changing((self._browser,), None, values, create=True)] if self._browser else []
+
+    def remembering_network(self, generation: int, record: Attempts | None = None) -> list[Write[Any]]:
+        """Return the write that makes the network known, unless it has a public address no longer.
+
+        None if its record already says so, for about as long.
+        """
+        expires_at = self.store.now() + self.network.lasts
+        is_new = record is None or record.generation != generation or record.expires_at < expires_at - DAY
+        if not self._has_public_address or not is_new:
+            return []
+        values = {"generation": generation, "expires_at": expires_at}
+        return [self.store.attempts.changing((self.network.attempts_id,), None, values, create=True)]
 
 
 @dataclass(frozen=True)
 class Counted:
-    """An attempt that was counted, so that its password may be checked."""
+    """An attempt that was counted, so that its password may be checked.
 
-    store: Store
-    counters: tuple[tuple[_Counter, Attempts | None], ...]
-    browser: _Counter | None
-    at: int
+    `reaches_limit`: whether the account has had `sign_in_attempts_per_account` attempts in a day with this one.
+    """
 
-    def taking_back(self) -> list[Write[Any]]:
-        """Return the writes for the transaction that signs the user in.
+    throttle: Throttle
+    counters: tuple[Counter, ...]
+    network: Attempts | None
+    reaches_limit: bool
 
-        They take the count back, and remember the browser that sent the attempt.
+    def taking_back(self, generation: int) -> list[Write[Any]]:
+        """Return the writes for the transaction that signs the user in, whose `password_generation` is given.
+
+        They take the count back, and make the browser and the network known.
         """
-        table = self.store.attempts
-        counters = dict(self.counters)
-        if self.browser:
-            counters.setdefault(self.browser, None)
-        return [counter.taking_back(table, record, self.at) for counter, record in counters.items()]
+        throttle, network = self.throttle, self.throttle.network
+        table, now = throttle.store.attempts, throttle.store.now()
+        current = {"generation": generation}
+        writes: list[Write[Any]] = [
+            counter.taking_back(table, now, current if counter == network else None) for counter in self.counters
+        ]
+        if network not in self.counters:
+            writes += throttle.remembering_network(generation, self.network)
+        return writes + throttle.remembering_browser(generation)
 
 
-def network_of(source_ip: str) -> str:
-    """Return what counts as one address: an IPv4 address, or the /64 of an IPv6 address, which one customer has."""
+def unlock(store: Store, keys: KeyRing, sub: str) -> None:
+    """Let a user sign in from everywhere again, after too many failures for their account.
+
+    The limit of an address, for all accounts, stays. Raises TemporarilyUnavailable.
+    """
+    counter = Account(sub, is_user=True).counter(keys)
+    none = {DAILY.started: 0, DAILY.failures: 0, "unlocked": secrets.randbits(_UNLOCK_BITS)}
+    changes = {**none, "expires_at": store.now() + counter.lasts}
+    store.attempts.write(store.attempts.changing((counter.attempts_id,), None, changes, create=True))
+
+
+def network_of(source_ip: str, ipv4_bits: int = 32, ipv6_bits: int = 56) -> str:
+    """Return the network of an address with so many bits.
+
+    By default what counts as one address: an IPv4 address, or the /56 of an IPv6 address, which one customer has.
+    """
+    address = _parse(source_ip)
+    if address is None:
+        return "unknown"
+    if isinstance(address, IPv4Address):
+        return str(IPv4Network((int(address), ipv4_bits), strict=False)).removesuffix("/32")
+    return str(IPv6Network((int(address), ipv6_bits), strict=False))
+
+
+def _is_public(source_ip: str) -> bool:
+    """Return whether others cannot have the same address elsewhere: it is not private, loopback or shared."""
+    address = _parse(source_ip)
+    return address is not None and address.is_global
+
+
+def _parse(source_ip: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(source_ip)
     except ValueError:
-        return "unknown"
-    if isinstance(address, IPv6Address):
-        mapped = address.ipv4_mapped
-        return str(mapped or ip_network((int(address), 64), strict=False))
-    return str(address)
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
 
 
-def _digest(kind: str, *parts: str) -> str:
-    text = "\0".join((kind, *parts))
-    return base64url(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+def _is_current(record: Attempts, generation: int | None) -> bool:
+    return generation is not None and record.generation == generation

@@ -5,12 +5,15 @@ from typing import NoReturn
 
 from chalicelib import events
 from chalicelib.authorization.flow import finish, remaining_step
-from chalicelib.authorization.grant import answer_request
+from chalicelib.authorization.forms import query_of
 from chalicelib.authorization.interaction import Interaction
+from chalicelib.authorization.problems import redirect_with_problem
 from chalicelib.authorization.request import ANSWERED
-from chalicelib.authorization.screens import show
+from chalicelib.authorization.screens import redirect_to_request
+from chalicelib.authorization.stored_request import answering
 from chalicelib.http.messages import Response
 from chalicelib.protocol.errors import AccessDenied, RequestEnded
+from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.next_step import SignedInUser, Step, can_remember_consent
 
 DECISIONS = ("allow_once", "allow_always", "deny")
@@ -30,23 +33,32 @@ def decide(interaction: Interaction, signed_in: SignedInUser, decision: str | No
     """
     if decision == "deny":
         _deny(interaction, signed_in)
-    if decision == "switch":  # to another account: signing in on the page ends this session
-        return show(replace(interaction, signed_in=None, consent=None), Step.SIGN_IN, username="")
+    if decision == "switch":
+        return _switch_account(interaction)
     decision = check_decision(decision)
     server, client = interaction.server, interaction.client
     consent = server.store.consents.get(signed_in.user.sub, client.client_id)
     interaction = replace(interaction, signed_in=signed_in, consent=consent)
     step = remaining_step(replace(interaction, consent=None))
     if step not in (Step.CONSENT, None):  # consent is valid only as the last step
-        return show(interaction, step)
+        return redirect_with_problem(server, interaction.http, query_of(interaction))
     remember = decision == "allow_always" and can_remember_consent(interaction.request, client)
     return finish(interaction, signed_in, consent_given=True, remember=remember)
+
+
+def _switch_account(interaction: Interaction) -> Response:
+    """Return the redirect to the sign-in page of the same request. Signing in there ends this session."""
+    request = interaction.request
+    prompt = request.prompt | {"select_account"}
+    # A new id: a sign-in for this request satisfies the prompt.
+    again = replace(request, request_id=new_id(), browser_id=None, prompt=prompt, login_hint=None, asked_sub=None)
+    return redirect_to_request(replace(interaction, request=again))
 
 
 def _deny(interaction: Interaction, signed_in: SignedInUser) -> NoReturn:
     """Answer the request with AccessDenied. Raises RequestEnded when it has been answered already."""
     server, client = interaction.server, interaction.client
     denied = events.record(server.store, interaction.http, events.CONSENT_DENIED, signed_in.user.sub, client)
-    if server.store.transact(answer_request(server, interaction.request), denied):
+    if server.store.transact(answering(server, interaction.request), denied):
         raise RequestEnded(ANSWERED, code="request_answered")
     raise AccessDenied("The user denied the request.")

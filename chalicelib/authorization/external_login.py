@@ -16,11 +16,12 @@ from typing import Any
 from chalicelib import pages
 from chalicelib.authentication.password import NotSignedIn, SignInAttempt, remember_browser
 from chalicelib.authorization.consent import DECISIONS, check_decision, decide
+from chalicelib.authorization.descriptions import describe_access_end, describe_permissions
 from chalicelib.authorization.flow import proceed
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.recipient import find_recipient, set_recipient_of
 from chalicelib.authorization.request import ended, read_request, require_unanswered
-from chalicelib.authorization.screens import describe_access_end, describe_permissions, redirect_to_request
+from chalicelib.authorization.stored_request import redirect_to_stored_request, store_unauthenticated
 from chalicelib.http.messages import NO_STORE, Params, Request, Response, cookie, json_response, redirect, with_query
 from chalicelib.protocol.errors import OAuthError
 from chalicelib.protocol.handles import new_id
@@ -32,6 +33,7 @@ from chalicelib.storage.dynamodb import Condition, attr
 from chalicelib.storage.table import Write
 
 ANSWER_LIFETIME = 60
+MAX_ANSWERS = 20
 
 
 def is_question(server: AuthorizationServer, http: Request) -> bool:
@@ -102,6 +104,8 @@ def receive(server: AuthorizationServer, http: Request, form: Params) -> Respons
     set_recipient_of(http, client, request)
     if "decision" in form:
         decision = check_decision(form.get("decision"))
+        if not request.asked_sub or request.answers >= MAX_ANSWERS:  # no browser has proved anything: write nothing
+            return redirect_to_stored_request(server, http, request)
         return _keep(server, http, request, attr("asked_sub").exists(), {"decision": decision})
     return _receive_sign_in(server, http, form, client, request, stored=True)
 
@@ -120,11 +124,12 @@ def _receive_sign_in(
     try:
         verified = attempt.verify(server.store.read_all(attempt.lookups), client, request)
     except NotSignedIn as failure:
-        if not stored:
-            server.store.requests.put(request)
-        return _back(server, http, request, failure)
+        if not stored and not failure.retry_after:
+            store_unauthenticated(server, http, form, request)
+            stored = True
+        return _back(server, http, request if stored else None, failure)
     proof = {"sub": verified.user.sub, "generation": verified.user.sessions_generation}
-    return _keep(server, http, request, None, proof, *verified.writes, stored=stored)
+    return _keep(server, http, request, None, proof, *verified.checked_writes(server.store), stored=stored)
 
 
 def _keep(
@@ -141,25 +146,27 @@ def _keep(
     table = server.store.requests
     keeping = table.inserting(replace(request, answer=answer))
     if stored:
-        unanswered = attr("taken_at").not_exists()
+        unanswered = attr("taken_at").not_exists() & ~attr("answers").gte(MAX_ANSWERS)
         both = unanswered if condition is None else unanswered & condition
-        keeping = table.changing((request.request_id,), both, {"answer": answer})
+        keeping = table.changing((request.request_id,), both, {"answer": answer}, {"answers": 1})
     refused = server.store.transact(keeping, *also)
     refusal = refused.of(keeping) if refused else None
     current = refusal.record if refusal else None
     if refused and (current is None or current.taken_at is not None):
         raise ended(current)
-    response = redirect_to_request(server, http, request)
+    response = redirect_to_stored_request(server, http, request)
     if refused:  # a decision, though consent was not asked for
         return response
     handle = server.keys.make_handle("ans", answer["id"])
     return response.add(_cookie(server, handle, ANSWER_LIFETIME))
 
 
-def _back(server: AuthorizationServer, http: Request, request: AuthorizationRequest, failure: NotSignedIn) -> Response:
-    """Return the redirect back to the application, with what went wrong."""
+def _back(
+    server: AuthorizationServer, http: Request, request: AuthorizationRequest | None, failure: NotSignedIn
+) -> Response:
+    """Return the redirect back to the application, with what went wrong, and the handle of a stored request."""
     parameters = {
-        "request_uri": server.keys.make_handle("req", request.request_id),
+        "request_uri": server.keys.make_handle("req", request.request_id) if request else None,
         "error": failure.code,
         "error_description": failure.text,
         "retry_after": str(failure.retry_after) if failure.retry_after else None,
@@ -198,8 +205,9 @@ def _sign_in(interaction: Interaction) -> Response | None:
     also = (taking, *remember_browser(server, http, user, request.browser_id))
     signed_in = browser_sessions.start_session(server, http, user, request.request_id, interaction.signed_in, also)
     request = replace(request, asked_sub=sub, answer={})
-    response = proceed(replace(interaction, request=request, signed_in=signed_in, consent=consent))
-    return response.add(browser_sessions.session_cookie(server, signed_in.session))
+    http.answer_headers.append(browser_sessions.session_cookie(server, signed_in.session))
+    http.answer_headers.extend(browser_sessions.renewed_browser_cookie(server, http))
+    return proceed(replace(interaction, request=request, signed_in=signed_in, consent=consent))
 
 
 # ---- helpers

@@ -26,7 +26,7 @@ def proceed(interaction: Interaction) -> Response:
     if step is None and interaction.signed_in:
         return finish(interaction, interaction.signed_in)
     if interaction.http.method == "POST":
-        return redirect_to_request(interaction.server, interaction.http, interaction.request)
+        return redirect_to_request(interaction)
     return show(interaction, step or Step.SIGN_IN)
 
 
@@ -58,7 +58,7 @@ def finish(
     if outcome is NotGranted.ALREADY_ANSWERED:
         raise RequestEnded(ANSWERED, code="request_answered")
     if isinstance(outcome, NotGranted):
-        if request.browser_id is not None:  # it is stored: read everything again
-            return redirect_to_request(interaction.server, http, request)
+        if request.stored or http.method == "POST":  # read everything again
+            return redirect_to_request(interaction)
         return proceed(replace(interaction, signed_in=None, consent=None))
     return send_response(interaction.server, http, http.recipient or Recipient.of(client, request), outcome)

@@ -9,13 +9,13 @@ from typing import Any
 
 from chalicelib import events
 from chalicelib.authorization.interaction import Interaction
+from chalicelib.authorization.stored_request import answering
 from chalicelib.events import history
 from chalicelib.protocol import claims
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.next_step import SignedInUser
-from chalicelib.protocol.records import AuthorizationRequest, Consent, User
-from chalicelib.server import AuthorizationServer
+from chalicelib.protocol.records import Consent, User
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Write
 from chalicelib.tokens.issue import id_token, max_refresh_lifetime
@@ -49,15 +49,15 @@ def create_grant(
     if "id_token" in request.response_type.split():  # signed before anything is written, because that may fail
         answer["id_token"] = id_token(server, client, grant, nonce=request.nonce, code=code, user=user)
     creation = store.grants.inserting(grant)
-    # A request that has been stored is answered only once.
-    answering = [answer_request(server, request)] if request.browser_id is not None else []
-    writes: list[Write[Any]] = [*answering, *also, *_join_session(interaction, signed_in)]
+    # Stored or sent by a form, a request is answered only once.
+    answer_once = [answering(server, request)] if request.stored or http.method == "POST" else []
+    writes: list[Write[Any]] = [*answer_once, *also, *_join_session(interaction, signed_in)]
     if consent_given:
         writes.append(events.record(store, http, events.CONSENT_GIVEN, user.sub, client))
     if remember:
         writes += _remember_consent(interaction, user)
     if refused := store.transact(creation, *writes):
-        answered = bool(answering) and refused.of(answering[0]) is not None
+        answered = bool(answer_once) and refused.of(answer_once[0]) is not None
         return NotGranted.ALREADY_ANSWERED if answered else NotGranted.CHANGED
     events.note(http, events.CODE_ISSUED, sub=user.sub)
     return answer
@@ -101,12 +101,6 @@ def _remember_consent(interaction: Interaction, user: User) -> list[Write[Any]]:
         remembering = store.consents.changing(key, same, set_, add=added, create=True)
     of_user = store.users.unchanged(user, "grants_generation", "consents_generation")
     return [store.users.checking((user.sub,), of_user), remembering]
-
-
-def answer_request(server: AuthorizationServer, request: AuthorizationRequest) -> Write[AuthorizationRequest]:
-    """Return the write that answers a stored request. It is refused once the request has been answered."""
-    unanswered = attr("taken_at").not_exists()
-    return server.store.requests.changing((request.request_id,), unanswered, {"taken_at": server.now()})
 
 
 def _new_grant(interaction: Interaction, signed_in: SignedInUser) -> Grant:

@@ -3,9 +3,11 @@
 import base64
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from chalicelib.http.messages import Params
+from chalicelib.protocol.claims import ACR_VALUES
 from chalicelib.protocol.errors import InvalidRequest, InvalidScope, InvalidToken, LoginRequired, UnknownKey
 from chalicelib.protocol.records import Client
 from chalicelib.server import AuthorizationServer
@@ -20,7 +22,6 @@ MAX_REQUEST_OBJECT = 65536
 MAX_PREFERENCES = 10
 # RFC 5646 section 2.1, simplified
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8}){0,7}")
-_ACR = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def of_request_object(params: Params) -> Params:
@@ -56,8 +57,8 @@ def read_openid_parameters(
         "max_age": _max_age(params),
         "login_hint": params.get("login_hint", at_most=320),
         "hinted_sub": _hinted_sub(server, params, client),
-        "acr_values": _preferences(params, "acr_values", _ACR),
-        "ui_locales": _preferences(params, "ui_locales", _LANGUAGE),
+        "acr_values": _preferences(params, "acr_values", lambda value: value in ACR_VALUES),
+        "ui_locales": _preferences(params, "ui_locales", _LANGUAGE.fullmatch),
     }
 
 
@@ -111,7 +112,7 @@ def _hinted_sub(server: AuthorizationServer, params: Params, client: Client) -> 
         raise InvalidRequest("The id_token_hint is not an ID token of this application.") from wrong
 
 
-def _preferences(params: Params, name: str, syntax: re.Pattern[str]) -> tuple[str, ...]:
-    """Return the values in order of preference. They are preferences, so malformed ones are left out."""
-    values = (params.get(name) or "").split(" ")
-    return tuple(value for value in values if syntax.fullmatch(value))[:MAX_PREFERENCES]
+def _preferences(params: Params, name: str, is_usable: Callable[[str], object]) -> tuple[str, ...]:
+    """Return the values in order of preference. They are preferences, so malformed and unknown ones are left out."""
+    values = dict.fromkeys((params.get(name) or "").split(" "))
+    return tuple(value for value in values if is_usable(value))[:MAX_PREFERENCES]

@@ -24,6 +24,12 @@ from chalicelib.server import AuthorizationServer
 from chalicelib.tokens import resources
 
 ANSWERED = "This request has expired or has been answered already."
+# The parameters that mean something to this server, and that may be in an address.
+PARAMETERS = (
+    *("response_type", "client_id", "redirect_uri", "scope", "state", "response_mode", "nonce", "prompt", "max_age"),
+    *("display", "claims_locales", "ui_locales", "acr_values", "claims", "resource"),
+    *("code_challenge", "code_challenge_method"),
+)
 MAX_SHOWN = 200  # characters of the request in the description of an error
 
 

@@ -7,27 +7,27 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chalicelib import pages
+from chalicelib.authorization.descriptions import describe_access_end, describe_permissions
+from chalicelib.authorization.forms import Form, make_form, query_of
 from chalicelib.authorization.interaction import Interaction
-from chalicelib.authorization.request import ended
+from chalicelib.authorization.problems import Problem, address_of, take_problem
+from chalicelib.authorization.request import ANSWERED, ended
+from chalicelib.authorization.stored_request import (
+    is_short,
+    redirect_to_stored_request,
+    store_unauthenticated,
+    stored_for,
+    storing,
+)
 from chalicelib.http.messages import Request, Response, redirect, with_query
-from chalicelib.protocol import claims, redirect_uris
-from chalicelib.protocol.durations import in_words
-from chalicelib.protocol.grant import ends_with_session
-from chalicelib.protocol.next_step import SignedInUser, Step, can_remember_consent
-from chalicelib.protocol.records import AuthorizationRequest, Client, Consent, User
+from chalicelib.protocol import redirect_uris
+from chalicelib.protocol.errors import RequestEnded
+from chalicelib.protocol.next_step import Step, can_remember_consent
+from chalicelib.protocol.records import AuthorizationRequest, Client, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Refused
-from chalicelib.tokens.issue import access_token_lifetime, max_refresh_lifetime, refresh_token_lifetime
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with the form that was sent: a sentence for the user, and a code for the page."""
-
-    text: str
-    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,7 @@ class SignInPage:
 
     client: Client
     username: str
-    request_uri: str
-    tag: str
+    form: Form
     problem: str = ""
     problem_code: str = ""
 
@@ -47,8 +46,7 @@ class ChangePasswordPage:
     """The values of the page change_password."""
 
     user: User
-    request_uri: str
-    tag: str
+    form: Form
     problem: str = ""
 
 
@@ -58,8 +56,7 @@ class ConsentPage:
 
     client: Client
     user: User
-    request_uri: str
-    tag: str
+    form: Form
     redirect_uri: str
     new_permissions: list[str]
     allowed_before: list[str]
@@ -67,69 +64,71 @@ class ConsentPage:
     access_end: str
     on_device: bool
     own_scheme: bool
+    problem: str = ""
 
 
-@dataclass(frozen=True)
-class Permission:
-    """A scope or a claim that the client asks for: its name, its description, and whether it was allowed before."""
+def redirect_to_request(interaction: Interaction) -> Response:
+    """Return the redirect to a request by its handle, so that the page can be reloaded and gone back to.
 
-    name: str
-    description: str
-    allowed: bool
-
-
-def redirect_to_request(server: AuthorizationServer, http: Request, request: AuthorizationRequest) -> Response:
-    """Return the redirect to a stored request by its handle, so that the page can be reloaded and gone back to."""
-    address = pages.base(server.settings) + server.addresses["authorization_endpoint"]
-    handle = server.keys.make_handle("req", request.request_id)
-    return redirect(http, with_query(address, {"request_uri": handle}))
+    The request is stored if it is not yet. Raises RequestEnded when it has been answered in between.
+    """
+    server, http, request = interaction.server, interaction.http, interaction.request
+    browser_cookie: dict[str, str] = {}
+    if not request.stored:
+        browser_id, browser_cookie = browser_sessions.identify_browser(server, http)
+        request = stored_for(server, request, browser_id)
+        if server.store.transact(storing(server, request)):
+            raise RequestEnded(ANSWERED, code="request_answered")
+    query = query_of(replace(interaction, request=request))
+    return redirect(http, address_of(server, query)).add(browser_cookie)
 
 
 def show(
-    interaction: Interaction,
-    step: Step,
-    *,
-    status: int = 200,
-    username: str | None = None,
-    problem: Problem | None = None,
+    interaction: Interaction, step: Step, *, username: str | None = None, problem: Problem | None = None
 ) -> Response:
-    """Return the page for a step, or the redirect to the login application.
+    """Return the page for a step, or the redirect to the login application. Nothing is stored for the page.
 
-    The request is stored if it is not yet, and the page carries only its handle. `username` fills in the sign-in page.
+    `username` fills in the sign-in page. `problem`: with the form that was sent before, by default what the cookie of
+    the redirect says. A request that is too long for the form's action is stored, and the browser redirected.
     """
     server, http, request, signed_in = interaction.server, interaction.http, interaction.request, interaction.signed_in
-    browser_cookie: dict[str, str] = {}
-    external = _is_asked_externally(interaction, step, status)
+    browser_id, browser_cookie = browser_sessions.identify_browser(server, http)
+    if request.browser_id is not None:  # the cookie is set already
+        browser_id, browser_cookie = request.browser_id, {}
+    problem, removed_cookie = (problem, {}) if problem else take_problem(server, http, step)
+    external = server.settings.login_url is not None and not problem.code and step is not Step.CHANGE_PASSWORD
     asked_sub = signed_in.user.sub if external and signed_in and step is Step.CONSENT else None
-    if request.browser_id is None:
-        browser_id, browser_cookie = browser_sessions.identify_browser(server, http)
-        request = replace(request, browser_id=browser_id, asked_sub=asked_sub)
-        server.store.requests.put(request)
+    if not request.stored and (external or not is_short(http.query)):
+        request = replace(stored_for(server, request, browser_id), asked_sub=asked_sub)
+        store_unauthenticated(server, http, http.query, request, signed_in=signed_in is not None)
+        if not external:
+            return redirect_to_stored_request(server, http, request).add(browser_cookie)
     if external:
         return _ask_externally(server, http, request, asked_sub).add(browser_cookie)
-    values = _page_values(replace(interaction, request=request), step, username, problem or Problem(""))
+    username = username if username is not None else problem.username
+    values = _page_values(interaction, step, make_form(interaction, step, browser_id), username, problem)
     page = pages.page(step.name.lower(), server.settings, **vars(values))
-    return pages.response(page, status, redirect_uri=request.redirect_uri).add(browser_cookie)
+    response = pages.response(page, problem.status, redirect_uri=request.redirect_uri)
+    # The address is a long one: it must not be repeated in a header field of the next request.
+    response.add({"Referrer-Policy": "origin", **problem.headers})
+    return response.add(browser_cookie).add(removed_cookie)
 
 
 def _page_values(
-    interaction: Interaction, step: Step, username: str | None, problem: Problem
+    interaction: Interaction, step: Step, form: Form, username: str | None, problem: Problem
 ) -> SignInPage | ChangePasswordPage | ConsentPage:
     server, client = interaction.server, interaction.client
     request, signed_in = interaction.request, interaction.signed_in
-    handle = server.keys.make_handle("req", request.request_id)
-    tag = server.keys.form_tag(form_subject(request, step, signed_in))
     if step is Step.SIGN_IN or signed_in is None:
         name = username if username is not None else request.login_hint or ""
-        return SignInPage(client, name, handle, tag, problem.text, problem.code)
+        return SignInPage(client, name, form, problem.text, problem.code)
     if step is Step.CHANGE_PASSWORD:
-        return ChangePasswordPage(signed_in.user, handle, tag, problem.text)
+        return ChangePasswordPage(signed_in.user, form, problem.text)
     permissions = describe_permissions(server, request, interaction.remembered)
     return ConsentPage(
         client,
         signed_in.user,
-        handle,
-        tag,
+        form,
         request.redirect_uri,
         new_permissions=[permission.description for permission in permissions if not permission.allowed],
         allowed_before=[permission.description for permission in permissions if permission.allowed],
@@ -137,54 +136,8 @@ def _page_values(
         access_end=describe_access_end(server, client, request.scope),
         on_device=redirect_uris.is_loopback(request.redirect_uri),
         own_scheme=redirect_uris.origin_of(request.redirect_uri) is None,
+        problem=problem.text,
     )
-
-
-def describe_permissions(
-    server: AuthorizationServer, request: AuthorizationRequest, consent: Consent | None
-) -> list[Permission]:
-    """Return what is asked for and what was allowed before, scopes and then claims, in the order for users to read.
-
-    A scope and a claim may have one name, and are two permissions.
-    """
-    consent = consent or Consent("", "")
-    scope = request.scope | consent.scope
-    names = claims.requested_outside_scope(request.claims, scope) | claims.outside_scope(consent.claims, scope)
-    scopes = [
-        Permission(name, description, name in consent.scope)
-        for name, description in server.scope_descriptions(scope).items()
-    ]
-    return scopes + [Permission(name, claims.describe_claim(name), name in consent.claims) for name in sorted(names)]
-
-
-def describe_access_end(server: AuthorizationServer, client: Client, scope: frozenset[str]) -> str:
-    """Return a sentence for the user that says when the access of an application ends by itself."""
-    settings = server.settings
-    longest, idle = max_refresh_lifetime(server, client), refresh_token_lifetime(server, client)
-    with_session = ends_with_session(scope)
-    start = "Access ends when you sign out, " if with_session else "Access continues when you sign out. It ends "
-    if not idle:  # no refresh tokens
-        start = "Access ends when you sign out, and " if with_session else "Access ends "
-        return f"{start}after {in_words(access_token_lifetime(server, client))} at the latest."
-    end = f"after {in_words(longest)} at the latest"
-    if with_session:
-        idle = min(idle, settings.session_idle_lifetime)
-        if settings.session_absolute_lifetime < longest:
-            end = f"{in_words(settings.session_absolute_lifetime)} after you last signed in"
-    return f"{start}when it is not used for {in_words(idle)}, and {end}."
-
-
-def form_subject(request: AuthorizationRequest, step: Step, signed_in: SignedInUser | None) -> str:
-    """Return what a form's tag proves: this step of this request, shown to this browser or in this session."""
-    if step is Step.SIGN_IN or signed_in is None:
-        return f"{Step.SIGN_IN.name} {request.request_id} {request.browser_id}"
-    return f"{step.name} {request.request_id} {signed_in.session.session_id}"
-
-
-def _is_asked_externally(interaction: Interaction, step: Step, status: int) -> bool:
-    """Return whether the login application asks: where a page is shown first, and never for a new password."""
-    first = interaction.http.method == "GET" and status == 200
-    return interaction.server.settings.login_url is not None and first and step is not Step.CHANGE_PASSWORD
 
 
 def _ask_externally(

@@ -165,7 +165,7 @@ def _sign_out_others(visit: _Visit, form: Params) -> Response:
 
 def _change_password(visit: _Visit, form: Params) -> Response:
     """Change the password. The current one is required too, because the browser may be unattended."""
-    server, http, session, user = visit.server, visit.http, visit.signed_in.session, visit.signed_in.user
+    server, http, user = visit.server, visit.http, visit.signed_in.user
     new = form.raw("new_password") or ""
     problem = password_rules.find_problem(server.settings, user, new, form.raw("new_password_again") or "")
     if problem:
@@ -180,7 +180,7 @@ def _change_password(visit: _Visit, form: Params) -> Response:
         page = visit.page("password", failure.status(400), problem=text, field="password")
         return page.add(failure.headers)
     rehashed = replace(visit.signed_in, user=verified.user)
-    signed_in = change_own_password(server, http, rehashed, new, session.request_id or "", verified.writes)
+    signed_in = change_own_password(server, http, rehashed, new, verified)
     answer = _back(visit, "/account/password", "password_changed")
     return answer.add(browser_sessions.session_cookie(server, signed_in.session))
 

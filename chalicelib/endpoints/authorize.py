@@ -5,40 +5,69 @@ from dataclasses import replace
 from chalicelib.authorization.external_login import take_answer
 from chalicelib.authorization.flow import proceed
 from chalicelib.authorization.interaction import Interaction
+from chalicelib.authorization.problems import address_of
 from chalicelib.authorization.recipient import find_recipient, set_recipient_of
-from chalicelib.authorization.request import read_request, require_unanswered
-from chalicelib.authorization.screens import redirect_to_request
-from chalicelib.http.messages import Request, Response
-from chalicelib.protocol.errors import RequestEnded
+from chalicelib.authorization.request import PARAMETERS, read_request, require_unanswered
+from chalicelib.authorization.stored_request import is_short, redirect_to_stored_request, store_unauthenticated
+from chalicelib.http.messages import Request, Response, redirect
+from chalicelib.protocol.errors import InvalidRequest, RequestEnded
 from chalicelib.protocol.records import AuthorizationRequest
 from chalicelib.server import AuthorizationServer
-from chalicelib.sessions.browser_sessions import identify_browser, read_browser
+from chalicelib.sessions.browser_sessions import browser_id_of, identify_browser, read_browser
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Refused
 
+# Parameters that say who the user is: not to be repeated in an address of this server.
+PERSONAL = ("id_token_hint", "login_hint")
+
 
 def get(server: AuthorizationServer, http: Request) -> Response:
-    """Answer a new authorization request, or a stored one, whose handle is in `request_uri`."""
-    handle = server.keys.read_handle("req", http.query.raw("request_uri"))
-    if handle and http.query.get("request_uri"):
-        return _continue(server, http, handle.id)
+    """Answer a new authorization request, or a stored one, whose handle is in `request_uri`.
+
+    A stored request that has expired, or belongs to another browser, is started again if its query carries it.
+    """
+    text = _own_request_uri(http)
+    if text:
+        handle = server.keys.read_handle("req", text)
+        stored = server.store.requests.get(handle.id) if handle else None
+        of_another = stored is not None and stored.browser_id not in (None, browser_id_of(server, http))
+        if "client_id" not in http.query or (stored and not of_another):
+            return _continue(server, http, stored)
+        http.query = http.query.replaced("request_uri", None)
     recipient = find_recipient(server, http, http.query)
     request = read_request(server, http.query, recipient)
     browser = read_browser(server, http, client_id=recipient.client.client_id)
     return proceed(Interaction(server, http, recipient.client, request, browser.signed_in, browser.consent))
 
 
+def _own_request_uri(http: Request) -> str | None:
+    """Return the `request_uri` if it looks like a handle of this server; a malformed one is rejected later."""
+    try:
+        text = http.query.get("request_uri") or ""
+    except InvalidRequest:
+        return None
+    return text if text.startswith("req_") else None
+
+
 def post(server: AuthorizationServer, http: Request) -> Response:
-    """Store the same request in a body, and continue by GET: a cross-site POST carries no Lax cookie."""
+    """Continue by GET with the same request in a body: a cross-site POST carries no Lax cookie.
+
+    A request that is too long for an address, or that says who the user is, is stored.
+    """
     form = http.form()
     request = read_request(server, form, find_recipient(server, http, form))
-    server.store.requests.put(request)
-    return redirect_to_request(server, http, request)
+    sent = form.only(*PARAMETERS)
+    names_user = any(name in form for name in PERSONAL) or any("sub" in names for names in request.claims.values())
+    if is_short(sent) and not names_user:
+        return redirect(http, address_of(server, sent.encoded()))
+    store_unauthenticated(server, http, form, request)
+    return redirect_to_stored_request(server, http, request)
 
 
-def _continue(server: AuthorizationServer, http: Request, request_id: str) -> Response:
-    request, client = require_unanswered(server, http, server.store.requests.get(request_id))
-    request, http.answer_headers = _bind(server, http, request)
+def _continue(server: AuthorizationServer, http: Request, stored: AuthorizationRequest | None) -> Response:
+    request, client = require_unanswered(server, http, stored)
+    request, browser_cookie = _bind(server, http, request)
+    http.answer_headers.append(browser_cookie)
     set_recipient_of(http, client, request)
     browser = read_browser(server, http, client_id=client.client_id)
     interaction = Interaction(server, http, client, request, browser.signed_in, browser.consent)

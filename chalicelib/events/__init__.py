@@ -16,6 +16,9 @@ from chalicelib.storage.table import Write
 SIGN_IN = "sign_in"
 SIGN_IN_FAILED = "sign_in_failed"
 SIGN_IN_THROTTLED = "sign_in_throttled"
+SIGN_IN_LIMIT_REACHED = "sign_in_limit_reached"
+SIGN_INS_FROM_ONE_ADDRESS = "sign_ins_from_one_address"
+BROWSER_LET_IN = "browser_let_in"
 PASSWORD_CHANGED = "password_changed"  # noqa: S105
 CONSENT_GIVEN = "consent_given"
 CONSENT_DENIED = "consent_denied"
@@ -38,6 +41,9 @@ EVENTS: dict[str, str] = {
     SIGN_IN: "A user signed in.",
     SIGN_IN_FAILED: "The username or the password was wrong, or the account is disabled.",
     SIGN_IN_THROTTLED: "A sign-in was rejected without checking the password, after too many failures.",
+    SIGN_IN_LIMIT_REACHED: "An account had so many failed sign-ins in a day that unknown networks must wait.",
+    SIGN_INS_FROM_ONE_ADDRESS: "Nearly all recent sign-ins came from this address, which may be that of a proxy.",
+    BROWSER_LET_IN: "A link of the operator made a browser known for a user.",
     PASSWORD_CHANGED: "A password was changed; every other session of the user has ended.",
     CONSENT_GIVEN: "A user allowed an application what it asked for.",
     CONSENT_DENIED: "A user denied an application access.",

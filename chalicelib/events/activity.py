@@ -19,6 +19,7 @@ LABELS = {
     events.SIGN_IN: "Signed in",
     events.SIGN_IN_FAILED: "Sign-in failed",
     events.SIGN_IN_THROTTLED: "Sign-in rejected after too many failures",
+    events.BROWSER_LET_IN: "Browser made known by a link from support",
     events.PASSWORD_CHANGED: "Password changed",
     events.CONSENT_GIVEN: "Access allowed",
     events.CONSENT_DENIED: "Access denied",

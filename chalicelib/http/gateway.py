@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from chalicelib.http.messages import Params, Request, Response
+from chalicelib.http.proxy import SECRET_HEADER
 from chalicelib.protocol.errors import InvalidRequest
 
 Event = dict[str, Any]
@@ -16,9 +17,14 @@ _DOMAIN = re.compile(r"[a-z0-9.-]{1,253}")
 
 
 def read(event: Event) -> Request:
-    """Return the HTTP request in a gateway's event, without its query and body, which `decode` adds."""
+    """Return the HTTP request in a gateway's event, without its query and body, which `decode` adds.
+
+    The secret of a proxy is not among the headers, so that nothing can log or show it.
+    """
     context = event["requestContext"]
     http = _read_2(event, context) if "http" in context else _read_1(event, context)
+    http.proxy_secret = http.headers.get(SECRET_HEADER, "")
+    http.headers = {name: value for name, value in http.headers.items() if name != SECRET_HEADER}
     stage = context.get("stage")
     prefix = f"/{stage}" if stage and stage != "$default" else ""
     if prefix and (http.path == prefix or http.path.startswith(prefix + "/")):

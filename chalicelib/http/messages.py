@@ -111,6 +111,23 @@ class Params:
         merged._values = {**fallback._values, **self._values}
         return merged
 
+    def only(self, *names: str) -> "Params":
+        """Return these parameters, without those that have another name."""
+        return Params((name, value) for name in names for value in self._values.get(name, []))
+
+    def replaced(self, name: str, value: str | None) -> "Params":
+        """Return these parameters with another value of one of them; None leaves it out."""
+        replaced = Params()
+        replaced._values = {each: values for each, values in self._values.items() if each != name}
+        if value is not None:
+            replaced._values[name] = [value]
+        return replaced
+
+    def encoded(self) -> str:
+        """Return the parameters as `application/x-www-form-urlencoded`, sorted by name: the same for every gateway."""
+        pairs = [(name, value) for name in sorted(self._values) for value in self._values[name]]
+        return urlencode(pairs, errors="replace")
+
     def __contains__(self, name: str) -> bool:
         return name in self._values
 
@@ -119,9 +136,10 @@ class Params:
 class Request:
     """An HTTP request, independent of the gateway.
 
-    `headers` have lower-case names. `source_ip` and `base_url` come from the gateway, never from a header. The endpoint
-    sets `client`, `error` and `events` for the log line; CORS needs the `client` too. Once `recipient` is set, errors
-    are sent to it. `answer_headers` are added to every response.
+    `headers` have lower-case names. `base_url` comes from the gateway, never from a header; so does `source_ip`, unless
+    the settings declare a proxy, which `proxy_secret` proves (`http.proxy`). The endpoint sets `client`, `error` and
+    `events` for the log line; CORS needs the `client` too. Once `recipient` is set, errors are sent to it.
+    `answer_headers` are added to the response, also if it is an error: such as the cookie of a new session.
     """
 
     method: str
@@ -130,11 +148,12 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     source_ip: str = ""
+    proxy_secret: str = field(default="", repr=False)
     request_id: str = ""
     base_url: str = ""
     client: "Client | None" = None
     recipient: "Recipient | None" = None
-    answer_headers: Mapping[str, str] = field(default_factory=dict)
+    answer_headers: list[Mapping[str, str]] = field(default_factory=list)
     error: OAuthError | None = None
     endpoint: str = ""
     events: list[dict[str, str]] = field(default_factory=list)

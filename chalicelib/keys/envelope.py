@@ -62,11 +62,9 @@ class Seal:
         if not key:
             end = 2 + int.from_bytes(sealed[:2], "big")
             key, sealed = self._unwrap(sealed[2:end]), sealed[end:]
-        nonce, text, aead = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _aead(key)
         for associated_data in (self._associated_data(version), self._settings.stage.encode()):
             with suppress(InvalidTag):
-                plain: bytes = aead.decrypt(nonce, text, associated_data)
-                return plain
+                return decrypt(key, sealed, associated_data)
         raise SettingsError(_WRONG_KEY)
 
     def _unwrap(self, wrapped: bytes) -> bytes:
@@ -79,12 +77,23 @@ class Seal:
                 raise SettingsError(_WRONG_KEY) from error
 
     def _encrypt(self, key: bytes, plain: bytes, version: int) -> bytes:
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed: bytes = _aead(key).encrypt(nonce, plain, self._associated_data(version))
-        return nonce + sealed
+        return encrypt(key, plain, self._associated_data(version))
 
     def _associated_data(self, version: int) -> bytes:
         return f"{self._settings.stage} {version}".encode()  # a stage contains no space
+
+
+def encrypt(key: bytes, plain: bytes, associated_data: bytes) -> bytes:
+    """Return the bytes encrypted with AES-256-GCM, after their nonce."""
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    sealed: bytes = _aead(key).encrypt(nonce, plain, associated_data)
+    return nonce + sealed
+
+
+def decrypt(key: bytes, sealed: bytes, associated_data: bytes) -> bytes:
+    """Return the bytes that `encrypt` was given. Raises InvalidTag of cryptography for anything else."""
+    plain: bytes = _aead(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated_data)
+    return plain
 
 
 def _aead(key: bytes) -> Any:

@@ -4,14 +4,16 @@ Its keys are cached for a minute (`cache`). An unknown key version or `kid` make
 once in ten seconds.
 """
 
+import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from chalicelib.keys import signing
 from chalicelib.keys.cache import KeyCache, Keys
+from chalicelib.keys.envelope import decrypt, encrypt
 from chalicelib.keys.signing import SigningKey
 from chalicelib.keys.stored_ring import StoredRing
 from chalicelib.protocol import handles
@@ -118,6 +120,26 @@ class KeyRing:
         expected = (handles.form_tag(subject, secret).encode() for secret, _ in self._cache.load().handles.values())
         return any(secrets.compare_digest(candidate, received) for candidate in expected)
 
+    # ---- texts that only this server reads
+
+    def seal(self, text: str, purpose: str) -> str:
+        """Return the text encrypted, base64url, for `unseal` with the same purpose."""
+        keys = self._cache.load()
+        version = self._current_version(keys)
+        sealed = encrypt(_sealing_key(keys.handles[version][0]), text.encode(), purpose.encode())
+        return base64url(version.to_bytes(1, "big") + sealed)
+
+    def unseal(self, text: str, purpose: str) -> str | None:
+        """Return the text that was encrypted for this purpose, or None when there is none in `text`."""
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            sealed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            secret = self._handle_secret(sealed[0])
+            return decrypt(_sealing_key(secret), sealed[1:], purpose.encode()).decode() if secret else None
+        except (InvalidTag, IndexError, ValueError):  # ValueError: no base64, or too short
+            return None
+
     # ---- subjects
 
     def pairwise_subject(self, sector: str, sub: str) -> str:
@@ -126,6 +148,14 @@ class KeyRing:
         It is an HMAC, so that clients cannot compute or compare it, with a secret that is never rotated.
         """
         message = f"{sector} {sub}".encode()  # a host name contains no space
+        return base64url(hmac.digest(self._cache.load().pairwise, message, hashlib.sha256))
+
+    def digest(self, purpose: str, *parts: str) -> str:
+        """Return a key for a record that must not tell its parts, of which only the last may contain a NUL.
+
+        It is an HMAC with the secret of the pairwise subjects, and never equal to one: no host name starts with a NUL.
+        """
+        message = "\0".join(("", purpose, *parts)).encode("utf-8", "surrogatepass")
         return base64url(hmac.digest(self._cache.load().pairwise, message, hashlib.sha256))
 
     # ---- the stored ring
@@ -142,12 +172,12 @@ class KeyRing:
         """
         return self._stored.create()
 
-    def restore(self, record: SealedKeyRing) -> bool:
-        """Store a ring from a backup. Return False, and change nothing, when there is a ring.
+    def restore(self, record: SealedKeyRing, change: Callable[[dict[str, Any]], object] | None = None) -> bool:
+        """Store a ring from a backup, after `change` if given. Return False, and change nothing, when there is a ring.
 
         Raises SettingsError when it was encrypted with another key, in another stage, or for another version.
         """
-        return self._stored.restore(record)
+        return self._stored.restore(record, change)
 
     def forget_cached_keys(self) -> None:
         """Drop the cached keys, so that the next use reads the ring again."""
@@ -179,7 +209,7 @@ class KeyRing:
     def _select_current(self, starts: dict[K, int]) -> K:
         """Return the newest key in use, or the oldest when all start later: this clock may be behind."""
         now = self._store.now()
-        in_use = [key for key, start in starts.items() if start <= now]
+        in_use = [key for key, start in reversed(starts.items()) if start <= now]  # of the same second, the later one
         return max(in_use, key=starts.__getitem__) if in_use else min(starts, key=starts.__getitem__)
 
     def _signing_key(self, kid: object) -> SigningKey | None:
@@ -204,3 +234,8 @@ class KeyRing:
         yield keys
         if self._cache.age(keys) >= UNKNOWN_KEY_PAUSE:
             yield self._cache.read_again(keys)
+
+
+def _sealing_key(handle_secret: bytes) -> bytes:
+    """Return the 32 bytes that encrypt texts, which say nothing about the secret of the handles."""
+    return hmac.digest(handle_secret, b"signet seal", hashlib.sha256)

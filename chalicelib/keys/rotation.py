@@ -8,6 +8,7 @@ from chalicelib.keys import signing
 from chalicelib.keys.ring import KeyRing
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.handles import new_secret
+from chalicelib.protocol.records import SealedKeyRing
 from chalicelib.settings import LIMITS, Settings
 
 # Longer than any process caches the ring, and than any verifier may cache the JWKS.
@@ -102,12 +103,32 @@ def retire_handles(ring: KeyRing, now: int) -> list[str]:
     """
     for _ in range(_TRIES):
         document, version = ring.read_document()
-        removed = document["handles"]
-        # A version that no process knows, so that a handle of the new secret makes each of them read the ring.
-        handle_version = _free_version({key["version"] for key in removed})
-        document["handles"] = [{"version": handle_version, "secret": new_secret(), "created_at": now}]
+        removed = _replace_handles(document, now)
         if ring.replace_document(document, version):
-            return [_handle_name(key) for key in removed]
+            return removed
+    raise RotationRefused("Another process is changing the key ring. Try again.")
+
+
+def restore_with_new_handles(ring: KeyRing, record: SealedKeyRing, now: int) -> bool:
+    """Store a ring from a backup with a new secret of handles, in one write: no earlier handle is valid with it.
+
+    Return False, and change nothing, when there is a ring. Raises SettingsError when this stage cannot decrypt it.
+    """
+    return ring.restore(record, lambda document: _replace_handles(document, now))
+
+
+def copy(ring: KeyRing, target: KeyRing) -> None:
+    """Replace the ring `target` by the keys of `ring`, encrypted with the key of the target.
+
+    Raises RotationRefused when the signing keys are in KMS, which they never leave, or when other processes keep
+    changing the target.
+    """
+    document, _ = ring.read_document()
+    if any("kms_key_id" in key for key in document["signing"]):
+        raise RotationRefused("The signing keys are in KMS, and cannot be copied.")
+    for _ in range(_TRIES):
+        if target.replace_document(document, target.read_document()[1]):
+            return
     raise RotationRefused("Another process is changing the key ring. Try again.")
 
 
@@ -120,6 +141,15 @@ def reseal(ring: KeyRing) -> None:
         if ring.replace_document(*ring.read_document()):
             return
     raise RotationRefused("Another process is changing the key ring. Try again.")
+
+
+def _replace_handles(document: dict[str, Any], now: int) -> list[str]:
+    """Replace the secrets of handles in a decrypted ring by a new one. Return the names of the replaced ones."""
+    replaced = document["handles"]
+    # A version that no process knows, so that a handle of the new secret makes each of them read the ring.
+    handle_version = _free_version({key["version"] for key in replaced})
+    document["handles"] = [{"version": handle_version, "secret": new_secret(), "created_at": now}]
+    return [_handle_name(key) for key in replaced]
 
 
 def _free_version(used: set[int]) -> int:

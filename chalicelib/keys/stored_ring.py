@@ -1,6 +1,7 @@
 """The stored key ring: one encrypted record. It is created by the operator, and replaced by conditional writes."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from chalicelib.keys import signing
@@ -61,9 +62,16 @@ class StoredRing:
         sealed = self.seal.seal(json.dumps(document).encode(), 1)
         return self._store.keys.insert(SealedKeyRing(RING, sealed, 1))
 
-    def restore(self, record: SealedKeyRing) -> bool:
-        """Insert a record that this stage can decrypt. Return False, and change nothing, when there is a ring."""
-        self.seal.unseal(record.sealed, record.version)
+    def restore(self, record: SealedKeyRing, change: Callable[[dict[str, Any]], object] | None = None) -> bool:
+        """Insert a record that this stage can decrypt. Return False, and change nothing, when there is a ring.
+
+        `change`: change the decrypted ring before it is inserted.
+        """
+        plain = self.seal.unseal(record.sealed, record.version)
+        if change:
+            document, version = json.loads(plain), record.version + 1
+            change(document)
+            record = SealedKeyRing(RING, self.seal.seal(json.dumps(document).encode(), version), version)
         return self._store.keys.insert(record)
 
     def read(self) -> SealedKeyRing:

@@ -4,14 +4,16 @@ All texts of a page are in its template. Templates escape all values, and put va
 works without the script, and loads nothing from other hosts except the operator's logo.
 
     page             values besides the settings
-    sign_in          client, username, request_uri, tag, problem, problem_code
-    change_password  user, request_uri, tag, problem
+    sign_in          client, username, form, problem, problem_code
+    change_password  user, form, problem
     consent          client, user, new_permissions, allowed_before, remembered, offline, days, redirect_uri,
-                     on_device, own_scheme, request_uri, tag
+                     on_device, own_scheme, form, problem
     sign_out         action, fields, client (that asked for it, or None), username (or "")
     sign_out_again   action, fields
     signed_out       client, back (a link to it, or None)
     still_signed_in  client, back
+    let_in           action, fields, username, problem
+    let_in_done      username
     form_post        action, fields, client (None if it has no name)
     error            explanation, error, request_id
     errors           explanations

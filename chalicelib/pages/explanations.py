@@ -80,8 +80,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         "A sign-in must be completed in the browser where it was started. The address may have been copied, or cookies "
         "may have been deleted.",
         _START_AGAIN + " If someone sent you this link, do not sign in with it.",
-        "The browser must accept cookies from this server. Users cannot sign in inside an embedded frame, or with "
-        "cookies blocked.",
+        "A stored request belongs to the first browser that opens it, by a cookie.",
     ),
     "wrong_site": Explanation(
         "This form came from another site",
@@ -91,11 +90,16 @@ EXPLANATIONS: dict[str, Explanation] = {
         "browsers use.",
     ),
     "form_not_ours": Explanation(
-        "This form is no longer valid",
-        "It was shown in another session, or it was changed. You may have signed in as another user since.",
+        "This form is not valid",
+        "It belongs to no request of this server, or it was changed.",
         _START_AGAIN,
-        "A form is valid only for the request, browser and session in which it was shown. Programs should not submit "
-        "it.",
+        "A form is valid only for the request for which it was shown. Programs should not submit it.",
+    ),
+    "cookies_blocked": Explanation(
+        "Your browser did not send our cookie",
+        "Signing in needs a cookie of this site. Your browser blocks it, or has deleted it.",
+        "Allow cookies for this site, then try again.",
+        "Users cannot sign in inside an embedded frame, or with cookies blocked.",
     ),
     "navigation_only": Explanation(
         "This page must be opened directly",
@@ -103,6 +107,13 @@ EXPLANATIONS: dict[str, Explanation] = {
         _START_AGAIN,
         "GET /oauth2/code and /oauth2/logout accept only top-level navigation: no frames, images or scripts (Fetch "
         "Metadata).",
+    ),
+    "let_in_ended": Explanation(
+        "This link is no longer valid",
+        "A link that makes a browser known works in one browser and for an hour, until the password is changed.",
+        "Ask the people who run this server for a new link. If the link was used, but not by you, tell them.",
+        "`user let-in` prints a new link. The event browser_let_in says when and where a link was used. A link also "
+        "ends with `key retire --handles`, and works for no disabled or deleted user.",
     ),
     "not_found": Explanation(
         "Page not found",
@@ -115,6 +126,13 @@ EXPLANATIONS: dict[str, Explanation] = {
         "The address exists, but it does not accept this HTTP method.",
         _START_AGAIN,
         "The Allow header lists the accepted methods.",
+    ),
+    "forbidden": Explanation(
+        "This address is not the public one",
+        "The request did not come through the proxy that this server expects. Nothing was read or changed.",
+        "Start from the application that you want to use.",
+        "Use the address of the issuer. Operator: the proxy must send X-Signet-Proxy-Secret, and its SHA-256 must be "
+        "in SIGNET_PROXY_SECRET_HASH.",
     ),
     # ---- errors that a page or a response can have
     "invalid_request": Explanation(
@@ -152,10 +170,11 @@ EXPLANATIONS: dict[str, Explanation] = {
     "too_many_attempts": Explanation(
         "Too many wrong passwords",
         "You or someone else entered a wrong password too often. The next attempt must wait, even with the right "
-        "password.",
-        "Wait for the time that the page shows, then try again.",
-        "The response has the status 429 and a Retry-After header. SIGNET_SIGN_IN_ATTEMPTS and "
-        "SIGNET_SIGN_IN_ATTEMPTS_PER_ADDRESS set the limits.",
+        "password. A browser or network that you have signed in from before has limits of its own.",
+        "Wait for the time that the page shows, or use a browser or network that you have signed in from before. If "
+        "you cannot, ask the people who run this server.",
+        "The response has the status 429 and a Retry-After header. The settings SIGNET_SIGN_IN_ATTEMPTS… are the "
+        "limits. `user let-in` makes one more browser known, `user unlock` resets the limits of a user.",
     ),
     # ---- responses of the authorization endpoint
     "unauthorized_client": Explanation(

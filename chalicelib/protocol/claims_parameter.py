@@ -14,6 +14,7 @@ from chalicelib.protocol.errors import InvalidRequest, UnmetAuthenticationRequir
 from chalicelib.protocol.records import AuthorizationRequest, Client
 
 MAX_LENGTH = 8192
+MAX_SUBJECTS = 5
 MEMBERS = ("userinfo", "id_token")
 # OpenID Connect Core section 2: a sub has at most 255 ASCII characters.
 _SUB = re.compile(r"[\x20-\x7e]{1,255}")
@@ -75,6 +76,8 @@ def _check_acr(options: dict[str, Any]) -> None:
 
 
 def _check_subjects(values: list[Any]) -> tuple[str, ...]:
+    if len(values) > MAX_SUBJECTS:
+        raise InvalidRequest(f"The claims parameter names more than {MAX_SUBJECTS} values of sub.")
     if not all(isinstance(value, str) and _SUB.fullmatch(value) for value in values):
         raise InvalidRequest("The value of sub must be an ASCII string of at most 255 characters.")
     return tuple(values)

@@ -19,6 +19,7 @@ class OAuthError(Exception):
     `description`: one sentence for the developer of the client. `detail`: for the operator's log only.
     `headers`: header fields that the response must have.
     `code`: the key of its entry in `pages.explanations`, more specific than `error`, which is its default.
+    `retry`: the address of this server at which the user can try again; its page has a link to it.
     """
 
     error: ClassVar[str] = "server_error"
@@ -32,12 +33,14 @@ class OAuthError(Exception):
         detail: str = "",
         headers: dict[str, str] | None = None,
         code: str | None = None,
+        retry: str = "",
     ):
         super().__init__(f"{self.error}: {description}")
         self.code = code or self.code or self.error
         self.description = _NOT_ALLOWED.sub("'", description)
         self.detail = detail
         self.headers = headers or {}
+        self.retry = retry
 
     def parameters(self) -> dict[str, str]:
         """Return the members of an error response (RFC 6749 sections 4.1.2.1 and 5.2)."""
@@ -220,3 +223,10 @@ class MethodNotAllowed(OAuthError):
 
     error = "method_not_allowed"
     status = 405
+
+
+class Forbidden(OAuthError):
+    """The request did not come through the declared proxy (HTTP 403; not an OAuth code)."""
+
+    error = "forbidden"
+    status = 403

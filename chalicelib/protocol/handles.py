@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["code", "rt", "req", "sid", "br", "ans"]
+Kind = Literal["code", "rt", "req", "sid", "br", "ans", "let"]
 _TAG_BYTES = 16
 _FIXED = 1 + 4 + _TAG_BYTES
 _MAX_LENGTH = 512

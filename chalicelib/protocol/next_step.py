@@ -24,6 +24,7 @@ class SignedInUser:
     session: Session
 
 
+RECENT = 600
 WRONG_USER = "The user who signed in is not the one that the application asked for."
 # step -> its error with prompt=none (OpenID Connect Core section 3.1.2.6)
 _ERRORS: dict[Step, type[OAuthError]] = {
@@ -68,7 +69,9 @@ def _next_step(
             raise LoginRequired(WRONG_USER)
         return Step.SIGN_IN
     if signed_in.user.password_change_required:
-        return Step.CHANGE_PASSWORD
+        # The form does not ask for the current password, so the sign-in must be recent.
+        is_recent = now - signed_in.session.auth_time <= RECENT
+        return Step.CHANGE_PASSWORD if is_recent else Step.SIGN_IN
     return Step.CONSENT if _needs_consent(request, client, consent) else None
 
 

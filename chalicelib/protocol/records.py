@@ -83,7 +83,8 @@ class User:
 
     Sessions, grants and consents hold copies of the generations, and are valid only while their copy equals the number
     here, so that incrementing it ends them all in one write. A new user starts with random ones: whatever was stored
-    for a deleted user with the same `sub` stays invalid.
+    for a deleted user with the same `sub` stays invalid. `password_generation` is incremented with each new password:
+    the browsers and networks that have signed in before hold copies of it (`Attempts`).
     """
 
     sub: str
@@ -97,6 +98,7 @@ class User:
     consents_generation: int = 0
     created_at: int = 0
     disabled_at: int | None = None
+    password_generation: int = 0
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ class AuthorizationRequest:
     `hinted_sub`: the user that `id_token_hint` names.
 
     With a login application: `asked_sub` is the user that it asks for consent, None while it authenticates the user;
-    `answer` is what it has posted, until the same browser continues the request.
+    `answer` is what it has posted, until the same browser continues the request; `answers` counts what it posted.
     """
 
     request_id: str
@@ -209,7 +211,13 @@ class AuthorizationRequest:
     browser_id: str | None = None
     asked_sub: str | None = None
     answer: dict[str, Any] = field(default_factory=dict)
+    answers: int = 0
     taken_at: int | None = None
+
+    @property
+    def stored(self) -> bool:
+        """Whether there is a record of it, which belongs to a browser."""
+        return self.browser_id is not None
 
 
 @dataclass(frozen=True)
@@ -222,12 +230,23 @@ class Scope:
 
 @dataclass(frozen=True)
 class Attempts:
-    """Recent failed sign-ins: for one account from one IP address, or from one IP address for any account."""
+    """A count of failed sign-ins: of a browser, a network, an address or an account. `attempts_id` is a keyed digest.
+
+    `hour_failures` and `day_failures` are those since `hour_started` and `day_started`, for an hour and a day.
+    `unlocked`: of an account, a random number that the operator's unlock replaces; the records of its networks have a
+    copy, and another one ends their windows. `failures`: of a browser, since its last success. `generation`: of a
+    browser or a network that is known, a copy of the user's `password_generation`.
+    """
 
     attempts_id: str
     expires_at: int
     failures: int = 0
-    blocked_until: int = 0
+    generation: int | None = None
+    hour_started: int = 0
+    hour_failures: int = 0
+    day_started: int = 0
+    day_failures: int = 0
+    unlocked: int = 0
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,18 @@ def identify_browser(server: AuthorizationServer, http: Request) -> tuple[str, d
     if browser_id:
         return browser_id, {}
     created = new_id()
-    handle = server.keys.make_handle("br", created)
-    return created, cookie(cookie_name(server, "browser"), handle, secure=server.settings.secure, max_age=YEAR)
+    return created, _browser_cookie(server, created)
+
+
+def renewed_browser_cookie(server: AuthorizationServer, http: Request) -> list[dict[str, str]]:
+    """Return the Set-Cookie header that keeps the browser's id for another year; none if it has none."""
+    browser_id = browser_id_of(server, http)
+    return [_browser_cookie(server, browser_id)] if browser_id else []
+
+
+def _browser_cookie(server: AuthorizationServer, browser_id: str) -> dict[str, str]:
+    handle = server.keys.make_handle("br", browser_id)
+    return cookie(cookie_name(server, "browser"), handle, secure=server.settings.secure, max_age=YEAR)
 
 
 def browser_id_of(server: AuthorizationServer, http: Request) -> str | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.grant import Grant, GrantEntry
+from chalicelib.protocol.let_in import LetInLink
 from chalicelib.protocol.records import (
     Attempts,
     AuthorizationRequest,
@@ -55,6 +56,8 @@ class Store:
         self.tables = tuple(table for table in vars(self).values() if isinstance(table, Table))
         # The same table, read by its index, which has only these attributes.
         self.grant_entries = self._table("grants", GrantEntry, "grant_id")
+        # Other records of the same table: both are about sign-ins, and expire soon.
+        self.let_in_links = self._table("attempts", LetInLink, "attempts_id")
 
     def _table(self, kind: str, record: type[R], *key: str) -> Table[R]:
         return Table(self.dynamodb, self.now, f"signet-{self.settings.stage}-{kind}", record, *key)

@@ -5,12 +5,13 @@ from typing import Any
 
 from chalicelib import events
 from chalicelib.authentication import passwords
+from chalicelib.authentication.password import VerifiedSignIn, remember_browser, remember_network
 from chalicelib.http.messages import Request
 from chalicelib.protocol.errors import AccessDenied
 from chalicelib.protocol.next_step import SignedInUser
 from chalicelib.protocol.records import Session, User
 from chalicelib.server import AuthorizationServer
-from chalicelib.sessions.browser_sessions import signed_in_again
+from chalicelib.sessions.browser_sessions import browser_id_of, signed_in_again
 from chalicelib.sessions.revocation import keep_session, tell_clients, without_grants, without_sessions
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Write
@@ -31,26 +32,35 @@ def change_own_password(
     http: Request,
     signed_in: SignedInUser,
     password: str,
-    request_id: str,
-    recorded: tuple[Write[Any], ...] = (),
+    verified: VerifiedSignIn | None = None,
 ) -> SignedInUser:
     """Change the password of the signed-in user, whose session continues under a new cookie. All others end.
 
-    `recorded`: the writes that record it in the history, where a sign-in attempt has them. All is one transaction. The
-    same form sent twice changes the password once. Raises AccessDenied when the user or the session has been changed in
-    between.
+    `verified`: the attempt that has proved the current password, if it was asked for: it is a new sign-in, and records
+    the change in the history. This browser and its network stay known. All is one transaction. The same form sent twice
+    changes the password once. Raises AccessDenied when the user or the session has been changed in between.
     """
     store, user, session = server.store, signed_in.user, signed_in.session
-    changed, changes = _with_password(user, password), signed_in_again(server, session, request_id)
-    writes = recorded or (events.record(store, http, events.PASSWORD_CHANGED, user.sub),)
+    changed, changes = _with_password(user, password), dict[str, Any](generation=session.generation + 1)
+    if verified:
+        changes = signed_in_again(server, session, session.request_id or "")
+    writes: tuple[Write[Any], ...] = (
+        verified.writes_for(changed)
+        if verified
+        else (
+            events.record(store, http, events.PASSWORD_CHANGED, user.sub),
+            *remember_browser(server, http, changed, browser_id_of(server, http)),
+            *remember_network(server, http, changed),
+        )
+    )
     try:
         _write(store, user, changed, keep_session(store, session, user, changed, **changes), *writes)
     except AccessDenied:
         signed_in_now = _after_same_change(store, session, password)
         if signed_in_now is None:
             raise
-        if recorded:
-            store.transact(*recorded)
+        if verified:
+            store.transact(*verified.writes_for(signed_in_now.user))
         return signed_in_now
     kept = replace(session, sessions_generation=changed.sessions_generation, **changes)
     return SignedInUser(changed, kept)
@@ -70,12 +80,14 @@ def _with_password(user: User, password: str, *, must_be_replaced: bool = False)
         without_grants(without_sessions(user)),
         password_hash=passwords.hash_password(password),
         password_change_required=must_be_replaced,
+        password_generation=user.password_generation + 1,
     )
 
 
 def _write(store: Store, before: User, after: User, *also: Write[Any]) -> None:
     compared = ("password_hash", "sessions_generation", "grants_generation", "disabled_at")
-    written = ("password_hash", "password_change_required", "sessions_generation", "grants_generation")
+    generations = ("password_generation", "sessions_generation", "grants_generation")
+    written = ("password_hash", "password_change_required", *generations)
     changes = {name: getattr(after, name) for name in written}
     change = store.users.changing((before.sub,), store.users.unchanged(before, *compared), changes)
     if store.transact(change, tell_clients(store, after), *also):

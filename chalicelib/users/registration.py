@@ -31,8 +31,14 @@ def check_password(settings: Settings, user: User, password: str) -> None:
 
 def with_new_generations(user: User) -> User:
     """Return a new user with random generations, so that no record of an earlier user with the same `sub` is valid."""
-    sessions, grants, consents = (secrets.randbits(GENERATION_BITS) for _ in range(3))
-    return replace(user, sessions_generation=sessions, grants_generation=grants, consents_generation=consents)
+    sessions, grants, consents, password = (secrets.randbits(GENERATION_BITS) for _ in range(4))
+    return replace(
+        user,
+        sessions_generation=sessions,
+        grants_generation=grants,
+        consents_generation=consents,
+        password_generation=password,
+    )
 
 
 def register_user(

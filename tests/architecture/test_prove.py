@@ -15,8 +15,9 @@ ALL = prove.all_clauses()
 
 # file -> attributes in its clauses
 ATTRIBUTES = {
+    "chalicelib/authentication/failure_counts.py": {"failures", "unlocked"},
     "chalicelib/authentication/password.py": {"password_hash"},
-    "chalicelib/authentication/throttle.py": {"blocked_until", "failures"},
+    "chalicelib/authentication/throttle.py": {"failures", "generation"},
     "chalicelib/authorization/external_login.py": {"asked_sub", "taken_at"},
     "chalicelib/authorization/grant.py": {
         "client_generation",
@@ -25,9 +26,9 @@ ATTRIBUTES = {
         "generation",
         "grants_generation",
         "registration_id",
-        "taken_at",
     },
     "chalicelib/authorization/screens.py": {"taken_at"},
+    "chalicelib/authorization/stored_request.py": {"browser_id", "failures", "taken_at"},
     "chalicelib/clients/registration.py": {"secret_hashes"},
     "chalicelib/endpoints/authorize.py": {"browser_id"},
     "chalicelib/endpoints/revoke.py": {"client_id"},

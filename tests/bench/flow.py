@@ -6,6 +6,7 @@ slow down the measured calls.
 
 import base64
 import hashlib
+import html
 import json
 import re
 from collections.abc import Callable
@@ -155,8 +156,10 @@ def _browse(send: Send, name: str, event_: Event, cookies: dict[str, str]) -> di
 def _submit(page: dict[str, Any], cookies: dict[str, str], **values: str) -> Event:
     """Return the event of submitting the form of a page, with the browser's cookies."""
     hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page["body"]))
+    (action,) = re.findall(r'<form method="post" action="([^"]*)">', page["body"])
+    target = urlsplit(html.unescape(action))
     headers = {"cookie": _cookie(cookies), "sec-fetch-site": "same-origin", "origin": ORIGIN}
-    return event("POST", "/oauth2/code", form=hidden | values, headers=headers)
+    return event("POST", target.path, dict(parse_qsl(target.query)), form=hidden | values, headers=headers)
 
 
 def _cookie(cookies: dict[str, str]) -> str:

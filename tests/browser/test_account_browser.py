@@ -170,7 +170,7 @@ def test_password_is_changed_and_all_other_browsers_are_signed_out(
     current.site.clock.advance(1)
     assert status_message(current).startswith("Your password is changed.")
     open_tab(other, "Browsers")
-    other.expected_errors.append("status of 400 (Bad Request) [/oauth2/code]")
+    other.expected_errors.append("status of 400 (Bad Request) [/oauth2/authorize]")
     other.sign_in()
     assert other.page.get_by_role("alert").inner_text() == "The username or the password is not right."
     other.sign_in(password=NEW_PASSWORD)

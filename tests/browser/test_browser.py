@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from playwright.sync_api import Error as PlaywrightError
 
+from chalicelib.protocol.durations import HOUR
 from tests.support.browser import VERIFIER, Browser
 from tests.support.chromium import Application, Window, authorization, redeem_latest_code, with_and_without_javascript
 from tests.support.site import PASSWORD, Site
@@ -40,6 +41,7 @@ def test_sign_in_and_consent_return_to_an_application_at_another_origin(
     )
     window.page.goto(application.url("/", host))
     window.page.get_by_role("link").click()
+    window.page.wait_for_url("**/oauth2/authorize?*")  # until the script has been loaded too
     assert window.heading() == "Sign in"
     assert "Photo Print" in window.text()
     window.sign_in()
@@ -169,8 +171,8 @@ def test_wrong_passwords_are_reported_then_throttled_and_the_right_one_signs_in_
     window = windows(java_script_enabled=script)
     window.authorize(client, redirect_uri)
     window.expected_errors += [
-        "status of 400 (Bad Request) [/oauth2/code]",
-        "status of 429 (Too Many Requests) [/oauth2/code]",
+        "status of 400 (Bad Request) [/oauth2/authorize]",
+        "status of 429 (Too Many Requests) [/oauth2/authorize]",
     ]
     for _ in range(site.settings.sign_in_attempts):
         window.sign_in(password=PASSWORD.title())
@@ -178,10 +180,15 @@ def test_wrong_passwords_are_reported_then_throttled_and_the_right_one_signs_in_
         assert window.page.get_by_label("Username").input_value() == "alice"
         assert window.page.get_by_label("Password").input_value() == ""
     window.sign_in()
-    waits = "There were too many attempts. Please try again in 30 seconds."
+    waits = (
+        "There were too many attempts. Please try again in 60 minutes, or now in a browser or on a network that you "
+        "have signed in from before."
+    )
     assert window.page.get_by_role("alert").inner_text() == waits
     assert window.page.get_by_label("Username").input_value() == "alice"
-    site.clock.advance(30)
+    site.clock.advance(HOUR)
+    window.sign_in()  # with a page that has expired
+    assert "This page was out of date." in window.text()
     window.sign_in()
     window.press("Allow once")
     redeem_latest_code(site, client, application, redirect_uri)
@@ -200,7 +207,7 @@ def test_initial_password_must_be_changed_before_consent(
     window.authorize(client, redirect_uri)
     window.sign_in("admin", initial_password)
     assert window.heading() == "Choose a new password"
-    window.expected_errors.append("status of 400 (Bad Request) [/oauth2/code]")
+    window.expected_errors.append("status of 400 (Bad Request) [/oauth2/authorize]")
     new = window.page.get_by_label("New password", exact=True)
     confirmation = window.page.get_by_label("Confirm new password")
     new.fill(PASSWORD)
@@ -277,9 +284,10 @@ def test_two_tabs_with_two_users(site: Site, application: Application, window: W
     window.sign_in("bob", page=second)
     assert "alice" in window.text(first)
     assert "bob" in window.text(second)
-    window.expected_errors.append("status of 400 (Bad Request) [/oauth2/code]")
+    window.expected_errors.append("status of 400 (Bad Request) [/oauth2/authorize]")
     window.press("Allow once", first)
-    assert "This form was shown to another user" in window.text(first)
+    assert "This page was out of date." in window.text(first)
+    assert "bob" in window.text(first)
     assert application.answers == []
     window.press("Allow once", second)
     assert redeem_latest_code(site, client, application, redirect_uri)["sub"] == bob.sub
@@ -336,16 +344,14 @@ def test_authorization_request_posted_by_another_site_keeps_the_session(
     window.sign_in()
     fields = dict(parse_qsl(urlsplit(authorization(client, redirect_uri)).query))
     application.pages["/start"] = self_submitting_form(f"{site.settings.issuer}/oauth2/authorize", fields)
-    with window.page.expect_navigation(url="**/oauth2/authorize?request_uri=req_*"):
+    with window.page.expect_navigation(url="**/oauth2/authorize?client_id=*"):
         window.page.goto(application.url("/start", host), wait_until="commit")
     assert window.heading() == "Allow access?"
     assert "alice" in window.text()
     window.press("Allow once")
     redeem_latest_code(site, client, application, redirect_uri)
-    # Back returns to the consent page's URL, whose request was answered.
-    window.expected_errors.append("status of 400 (Bad Request) [/oauth2/authorize]")
-    window.page.go_back()
-    assert ANSWERED in window.text()
+    window.page.go_back()  # to the address of the request, which asks again
+    assert window.heading() == "Allow access?"
 
 
 def self_submitting_form(action: str, fields: dict[str, str]) -> str:

@@ -22,7 +22,7 @@ ALL_PAGES = {
     *("home", "errors", "error", "error_of_a_request", "sign_in", "sign_in_again"),
     *("change_password", "change_password_again", "consent", "consent_to_more"),
     *("consent_on_this_device", "consent_own_scheme", "form_post"),
-    *("sign_out", "still_signed_in", "signed_out"),
+    *("sign_out", "still_signed_in", "signed_out", "let_in", "let_in_done"),
     *("playground", "playground_code", "playground_tokens", "playground_resource", "playground_old_code"),
     *("account_applications", "account_browsers", "account_activity", "account_password"),
 }

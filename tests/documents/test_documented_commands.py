@@ -32,6 +32,10 @@ EXCEPTIONS = {
     "data --stage dev": "tests/operator/test_operator_commands.py",
     "doctor --stage dev URL": "tests/operator/test_doctor.py",
     "key restore signet-restored-keys --stage prod": "tests/operator/test_operator_keys.py",
+    "key copy eu-west-1 --stage prod": "tests/operator/test_operator_keys.py",
+    "restore --stage prod": "tests/deployment/test_restore.py",
+    "doctor --stage prod": "tests/operator/test_doctor.py",
+    "data --stage prod": "tests/deployment/test_restore.py",
 }
 COMMAND = ".venv/bin/signet "
 # Other programs that are called in such a block; they are replaced by a script that does nothing.

@@ -217,13 +217,13 @@ def test_the_login_form_accepts_both_names_of_its_fields(
     light()
     site.user("admin")
     page = browser.get(f"/oauth2/code?{QUERY}")
-    hidden = {field: page.form.fields[field] for field in ("request_uri", "tag")}
-    answer = browser.post("/oauth2/code", {**hidden, username_field: "admin", password_field: PASSWORD})
+    hidden = {field: page.form.fields[field] for field in ("request_id", "shown_at", "terms", "tag")}
+    answer = browser.post(page.form.action or "", {**hidden, username_field: "admin", password_field: PASSWORD})
     assert answer.location.startswith(f"{REDIRECT_URI}?code=")
     assert answer.header("set-cookie")
 
 
-def test_credentials_posted_without_a_stored_request_are_rejected(
+def test_credentials_posted_without_a_request_are_rejected(
     site: Site, light: Callable[..., Registered], browser: Browser
 ) -> None:
     light()

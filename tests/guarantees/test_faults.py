@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
-from chalicelib.authentication import passwords
+from chalicelib import events
+from chalicelib.authentication import let_in, passwords
 from chalicelib.keys.stored_ring import RING
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.records import Consent, Identifier, User
@@ -165,6 +166,13 @@ def continue_a_posted_request(env: Environment) -> CheckedRequest:
     )
 
 
+def start_an_expired_request_anew(env: Environment) -> CheckedRequest:
+    page = env.browser.sign_in(env.browser.authorize(env.client))
+    env.site.clock.advance(env.site.settings.request_lifetime)
+    env.site.server.keys.jwks()  # cached again
+    return CheckedRequest(partial(env.browser.get, page.url), env.complete_from_consent, redirects_after=2)
+
+
 def authorize_with_a_session_and_remembered_consent(env: Environment) -> CheckedRequest:
     env.browser.code(env.client, decision="allow_always")
     return CheckedRequest(partial(env.browser.authorize, env.client), env.complete_from_code, redirects_after=1)
@@ -255,8 +263,9 @@ def wrong_password(env: Environment) -> CheckedRequest:
     page = env.browser.authorize(env.client)
 
     def finish(answer: Answer) -> None:
-        assert answer.status == 400
-        env.complete_from_consent(env.browser.sign_in(answer))
+        page = env.browser.follow(answer)
+        assert page.status == 400
+        env.complete_from_consent(env.browser.sign_in(page))
 
     return CheckedRequest(
         partial(env.browser.send, page, username="alice", password="wrong password"), finish, redirects_after=2
@@ -520,6 +529,27 @@ def change_password_on_the_account_page(env: Environment) -> CheckedRequest:
     return replace(checked, recover=recover)
 
 
+def open_a_let_in_link(env: Environment) -> CheckedRequest:
+    link, _ = let_in.create_link(env.site.server.store, env.site.server.keys, env.site.settings.issuer, env.user)
+    env.site.secrets.add(link.partition("=")[2])
+
+    def finish(answer: Answer) -> None:
+        assert "This browser is known now" in env.browser.submit(answer).body
+
+    return CheckedRequest(partial(env.browser.request, "GET", link), finish)
+
+
+def use_a_let_in_link(env: Environment) -> CheckedRequest:
+    page = open_a_let_in_link(env).send()
+
+    def finish(answer: Answer) -> None:
+        assert "This browser is known now" in env.browser.follow(answer).body
+        names = [event.name for event in env.stored(env.site.server.store.events)]
+        assert names.count(events.BROWSER_LET_IN) == 1
+
+    return CheckedRequest(partial(env.browser.send, page), finish)
+
+
 def account_page(env: Environment) -> CheckedRequest:
     env.browser.tokens(env.client)
 
@@ -567,6 +597,7 @@ SCENARIOS: list[Callable[[Environment], CheckedRequest]] = [
     authorize_without_a_session,
     authorize_by_post,
     continue_a_posted_request,
+    start_an_expired_request_anew,
     authorize_with_a_session_and_remembered_consent,
     authorize_when_the_session_is_extended,
     authorize_the_first_client_with_backchannel_logout,
@@ -600,6 +631,8 @@ SCENARIOS: list[Callable[[Environment], CheckedRequest]] = [
     sign_out_one_browser,
     sign_out_all_other_browsers,
     change_password_on_the_account_page,
+    open_a_let_in_link,
+    use_a_let_in_link,
     account_page,
     jwks_with_a_cold_ring,
     metadata_with_a_cold_ring,

@@ -77,10 +77,30 @@ def test_sign_in_with_the_old_password_yields_no_valid_code_when_it_changes_conc
     with wire.before("TransactWriteItems", change, skip=1):
         if direct:
             answer = browser.authorize(client, "/oauth2/code", headers=basic("alice", PASSWORD))
-            assert browser.redeem(client, answer.code).json["error"] == "invalid_grant"
+            assert "password" in answer.form.fields, "the user must sign in again"
         else:
             assert browser.sign_in(page).answer["error"] == "access_denied"
     assert list(site.server.store.sessions.scan()) == []
+    assert list(site.server.store.grants.scan()) == []
+    # The attempt stays a failure, and makes nothing known.
+    counts = list(site.server.store.attempts.scan())
+    assert [count.day_failures for count in counts if count.day_started] == [1, 1]
+    assert {count.generation for count in counts} == {None}
+
+
+def test_sign_in_whose_request_is_answered_in_another_tab_in_between_keeps_its_session(
+    site: Site, browser: Browser, browsers: Callable[..., Browser], user: User, wire: Wire
+) -> None:
+    """The error page brings the cookie, so that the session that was stored can be used, and ended by its user."""
+    client = site.client(trusted=True)
+    page = browser.authorize(client)
+    tab, _ = tabs_of(browser, browsers)
+    # The transactions count the attempt, store the session, and store the grant.
+    with wire.before("TransactWriteItems", partial(tab.sign_in, page), skip=2):
+        assert browser.sign_in(page).status == 400
+    assert "signet-session" in browser.cookies
+    assert is_signed_in(browser)
+    assert len([*site.server.store.grants.scan()]) == 1
 
 
 # ---- two changes
@@ -190,8 +210,12 @@ def test_password_form_that_is_sent_twice_changes_the_password_once(
     changed = site.server.store.users.get(user.sub)
     assert changed
     assert changed.grants_generation == user.grants_generation + 1
-    # No attempt counts as a failure.
-    assert [attempts.failures for attempts in site.server.store.attempts.scan() if attempts.failures] == []
+    assert changed.password_generation == user.password_generation + 1
+    # No attempt counts as a failure, and this browser stays known.
+    counts = list(site.server.store.attempts.scan())
+    assert {(count.failures, count.hour_failures, count.day_failures) for count in counts} == {(0, 0, 0)}
+    known_by = [count.generation for count in counts if count.generation is not None]
+    assert known_by == [user.password_generation + 1]
 
 
 def test_passwords_changed_in_two_browsers_at_the_same_time_leave_one_signed_in(
@@ -231,8 +255,9 @@ def test_own_password_is_changed_or_refused_when_the_session_changes_concurrentl
         "the other browser": sign_out_others(second_browser),
     }
     send = change_own_password(browser, NEW_PASSWORD)
-    # The first transaction counts the attempt, before the user is read.
-    with wire.before("TransactWriteItems", changes[change], skip=int(read.startswith("after"))):
+    # The first batch reads the session, the second one the user and the counts; a transaction counts the attempt.
+    operation, skip = ("BatchGetItem", 1) if read.startswith("before") else ("TransactWriteItems", 0)
+    with wire.before(operation, changes[change], skip=skip):
         changed = send().status == 303
     session_stays = change in ("sign in again", "sign out all other browsers")
     assert changed == (change == "sign out all other browsers" and read.startswith("before"))

@@ -273,7 +273,8 @@ def test_request_opened_by_two_browsers_is_bound_to_one(
     client, other_browser = site.client(), browsers()
     parameters = {"response_type": "code", "client_id": client.id, "redirect_uri": client.record.redirect_uris[0]}
     parameters |= {"scope": "openid", "code_challenge": CHALLENGE, "code_challenge_method": "S256"}
-    location = browser.post("/oauth2/authorize", parameters).location
+    location = browser.post("/oauth2/authorize", parameters | {"login_hint": "alice"}).location
+    assert location.startswith("/oauth2/authorize?request_uri=req_"), "stored, because it names a person"
     answers: list[Answer] = []
     with wire.before("UpdateItem", lambda: answers.append(other_browser.get(location))):
         assert browser.get(location).status == 400

@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 
 import app
+from chalicelib.authentication import let_in
 from chalicelib.authorization import flow, grant
 from chalicelib.storage.dynamodb import DynamoDB
 from chalicelib.users import accounts
 from tests.bench.capacity import Meter
 from tests.support.browser import CHALLENGE, Answer, Browser, basic
+from tests.support.gateways import GATEWAYS, GatewayBrowser
 from tests.support.grants import create_code, update_client
 from tests.support.site import PASSWORD, STAGE, Registered, Site, tables
 
+(HTTP_2,) = (front for front in GATEWAYS if front.name == "HTTP 2.0")
 SendRequest = Callable[[], Answer]
 Measure = Callable[[SendRequest, int], "Cost"]
 NEW_PASSWORD = "a new password of her own"
@@ -94,8 +97,32 @@ def authorize_by_post(site: Site, browser: Browser, client: Registered) -> SendR
     return partial(browser.post, "/oauth2/authorize", form | {"code_challenge_method": "S256"})
 
 
-def continue_a_posted_request(site: Site, browser: Browser, client: Registered) -> SendRequest:
-    return partial(browser.request, "GET", authorize_by_post(site, browser, client)().location)
+def authorize_with_a_long_query(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.authorize, client, state="s" * 2048, nonce="n" * 2048)
+
+
+def authorize_with_a_long_query_and_a_session(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    browser.code(client)
+    return authorize_with_a_long_query(site, browser, client)
+
+
+def authorize_with_a_long_query_beyond_the_limit(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    """For the second time: the process knows that the address has reached its limit."""
+    send = authorize_with_a_long_query(site, browser, client)
+    send()
+    (count,) = site.server.store.attempts.scan()
+    site.server.store.attempts.put(replace(count, failures=site.settings.stored_requests_per_address))
+    send()
+    return send
+
+
+def authorize_by_post_with_a_hint(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    form = {"response_type": "code", "client_id": client.id, "code_challenge": CHALLENGE, "login_hint": "alice"}
+    return partial(browser.post, "/oauth2/authorize", form | {"code_challenge_method": "S256"})
+
+
+def continue_a_stored_request(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.request, "GET", authorize_by_post_with_a_hint(site, browser, client)().location)
 
 
 def sign_in(site: Site, browser: Browser, client: Registered) -> SendRequest:
@@ -114,7 +141,7 @@ def sign_in_again(site: Site, browser: Browser, client: Registered) -> SendReque
 
 
 def wrong_password(site: Site, browser: Browser, client: Registered) -> SendRequest:
-    return partial(browser.sign_in, browser.authorize(client), password="wrong password")
+    return partial(browser.send, browser.authorize(client), username="alice", password="wrong password")
 
 
 def too_many_wrong_passwords(site: Site, browser: Browser, client: Registered) -> SendRequest:
@@ -124,12 +151,36 @@ def too_many_wrong_passwords(site: Site, browser: Browser, client: Registered) -
     return partial(browser.send, page, username="alice", password=PASSWORD)
 
 
+def wrong_password_in_a_known_browser(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    browser.code(client)
+    return partial(browser.send, browser.authorize(client, prompt="login"), username="alice", password="wrong password")
+
+
+def sign_in_at_a_public_address(
+    site: Site, browser: Browser, client: Registered, *, is_known: bool, password: str = PASSWORD
+) -> SendRequest:
+    """From a network that is new, or known by a sign-in a moment ago."""
+
+    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        event["requestContext"]["http"]["sourceIp"] = "5.1.1.1"
+        return site.http_handler(event, context)
+
+    if is_known:
+        GatewayBrowser(site, HTTP_2, handler).code(client)
+    browser = GatewayBrowser(site, HTTP_2, handler)
+    return partial(browser.send, browser.authorize(client), username="alice", password=password)
+
+
 def unknown_user(site: Site, browser: Browser, client: Registered) -> SendRequest:
-    return partial(browser.sign_in, browser.authorize(client), username="nobody")
+    return partial(browser.send, browser.authorize(client), username="nobody", password=PASSWORD)
 
 
 def decision(site: Site, browser: Browser, client: Registered, *, choice: str) -> SendRequest:
     return partial(browser.submit, browser.sign_in(browser.authorize(client)), decision=choice)
+
+
+def another_account(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.send, browser.sign_in(browser.authorize(client)), decision="switch")
 
 
 def change_password(site: Site, browser: Browser, client: Registered) -> SendRequest:
@@ -144,6 +195,10 @@ def code_by_basic(site: Site, browser: Browser, client: Registered) -> SendReque
     browser.code(client, decision="allow_always")
     browser.cookies.clear()
     return partial(browser.authorize, client, "/oauth2/code", headers=basic("alice", PASSWORD))
+
+
+def right_password_by_basic_without_consent(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.authorize, client, "/oauth2/code", headers=basic("alice", PASSWORD), prompt="none")
 
 
 def code_exchange(site: Site, browser: Browser, client: Registered) -> SendRequest:
@@ -313,9 +368,43 @@ def act(site: Site, browser: Browser, client: Registered, *, action: str) -> Sen
     return partial(browser.post, "/account", form, SAME_ORIGIN)
 
 
+def open_let_in_link(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    user = next(iter(site.server.store.users.scan()))
+    link, _ = let_in.create_link(site.server.store, site.server.keys, site.settings.issuer, user)
+    site.secrets.add(link.partition("=")[2])
+    return partial(browser.request, "GET", link)
+
+
+def use_let_in_link(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.send, open_let_in_link(site, browser, client)())
+
+
+def use_let_in_link_again(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    send = use_let_in_link(site, browser, client)
+    send()
+    return send
+
+
 # request and its calls, function that prepares it, status, number of calls, read units, write units
 TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, int, float, float]] = [
-    ("GET /oauth2/authorize, without a session: request", authorize_without_a_session, 200, 1, 0, 1),
+    ("GET /oauth2/authorize, without a session", authorize_without_a_session, 200, 0, 0, 0),
+    ("GET /oauth2/authorize, a long query: count; request", authorize_with_a_long_query, 302, 2, 0, 6),
+    (
+        "GET /oauth2/authorize, a long query, with a session: batch; request",
+        authorize_with_a_long_query_and_a_session,
+        302,
+        2,
+        3,
+        5,
+    ),
+    (
+        "GET /oauth2/authorize, a long query, beyond the limit of the address",
+        authorize_with_a_long_query_beyond_the_limit,
+        302,
+        0,
+        0,
+        0,
+    ),
     ("GET /oauth2/authorize, prompt=none, without a session", authorize_with_prompt_none, 302, 0, 0, 0),
     ("GET /oauth2/authorize, consent remembered: batch; grant", authorize_with_remembered_consent, 302, 2, 3, 2),
     (
@@ -335,11 +424,28 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
         3,
         6,
     ),
-    ("GET /oauth2/authorize, with a session: batch; request", authorize_with_a_session, 200, 2, 3, 1),
-    ("GET /oauth2/authorize, with a custom scope: batch; scope; request", authorize_with_a_custom_scope, 200, 3, 4, 1),
-    ("POST /oauth2/authorize: request", authorize_by_post, 303, 1, 0, 1),
-    ("GET /oauth2/authorize, a posted request: request; binding", continue_a_posted_request, 200, 2, 1, 1),
-    ("POST /oauth2/code, sign-in: batch; count, user, session", sign_in, 303, 4, 8, 23),
+    ("GET /oauth2/authorize, with a session: batch", authorize_with_a_session, 200, 1, 3, 0),
+    ("GET /oauth2/authorize, with a custom scope: batch; scope", authorize_with_a_custom_scope, 200, 2, 4, 0),
+    ("POST /oauth2/authorize", authorize_by_post, 303, 0, 0, 0),
+    ("POST /oauth2/authorize, with login_hint: count; request", authorize_by_post_with_a_hint, 303, 2, 0, 2),
+    ("GET /oauth2/authorize, a stored request: request; binding", continue_a_stored_request, 200, 2, 1, 1),
+    ("POST /oauth2/code, sign-in: batch; batch; count; session", sign_in, 303, 4, 8, 25),
+    (
+        "POST /oauth2/code, sign-in, network becomes known: batch; batch; count; session",
+        partial(sign_in_at_a_public_address, is_known=False),
+        303,
+        4,
+        9,
+        27,
+    ),
+    (
+        "POST /oauth2/code, sign-in, known network: batch; batch; count; session",
+        partial(sign_in_at_a_public_address, is_known=True),
+        303,
+        4,
+        9,
+        21,
+    ),
     (
         "POST /oauth2/code, sign-in, consent remembered: the same; one transaction",
         sign_in_with_remembered_consent,
@@ -348,10 +454,26 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
         8,
         28,
     ),
-    ("POST /oauth2/code, sign-in again: batch; count, user, session", sign_in_again, 303, 4, 10, 13),
-    ("POST /oauth2/code, wrong password: batch; count, user", wrong_password, 400, 3, 8, 8),
-    ("POST /oauth2/code, unknown user: batch; count, user", unknown_user, 400, 3, 8, 6),
-    ("POST /oauth2/code, too many wrong passwords: batch", too_many_wrong_passwords, 429, 1, 6, 0),
+    ("POST /oauth2/code, sign-in again: batch; batch; count; session", sign_in_again, 303, 4, 10, 19),
+    ("POST /oauth2/code, wrong password: batch; batch; count", wrong_password, 303, 3, 8, 8),
+    (
+        "POST /oauth2/code, wrong password, known browser: batch; batch; count",
+        wrong_password_in_a_known_browser,
+        303,
+        3,
+        10,
+        6,
+    ),
+    (
+        "POST /oauth2/code, wrong password, known network: batch; batch; count",
+        partial(sign_in_at_a_public_address, is_known=True, password="wrong password"),
+        303,
+        3,
+        9,
+        6,
+    ),
+    ("POST /oauth2/code, unknown user: batch; batch; count", unknown_user, 303, 3, 8, 6),
+    ("POST /oauth2/code, too many wrong passwords: batch; batch", too_many_wrong_passwords, 303, 2, 8, 0),
     (
         "POST /oauth2/code, allow once: batch; consent; one transaction",
         partial(decision, choice="allow_once"),
@@ -369,9 +491,17 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
         11,
     ),
     ("POST /oauth2/code, deny: batch; request", partial(decision, choice="deny"), 303, 2, 3, 4),
-    ("POST /oauth2/code, another account: batch", partial(decision, choice="switch"), 200, 1, 3, 0),
-    ("POST /oauth2/code, new password: batch; one transaction; consent", change_password, 303, 3, 4, 10),
-    ("GET /oauth2/code: batch; count, user; one transaction", code_by_basic, 302, 4, 6, 19),
+    ("POST /oauth2/code, another account: batch; request", another_account, 303, 2, 3, 1),
+    ("POST /oauth2/code, new password: batch; one transaction; consent", change_password, 303, 3, 4, 12),
+    ("GET /oauth2/code: identifier; batch; count; one transaction", code_by_basic, 302, 4, 6, 21),
+    (
+        "GET /oauth2/code, right password, without consent: identifier; batch; count; taken back",
+        right_password_by_basic_without_consent,
+        302,
+        4,
+        6,
+        18,
+    ),
     ("POST /oauth2/token, code: redemption; batch", code_exchange, 200, 2, 3, 1),
     ("POST /oauth2/token, code of HTTP Basic: redemption; batch", code_exchange_of_basic, 200, 2, 3, 1),
     ("POST /oauth2/token, a forged code", forged_code, 400, 0, 0, 0),
@@ -466,13 +596,17 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
     ("POST /account, sign out one: batch; session; one transaction", partial(act, action="sign_out"), 303, 3, 3, 5),
     ("POST /account, sign out others: batch; one transaction", partial(act, action="sign_out_others"), 303, 2, 2, 10),
     (
-        "POST /account, new password: batch; batch; count, user; one transaction",
+        "POST /account, new password: batch; identifier; batch; count; one transaction",
         partial(act, action="change_password"),
         303,
         5,
         9,
-        16,
+        20,
     ),
+    ("GET /account/let-in: link; user", open_let_in_link, 200, 2, 2, 0),
+    ("GET /account/let-in, without a link", partial(get, path="/account/let-in"), 400, 0, 0, 0),
+    ("POST /account/let-in: link; user; one transaction", use_let_in_link, 303, 3, 2, 6),
+    ("POST /account/let-in, again: link; user", use_let_in_link_again, 303, 2, 2, 0),
     ("GET /oauth2/jwks", partial(get, path="/oauth2/jwks"), 200, 0, 0, 0),
     ("GET /.well-known/openid-configuration", partial(get, path="/.well-known/openid-configuration"), 200, 0, 0, 0),
     (

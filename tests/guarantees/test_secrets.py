@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlencode
 
 import pytest
 
@@ -38,6 +38,8 @@ def test_search_of_the_log_finds_secrets(site: Site, browser: Browser) -> None:
 
 # ---- the tables
 
+CREDENTIALS: dict[str, Any] = {"username": "alice", "password": PASSWORD}
+
 
 class Flow:
     """A complete flow that fills every table, and the credentials that it leaves valid."""
@@ -49,8 +51,11 @@ class Flow:
         self.public = site.client(public=True, client_name="Phone", redirect_uris=["com.example.phone:/cb"])
         first = browser.tokens(self.client, scope="openid offline_access", nonce="n-0S6", decision="allow_always")
         self.tokens: dict[str, Any] = browser.refresh(self.client, first["refresh_token"]).json
+        self.carried = browser.authorize(self.public, prompt="login")
+        assert "request_uri" not in (self.carried.form.action or "")
+        self.stored = browser.sign_in(self.carried)
+        assert "request_uri" in (self.stored.form.action or "")
         self.code = browser.code(self.client)
-        self.pending = browser.authorize(self.public)
         site.secrets.update([VERIFIER, PASSWORD])
 
 
@@ -117,20 +122,27 @@ def test_no_string_in_the_tables_is_accepted_as_a_credential(flow: Flow, browser
         for prefix in ("", "req_"):
             attacker.cookies = dict(browser.cookies)
             assert attacker.get("/oauth2/authorize", request_uri=prefix + text).status == 400, text
-            form = {"request_uri": prefix + text, "decision": "allow_once", "tag": text}
-            assert attacker.post("/oauth2/code", form).status == 400, text
+            form = flow.stored.form.fields | {"decision": "allow_once", "tag": text}
+            path = f"/oauth2/code?{urlencode({'request_uri': prefix + text})}"
+            assert attacker.follow(attacker.post(path, form)).status == 400, text
         # Form tags and browser cookies cannot be derived from the tables.
         attacker.cookies = dict(browser.cookies)
-        assert attacker.submit(flow.pending, decision="allow_once", tag=text).status == 400, text
+        assert "out of date" in attacker.submit(flow.stored, decision="allow_once", tag=text).body, text
+        assert "out of date" in attacker.submit(flow.carried, **CREDENTIALS, tag=text).body, text
         for prefix in ("", "br_"):
             attacker.cookies = {**browser.cookies, "signet-browser": prefix + text}
-            assert attacker.submit(flow.pending, decision="allow_once").status == 400, text
+            assert "cookies_blocked" in attacker.submit(flow.stored, decision="allow_once").body, text
+            assert "cookies_blocked" in attacker.submit(flow.carried, **CREDENTIALS).body, text
+        for prefix in ("", "sid_"):
+            attacker.cookies = {**browser.cookies, "signet-session": prefix + text}
+            assert "signed out" in attacker.submit(flow.stored, decision="allow_once").body, text
         attacker.cookies = {}
         assert attacker.userinfo(text).status == 401, text
         assert attacker.post("/oauth2/token", {"grant_type": "x"}, basic(flow.client.id, text)).status == 401, text
     assert dump_tables() == before
     assert browser.redeem(flow.client, flow.code).status == 200
     assert browser.refresh(flow.client, flow.tokens["refresh_token"]).status == 200
+    assert browser.submit(flow.stored, decision="allow_once").code
 
 
 @pytest.mark.spec("OpenID Connect Core §8.1")

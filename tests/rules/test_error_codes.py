@@ -15,6 +15,7 @@ import pytest
 from chalicelib.pages.explanations import EXPLANATIONS
 from chalicelib.protocol import errors
 from chalicelib.protocol.errors import OAuthError
+from tests.endpoints.authorize.conftest import authorize_stored
 from tests.support.browser import Answer, Browser, basic
 from tests.support.gateways import GATEWAYS, GatewayBrowser
 from tests.support.site import PASSWORD, Registered, Site
@@ -93,15 +94,21 @@ def _answered(site: Site, browser: Browser, client: Registered) -> Answer:
 
 
 def _expired(site: Site, browser: Browser, client: Registered) -> Answer:
-    page = browser.authorize(client)
+    page = browser.sign_in(authorize_stored(browser, client))
     site.clock.advance(site.settings.request_lifetime)
-    return browser.sign_in(page)
+    return browser.submit(page, decision="allow_once")
 
 
 def _in_another_browser(site: Site, browser: Browser, client: Registered) -> Answer:
-    handle = browser.authorize(client).form.fields["request_uri"]
+    page = authorize_stored(browser, client)
     browser.cookies.clear()
-    return browser.get("/oauth2/authorize", request_uri=handle)
+    return browser.get(page.url)
+
+
+def _without_cookies(site: Site, browser: Browser, client: Registered) -> Answer:
+    page = _consent(site, browser, client)
+    browser.cookies.clear()
+    return browser.send(page, decision="allow_once")
 
 
 def _sent(site: Site, browser: Browser, client: Registered, headers: Any = None, **values: str) -> Answer:
@@ -128,12 +135,14 @@ ERROR_PAGES: dict[str, tuple[int, Trigger]] = {
     "request_expired": (400, _expired),
     "request_answered": (400, _answered),
     "wrong_browser": (400, _in_another_browser),
+    "cookies_blocked": (400, _without_cookies),
     "wrong_site": (400, partial(_sent, headers={"Sec-Fetch-Site": "cross-site"})),
-    "form_not_ours": (400, partial(_sent, tag="x", decision="allow_once")),
+    "form_not_ours": (400, partial(_sent, decision="unknown")),
     "navigation_only": (
         400,
         lambda _s, browser, client: browser.authorize(client, "/oauth2/code", headers={"Sec-Fetch-Mode": "cors"}),
     ),
+    "let_in_ended": (400, lambda _site, browser, _client: browser.get("/account/let-in", link="let_forged")),
     "not_found": (404, lambda site, _browser, _client: GatewayBrowser(site, GATEWAYS[0]).get("/nothing")),
     "method_not_allowed": (405, lambda _site, browser, _client: browser.request("DELETE", "/oauth2/code")),
     "invalid_request": (400, lambda _site, browser, _client: browser.get("/oauth2/authorize", client_id="x" * 129)),

@@ -185,12 +185,18 @@ def test_sign_in_and_failed_sign_in_are_events(site: Site, browser: Browser, lin
     page = browser.authorize(client)
     lines()
     for username, password in (("alice", "wrong"), ("nobody", PASSWORD), ("alice", "")):
-        assert browser.send(page, username=username, password=password).status == 400
-        [line] = lines()
-        assert (line["endpoint"], line["outcome"], line["events"]) == ("/oauth2/code", "ok", ["sign_in_failed"])
-        assert line["client_id"] == client.id
-        # The line does not identify the user.
-        assert {username, password} & {str(value) for value in line.values()} == set()
+        assert browser.submit(page, username=username, password=password).status == 400
+        failed, shown = lines()
+        assert (failed["endpoint"], failed["outcome"], failed["events"]) == (
+            "/oauth2/code",
+            "redirect",
+            ["sign_in_failed"],
+        )
+        assert (shown["endpoint"], shown["outcome"], shown.get("events")) == ("/oauth2/authorize", "ok", None)
+        for line in (failed, shown):
+            assert line["client_id"] == client.id
+            # The line does not identify the user.
+            assert {username, password} & {str(value) for value in line.values()} == set()
     browser.send(page, username="alice", password=PASSWORD)
     [line] = lines()
     assert line["events"] == ["sign_in"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chalicelib.protocol.errors import ConsentRequired, InteractionRequired, LoginRequired
-from chalicelib.protocol.next_step import SignedInUser, Step, next_step
+from chalicelib.protocol.next_step import RECENT, SignedInUser, Step, next_step
 from chalicelib.protocol.records import AuthorizationRequest, Client, Consent, Session, User
 
 NOW = 1_000_000
@@ -197,6 +197,25 @@ def test_next_step_follows_from_request_client_session_and_consent(
     else:
         with pytest.raises(ERRORS[step]):
             next_step(silent, client, signed_in, consent, NOW)
+
+
+@pytest.mark.parametrize("request_id", ["r", "another"])
+def test_new_password_is_chosen_only_after_a_recent_sign_in(request_id: str) -> None:
+    user = replace(USER, password_change_required=True)
+
+    def step(age: int, **changes: Any) -> Step | None:
+        session = replace(SESSION, auth_time=NOW - age, request_id=request_id)
+        return next_step(request(**changes), CLIENT, SignedInUser(user, session), CONSENT, NOW)
+
+    assert [step(age) for age in (0, RECENT, RECENT + 1)] == [
+        Step.CHANGE_PASSWORD,
+        Step.CHANGE_PASSWORD,
+        Step.SIGN_IN,
+    ]
+    with pytest.raises(InteractionRequired):
+        step(RECENT, prompt="none")
+    with pytest.raises(LoginRequired):
+        step(RECENT + 1, prompt="none")
 
 
 @pytest.mark.spec("OpenID Connect Core §3.1.2.2")

@@ -38,7 +38,7 @@ def test_pages_have_no_third_party_content_or_links(site: Site, pages: list[Answ
             assert internal or link.startswith(("data:", "#")), link
         policy = page.header("content-security-policy") or ""
         assert policy.startswith("default-src 'none';")
-        assert page.header("referrer-policy") == "same-origin"
+        assert page.header("referrer-policy") in ("same-origin", "origin")
 
 
 @pytest.mark.spec("RFC 9700 §4.16 a", "RFC 9700 §4.16 b", "RFC 9700 §4.16 d", "OpenID Connect Core §3.1.2.3 e")

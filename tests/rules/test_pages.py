@@ -28,8 +28,11 @@ def test_cookies_are_host_only_http_only_and_same_site(site: Site, browser: Brow
     page = browser.authorize(client)
     assert cookies(page) == {"signet-browser": LAX | {"Max-Age=31536000"}}
     fields = page.form.fields | {"username": "alice", "password": PASSWORD}
-    answer = browser.post("/oauth2/code", fields)
-    assert cookies(answer) == {"signet-session": LAX}
+    wrong = browser.post(page.form.action or "", fields | {"password": "wrong"})
+    assert cookies(wrong) == {"signet-problem": LAX | {"Max-Age=120"}}
+    assert cookies(browser.get(wrong.location)) == {"signet-problem": LAX | {"Max-Age=0"}}
+    answer = browser.post(page.form.action or "", fields)
+    assert cookies(answer) == {"signet-session": LAX, "signet-browser": LAX | {"Max-Age=31536000"}}
     consent = browser.get(answer.location)
     assert cookies(consent) == {}
     assert cookies(browser.submit(consent, decision="allow_once")) == {}
@@ -50,10 +53,17 @@ def test_cookies_of_an_https_issuer_are_secure_with_the_host_prefix(
     page = browser.authorize(client)
     assert cookies(page) == {"__Host-signet-browser": LAX | {"Secure", "Max-Age=31536000"}}
     assert page.header("strict-transport-security") == "max-age=31536000"
-    assert page.form.action == urlsplit(issuer).path + "/oauth2/code"
-    headers = {"Origin": "https://id.example.com"}
-    answer = browser.post("/oauth2/code", page.form.fields | {"username": "alice", "password": PASSWORD}, headers)
-    assert cookies(answer) == {"__Host-signet-session": LAX | {"Secure"}}
+    path, query = urlsplit(issuer).path, (page.form.action or "").partition("?")[2]
+    assert page.form.action == f"{path}/oauth2/code?{query}"
+    headers, fields = {"Origin": "https://id.example.com"}, page.form.fields | {"username": "alice"}
+    wrong = browser.post(f"/oauth2/code?{query}", fields | {"password": "wrong"}, headers)
+    assert wrong.location == f"{path}/oauth2/authorize?{query}"
+    assert cookies(wrong) == {"__Host-signet-problem": LAX | {"Secure", "Max-Age=120"}}
+    answer = browser.post(f"/oauth2/code?{query}", fields | {"password": PASSWORD}, headers)
+    assert cookies(answer) == {
+        "__Host-signet-session": LAX | {"Secure"},
+        "__Host-signet-browser": LAX | {"Secure", "Max-Age=31536000"},
+    }
     assert answer.answer["iss"] == issuer
     assert browser.authorize(client, prompt="none").code
     browser.cookies = {name.removeprefix("__Host-"): value for name, value in browser.cookies.items()}
@@ -123,7 +133,8 @@ def test_pages_are_not_cached_framed_or_sent_as_referrer(site: Site, browser: Br
         assert page.header("cache-control") == "no-store"
         assert page.header("content-type") == "text/html; charset=utf-8"
         assert page.header("x-content-type-options") == "nosniff"
-        assert page.header("referrer-policy") == "same-origin"
+        # Those of an authorization request have a long address, which another request could not carry as well.
+        assert page.header("referrer-policy") == ("origin" if page in (sign_in, consent) else "same-origin")
         assert "frame-ancestors 'none'" in (page.header("content-security-policy") or "")
         scripts = re.findall(r"<script[^>]*>[^<]*", page.body)
         assert all(re.fullmatch(r'<script src="/script\.js\?v=[0-9a-f]{12}" defer>', script) for script in scripts)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from chalicelib import events
+from chalicelib.authentication import let_in
 from chalicelib.events import log as event_log
 from tests.support.browser import Answer, Browser, basic
 from tests.support.leaks import all_secrets, find_leaks
@@ -59,6 +60,13 @@ def exceed_attempts(site: Site, browser: Browser, client: Registered, tokens: di
     page = browser.authorize(client, prompt="login")
     for number in range(20):
         browser.send(page, username="alice", password=f"wrong {number}")
+
+
+def use_a_let_in_link(site: Site, browser: Browser, client: Registered, tokens: dict[str, Any]) -> None:
+    [alice] = site.server.store.users.scan()
+    link, _ = let_in.create_link(site.server.store, site.server.keys, site.settings.issuer, alice)
+    site.secrets.add(link.partition("=")[2])
+    browser.submit(browser.request("GET", link))
 
 
 def sign_in(site: Site, browser: Browser, client: Registered, tokens: dict[str, Any]) -> None:
@@ -113,6 +121,7 @@ ACTIONS = {
     events.SIGN_IN: sign_in,
     events.SIGN_IN_FAILED: fail_sign_in,
     events.SIGN_IN_THROTTLED: exceed_attempts,
+    events.BROWSER_LET_IN: use_a_let_in_link,
     events.PASSWORD_CHANGED: change_password,
     events.CONSENT_GIVEN: allow,
     events.CONSENT_DENIED: deny,
@@ -125,8 +134,10 @@ ACTIONS = {
     events.ACCESS_REVOKED: revoke_access,
     events.SIGNED_OUT: sign_out,
 }
-# Tested with what causes them: tests/endpoints/logout/test_backchannel_logout.py, tests/rules/test_schedules.py
+# Tested with what causes them: tests/endpoints/logout/test_backchannel_logout.py, and in tests/rules test_schedules.py,
+# test_throttle.py and test_sign_in_addresses.py
 TESTED_ELSEWHERE = {events.LOGOUT_DELIVERED, events.LOGOUT_UNDELIVERED, events.KEYS_ROTATED, events.KEYS_RETIRED}
+TESTED_ELSEWHERE |= {events.SIGN_IN_LIMIT_REACHED, events.SIGN_INS_FROM_ONE_ADDRESS}
 
 
 @pytest.mark.parametrize("name", ACTIONS)

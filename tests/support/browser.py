@@ -129,12 +129,13 @@ class Browser:
         """Add the cookies, handles, codes and tokens of a response to the secrets of the site."""
         secrets = self.site.secrets
         secrets.update(self.cookies.values())
-        secrets.update(filter(None, (answer.form.fields.get(name) for name in ("request_uri", "tag"))))
-        secrets.update(filter(None, (answer.form.fields.get(name) for name in ("code", "id_token"))))
-        if answer.status in (302, 303):
-            target = urlsplit(answer.header("location") or "")
+        secrets.update(filter(None, (answer.form.fields.get(name) for name in ("tag", "code", "id_token"))))
+        for address in (answer.form.action or "", (answer.status in (302, 303) and answer.header("location")) or ""):
+            target = urlsplit(address)
             for parameters in (parse_qs(target.query), parse_qs(target.fragment)):
-                secrets.update(parameters.get("code", []) + parameters.get("id_token", []))
+                for name in ("code", "id_token"):
+                    secrets.update(parameters.get(name, []))
+                secrets.update(text for text in parameters.get("request_uri", []) if text.startswith("req_"))
         if "token" in answer.body and answer.body.startswith("{"):
             members = json.loads(answer.body)
             secrets.update(members[name] for name in members if name in ("access_token", "refresh_token", "id_token"))
@@ -159,7 +160,7 @@ class Browser:
 
     def follow(self, answer: Answer) -> Answer:
         """Return the next page if the answer is a redirect within the server, else the answer itself."""
-        internal = answer.status == 303 and answer.location.startswith("/")
+        internal = answer.status in (302, 303) and answer.location.startswith("/")
         return self.get(answer.location) if internal else answer
 
     # ---- the flow
@@ -184,7 +185,7 @@ class Browser:
 
     def answer(self, client: Registered, decision: str = "allow_once", **parameters: Any) -> Answer:
         """Go through sign-in and consent, as far as they are shown, and return the authorization response."""
-        answer = self.authorize(client, **parameters)
+        answer = self.follow(self.authorize(client, **parameters))
         if "password" in answer.form.fields:
             answer = self.sign_in(answer)
         if "tag" in answer.form.fields:

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from playwright.sync_api import Page, Route
 
 from chalicelib import pages
+from chalicelib.authentication import let_in
 from chalicelib.pages.explanations import explain
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.errors import InvalidRequest
@@ -112,6 +113,13 @@ class Gallery:
         self.page.goto(f"{issuer}/oauth2/logout?{query}")
         self._send("sign_out")
         yield "signed_out"
+        user = self.site.server.store.users.get(self.user.sub)
+        assert user
+        link, _ = let_in.create_link(self.site.server.store, self.site.server.keys, issuer, user)
+        self.page.goto(link)
+        yield "let_in"
+        self._send()
+        yield "let_in_done"
 
     def _playground(self) -> Iterator[str]:
         self.page.goto(f"{self.site.settings.issuer}/playground")

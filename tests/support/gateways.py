@@ -17,6 +17,7 @@ from tests.support.site import Site
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 REQUEST_ID = "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
 ADDRESS = "192.0.2.7"
+MAX_HEAD = 10_240  # bytes of request line and header fields that API Gateway accepts
 _TIMES = {"time": "20/Nov/2026:12:00:00 +0000", "timeEpoch": 1795176000000}
 _TEXT = ("text/", "application/json", "application/javascript", "application/xml")
 
@@ -30,6 +31,13 @@ class GatewayRequest:
     query: str
     headers: list[tuple[str, str]]
     body: bytes | None
+
+    @property
+    def head_size(self) -> int:
+        """The bytes of the request line and of the header fields."""
+        line = f"{self.method} {self.path}?{self.query} HTTP/1.1"
+        lines = [line, *(f"{name}: {value}" for name, value in self.headers)]
+        return sum(len(text.encode(errors="replace")) + 2 for text in lines)
 
     def joined(self, by: str) -> dict[str, str]:
         """Return the header fields by their names in lower case, repeated ones joined, without cookies."""
@@ -211,6 +219,8 @@ class GatewayBrowser(Browser):
         parts = urlsplit(url)
         path = parts.path.removeprefix(urlsplit(self.gateway.url).path) or "/"  # the event adds the stage again
         sent = GatewayRequest(method, path, parts.query, [("Host", self.gateway.domain), *headers], body)
+        if sent.head_size > MAX_HEAD:
+            return Answer(431, [], "Request Header Fields Too Large", url)
         event = self.gateway.event(sent, self.gateway.domain, self.gateway.stage)
         # Lambda passes event and result as JSON.
         result = json.loads(json.dumps(self._handler(json.loads(json.dumps(event)), None)))

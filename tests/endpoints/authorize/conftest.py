@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import jwt
 import pytest
 
+from chalicelib.authorization import recipient, request
+from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.records import AuthorizationRequest
 from tests.support.browser import CHALLENGE, Answer, Browser
@@ -66,12 +68,31 @@ def read_stored_request(site: Site) -> AuthorizationRequest:
 
 
 def read_request(site: Site, page: Answer) -> AuthorizationRequest:
-    """Return the stored authorization request that a page belongs to."""
-    handle = site.server.keys.read_handle("req", page.form.fields["request_uri"])
-    assert handle
-    request = site.server.store.requests.get(handle.id)
-    assert request
-    return request
+    """Return the authorization request that a page belongs to, as the server reads it: its record, or its address."""
+    params = Params.from_urlencoded(urlsplit(page.form.action or "").query)
+    if handle := site.server.keys.read_handle("req", params.get("request_uri")):
+        stored = site.server.store.requests.get(handle.id)
+        assert stored
+        return stored
+    http = Request("POST", "/oauth2/code", query=params)
+    return request.read_request(site.server, params, recipient.find_recipient(site.server, http, params))
+
+
+def authorize_stored(browser: Browser, client: Registered, **parameters: str) -> Answer:
+    """Send an authorization request that is stored, because it was posted with a login_hint; return its page."""
+    form = {
+        "response_type": "code",
+        "client_id": client.id,
+        "redirect_uri": REDIRECT_URI,
+        "scope": "openid",
+        "state": STATE,
+        "login_hint": "alice",
+        "code_challenge": CHALLENGE,
+        "code_challenge_method": "S256",
+    }
+    answer = browser.post("/oauth2/authorize", form | parameters)
+    assert answer.location.startswith("/oauth2/authorize?request_uri=req_")
+    return browser.follow(answer)
 
 
 def read_grant(site: Site, code: str) -> Grant:

@@ -13,7 +13,6 @@ from tests.endpoints.authorize.conftest import (
     asks_to_sign_in,
     read_claims,
     read_request,
-    read_stored_request,
 )
 from tests.support.browser import CHALLENGE, Answer, Browser
 from tests.support.site import Registered, Site
@@ -82,8 +81,7 @@ def test_omitted_redirect_uri_is_the_only_or_the_default_one(
 ) -> None:
     client = site.client(**members)
     assert redirects_to(browser.authorize(client, redirect_uri=sent, scope="email", prompt="none"), REDIRECT_URI + "?")
-    browser.authorize(client, redirect_uri=sent, scope="email")
-    assert not read_stored_request(site).redirect_uri_sent
+    assert not read_request(site, browser.authorize(client, redirect_uri=sent, scope="email")).redirect_uri_sent
 
 
 # ---- other parameters
@@ -97,7 +95,7 @@ def test_unknown_and_empty_parameters_are_ignored(site: Site, browser: Browser) 
     unknown = {"foo": "bar", "Prompt": "none", "client_secret": "x", "": "y", "display": "popup", "ui_locales": "de"}
     answer = browser.authorize(client, **empty, **unknown)
     assert answer.status == 200
-    request = read_stored_request(site)
+    request = read_request(site, answer)
     assert (request.prompt, request.max_age, request.nonce) == (frozenset(), None, None)
 
 
@@ -127,15 +125,17 @@ def test_default_values_of_optional_parameters_are_accepted(
 def test_omitted_scope_is_the_default_scope_of_the_client(
     site: Site, browser: Browser, members: dict[str, str], default: set[str], scope: str | None
 ) -> None:
-    assert browser.authorize(site.client(**members), scope=scope).status == 200
-    assert read_stored_request(site).scope == default
+    page = browser.authorize(site.client(**members), scope=scope)
+    assert page.status == 200
+    assert read_request(site, page).scope == default
 
 
 @pytest.mark.parametrize("scope", [" openid email", "openid  email", "openid email ", "openid email openid"])
 def test_extra_spaces_and_repeated_values_in_a_scope_are_ignored(site: Site, browser: Browser, scope: str) -> None:
     """Applications join lists that contain empty strings."""
-    assert browser.authorize(site.client(), scope=scope).status == 200
-    assert read_stored_request(site).scope == {"openid", "email"}
+    page = browser.authorize(site.client(), scope=scope)
+    assert page.status == 200
+    assert read_request(site, page).scope == {"openid", "email"}
 
 
 @pytest.mark.spec("RFC 6749 §3.3 b")
@@ -175,7 +175,7 @@ def test_only_a_confidential_client_may_be_registered_without_pkce(site: Site, b
 
 @pytest.mark.spec("OpenID Connect Core §3.1.2.1 p", "OpenID Connect Core §5.2 d", "OpenID Connect Core §3.1.2.2 h")
 @pytest.mark.parametrize(
-    ("parameters", "stored_values"),
+    ("parameters", "expected"),
     [
         ({"display": "page"}, {}),
         ({"display": "popup"}, {}),
@@ -185,21 +185,25 @@ def test_only_a_confidential_client_may_be_registered_without_pkce(site: Site, b
         ({"ui_locales": "fr-CA fr en"}, {"ui_locales": ("fr-CA", "fr", "en")}),
         ({"ui_locales": "tlh x!y en"}, {"ui_locales": ("tlh", "en")}),
         ({"ui_locales": "<script> {{7*7}} \u202e"}, {"ui_locales": ()}),
-        ({"ui_locales": " ".join(["de"] * 200)}, {"ui_locales": ("de",) * 10}),
+        ({"ui_locales": " ".join(["de"] * 200)}, {"ui_locales": ("de",)}),
+        (
+            {"ui_locales": " ".join(f"de-{n}" for n in range(200))},
+            {"ui_locales": tuple(f"de-{n}" for n in range(10))},
+        ),
         ({"claims_locales": "de ja-Kana-JP"}, {}),
-        ({"acr_values": f"urn:mace:incommon:iap:silver {ACR}"}, {"acr_values": ("urn:mace:incommon:iap:silver", ACR)}),
-        ({"acr_values": "2"}, {"acr_values": ("2",)}),
+        ({"acr_values": f"urn:mace:incommon:iap:silver {ACR}"}, {"acr_values": (ACR,)}),
+        ({"acr_values": "2"}, {"acr_values": ()}),
         ({"login_hint": "buffy@example.com"}, {"login_hint": "buffy@example.com"}),
         ({"unknown_parameter": "x", "extra[]": "y"}, {}),
     ],
     ids=repr,
 )
 def test_optional_parameters_that_are_not_supported_are_no_error(
-    site: Site, browser: Browser, hybrid_client: Registered, parameters: dict[str, str], stored_values: dict[str, Any]
+    site: Site, browser: Browser, hybrid_client: Registered, parameters: dict[str, str], expected: dict[str, Any]
 ) -> None:
     page = browser.authorize(hybrid_client, **parameters)
     assert asks_to_sign_in(page)
-    for name, value in stored_values.items():
+    for name, value in expected.items():
         assert getattr(read_request(site, page), name) == value
     answer = browser.sign_in(page)
     id_token = browser.redeem(hybrid_client, answer.code).json["id_token"]

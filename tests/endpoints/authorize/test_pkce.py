@@ -5,20 +5,27 @@ import json
 
 import pytest
 
+from tests.endpoints.authorize.conftest import authorize_stored
 from tests.support.browser import CHALLENGE, Browser
 from tests.support.site import Site
 
 
 @pytest.mark.spec("RFC 7636 §4.4 b")
-def test_code_challenge_is_in_no_response(site: Site, browser: Browser) -> None:
+def test_code_challenge_is_in_no_response_to_the_client(site: Site, browser: Browser) -> None:
+    """Only the address of our own forms has it, which the browser has sent."""
     site.user()
     client = site.client()
-    page = browser.authorize(client)
-    consent = browser.sign_in(page)
-    answer = browser.submit(consent, decision="allow_once")
+    consent = browser.sign_in(browser.authorize(client))
+    denied = browser.submit(consent, decision="deny")
+    error = browser.authorize(client, scope="openid unknown")
+    page, stored = browser.authorize(client), authorize_stored(browser, client)
+    for own in (page, consent):
+        assert own.body.count(CHALLENGE) == (own.form.action or "").count(CHALLENGE) == 1
+    answer = browser.submit(page, decision="allow_once")
     raw = base64.urlsafe_b64decode(answer.code.removeprefix("code_") + "==")
     assert base64.urlsafe_b64decode(CHALLENGE + "=") not in raw
-    for text in (page.body, consent.body, answer.location, raw.decode("latin-1"), json.dumps(browser.cookies)):
+    locations = [denied.location, error.location, answer.location]
+    for text in (stored.body, *locations, raw.decode("latin-1"), json.dumps(browser.cookies)):
         assert CHALLENGE not in text
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.endpoints.authorize.conftest import (
     NATIVE_URIS,
     asks_for_consent,
     asks_to_sign_in,
+    authorize_stored,
     list_new_scopes,
     read_claims,
     read_grant,
@@ -98,17 +100,18 @@ def test_each_request_that_requires_a_new_sign_in_asks_for_it(
 def test_sign_in_in_another_tab_does_not_count_as_the_new_sign_in(
     site: Site, browser: Browser, trusted_client: Registered, parameters: dict[str, Any]
 ) -> None:
-    waiting_page = browser.authorize(trusted_client, **parameters)
-    browser.code(trusted_client, **parameters)  # another tab
-    again = browser.get("/oauth2/authorize", request_uri=waiting_page.form.fields["request_uri"])
-    assert asks_to_sign_in(again)
-    assert browser.sign_in(waiting_page).code
+    for send in (browser.authorize, partial(authorize_stored, browser)):
+        waiting_page = send(trusted_client, **parameters)
+        browser.code(trusted_client, **parameters)  # another tab
+        assert asks_to_sign_in(browser.get(waiting_page.url))
+        assert browser.sign_in(waiting_page).code
 
 
 def test_waiting_request_continues_after_a_sign_in_in_another_tab(browser: Browser, trusted_client: Registered) -> None:
-    waiting_page = browser.authorize(trusted_client)
+    waiting_pages = browser.authorize(trusted_client), authorize_stored(browser, trusted_client)
     browser.code(trusted_client)  # another tab
-    assert browser.get("/oauth2/authorize", request_uri=waiting_page.form.fields["request_uri"]).code
+    for page in waiting_pages:
+        assert browser.get(page.url).code
 
 
 def test_sign_ins_in_two_tabs_at_once_continue_one_session(

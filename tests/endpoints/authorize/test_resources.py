@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import jwt
 import pytest
 
-from tests.endpoints.authorize.conftest import REDIRECT_URI, read_grant, read_request
+from tests.endpoints.authorize.conftest import REDIRECT_URI, read_grant, read_request, read_stored_request
 from tests.support.browser import CHALLENGE, VERIFIER, Answer, Browser, basic
 from tests.support.grants import create_code
 from tests.support.resource_servers import register_resource_server
@@ -48,14 +48,15 @@ def test_resources_are_stored_with_the_request_and_the_grant(
     register_resource_server(site, API)
     second = register_resource_server(site, "https://second.example.com/v1?x=y")
     for resources in ([API], [API, second.id], [second.id, API, API], [site.settings.issuer, API], [API, ""]):
-        page = browser.request("GET", authorization_url(hybrid_client, resources))
+        page = browser.request("GET", authorization_url(hybrid_client, resources) + "&prompt=consent")
+        consent_page = browser.sign_in(page)
         stored = {*resources} - {""}
-        assert read_request(site, page).resource == stored
-        answer = browser.sign_in(page)
+        assert read_stored_request(site).resource == read_request(site, page).resource == stored
+        answer = browser.submit(consent_page, decision="allow_once")
         assert read_grant(site, answer.code).resource == stored
         browser.cookies.clear()
-    assert browser.authorize(hybrid_client).status == 200
-    assert any(request.resource == frozenset() for request in site.server.store.requests.scan())
+        site.server.store.requests.delete(read_stored_request(site).request_id)
+    assert read_request(site, browser.authorize(hybrid_client)).resource == frozenset()
 
 
 @pytest.mark.spec("RFC 8707 §2")

@@ -1,22 +1,31 @@
-"""Stored authorization requests: created by POST, continued by their handle, bound to a browser, limited in time."""
+"""Stored authorization requests: continued by their handle, bound to a browser, limited in time."""
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 
-from tests.endpoints.authorize.conftest import REDIRECT_URI, read_stored_request
-from tests.support.browser import CHALLENGE, Browser
+from chalicelib.keys.rotation import retire_handles
+from tests.endpoints.authorize.conftest import (
+    REDIRECT_URI,
+    asks_to_sign_in,
+    authorize_stored,
+    read_grant,
+    read_stored_request,
+)
+from tests.support.browser import CHALLENGE, Answer, Browser
 from tests.support.grants import update_client
-from tests.support.site import Site
+from tests.support.site import PASSWORD, Site
 
 
 @pytest.fixture
 def handle(site: Site, browser: Browser) -> str:
-    """The path and query that continue a request which was sent by POST."""
+    """The path and query that continue a request which was posted with a login_hint."""
     client = site.client(client_id="print", trusted=True)
     parameters = {"response_type": "code", "client_id": client.id, "redirect_uri": REDIRECT_URI, "state": "a b+c&d=é"}
-    parameters |= {"scope": "openid", "code_challenge": CHALLENGE, "code_challenge_method": "S256"}
+    parameters |= {"scope": "openid", "login_hint": "alice"}
+    parameters |= {"code_challenge": CHALLENGE, "code_challenge_method": "S256"}
     answer = browser.post(
         "/oauth2/authorize", parameters, {"Sec-Fetch-Site": "cross-site", "Origin": "https://a.example"}
     )
@@ -44,21 +53,116 @@ def test_request_is_bound_to_the_first_browser_that_continues_it(browsers: Calla
     first, second = browsers(), browsers()
     page = first.get(handle)
     assert page.status == 200
-    assert first.get(handle).form.fields == page.form.fields, "the page can be reloaded"
+    again = first.get(handle).form
+    assert (again.action, again.fields) == (page.form.action, page.form.fields), "the page can be reloaded"
     error = second.get(handle)
     assert (error.status, error.header("location")) == (400, None)
     assert not error.form.fields
     assert first.get(handle).status == 200
 
 
-def test_handle_from_a_page_works_in_its_browser_only(site: Site, browsers: Callable[..., Browser]) -> None:
+@pytest.mark.parametrize("stored_by", ["POST", "sign-in"])
+def test_handle_from_a_page_works_in_its_browser_only(
+    site: Site, browsers: Callable[..., Browser], stored_by: str
+) -> None:
+    site.user()
     first, second = browsers(), browsers()
-    page = first.authorize(site.client())
-    handle = "/oauth2/authorize?request_uri=" + page.form.fields["request_uri"]
-    assert first.get(handle).form.fields == page.form.fields
-    assert second.get(handle).status == 400
-    second.authorize(site.client())
-    assert second.get(handle).status == 400, "a cookie of another request does not help"
+    client = site.client()
+    page = authorize_stored(first, client) if stored_by == "POST" else first.sign_in(first.authorize(client))
+    address = (page.form.action or "").replace("/oauth2/code?", "/oauth2/authorize?")
+    handle = parse_qs(urlsplit(address).query)["request_uri"][0]
+    assert first.get(address).form.action == page.form.action
+    for _ in range(2):
+        answer = second.get("/oauth2/authorize", request_uri=handle)
+        assert (answer.status, answer.header("location")) == (400, None)
+        assert "another browser" in answer.body
+        if stored_by == "sign-in":  # the address has the request itself, too
+            new_page = second.get(address)
+            assert asks_to_sign_in(new_page), "the request starts anew"
+            assert handle not in new_page.body
+        second.authorize(client)  # a cookie of another request does not help
+    assert first.get(address).status == 200, "nothing has changed for the first one"
+
+
+def is_started_anew(page: Answer, address: str) -> bool:
+    """Return whether a page carries the request of an address, without the handle there."""
+    carried, sent = (dict(parse_qsl(urlsplit(each).query)) for each in (page.form.action or "", address))
+    return sent.pop("request_uri").startswith("req_") and carried == sent
+
+
+@pytest.mark.parametrize("case", ["cut", "unknown", "longer", "empty", "of another version", "expired"])
+def test_handle_that_leads_to_no_record_is_dropped_when_its_address_has_the_whole_request(
+    site: Site, browser: Browser, case: str
+) -> None:
+    site.user()
+    page = browser.sign_in(browser.authorize(site.client()))
+    handle = parse_qs(urlsplit(page.url).query)["request_uri"][0]
+    changed = {
+        "cut": handle[:-1],
+        "unknown": site.server.keys.make_handle("req", "unknown"),
+        "longer": handle + "A",
+        "empty": "req_",
+        "of another version": "req_" + "_" + handle[5:],
+    }.get(case, handle)
+    if case == "expired":
+        site.clock.advance(site.settings.request_lifetime)
+    address = page.url.replace(handle, changed)
+    shown = browser.get(address)
+    assert shown.status == 200
+    assert is_started_anew(shown, address)
+    assert browser.submit(shown, decision="allow_once").code
+
+
+def test_posted_request_with_a_handle_is_rejected(site: Site, browser: Browser) -> None:
+    site.user()
+    page = browser.sign_in(browser.authorize(site.client()))
+    answer = browser.post("/oauth2/authorize", parse_qsl(urlsplit(page.url).query))
+    assert answer.answer["error"] == "request_uri_not_supported"
+
+
+def test_address_of_an_answered_request_says_so_until_its_record_is_deleted(site: Site, browser: Browser) -> None:
+    site.user()
+    page = browser.sign_in(browser.authorize(site.client()))
+    browser.submit(page, decision="deny")
+    for seconds in (0, site.settings.request_lifetime - 1):
+        site.clock.advance(seconds)
+        answer = browser.get(page.url)
+        assert (answer.status, answer.header("location")) == (400, None)
+        assert "request_answered" in answer.body
+    site.clock.advance(1)
+    assert is_started_anew(browser.get(page.url), page.url)
+
+
+def test_record_decides_what_is_asked_for_and_not_the_query_beside_its_handle(site: Site, browser: Browser) -> None:
+    site.user()
+    client, other = site.client(), site.client(client_name="Other")
+    page = browser.sign_in(browser.authorize(client))
+    shown = browser.get(page.url.replace(client.id, other.id).replace("scope=openid", "scope=openid+email"))
+    assert "Other" not in shown.body
+    code = browser.submit(shown, decision="allow_once").code
+    grant = read_grant(site, code)
+    assert (grant.client_id, grant.scope) == (client.id, frozenset({"openid"}))
+
+
+@pytest.mark.usefixtures("restore_key_ring")
+def test_request_starts_anew_after_all_handles_were_retired(site: Site, browser: Browser, handle: str) -> None:
+    """Retiring them makes the browser's cookies and the handle of the request invalid."""
+    site.user()
+    client = site.client()
+    stored, consent = browser.get(handle), browser.sign_in(browser.authorize(client))
+    retire_handles(site.server.keys, site.clock.time)
+    site.server.keys.forget_cached_keys()
+    answer = browser.send(consent, decision="allow_once")
+    assert "cookies_blocked" in answer.body
+    page = browser.get(consent.url)
+    assert asks_to_sign_in(page)
+    assert is_started_anew(page, consent.url)
+    late = browser.send(consent, decision="allow_once")
+    assert "signed out" in browser.follow(late).body, "the browser has a cookie again"
+    assert browser.submit(browser.sign_in(page), decision="allow_once").code
+    for answer in (browser.submit(stored, username="alice", password=PASSWORD), browser.get(handle)):
+        assert (answer.status, answer.header("location")) == (400, None)
+        assert "request_expired" in answer.body, "there is nothing to start anew"
 
 
 def test_request_expires_after_ten_minutes(site: Site, browser: Browser, handle: str) -> None:
@@ -83,10 +187,11 @@ def test_request_that_the_client_is_no_longer_registered_for_is_rejected(
     site.user()
     client = site.client()
     consent_page = browser.sign_in(browser.authorize(client))
-    handle = "/oauth2/authorize?request_uri=" + consent_page.form.fields["request_uri"]
+    assert "request_uri=req_" in consent_page.url
     update_client(site, client, **changes)
-    for answer in (browser.submit(consent_page, decision="allow_once"), browser.get(handle)):
+    for answer in (browser.submit(consent_page, decision="allow_once"), browser.get(consent_page.url)):
         assert (answer.status, answer.header("location")) == (400, None)
+        assert "request_expired" in answer.body
     assert list(site.server.store.grants.scan()) == []
     site.server.store.clients.put(client.record)  # restored, but the cached record is still the changed one
     assert browser.submit(consent_page, decision="allow_once").code

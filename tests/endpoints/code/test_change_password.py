@@ -1,17 +1,18 @@
 """A password that an operator has set must be changed at the first sign-in, before a code is issued."""
 
-import html
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from chalicelib.protocol.next_step import RECENT
 from chalicelib.protocol.records import User
 from chalicelib.users.registration import register_user
-from tests.endpoints.code.conftest import NEW_PASSWORD, count_grants
+from tests.endpoints.authorize.conftest import read_grant
+from tests.endpoints.code.conftest import NEW_PASSWORD, WRONG_CREDENTIALS, count_grants, follow_back
 from tests.support.browser import Answer, Browser, basic
-from tests.support.site import PASSWORD, Registered, Site
+from tests.support.site import PASSWORD, Registered, Site, dump_tables
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_no_code_is_issued_before_the_password_is_changed(
 ) -> None:
     assert asks_for_new_password(browser.authorize(client))
     assert asks_for_new_password(browser.sign_in(browser.authorize(client, prompt="login"), "admin", admin[1]))
-    assert asks_for_new_password(browser.get("/oauth2/authorize", request_uri=page.form.fields["request_uri"]))
+    assert asks_for_new_password(browser.get(page.url))
     direct = browser.authorize(client, "/oauth2/code", headers=basic("admin", admin[1]))
     assert asks_for_new_password(direct)
     assert browser.authorize(client, prompt="none").answer["error"] == "interaction_required"
@@ -71,13 +72,15 @@ def test_no_code_is_issued_before_the_password_is_changed(
 
 
 @pytest.mark.parametrize("decision", ["allow_once", "allow_always"])
-def test_forged_decision_does_not_bypass_the_change(site: Site, browser: Browser, page: Answer, decision: str) -> None:
-    fields = {name: page.form.fields[name] for name in ("request_uri", "tag")}
-    answer = browser.post("/oauth2/code", fields | {"decision": decision}, {"Sec-Fetch-Site": "same-origin"})
-    assert (answer.status, answer.header("location")) == (400, None)
-    answer = browser.submit(page, decision=decision, new_password=NEW_PASSWORD, new_password_again=NEW_PASSWORD)
-    assert (answer.status, answer.header("location")) == (400, None)
-    assert count_grants() == 0
+def test_forged_decision_does_not_bypass_the_change(browser: Browser, page: Answer, decision: str) -> None:
+    before = dump_tables()
+    proof = {name: text for name, text in page.form.fields.items() if not name.startswith("new_")}
+    passwords = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
+    for fields in ({}, passwords):
+        sent = proof | fields | {"decision": decision}
+        answer = browser.post(page.form.action or "", sent, {"Sec-Fetch-Site": "same-origin"})
+        assert asks_for_new_password(follow_back(browser, page, answer))
+    assert dump_tables() == before
 
 
 def test_earlier_consent_page_does_not_bypass_the_change(site: Site, browser: Browser) -> None:
@@ -121,10 +124,9 @@ def test_unacceptable_new_password_is_rejected_with_a_message(
     passwords = {"new_password_again": fields["new_password"]} | fields
     sent = {name: admin[1] if value == "OLD" else value for name, value in passwords.items() if value is not None}
     form = {name: value for name, value in page.form.fields.items() if not name.startswith("new_")}
-    answer = browser.post("/oauth2/code", form | sent, {"Sec-Fetch-Site": "same-origin"})
-    assert answer.status == 400
+    rejected = browser.post(page.form.action or "", form | sent, {"Sec-Fetch-Site": "same-origin"})
+    answer = follow_back(browser, page, rejected, message)
     assert asks_for_new_password(answer)
-    assert message in html.unescape(answer.body)
     assert "<script>" not in answer.body
     assert answer.form.fields["new_password"] == answer.form.fields["new_password_again"] == ""
     assert site.server.store.users.get(admin[0].sub) == admin[0]
@@ -149,7 +151,7 @@ def test_new_password_ends_all_other_sessions_and_grants(site: Site, browsers: C
     signed_out = other.submit(waiting_page, new_password=PASSWORD, new_password_again=PASSWORD)
     assert signed_out.status == 400
     assert "signed out" in signed_out.body
-    assert other.sign_in(signed_out).status == 400, "the old password is rejected"
+    assert WRONG_CREDENTIALS in other.sign_in(signed_out).body, "the old password is rejected"
     assert other.sign_in(signed_out, "alice", NEW_PASSWORD).code
 
 
@@ -174,6 +176,51 @@ def test_new_password_form_is_accepted_once_while_the_request_needs_consent(site
         assert "allow_once" in answer.body, "the page does not disclose whether that is the password"
         assert site.server.store.users.get(user.sub) == changed
     assert browser.submit(consent_page, decision="allow_once").code
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_new_password_long_after_the_sign_in_requires_another_one(
+    site: Site, browser: Browser, client: Registered, admin: tuple[User, str], page: Answer, shown: bool
+) -> None:
+    """The form does not ask for the current password, and the user may have left the browser."""
+    site.clock.advance(RECENT)
+    page = browser.authorize(client)
+    assert asks_for_new_password(page), "just recent enough"
+    site.clock.advance(1)
+    fields: dict[str, Any] = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
+    answer = browser.submit(page, **fields) if shown else browser.authorize(client)
+    assert "password" in answer.form.fields
+    assert not asks_for_new_password(answer)
+    assert site.server.store.users.get(admin[0].sub) == admin[0]
+    assert browser.authorize(client, prompt="none").answer["error"] == "login_required"
+    new_page = browser.sign_in(answer, "admin", admin[1])
+    assert asks_for_new_password(new_page)
+    assert browser.submit(new_page, new_password=NEW_PASSWORD, new_password_again=NEW_PASSWORD).code
+
+
+@pytest.mark.spec("OpenID Connect Core §3.1.2.1")
+def test_forced_new_password_is_no_new_authentication(
+    site: Site, browser: Browser, client: Registered, page: Answer
+) -> None:
+    signed_in_at = site.clock.time
+    site.clock.advance(RECENT - 1)
+    page = browser.authorize(client)
+    code = browser.submit(page, new_password=NEW_PASSWORD, new_password_again=NEW_PASSWORD).code
+    assert read_grant(site, code).auth_time == signed_in_at
+    assert browser.authorize(client, max_age=str(RECENT)).code
+    page = browser.authorize(client, max_age="10")
+    assert "password" in page.form.fields, "max_age counts from the sign-in"
+
+
+def test_new_password_is_not_taken_when_the_request_needs_a_new_sign_in(
+    site: Site, browser: Browser, client: Registered, admin: tuple[User, str], page: Answer
+) -> None:
+    page = browser.authorize(client, max_age="60")
+    assert asks_for_new_password(page)
+    site.clock.advance(61)
+    answer = browser.submit(page, new_password=NEW_PASSWORD, new_password_again=NEW_PASSWORD)
+    assert "password" in answer.form.fields
+    assert site.server.store.users.get(admin[0].sub) == admin[0]
 
 
 @pytest.mark.spec("RFC 8265 §4.2")

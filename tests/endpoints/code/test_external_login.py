@@ -9,10 +9,11 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
-from chalicelib.authorization.external_login import ANSWER_LIFETIME
+from chalicelib.authorization.external_login import ANSWER_LIFETIME, MAX_ANSWERS
 from chalicelib.protocol.records import AuthorizationRequest, Scope, User
 from tests.endpoints.code.conftest import CREDENTIALS, WRONG_CREDENTIALS, count_sessions_and_grants, is_error_page
 from tests.support.browser import CHALLENGE, Answer, Browser
+from tests.support.faults import Wire
 from tests.support.gateways import GATEWAYS, Gateway, GatewayBrowser
 from tests.support.site import PASSWORD, Registered, Site, dump_tables
 from tests.support.threads import run_concurrently
@@ -144,6 +145,15 @@ def test_credentials_posted_twice_create_one_session(browser: Browser, client: R
     assert count_sessions_and_grants() == (1, 0)
     assert post_and_follow(browser, handle, decision="allow_once").code
     assert is_error_page(post_form(browser, handle, **CREDENTIALS), "answered")
+
+
+def test_sign_in_keeps_the_browser_known_for_another_year(browser: Browser, client: Registered) -> None:
+    handle = read_handle(browser.authorize(client))
+    before = browser.cookies["signet-browser"]
+    answer = post_and_follow(browser, handle, **CREDENTIALS)
+    (renewed,) = (value for name, value in answer.headers if value.startswith("signet-browser="))
+    assert "Max-Age=31536000" in renewed.split("; ")
+    assert browser.cookies["signet-browser"] == before
 
 
 def test_signed_in_user_is_only_asked_for_consent(browser: Browser, client: Registered) -> None:
@@ -336,7 +346,8 @@ def test_without_a_login_application_there_are_no_details(user: User, client: Re
     browser = Browser(site)
     page = browser.authorize(client)
     assert "password" in page.form.fields
-    handle = page.form.fields["request_uri"]
+    browser.sign_in(page)
+    handle = site.server.keys.make_handle("req", read_stored_request(site).request_id)
     assert not fetch_request(browser, handle).body.startswith("{")
     assert is_error_page(post_form(browser, handle, **CREDENTIALS), "another site")
     browser.close()
@@ -378,21 +389,22 @@ def test_too_many_attempts_redirect_back_with_retry_after(
     for _ in range(5):
         post_form(browser, handle, **CREDENTIALS | {"password": "wrong"})
     answer = post_form(browser, handle, **CREDENTIALS)
-    assert read_handle(answer, error="too_many_attempts", retry_after="30") == handle
-    site.clock.advance(30)
+    assert read_handle(answer, error="too_many_attempts", retry_after="3600") == handle
+    site.clock.advance(3600)
+    handle = read_handle(browser.authorize(trusted_client))
     assert post_and_follow(browser, handle, **CREDENTIALS).code
 
 
-def test_browser_that_has_signed_in_before_is_throttled_separately(
-    site: Site, browsers: Callable[..., Browser], trusted_client: Registered
-) -> None:
-    own, other = browsers(), browsers()
-    assert post_and_follow(own, read_handle(own.authorize(trusted_client)), **CREDENTIALS).code
-    handle = read_handle(other.authorize(trusted_client))
+def test_whole_request_that_must_wait_is_not_stored(site: Site, browser: Browser, client: Registered) -> None:
+    wrong = build_request(client, password="wrong password")
     for _ in range(5):
-        post_form(other, handle, **CREDENTIALS | {"password": "wrong"})
-    assert read_handle(post_form(other, handle, **CREDENTIALS), error="too_many_attempts", retry_after="30")
-    assert post_and_follow(own, read_handle(own.authorize(trusted_client, prompt="login")), **CREDENTIALS).code
+        assert "request_uri" in post_form(browser, None, **wrong).location
+    before = dump_tables()
+    answer = post_form(browser, None, **wrong)
+    parameters = dict(parse_qsl(urlsplit(answer.location).query))
+    assert (parameters["error"], parameters["retry_after"]) == ("too_many_attempts", "3600")
+    assert "request_uri" not in parameters
+    assert dump_tables() == before
 
 
 def test_sign_in_for_the_request_of_another_browser_does_not_make_that_browser_trusted(
@@ -405,9 +417,8 @@ def test_sign_in_for_the_request_of_another_browser_does_not_make_that_browser_t
     other = browsers()
     for _ in range(5):
         post_form(other, read_handle(other.authorize(trusted_client)), **CREDENTIALS | {"password": "wrong"})
-    assert (
-        read_handle(post_form(attacker, handle, **CREDENTIALS), error="too_many_attempts", retry_after="30") == handle
-    )
+    answer = post_form(attacker, handle, **CREDENTIALS)
+    assert read_handle(answer, error="too_many_attempts", retry_after="3600") == handle
 
 
 @pytest.mark.spec("RFC 6749 §10.12")
@@ -478,6 +489,41 @@ def test_decision_before_the_sign_in_has_no_effect(browser: Browser, client: Reg
     assert read_handle(browser.follow(early)) == handle
     post_and_follow(browser, handle, **CREDENTIALS)
     assert count_sessions_and_grants() == (1, 0), "the decision has no effect later"
+
+
+def test_decisions_for_a_request_that_no_user_was_asked_about_write_nothing(
+    browser: Browser, wire: Wire, client: Registered
+) -> None:
+    """The Origin header of a program is no proof: a flood would cost a write for each decision."""
+    handle = read_handle(browser.authorize(client))
+    before = dump_tables()
+    for decision in ("allow_once", "allow_always", "deny") * 10:
+        called = len(wire.calls)
+        answer = post_form(browser, handle, decision=decision)
+        assert answer.status == 303
+        assert answer.location == f"/oauth2/authorize?request_uri={handle}"
+        assert "signet-answer" not in browser.cookies
+        assert [call for call in wire.calls[called:] if call != "GetItem"] == []
+    assert dump_tables() == before
+
+
+def test_decisions_beyond_twenty_answers_write_nothing(
+    site: Site, browser: Browser, browsers: Callable[..., Browser], wire: Wire, client: Registered
+) -> None:
+    handle = read_handle(browser.authorize(client))
+    post_and_follow(browser, handle, **CREDENTIALS)
+    attacker = browsers()
+    written: list[bool] = []
+    for _ in range(25):
+        called = len(wire.calls)
+        answer = post_form(attacker, handle, decision="deny")
+        assert answer.status == 303
+        written.append(wire.calls[called:] != ["GetItem"])
+    assert written == [True] * 19 + [False] * 6, "the sign-in was the first answer"
+    assert read_stored_request(site).answers == MAX_ANSWERS == 20
+    assert read_handle(post_and_follow(browser, handle, decision="allow_once")) == handle
+    handle = read_handle(browser.authorize(client))
+    assert post_and_follow(browser, handle, decision="allow_once").code, "a new request can be answered"
 
 
 # ---- the browser, request and time in which an answer takes effect
@@ -693,7 +739,7 @@ def test_number_of_round_trips(
         return answer
 
     site.server.keys.jwks()
-    handle = read_handle(count("redirect: request", browser.authorize(client)))
+    handle = read_handle(count("redirect: count; request", browser.authorize(client)))
     count("details, sign-in: request", fetch_request(browser, handle))
     wrong = CREDENTIALS | {"password": "wrong password"}
     count("wrong password: request; name; count, user", post_form(browser, handle, **wrong))
@@ -707,7 +753,7 @@ def test_number_of_round_trips(
     )
     for _ in range(5):
         post_form(browser, handle, **wrong)
-    count("too many wrong passwords: request; name", post_form(browser, handle, **CREDENTIALS))
+    count("too many wrong passwords: request; name; user", post_form(browser, handle, **CREDENTIALS))
     posted = post_form(browser, None, **build_request(client, j_username="unknown"))
-    count("complete request, wrong password: name; count, user; request", posted)
-    assert list(counts.values()) == [1, 1, 4, 5, 3, 2, 2, 4, 2, 2, 4], counts
+    count("complete request, wrong password: name; count, user; count; request", posted)
+    assert list(counts.values()) == [2, 1, 4, 5, 3, 2, 2, 4, 2, 3, 5], counts

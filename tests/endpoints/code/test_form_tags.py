@@ -1,16 +1,30 @@
-"""POST /oauth2/code: forms from another site, without a valid tag, for another user or browser, or answered before."""
+"""POST /oauth2/code: forms from another site, without a valid tag, for another user or browser, or answered before.
+
+The consent pages here follow a sign-in, so their request is stored: their form's action has the request and its handle.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
 from chalicelib.authentication import passwords
-from tests.endpoints.code.conftest import CREDENTIALS, FORM, NEW_PASSWORD, count_grants, is_error_page
+from tests.endpoints.authorize.conftest import authorize_stored
+from tests.endpoints.code.conftest import (
+    CREDENTIALS,
+    FORM,
+    HIDDEN_FIELDS,
+    NEW_PASSWORD,
+    count_grants,
+    follow_back,
+    follow_to_new_page,
+    is_error_page,
+    retry_address,
+)
 from tests.support.browser import Answer, Browser
-from tests.support.site import PASSWORD, Registered, Site
+from tests.support.site import PASSWORD, Registered, Site, dump_tables
 
 
 @pytest.mark.spec("RFC 6749 §10.12 a")
@@ -38,7 +52,8 @@ def test_form_from_another_site_is_rejected(
 ) -> None:
     sent = {name: value.replace("ISSUER", site.settings.issuer) for name, value in headers.items()}
     for fields in ({"decision": "allow_once"}, CREDENTIALS):
-        assert is_error_page(browser.post("/oauth2/code", consent_page.form.fields | fields, sent), "another site")
+        form = consent_page.form.fields | fields
+        assert is_error_page(browser.post(consent_page.form.action or "", form, sent), "another site")
     assert count_grants() == 0
 
 
@@ -47,7 +62,8 @@ def test_form_from_this_site_is_accepted(
     site: Site, browser: Browser, consent_page: Answer, headers: dict[str, str]
 ) -> None:
     sent = {name: value.replace("ISSUER", site.settings.issuer) for name, value in headers.items()}
-    assert browser.post("/oauth2/code", consent_page.form.fields | {"decision": "allow_once"}, sent).code
+    form = consent_page.form.fields | {"decision": "allow_once"}
+    assert browser.post(consent_page.form.action or "", form, sent).code
 
 
 @pytest.mark.parametrize(
@@ -66,56 +82,98 @@ def test_form_from_this_site_is_accepted(
         ("more than a hundred parameters", "FORM" + "&x=" * 100, FORM["Content-Type"]),
     ],
 )
-def test_body_that_is_not_a_form_is_rejected(
-    site: Site, browser: Browser, sign_in_page: Answer, kind: str, body: str | bytes, media_type: str
+def test_body_that_is_not_a_form_leads_back_to_its_request_and_is_rejected_without_one(
+    browser: Browser, sign_in_page: Answer, kind: str, body: str | bytes, media_type: str
 ) -> None:
+    before = dump_tables()
     form = urlencode(sign_in_page.form.fields | CREDENTIALS)
     sent = body.replace("FORM", form) if isinstance(body, str) else body
     answer = browser.request("POST", "/oauth2/code", sent, {"Content-Type": media_type})
     assert (answer.status, answer.header("location"), answer.header("set-cookie")) == (400, None, None)
     assert ("form_not_ours" if kind == "nothing" else "invalid_request") in answer.body
-    assert not [*site.server.store.sessions.scan()]
+    answer = browser.request("POST", sign_in_page.form.action or "", sent, {"Content-Type": media_type})
+    page = follow_back(browser, sign_in_page, answer)
+    assert dump_tables() == before, "no session, and no attempt is counted"
+    assert ("decision", "allow_once") in browser.sign_in(page).form.buttons
 
 
 @pytest.mark.spec("RFC 6749 §10.12 a")
 @pytest.mark.parametrize(
-    "fields",
+    "query",
     [
-        {"request_uri": None},
-        {"request_uri": ""},
-        {"request_uri": "req_AQAAAAAAAAAAAAAAAAAAAAAA"},
-        {"request_uri": "https://client.example.com/request"},
-        {"request_uri": "TWICE"},
-        {"request_uri": "CUT"},
-        {"request_uri": "OTHER"},
-        {"tag": None},
-        {"tag": ""},
-        {"tag": "AAAAAAAAAAAAAAAAAAAAAA"},
-        {"tag": "\u00e9\U0001f511"},
-        {"tag": "TWICE"},
-        {"tag": "CUT"},
-        {"tag": "OTHER"},
-        {"tag": "SIGN_IN"},
+        "",
+        "request_uri=",
+        "request_uri=req_AQAAAAAAAAAAAAAAAAAAAAAA",
+        "request_uri=https://client.example.com/request",
+        "GENUINE&GENUINE",
+        "HANDLE CUT",
+        "HANDLE UNKNOWN",
+        "HANDLE OF ANOTHER KIND",
+        "WITHOUT HANDLE",
+        "ANOTHER STATE",
+        "OTHER",
+        "CARRIED",
     ],
-    ids=str,
 )
-def test_form_without_its_own_handle_and_tag_is_rejected(
-    browser: Browser, client: Registered, sign_in_page: Answer, consent_page: Answer, fields: dict[str, str | None]
+def test_form_without_the_handle_of_its_request_is_rejected(
+    site: Site, browser: Browser, client: Registered, consent_page: Answer, query: str
 ) -> None:
-    ((name, value),) = fields.items()
-    other_page = browser.authorize(client)
+    genuine = urlsplit(consent_page.url).query
+    handle = dict(parse_qsl(genuine))["request_uri"]
+    make_handle = site.server.keys.make_handle
+    queries = {
+        "HANDLE CUT": genuine.replace(handle, handle[:-1]),
+        "HANDLE UNKNOWN": genuine.replace(handle, make_handle("req", "unknown")),
+        "HANDLE OF ANOTHER KIND": genuine.replace(handle, make_handle("ans", consent_page.form.fields["request_id"])),
+        "WITHOUT HANDLE": genuine.replace(f"request_uri={handle}&", ""),
+        "ANOTHER STATE": genuine + "x",
+        "OTHER": urlsplit(authorize_stored(browser, client).url).query,
+        "CARRIED": urlsplit(browser.authorize(client).form.action or "").query,
+    }
+    before = dump_tables()
+    sent = queries.get(query, query.replace("GENUINE", genuine))
+    for fields in ({"decision": "allow_once"}, CREDENTIALS):
+        answer = browser.post(f"/oauth2/code?{sent}", consent_page.form.fields | fields)
+        if query in ("HANDLE CUT", "HANDLE UNKNOWN", "WITHOUT HANDLE"):
+            follow_to_new_page(browser, consent_page, answer)
+        elif query in ("ANOTHER STATE", "OTHER", "CARRIED"):
+            assert "out of date" in browser.follow(answer).body, "the page of that request"
+        elif query == "HANDLE OF ANOTHER KIND":
+            assert browser.follow(browser.get(answer.location)).answer["error"] == "request_uri_not_supported"
+        else:
+            assert is_error_page(browser.follow(answer))
+        assert dump_tables() == before
+    assert browser.submit(consent_page, decision="allow_once").code, "the genuine form still works"
+
+
+@pytest.mark.spec("RFC 6749 §10.12 a")
+@pytest.mark.parametrize("name", HIDDEN_FIELDS)
+@pytest.mark.parametrize("value", [None, "", "A" * 22, "\u00e9\U0001f511", "CUT", "OTHER", "SIGN_IN", "TWICE"], ids=str)
+def test_form_without_its_own_fields_and_tag_is_rejected(
+    site: Site,
+    browser: Browser,
+    client: Registered,
+    sign_in_page: Answer,
+    consent_page: Answer,
+    name: str,
+    value: str | None,
+) -> None:
+    site.clock.advance(1)
+    other_page = browser.authorize(client, scope="openid email")
     genuine = consent_page.form.fields
-    values: dict[Any, Any] = {
-        "TWICE": [genuine[name]] * 2,
+    values: dict[str, Any] = {
         "CUT": genuine[name][:-1],
         "OTHER": other_page.form.fields[name],
-        "SIGN_IN": sign_in_page.form.fields[name],
+        "SIGN_IN": sign_in_page.form.fields["tag"],
+        "TWICE": [genuine[name]] * 2,
     }
-    form = genuine | {name: values.get(value, value)} | {"decision": "allow_once"}
-    body = urlencode({key: value for key, value in form.items() if value is not None}, doseq=True)
-    assert is_error_page(browser.request("POST", "/oauth2/code", body, FORM))
-    assert count_grants() == 0
-    assert browser.submit(consent_page, decision="allow_once").code, "the genuine form still works"
+    form = genuine | {name: values.get(str(value), value)} | {"decision": "allow_once"}
+    before = dump_tables()
+    body = urlencode({key: text for key, text in form.items() if text is not None}, doseq=True)
+    sent = browser.request("POST", consent_page.form.action or "", body, FORM)
+    page = follow_back(browser, consent_page, sent)
+    assert dump_tables() == before
+    assert browser.submit(page, decision="allow_once").code
 
 
 @pytest.mark.parametrize("first", ["allow_once", "allow_always", "deny"])
@@ -136,34 +194,101 @@ def test_sign_in_page_that_leads_to_a_code_is_answered_once(site: Site, browser:
     assert count_grants() == 1
 
 
+@pytest.mark.parametrize("reloaded_after", [0, 300])
 @pytest.mark.parametrize("fields", [{"decision": "allow_once"}, CREDENTIALS], ids=str)
-def test_form_expires_with_its_request(site: Site, browser: Browser, consent_page: Answer, fields: Any) -> None:
+def test_expired_form_after_a_sign_in_leads_to_a_new_page_that_works(
+    site: Site, browser: Browser, consent_page: Answer, fields: Any, reloaded_after: int
+) -> None:
+    """A form that was reloaded is still valid itself when the record of its request expires."""
+    site.clock.advance(reloaded_after)
+    page = browser.get(consent_page.url) if reloaded_after else consent_page
+    before = dump_tables()
+    site.clock.advance(site.settings.request_lifetime - reloaded_after)
+    new_page = follow_to_new_page(browser, page, browser.send(page, **fields))
+    assert dump_tables() == before
+    assert count_grants() == 0
+    assert browser.submit(new_page, decision="allow_once").code
+    assert count_grants() == 1
+
+
+@pytest.mark.parametrize("fields", [{"decision": "allow_once"}, CREDENTIALS], ids=str)
+def test_form_of_a_request_that_is_only_stored_expires_with_it(
+    site: Site, browser: Browser, client: Registered, fields: Any
+) -> None:
+    page = browser.sign_in(authorize_stored(browser, client))
+    before = dump_tables()
     site.clock.advance(site.settings.request_lifetime)
-    assert is_error_page(browser.submit(consent_page, **fields), "has expired")
+    assert is_error_page(browser.submit(page, **fields), "request_expired")
+    assert dump_tables() == before
     assert count_grants() == 0
 
 
 @pytest.mark.parametrize("fields", [{"decision": "allow_once"}, CREDENTIALS], ids=str)
-def test_form_is_bound_to_its_browser(
+def test_form_of_a_stored_request_is_bound_to_its_browser(
     browsers: Callable[..., Browser], browser: Browser, client: Registered, consent_page: Answer, fields: Any
 ) -> None:
-    other = browsers()
-    assert is_error_page(other.submit(consent_page, **fields), "another browser")
+    other, before = browsers(), dump_tables()
+    retry_address(other.submit(consent_page, **fields))
     other.authorize(client)
-    assert is_error_page(other.submit(consent_page, **fields), "another browser")
-    other.cookies["signet-session"] = browser.cookies["signet-session"]
-    assert is_error_page(other.submit(consent_page, **fields), "another browser")
-    assert count_grants() == 0
+    sent = other.send(consent_page, **fields)
+    new_page = follow_to_new_page(other, consent_page, sent, "signed out" if "decision" in fields else "out of date")
+    own_cookies, other.cookies["signet-session"] = dict(other.cookies), browser.cookies["signet-session"]
+    if "decision" in fields:  # the form is of this session
+        assert is_error_page(other.submit(consent_page, **fields), "another browser")
+    else:
+        follow_to_new_page(other, consent_page, other.send(consent_page, **fields))
+    assert dump_tables() == before
+    other.cookies = own_cookies
+    assert other.submit(other.sign_in(new_page), decision="allow_once").code, "the new page works"
+    assert browser.submit(consent_page, decision="allow_once").code, "the form still works in its browser"
 
 
-def test_consent_page_is_bound_to_its_user(
-    site: Site, browser: Browser, client: Registered, consent_page: Answer
+def test_form_of_a_request_that_is_only_stored_is_rejected_in_another_browser(
+    browsers: Callable[..., Browser], browser: Browser, client: Registered
 ) -> None:
-    site.user("bob")
+    page, other = browser.sign_in(authorize_stored(browser, client)), browsers()
+    other.authorize(client)
+    before = dump_tables()
+    answers: list[dict[str, Any]] = [{"decision": "allow_once"}, CREDENTIALS]
+    for fields in answers:
+        assert is_error_page(other.submit(page, **fields), "another browser")
+    assert dump_tables() == before
+
+
+@pytest.mark.parametrize("decision", ["allow_once", "deny"])
+@pytest.mark.parametrize("stored", [True, False])
+def test_answered_form_stays_answered_and_never_starts_its_request_anew(
+    site: Site, browser: Browser, client: Registered, stored: bool, decision: str
+) -> None:
+    page = browser.sign_in(browser.authorize(client))
+    page = page if stored else browser.authorize(client)
+    assert ("request_uri" in (page.form.action or "")) is stored
+    browser.submit(page, decision=decision)
+    before = dump_tables()
+    for seconds in (0, 1, site.settings.request_lifetime - 2):
+        site.clock.advance(seconds)
+        for again in ("allow_once", "deny"):
+            assert is_error_page(browser.submit(page, decision=again), "request_answered")
+    if stored:
+        assert is_error_page(browser.get(page.url), "request_answered"), "nor does its address"
+    assert dump_tables() == before
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_consent_page_is_bound_to_its_user(site: Site, browser: Browser, client: Registered, stored: bool) -> None:
+    bob = site.user("bob")
+    page = browser.sign_in(browser.authorize(client))
+    page = page if stored else browser.authorize(client)
+    assert ("request_uri" in (page.form.action or "")) is stored
     browser.sign_in(browser.authorize(client, prompt="login"), "bob")  # in another tab
-    assert is_error_page(browser.submit(consent_page, decision="allow_always"), "another user")
-    assert count_grants() == 0
-    assert not [*site.server.store.consents.scan()]
+    before = dump_tables()
+    page_for_bob = follow_back(browser, page, browser.send(page, decision="allow_always"))
+    assert dump_tables() == before
+    assert "bob" in page_for_bob.body
+    assert "alice" not in page_for_bob.body
+    assert browser.submit(page_for_bob, decision="allow_once").code
+    (grant,) = site.server.store.grants.scan()
+    assert grant.sub == bob.sub
 
 
 @pytest.mark.parametrize(
@@ -201,8 +326,9 @@ def test_unknown_decision_is_rejected(browser: Browser, consent_page: Answer, de
 
 def test_two_decisions_are_rejected(browser: Browser, consent_page: Answer) -> None:
     body = urlencode([*consent_page.form.fields.items(), ("decision", "deny"), ("decision", "allow_once")])
-    assert is_error_page(browser.request("POST", "/oauth2/code", body, FORM))
+    assert is_error_page(browser.request("POST", consent_page.form.action or "", body, FORM))
     assert count_grants() == 0
+    assert browser.submit(consent_page, decision="allow_once").code
 
 
 # ---- each form, with stale or missing cookies
@@ -239,15 +365,29 @@ def test_form_without_the_cookie_of_its_browser_is_rejected(
 ) -> None:
     name, page = form
     other, cookies = browsers(), dict(browser.cookies)
-    other.get("/")
     if case == "forged":
         other.cookies = {name: value[:-1] for name, value in cookies.items()}
     elif case == "of a new browser":
         other.authorize(site.client())
     elif case == "session only":
         other.cookies = {name: value for name, value in cookies.items() if name != "signet-browser"}
-    assert is_error_page(other.submit(page, **FORMS[name]), "another browser")
-    assert is_unchanged(site)
+    before, sent = dump_tables(), other.send(page, **FORMS[name])
+    if case != "of a new browser":
+        address = retry_address(sent)
+        assert address == (page.form.action or "").replace("/oauth2/code?", "/oauth2/authorize?")
+        shown = other.get(address)
+        assert shown.status == 200
+        assert other.cookies["signet-browser"] != cookies["signet-browser"]
+    elif name == "sign_in":
+        shown = follow_back(other, page, sent)
+    else:
+        shown = follow_to_new_page(other, page, sent, "signed out")
+    signed_in = case == "session only" and name != "sign_in"
+    assert ("password" in shown.form.fields) is not signed_in
+    assert dump_tables() == before
+    if name != "change_password":
+        consent_page = shown if signed_in else other.sign_in(shown)
+        assert other.submit(consent_page, decision="allow_once").code, "the new page works"
     answer = browser.submit(page, **FORMS[name])
     assert answer.status in (200, 303), "the form still works"
 
@@ -286,15 +426,18 @@ def test_form_for_one_user_has_no_effect_on_the_user_of_another_tab(
     name, page = form
     bob = site.user("bob")
     consent_page = browser.sign_in(browser.authorize(client, prompt="login"), "bob")
-    answer = browser.submit(page, **FORMS[name])
-    assert is_unchanged(site)
-    assert site.server.store.users.get(bob.sub) == bob
     if name == "sign_in":  # alice is signed in now, and the consent page was shown to bob
-        assert "alice" in answer.body
-        assert is_error_page(browser.submit(consent_page, decision="allow_always"), "another user")
+        assert "alice" in browser.submit(page, **FORMS[name]).body
+        answer = follow_back(browser, consent_page, browser.send(consent_page, decision="allow_always"))
+        assert "password" in answer.form.fields, "alice has not signed in for this request, which has prompt=login"
         active = [session.sub for session in site.server.store.sessions.scan() if session.ended_at is None]
         assert len(active) == 1
         assert bob.sub not in active
     else:
-        assert is_error_page(answer, "another user")
+        answer = follow_back(browser, page, browser.send(page, **FORMS[name]))
+        assert "bob" in answer.body
+        assert ("decision", "allow_once") in answer.form.buttons, "bob needs no new password"
+    assert is_unchanged(site)
+    assert site.server.store.users.get(bob.sub) == bob
+    if name != "sign_in":
         assert browser.submit(consent_page, decision="allow_once").code, "bob continues"

@@ -1,0 +1,53 @@
+"""What a request asks for, in words for the user: the permissions, and when the access ends."""
+
+from dataclasses import dataclass
+
+from chalicelib.protocol import claims
+from chalicelib.protocol.durations import in_words
+from chalicelib.protocol.grant import ends_with_session
+from chalicelib.protocol.records import AuthorizationRequest, Client, Consent
+from chalicelib.server import AuthorizationServer
+from chalicelib.tokens.issue import access_token_lifetime, max_refresh_lifetime, refresh_token_lifetime
+
+
+@dataclass(frozen=True)
+class Permission:
+    """A scope or a claim that the client asks for: its name, its description, and whether it was allowed before."""
+
+    name: str
+    description: str
+    allowed: bool
+
+
+def describe_permissions(
+    server: AuthorizationServer, request: AuthorizationRequest, consent: Consent | None
+) -> list[Permission]:
+    """Return what is asked for and what was allowed before, scopes and then claims, in the order for users to read.
+
+    A scope and a claim may have one name, and are two permissions.
+    """
+    consent = consent or Consent("", "")
+    scope = request.scope | consent.scope
+    names = claims.requested_outside_scope(request.claims, scope) | claims.outside_scope(consent.claims, scope)
+    scopes = [
+        Permission(name, description, name in consent.scope)
+        for name, description in server.scope_descriptions(scope).items()
+    ]
+    return scopes + [Permission(name, claims.describe_claim(name), name in consent.claims) for name in sorted(names)]
+
+
+def describe_access_end(server: AuthorizationServer, client: Client, scope: frozenset[str]) -> str:
+    """Return a sentence for the user that says when the access of an application ends by itself."""
+    settings = server.settings
+    longest, idle = max_refresh_lifetime(server, client), refresh_token_lifetime(server, client)
+    with_session = ends_with_session(scope)
+    start = "Access ends when you sign out, " if with_session else "Access continues when you sign out. It ends "
+    if not idle:  # no refresh tokens
+        start = "Access ends when you sign out, and " if with_session else "Access ends "
+        return f"{start}after {in_words(access_token_lifetime(server, client))} at the latest."
+    end = f"after {in_words(longest)} at the latest"
+    if with_session:
+        idle = min(idle, settings.session_idle_lifetime)
+        if settings.session_absolute_lifetime < longest:
+            end = f"{in_words(settings.session_absolute_lifetime)} after you last signed in"
+    return f"{start}when it is not used for {in_words(idle)}, and {end}."

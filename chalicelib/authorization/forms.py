@@ -1,0 +1,160 @@
+"""The forms of our pages: what they carry, and the proof that this server has shown them to this browser.
+
+The query of a form's action is the authorization request itself, or the handle of a stored one. So a page can be shown
+without storing anything, stays at the address of the request, and can be reloaded. The tag proves the query, the step,
+the time, and the browser or session; with the id of the request, its record is created once, when the form is sent.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+
+from chalicelib import pages
+from chalicelib.authorization.interaction import Interaction
+from chalicelib.authorization.recipient import find_recipient, set_recipient_of
+from chalicelib.authorization.request import read_request, require_unanswered
+from chalicelib.authorization.stored_request import is_short
+from chalicelib.http.messages import Params, Request
+from chalicelib.protocol.errors import InvalidRequest, RequestEnded
+from chalicelib.protocol.handles import base64url
+from chalicelib.protocol.next_step import Step
+from chalicelib.protocol.records import AuthorizationRequest, Client
+from chalicelib.server import AuthorizationServer
+from chalicelib.sessions import browser_sessions
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_TIME = re.compile(r"[0-9]{1,12}")
+_MAX_HANDLE = 128  # bytes of the parameter request_uri: that of a handle has 74
+_CLOCK_DIFFERENCE = 60  # seconds by which another process may be ahead
+
+
+@dataclass(frozen=True)
+class Form:
+    """The address that a form is sent to, and its hidden fields as pairs of name and value."""
+
+    action: str
+    fields: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class SentForm:
+    """A form that this server has shown to this browser.
+
+    `request_id`: of its request. `shown_at`: when. `terms`: a digest of what the request asked for, with the defaults
+    that the client had then.
+    """
+
+    request_id: str
+    shown_at: int
+    terms: str
+
+
+def query_of(interaction: Interaction) -> str:
+    """Return the query that leads to the request again: the request itself, with its handle if it is stored.
+
+    So the request can be started again once its record has expired. Only the handle, if the request came by POST.
+    """
+    query, request = interaction.http.query, interaction.request
+    if not request.stored:
+        return query.replaced("request_uri", None).encoded()
+    carried = query if "client_id" in query else Params()
+    return carried.replaced("request_uri", interaction.server.keys.make_handle("req", request.request_id)).encoded()
+
+
+def make_form(interaction: Interaction, step: Step, browser_id: str) -> Form:
+    """Return the form of the page for a step, which `browser_id` shows."""
+    server, signed_in, request = interaction.server, interaction.signed_in, interaction.request
+    query, sent = query_of(interaction), SentForm(request.request_id, server.now(), _terms(request))
+    holder = browser_id if step is Step.SIGN_IN or signed_in is None else signed_in.session.session_id
+    tag = server.keys.form_tag(_subject(sent, step, query, holder))
+    fields = {"request_id": sent.request_id, "shown_at": str(sent.shown_at), "terms": sent.terms, "tag": tag}
+    return Form(f"{pages.base(server.settings)}/oauth2/code?{query}", tuple(fields.items()))
+
+
+def leads_to_request(query: Params) -> bool:
+    """Return whether the query of a form is an authorization request, or the handle of one."""
+    short = is_short(query.replaced("request_uri", None)) and len(query.only("request_uri").encoded()) <= _MAX_HANDLE
+    return short and any(query.raw(name) for name in ("client_id", "request_uri"))
+
+
+def step_of(form: Params) -> Step:
+    """Return the step that a form answers."""
+    if "decision" in form:
+        return Step.CONSENT
+    return Step.CHANGE_PASSWORD if "new_password" in form else Step.SIGN_IN
+
+
+def read_form(server: AuthorizationServer, http: Request, form: Params) -> SentForm | None:
+    """Return the form, if this server has shown it to this browser or session, and not too long ago. Reads no record.
+
+    The form to sign in belongs to the browser, any other one to the session.
+    """
+    step = step_of(form)
+    session = browser_sessions.session_handle(server, http)
+    session_id = session.id if session else None
+    holder = browser_sessions.browser_id_of(server, http) if step is Step.SIGN_IN else session_id
+    request_id, shown_at, terms, tag = (_field(form, name) for name in ("request_id", "shown_at", "terms", "tag"))
+    if holder is None or not _REQUEST_ID.fullmatch(request_id) or not _TIME.fullmatch(shown_at):
+        return None
+    sent = SentForm(request_id, int(shown_at), terms)
+    if not server.keys.is_valid_form_tag(_subject(sent, step, http.query.encoded(), holder), tag):
+        return None
+    age = server.now() - sent.shown_at
+    return sent if -_CLOCK_DIFFERENCE <= age < server.settings.request_lifetime else None
+
+
+def request_of(
+    server: AuthorizationServer, http: Request, sent: SentForm, stored: AuthorizationRequest | None
+) -> tuple[AuthorizationRequest, Client] | None:
+    """Return the request that a form belongs to, and its client; errors go to the recipient from now on.
+
+    `stored`: the record of `request_id`. Without one, the request in the query is read and checked again. Returns None
+    when it asks for something else than the page has shown, or has expired, so that it must be started again. Raises
+    RequestEnded when it has been answered or belongs to another browser, and the OAuthError of a request that the
+    client may no longer make.
+    """
+    if stored is None and not http.query.raw("request_uri"):
+        recipient = find_recipient(server, http, http.query)
+        request = read_request(server, http.query, recipient)
+        expires_at = sent.shown_at + server.settings.request_lifetime
+        request = replace(request, request_id=sent.request_id, created_at=sent.shown_at, expires_at=expires_at)
+        return (request, recipient.client) if _terms(request) == sent.terms else None
+    if stored is None and "client_id" in http.query:
+        return None
+    request, client = require_unanswered(server, http, stored)
+    if not request.stored or request.browser_id != browser_sessions.browser_id_of(server, http):
+        raise RequestEnded("This request was started in another browser.", code="wrong_browser")
+    set_recipient_of(http, client, request)
+    return (request, client) if _terms(request) == sent.terms else None
+
+
+def form_parameters(http: Request) -> Params | None:
+    """Return the parameters of a form that was sent; None if they cannot be read, but its query leads to a request.
+
+    Raises InvalidRequest for any other body that is no form.
+    """
+    try:
+        return http.form()
+    except InvalidRequest:
+        if leads_to_request(http.query):
+            return None
+        raise
+
+
+def _field(form: Params, name: str) -> str:
+    """Return a hidden field; "" if it is missing, repeated or malformed."""
+    try:
+        return form.get(name, at_most=64) or ""
+    except InvalidRequest:
+        return ""
+
+
+def _terms(request: AuthorizationRequest) -> str:
+    """Return a digest of what depends on the client's record where the request does not say it."""
+    text = " ".join([request.redirect_uri, *sorted(request.scope)])
+    return base64url(hashlib.sha256(text.encode()).digest()[:16])
+
+
+def _subject(sent: SentForm, step: Step, query: str, holder: str) -> str:
+    digest = hashlib.sha256(query.encode()).hexdigest()
+    return f"{step.name} {sent.request_id} {sent.shown_at} {sent.terms} {digest} {holder}"

@@ -1,0 +1,104 @@
+"""What was wrong with a form, carried over the redirect that follows it, so that Back and reload send nothing again.
+
+The redirect leads to the page of the same request. An encrypted cookie, which is bound to the request, tells that page
+the message and the username; it is removed once the page is shown.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+
+from chalicelib import pages
+from chalicelib.authentication.password import NotSignedIn
+from chalicelib.http.messages import Request, Response, cookie, redirect
+from chalicelib.protocol.next_step import Step
+from chalicelib.server import AuthorizationServer
+from chalicelib.sessions import browser_sessions
+
+LIFETIME = 120
+MAX_COOKIE = 560  # bytes of the value: it must leave room for the request, because gateways limit all header fields
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with the form that was sent: a sentence for the user, and a code for the page.
+
+    `status`: of the page that says so. `step`: the name of the only step whose page shows it, "" for any. `retry_at`:
+    when the next attempt is possible, in seconds since 1970. `username`: to fill in again.
+    """
+
+    text: str = ""
+    code: str = ""
+    status: int = 200
+    step: str = ""
+    retry_at: int = 0
+    username: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_sign_in(
+        cls, server: AuthorizationServer, failure: NotSignedIn, username: str | None, status: int = 400
+    ) -> "Problem":
+        """Return the problem of a sign-in that was rejected. `status`: where the next attempt need not wait."""
+        retry_at = server.now() + failure.retry_after if failure.retry_after else 0
+        status, step = failure.status(status), Step.SIGN_IN.name
+        return cls(failure.text, failure.code, status, step, retry_at, username, failure.headers)
+
+
+NO_PROBLEM = Problem()
+SIGNED_OUT = Problem("You have been signed out. Sign in again.", "signed_out", 400, Step.SIGN_IN.name)
+FORM_EXPIRED = Problem("This page was out of date. Please try again.", "form_expired", 400)
+
+
+def address_of(server: AuthorizationServer, query: str) -> str:
+    """Return the address of the request in `query`."""
+    return f"{pages.base(server.settings)}{server.addresses['authorization_endpoint']}?{query}"
+
+
+def redirect_with_problem(
+    server: AuthorizationServer, http: Request, query: str, problem: Problem = NO_PROBLEM
+) -> Response:
+    """Return the redirect to the page of the request in `query`, with a cookie that tells it the problem."""
+    response = redirect(http, address_of(server, query))
+    if not problem.text:
+        return response
+    for username in (problem.username, None):
+        members = [problem.text, problem.code, problem.status, problem.step, problem.retry_at, username]
+        sealed = server.keys.seal(json.dumps(members, separators=(",", ":"), ensure_ascii=False), _purpose(http))
+        if len(sealed) <= MAX_COOKIE:
+            return response.add(_cookie(server, sealed, LIFETIME))
+    return response
+
+
+def take_problem(server: AuthorizationServer, http: Request, step: Step) -> tuple[Problem, dict[str, str]]:
+    """Return the problem that the page of a step is to show, and the Set-Cookie header that removes it.
+
+    None is shown for another request or step, or once the next attempt is possible.
+    """
+    sealed = http.cookie(_cookie_name(server))
+    text = server.keys.unseal(sealed, _purpose(http)) if sealed and len(sealed) <= MAX_COOKIE else None
+    if text is None:
+        return NO_PROBLEM, {}
+    problem = Problem(*json.loads(text))
+    remove = _cookie(server, "", 0)
+    wait = problem.retry_at - server.now()
+    if problem.step not in ("", step.name):
+        return NO_PROBLEM, remove
+    if not problem.retry_at:
+        return problem, remove
+    if wait <= 0:
+        return Problem(username=problem.username), remove
+    return replace(problem, headers={"Retry-After": str(wait)}), remove
+
+
+def _purpose(http: Request) -> str:
+    """Return what the cookie is for: the request, whether its record still exists or not."""
+    query = http.query
+    return f"problem {query.replaced('request_uri', None).encoded() if 'client_id' in query else query.encoded()}"
+
+
+def _cookie_name(server: AuthorizationServer) -> str:
+    return browser_sessions.cookie_name(server, "problem")
+
+
+def _cookie(server: AuthorizationServer, value: str, max_age: int) -> dict[str, str]:
+    return cookie(_cookie_name(server), value, secure=server.settings.secure, max_age=max_age)

@@ -1,0 +1,59 @@
+"""The step in which a user signs in, or chooses a new password: from the form that was sent, to what follows."""
+
+from dataclasses import replace
+
+from chalicelib.authentication import password_rules
+from chalicelib.authentication.password import MAX_USERNAME, NotSignedIn, SignInAttempt, VerifiedSignIn
+from chalicelib.authorization.flow import proceed, remaining_step
+from chalicelib.authorization.forms import query_of
+from chalicelib.authorization.interaction import Interaction
+from chalicelib.authorization.problems import Problem, redirect_with_problem
+from chalicelib.authorization.stored_request import stored_for, storing
+from chalicelib.http.messages import Params, Response
+from chalicelib.protocol.next_step import SignedInUser, Step
+from chalicelib.sessions import browser_sessions
+from chalicelib.storage.store import Records
+from chalicelib.users.password_change import change_own_password
+
+
+def answer_credentials(interaction: Interaction, attempt: SignInAttempt, records: Records) -> Response:
+    """Sign in the user whose credentials a form has. `records` were read for the lookups of `attempt`."""
+    try:
+        verified = attempt.verify(records, interaction.client, interaction.request)
+    except NotSignedIn as failure:
+        problem = Problem.of_sign_in(interaction.server, failure, attempt.username[:MAX_USERNAME])
+        return redirect_with_problem(interaction.server, interaction.http, query_of(interaction), problem)
+    return start_session(interaction, verified)
+
+
+def start_session(interaction: Interaction, verified: VerifiedSignIn) -> Response:
+    """Sign the user in, in place of `interaction.signed_in`, and continue with the request."""
+    server, http, request = interaction.server, interaction.http, interaction.request
+    previous, writes = interaction.signed_in, verified.writes
+    if http.method == "POST" and not request.stored:
+        expected = browser_sessions.unstored_session(server, http, verified.user, request.request_id)
+        if remaining_step(replace(interaction, signed_in=expected, consent=verified.consent)):
+            # The user continues after a redirect, for which the request is stored.
+            request = stored_for(server, request, browser_sessions.identify_browser(server, http)[0])
+            writes = (*writes, storing(server, request))
+    signed_in = browser_sessions.start_session(server, http, verified.user, request.request_id, previous, writes)
+    http.answer_headers.append(browser_sessions.session_cookie(server, signed_in.session))
+    http.answer_headers.extend(browser_sessions.renewed_browser_cookie(server, http))
+    return proceed(replace(interaction, request=request, signed_in=signed_in, consent=verified.consent))
+
+
+def answer_new_password(interaction: Interaction, signed_in: SignedInUser, form: Params) -> Response:
+    """Change the password of a user who must choose one, and continue with the request."""
+    server, http = interaction.server, interaction.http
+    password, user = form.raw("new_password") or "", signed_in.user
+    if remaining_step(interaction) is not Step.CHANGE_PASSWORD:
+        # The form was sent twice, and the first one has changed the password; or the user must sign in again.
+        return redirect_with_problem(server, http, query_of(interaction))
+    repeated = form.raw("new_password_again") or ""
+    if text := password_rules.find_problem(server.settings, user, password, repeated, must_differ=True):
+        problem = Problem(text, "new_password", 400, Step.CHANGE_PASSWORD.name)
+        return redirect_with_problem(server, http, query_of(interaction), problem)
+    signed_in = change_own_password(server, http, signed_in, password)
+    http.answer_headers.append(browser_sessions.session_cookie(server, signed_in.session))
+    consent = server.store.consents.get(user.sub, interaction.client.client_id)
+    return proceed(replace(interaction, signed_in=signed_in, consent=consent))

@@ -1,0 +1,110 @@
+"""The records of authorization requests. Most requests have none until a person has signed in or answered.
+
+Stored before that are only requests that are too long for an address, that were posted with hints about a person, or
+that a login application asks about: without authentication, so their size and their number for one address are limited.
+"""
+
+from dataclasses import fields, replace
+from typing import Any
+
+from chalicelib import pages
+from chalicelib.authentication.throttle import network_of
+from chalicelib.http.messages import Params, Request, Response, redirect, with_query
+from chalicelib.protocol.durations import HOUR
+from chalicelib.protocol.errors import InvalidRequest, TemporarilyUnavailable
+from chalicelib.protocol.records import AuthorizationRequest
+from chalicelib.server import AuthorizationServer
+from chalicelib.storage.dynamodb import attr
+from chalicelib.storage.table import Write
+
+# Bytes of a query that a form's action can repeat: API Gateway takes 10,240 bytes of request line and header fields.
+MAX_QUERY = 4000
+MAX_STORED = 16 * 1024
+# How long a record stays once it is answered, so that a form that is sent twice finds it.
+ANSWERED_FOR = 60
+MAX_REMEMBERED = 10_000
+
+
+def is_short(params: Params) -> bool:
+    """Return whether an address can carry the request, so that it need not be stored."""
+    return len(params.encoded()) <= MAX_QUERY
+
+
+def store_unauthenticated(
+    server: AuthorizationServer,
+    http: Request,
+    params: Params,
+    request: AuthorizationRequest,
+    *,
+    signed_in: bool = False,
+) -> None:
+    """Store a request that was not answered by a form. `params`: what was sent.
+
+    Raises InvalidRequest when it is too long, and TemporarilyUnavailable when many were stored for this address before
+    a user was signed in.
+    """
+    if len(params.replaced("id_token_hint", None).encoded()) > MAX_STORED:  # what is stored of the hint is short
+        raise InvalidRequest(f"The request is longer than {MAX_STORED} bytes.")
+    if not signed_in:
+        _count(server, http)
+    server.store.requests.put(request)
+
+
+def storing(server: AuthorizationServer, request: AuthorizationRequest) -> Write[AuthorizationRequest]:
+    """Return the write that stores a request for its browser, also when a form that was sent twice has stored it.
+
+    It is refused once the request has been answered.
+    """
+    members = {field.name: getattr(request, field.name) for field in fields(request) if field.name != "request_id"}
+    set_ = {name: value for name, value in members.items() if value is not None and value != frozenset()}
+    remove = tuple(name for name in members if name not in set_)
+    unanswered = attr("taken_at").not_exists() & attr("browser_id").eq(request.browser_id)
+    return server.store.requests.changing((request.request_id,), unanswered, set_, remove=remove, create=True)
+
+
+def answering(server: AuthorizationServer, request: AuthorizationRequest) -> Write[AuthorizationRequest]:
+    """Return the write that answers a request. It is refused once the request has been answered.
+
+    The record is created if there is none: with it, a form that was sent twice is answered once.
+    """
+    now = server.now()
+    set_: dict[str, Any] = {"taken_at": now, "expires_at": max(request.expires_at, now + ANSWERED_FOR)}
+    if not request.stored:
+        required = ("client_id", "redirect_uri", "created_at")
+        set_ |= {name: getattr(request, name) for name in required}
+    unanswered = attr("taken_at").not_exists()
+    return server.store.requests.changing((request.request_id,), unanswered, set_, create=not request.stored)
+
+
+def stored_for(server: AuthorizationServer, request: AuthorizationRequest, browser_id: str) -> AuthorizationRequest:
+    """Return the request as it is stored for a browser: the next page is valid as long as any other."""
+    expires_at = max(request.expires_at, server.now() + server.settings.request_lifetime)
+    return replace(request, browser_id=browser_id, expires_at=expires_at)
+
+
+def redirect_to_stored_request(server: AuthorizationServer, http: Request, request: AuthorizationRequest) -> Response:
+    """Return the redirect to a request that is stored, by its handle."""
+    address = pages.base(server.settings) + server.addresses["authorization_endpoint"]
+    handle = server.keys.make_handle("req", request.request_id)
+    return redirect(http, with_query(address, {"request_uri": handle}))
+
+
+def _count(server: AuthorizationServer, http: Request) -> None:
+    """Count a request for the caller's address in this hour, by one write. Raises TemporarilyUnavailable.
+
+    Beyond the limit, a process writes nothing more in this hour.
+    """
+    hour, attempts = server.now() // HOUR, server.store.attempts
+    key = server.keys.digest("stored requests", network_of(http.source_ip), str(hour))
+    if server.process_memory.get("stored requests", (hour,))[0] != hour:
+        del server.process_memory["stored requests"]
+    full: set[str] = server.process_memory.setdefault("stored requests", (hour, set()))[1]
+    if key not in full:
+        few = attr("failures").lt(server.settings.stored_requests_per_address)
+        # Deleted when the clock of no process is in this hour.
+        set_ = {"expires_at": (hour + 2) * HOUR}
+        if server.store.transact(attempts.changing((key,), few, set_, {"failures": 1}, create=True)) is None:
+            return
+        if len(full) < MAX_REMEMBERED:
+            full.add(key)
+    raise TemporarilyUnavailable("Too many requests came from your network. Please try again in an hour.")

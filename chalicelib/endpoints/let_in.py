@@ -1,0 +1,76 @@
+"""/account/let-in: the link of `signet user let-in`, which makes a browser known for a user without signing it in.
+
+Opening it changes nothing, because programs open links in messages. The address contains the handle of the link: it is
+sent to no other page as a referrer, and only the path of a request is logged.
+"""
+
+from chalicelib import pages
+from chalicelib.authentication import let_in
+from chalicelib.authentication.let_in import Link
+from chalicelib.http.csrf import require_same_origin
+from chalicelib.http.messages import Request, Response, redirect, with_query
+from chalicelib.server import AuthorizationServer
+from chalicelib.sessions import browser_sessions
+
+NOT_SHOWN = "Please press the button again. If this text stays, allow cookies for this server in your browser."
+
+
+def get(server: AuthorizationServer, http: Request) -> Response:
+    """Show the button that makes this browser known or, once it was pressed here, that it is known."""
+    _send_no_referrer(http)
+    handle, browser_id = http.query.get(let_in.PARAMETER), browser_sessions.browser_id_of(server, http)
+    link = let_in.read_link(server, handle, browser_id)
+    if link.record.browser_id is None:
+        return _show_button(server, http, link)
+    return pages.response(pages.page("let_in_done", server.settings, username=link.user.username))
+
+
+def _show_button(server: AuthorizationServer, http: Request, link: Link, problem: str = "") -> Response:
+    browser_id, new_cookie = browser_sessions.identify_browser(server, http)
+    page = pages.page(
+        "let_in",
+        server.settings,
+        action=_path(server),
+        fields=[(let_in.PARAMETER, link.handle), ("tag", server.keys.form_tag(_subject(link, browser_id)))],
+        username=link.user.username,
+        problem=problem,
+    )
+    return pages.response(page, 400 if problem else 200).add(new_cookie)
+
+
+def post(server: AuthorizationServer, http: Request) -> Response:
+    """Make this browser known, or show the button again if it was not shown in this browser."""
+    _send_no_referrer(http)
+    _require_own_page(server, http)
+    form, browser_id = http.form(), browser_sessions.browser_id_of(server, http)
+    link = let_in.read_link(server, form.get(let_in.PARAMETER), browser_id)
+    if browser_id is None or not server.keys.is_valid_form_tag(_subject(link, browser_id), form.get("tag") or ""):
+        return _show_button(server, http, link, NOT_SHOWN)
+    if link.record.browser_id is None:
+        let_in.let_in(server, http, link, browser_id)
+    return redirect(http, with_query(_path(server), {let_in.PARAMETER: link.handle}))
+
+
+def _require_own_page(server: AuthorizationServer, http: Request) -> None:
+    """Raise RequestEnded for a form that no page of this server sent.
+
+    A page that sends no referrer sends `Origin: null` with its form. Browsers without Sec-Fetch-Site send nothing else,
+    so there the form's tag and the cookie decide, which is not sent from other sites.
+    """
+    if http.header("sec-fetch-site") is None and http.header("origin") == "null":
+        return
+    require_same_origin(server.issuer, http)
+
+
+def _send_no_referrer(http: Request) -> None:
+    """Let no response to this request, also no error, make the browser tell its address to another page."""
+    http.answer_headers.append({"Referrer-Policy": "no-referrer"})
+
+
+def _subject(link: Link, browser_id: str) -> str:
+    """Return what the tag of the form proves."""
+    return f"LET_IN {link.record.attempts_id} {browser_id}"
+
+
+def _path(server: AuthorizationServer) -> str:
+    return pages.base(server.settings) + let_in.PATH
