@@ -12,6 +12,7 @@ from chalicelib.protocol.errors import OAuthError, TemporarilyUnavailable
 from chalicelib.settings import SettingsError
 from infra.aws.deploy import data, deploy
 from infra.aws.destroy import destroy
+from infra.aws.restore import restore
 from infra.local.embedded import STAGE
 from infra.local.serve import serve as serve_checkout
 from infra.local.state import StateError
@@ -47,7 +48,7 @@ def serve(stage: str, /, port: int, fresh: bool) -> None:
     serve_checkout(port, fresh=fresh)
 
 
-for _command in (*OPERATOR_COMMANDS, data, deploy, destroy):
+for _command in (*OPERATOR_COMMANDS, data, deploy, destroy, restore):
     command.add_command(_command)
 add_common_options(command)
 

@@ -6,7 +6,9 @@ import boto3
 import click
 from botocore.exceptions import ClientError
 
-from infra.aws.deploy import Deployment, require_aws_stage
+from infra.aws import front
+from infra.aws.deploy import require_aws_stage
+from infra.aws.deployment import Deployment
 from infra.aws.stacks import Stack, resumable
 from infra.operator.commands import example
 
@@ -27,6 +29,9 @@ def destroy(stage: str, /, with_data: bool, confirm: str | None) -> None:
         raise click.Abort
     log_group = deployment.api.outputs().get("LogGroupName")
     with resumable():
+        if front.exists(deployment):
+            deployment.front_stack.delete()
+            click.echo(f"The front of {stage} was deleted.")
         deployment.api.delete()
         click.echo(f"The server of {stage} was deleted.")
         if with_data:

@@ -9,8 +9,11 @@ from infra.operator.keys import key
 from infra.operator.scopes import scope
 from infra.operator.settings import settings_
 from infra.operator.transfer import export, import_
+from infra.operator.user_sign_in import let_in_user, unlock_user
 from infra.operator.users import user
 
+user.add_command(let_in_user)
+user.add_command(unlock_user)
 OPERATOR_COMMANDS = (
     *(client, user, scope, grant, key, history_, settings_),
     *(doctor, export, import_, completion),

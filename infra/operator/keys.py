@@ -1,8 +1,8 @@
-"""`signet key create|restore|list|rotate|retire|reseal`: the key ring of a stage."""
+"""`signet key create|restore|copy|list|rotate|retire|reseal`: the key ring of a stage."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import click
@@ -67,17 +67,42 @@ def create_ring(stage: str, /, yes: bool, as_json: bool) -> None:
 def restore_ring(stage: str, /, table: str, as_json: bool) -> None:
     """Copy the key ring from TABLE, a backup of this stage's table of keys, to a stage that has lost its ring."""
     with open_store(stage) as store:
-        backup = Table(store.dynamodb, store.now, table, SealedKeyRing, "ring").get(RING)
-        if backup is None:
-            raise CommandError(f"The table {table} contains no key ring.")
-        if not KeyRing(store).restore(backup):
-            raise CommandError("There is a key ring already. Nothing has been changed.")
-        keys = _keys(store)
-        record_event(store, events.KEYS_ROTATED, detail=_names(keys))
+        keys = restore_from_backup(store, table)
     if as_json:
         print_json([_document(key) for key in keys])
         return
     click.echo("Restored the key ring. Running functions use it within a few seconds.")
+
+
+@key.command("copy", epilog=example("key copy eu-west-1 --stage prod"))
+@click.argument("region")
+@json_option
+@click.pass_obj
+def copy_ring(stage: str, /, region: str, as_json: bool) -> None:
+    """Copy the key ring to the same stage in REGION, encrypted with the key there. It must have no users and clients.
+
+    `data` creates the tables and the key of that stage. Copy the ring again after each rotation.
+    """
+    if stage == STAGE:
+        raise click.UsageError(f"Name the stage, for example --stage prod; `{STAGE}` is not in AWS.")
+    with open_ring(stage) as (store, ring):
+        target = Store(replace(store.settings, region=region))
+        if region == store.dynamodb.client.meta.region_name:
+            raise CommandError(f"The stage {stage} is in {region} itself.")
+        try:
+            in_use = _is_in_use(target)
+        except target.dynamodb.client.exceptions.ResourceNotFoundException as missing:
+            create = f"AWS_DEFAULT_REGION={region} signet data --stage {stage}"
+            raise CommandError(f"The stage {stage} has no tables in {region}. Create them first: {create}") from missing
+        if in_use:
+            raise CommandError(f"The stage {stage} in {region} has users or clients. Its key ring was not replaced.")
+        rotation.copy(ring, KeyRing(target))
+        keys = _keys(target)
+        record_event(target, events.KEYS_ROTATED, detail=_names(keys))
+    if as_json:
+        print_json([_document(key) for key in keys])
+        return
+    click.echo(f"Copied {len(keys)} keys to {region}.")
 
 
 @key.command("list", epilog=example("key list"))
@@ -85,7 +110,7 @@ def restore_ring(stage: str, /, table: str, as_json: bool) -> None:
 @click.pass_obj
 def list_keys(stage: str, /, as_json: bool) -> None:
     """List the keys of the ring, without their secrets."""
-    with _open_ring(stage) as (store, _):
+    with open_ring(stage) as (store, _):
         keys = _keys(store)
     if as_json:
         print_json([_document(key) for key in keys])
@@ -101,7 +126,7 @@ def list_keys(stage: str, /, as_json: bool) -> None:
 def rotate_keys(stage: str, /, now: bool, as_json: bool) -> None:
     """Add new keys. They are published at once, and used after 24 hours, when every verifier has fetched them."""
     wait = 0 if now else rotation.PUBLISHED_BEFORE_USE
-    with _open_ring(stage) as (store, ring):
+    with open_ring(stage) as (store, ring):
         names_before = {key.name for key in _keys(store)}
         rotation.rotate(ring, store.now(), wait)
         new_keys = [key for key in _keys(store) if key.name not in names_before]
@@ -127,7 +152,7 @@ def retire_keys(stage: str, /, kid: str | None, handles: bool, yes: bool, as_jso
     """
     if kid and handles:
         raise click.UsageError("Give either a KID or --handles.")
-    with _open_ring(stage) as (store, ring):
+    with open_ring(stage) as (store, ring):
         keys = {key.name: key for key in _keys(store)}
         if kid and kid not in keys:
             raise not_found("key", kid, keys)
@@ -135,13 +160,11 @@ def retire_keys(stage: str, /, kid: str | None, handles: bool, yes: bool, as_jso
             confirm(f"Remove {kid} and reject every token that it signed?", yes)
         if handles:
             confirm("Replace the secrets of handles, and end every session and refresh token?", yes)
-            removed = rotation.retire_handles(ring, store.now())
-            new_keys = [key for key in _keys(store) if key.name not in keys]
-            record_event(store, events.KEYS_ROTATED, detail=_names(new_keys))
+            removed = replace_handles(store)
         else:
             removed = rotation.retire(ring, store.settings, store.now(), kid)
-        if removed:
-            record_event(store, events.KEYS_RETIRED, detail=", ".join(removed))
+            if removed:
+                record_event(store, events.KEYS_RETIRED, detail=", ".join(removed))
     if as_json:
         print_json([_document(keys[name]) for name in removed if name in keys])
         return
@@ -156,7 +179,7 @@ def retire_keys(stage: str, /, kid: str | None, handles: bool, yes: bool, as_jso
 @click.pass_obj
 def reseal_ring(stage: str, /, as_json: bool) -> None:
     """Encrypt the key ring again, in the current format. The keys stay the same."""
-    with _open_ring(stage) as (store, ring):
+    with open_ring(stage) as (store, ring):
         rotation.reseal(ring)
         keys = _keys(store)
     if as_json:
@@ -181,8 +204,36 @@ def create_ring_of_new_stage(store: Store) -> None:
     ring.create()
 
 
+def replace_handles(store: Store) -> list[str]:
+    """Replace the secrets of handles, which ends all sessions, codes and refresh tokens. Return their names."""
+    removed = rotation.retire_handles(KeyRing(store), store.now())
+    record_event(store, events.KEYS_ROTATED, detail=_names([key for key in _keys(store) if key.alg == "HS256"]))
+    record_event(store, events.KEYS_RETIRED, detail=", ".join(removed))
+    return removed
+
+
+def restore_from_backup(store: Store, table: str, *, new_handles: bool = False) -> list[RingKey]:
+    """Copy the key ring from a table that was restored from a backup, and return its keys.
+
+    `new_handles`: with a new secret in place of those of handles. Raises CommandError when there is a ring, or none in
+    the table.
+    """
+    try:
+        backup = Table(store.dynamodb, store.now, table, SealedKeyRing, "ring").get(RING)
+    except store.dynamodb.client.exceptions.ResourceNotFoundException as missing:
+        raise CommandError(f"There is no table {table}.") from missing
+    if backup is None:
+        raise CommandError(f"The table {table} contains no key ring.")
+    ring = KeyRing(store)
+    if not (rotation.restore_with_new_handles(ring, backup, store.now()) if new_handles else ring.restore(backup)):
+        raise CommandError("There is a key ring already. Nothing has been changed.")
+    keys = _keys(store)
+    record_event(store, events.KEYS_ROTATED, detail=_names(keys))
+    return keys
+
+
 @contextmanager
-def _open_ring(stage: str) -> Iterator[tuple[Store, KeyRing]]:
+def open_ring(stage: str) -> Iterator[tuple[Store, KeyRing]]:
     """Open the data of a stage and its key ring. Raises CommandError for a missing ring or a refused change.
 
     The ring of this checkout is created if it is missing, as the local server does.

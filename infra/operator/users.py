@@ -245,9 +245,8 @@ def _change(
 
 def user_document(user: User) -> dict[str, Any]:
     """Return a user with the claims as members (OpenID Connect Core section 5.1), without secrets."""
-    members = present_members(
-        asdict(user), "password_hash", "sessions_generation", "grants_generation", "consents_generation"
-    )
+    generations = ("password_generation", "sessions_generation", "grants_generation", "consents_generation")
+    members = present_members(asdict(user), "password_hash", *generations)
     claims: dict[str, Any] = members.pop("claims")
     return {**claims, **members}
 

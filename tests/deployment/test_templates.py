@@ -304,7 +304,8 @@ def logged_metrics() -> set[str]:
 def test_alarms_use_logged_metrics_and_say_what_to_do(translated: Template) -> None:
     alarms = of_kind(translated, "AWS::CloudWatch::Alarm")
     watched = {alarm["MetricName"] for alarm in alarms.values() if alarm["Namespace"] == event_log.NAMESPACE}
-    assert watched == {"server_error", "throttled", "reuse_detected", "sign_in_failed", "duration_ms"}
+    of_sign_ins = {"sign_in_failed", "sign_in_throttled", "sign_in_limit_reached", "sign_ins_from_one_address"}
+    assert watched == {"server_error", "throttled", "reuse_detected", "duration_ms"} | of_sign_ins
     assert watched <= logged_metrics()
     for name, alarm in alarms.items():
         assert re.fullmatch(r"[A-Z].{20,}: .{40,}\.", alarm["AlarmDescription"]), name

@@ -4,12 +4,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
 
 from infra import schema
-from infra.aws import deploy, package
+from infra.aws import data, deploy, deployment, package
 from infra.aws.stacks import ChangeSet
 from infra.aws.upgrade import RECORDS_VERSION
 from tests.support.operator import CommandResult, RunCommand, command_runner
@@ -81,8 +82,9 @@ class FakeStack:
 def account(monkeypatch: pytest.MonkeyPatch) -> Account:
     account = Account()
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    monkeypatch.setattr(deploy, "Stack", account.stack)
+    monkeypatch.setattr(deployment, "Stack", account.stack)
     monkeypatch.setattr(deploy, "create_ring_of_new_stage", lambda _: None)  # the account has no tables
+    monkeypatch.setattr(data, "Tables", Mock())
     return account
 
 

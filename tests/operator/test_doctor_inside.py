@@ -9,13 +9,16 @@ from typing import Any
 import boto3
 import pytest
 
+from chalicelib import events
 from chalicelib.keys import rotation
 from chalicelib.keys.ring import KeyRing
+from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.handles import secret_hash
+from chalicelib.protocol.records import Event
 from chalicelib.settings import Settings
 from chalicelib.storage.store import Store
 from infra import schema
-from infra.operator.doctor import check
+from infra.operator.doctor import check, sign_ins
 from infra.operator.doctor import clients as doctor_clients
 from infra.operator.doctor import function as doctor_function
 from infra.operator.doctor.inside import CHECKS
@@ -117,7 +120,8 @@ def test_stage_of_the_data_stack_passes_all_checks(stage: Store) -> None:
     assert stage.keys.get("main") is None
     create_ring(stage)
     assert get_finding(check(None, stage), "key ring").ok
-    assert finding_names(check(None, stage), None) == ["function", "runtime", "pinned issuer", "alarms"]
+    skipped = ["function", "runtime", "pinned issuer", "alarms", "sign-in addresses", "front"]
+    assert finding_names(check(None, stage), None) == skipped
 
 
 def disable_protection(store: Store) -> None:
@@ -248,6 +252,14 @@ def test_index_that_is_being_created_is_reported(stage: Store) -> None:
     assert (verdict.ok, verdict.detail) == (False, "signet-ward-grants is creating its index user.")
 
 
+def test_global_table_is_reported(stage: Store) -> None:
+    inside = Inside(stage)
+    inside.tables[stage.users.name]["Replicas"] = [{"RegionName": "eu-west-1", "ReplicaStatus": "ACTIVE"}]
+    (verdict,) = [check_tables(inside) for name, check_tables, _ in CHECKS if name == "tables"]
+    assert verdict.ok is False
+    assert "signet-ward-users is a global table" in verdict.detail
+
+
 def test_old_key_with_a_successor_is_accepted(stage: Store) -> None:
     create_old_ring(stage)
     assert "key rotate" in get_finding(check(None, stage), "key ring").fix
@@ -340,3 +352,64 @@ def test_raised_alarm_is_reported(stage: Store) -> None:
     cloudwatch.set_alarm_state(AlarmName="signet-ward-errors", StateValue="ALARM", StateReason="test")
     assert get_finding(check(None, stage), "alarms").detail == "signet-ward-errors: Requests fail. Look into the log."
     cloudwatch.delete_alarms(AlarmNames=["signet-ward-errors", "signet-ward2-errors"])
+
+
+# ---- where sign-ins come from
+
+PROXY, PRIVATE = "54.239.1.9", "10.0.3.7"
+
+
+def record_sign_ins(store: Store, number: int, users: int, address: str, *, name: str = events.SIGN_IN) -> None:
+    """Record sign-ins, or other events, of some users at an address in the history."""
+    now = store.now()
+    for count in range(number):
+        event_id = f"1.{name}{address}{count}"  # the same again replaces an event
+        store.events.put(Event(f"user{count % users}", event_id, name, now, now + DAY, source_ip=address))
+
+
+def addresses_of_sign_ins(store: Store) -> tuple[bool | None, str]:
+    finding = get_finding(check(None, store), "sign-in addresses")
+    assert bool(finding.fix) is (finding.ok is False)
+    return finding.ok, finding.detail
+
+
+def test_sign_ins_that_nearly_all_come_from_one_address_are_reported(stage: Store) -> None:
+    record_sign_ins(stage, 17, 10, PROXY)
+    record_sign_ins(stage, 1, 1, "192.0.2.1")
+    assert addresses_of_sign_ins(stage) == (True, "18 sign-ins of the last days came from 2 addresses.")
+    record_sign_ins(stage, 18, 10, PROXY)
+    record_sign_ins(stage, 1, 1, "192.0.2.2")
+    assert addresses_of_sign_ins(stage) == (False, f"18 of 20 sign-ins came from {PROXY}.")
+    record_sign_ins(stage, 1, 1, "192.0.2.3")
+    assert addresses_of_sign_ins(stage) == (True, "21 sign-ins of the last days came from 4 addresses.")
+
+
+def test_many_sign_ins_of_few_users_from_one_address_are_no_problem(stage: Store) -> None:
+    record_sign_ins(stage, 30, 9, PROXY)
+    assert addresses_of_sign_ins(stage) == (True, "30 sign-ins of the last days came from 1 addresses.")
+
+
+@pytest.mark.parametrize("address", [PRIVATE, "100.64.0.1", "fd00::1", "127.0.0.1", "169.254.3.3", "unknown"])
+def test_single_sign_in_from_a_private_address_is_reported_at_once(stage: Store, address: str) -> None:
+    record_sign_ins(stage, 1, 1, address)
+    detail = f"All 1 sign-ins came from {address}, which is a private address."
+    assert addresses_of_sign_ins(stage) == (False, detail)
+    record_sign_ins(stage, 1, 1, PROXY)
+    assert addresses_of_sign_ins(stage)[0]
+
+
+def test_old_sign_ins_and_other_events_do_not_count_as_sign_ins(stage: Store) -> None:
+    now = stage.now()
+    stage.now = lambda: now - sign_ins.RECENT
+    record_sign_ins(stage, 20, 10, PRIVATE)
+    stage.now = lambda: now
+    record_sign_ins(stage, 20, 10, PRIVATE, name=events.SIGN_IN_FAILED)
+    ok, detail = addresses_of_sign_ins(stage)
+    assert ok is None
+    assert detail.startswith("There is no sign-in of the last 7 days")
+
+
+def test_bounded_number_of_events_is_read(stage: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sign_ins, "MAX_READ", 5)
+    record_sign_ins(stage, 30, 10, PROXY)
+    assert addresses_of_sign_ins(stage) == (True, "5 sign-ins of the last days came from 1 addresses.")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import boto3
 import click
@@ -285,8 +286,9 @@ def test_one_of_many_concurrent_rotations_succeeds(site: Site) -> None:
 
 
 @pytest.fixture
-def deployed(site: Site) -> Iterator[str]:
+def deployed(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Create the data stack of a stage with `Signing=ring`, on the tables of the tests. Yields its name."""
+    monkeypatch.setattr("infra.aws.data.Tables", Mock())
     stack, parameter = f"signet-data-{STAGE}", {"Type": "String"}
     body = {"Parameters": {"Signing": parameter}, "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
     cloudformation = boto3.client("cloudformation")
@@ -380,7 +382,7 @@ def test_an_empty_stage_is_rejected(run_command: RunCommand) -> None:
     assert fails_with(run_command("client", "list", "--stage", ""), "SIGNET_STAGE is ''")
 
 
-@pytest.mark.parametrize("name", ["data", "deploy", "destroy"])
+@pytest.mark.parametrize("name", ["data", "deploy", "destroy", "restore"])
 def test_commands_for_aws_require_a_stage_in_aws(run_command: RunCommand, name: str) -> None:
     assert fails_with(run_command(name, "--stage", "local"), "Name the stage, for example --stage prod")
     assert fails_with(run_command("--stage", "local", name), "Name the stage, for example --stage prod")

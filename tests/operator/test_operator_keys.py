@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import cast
 
@@ -10,16 +12,20 @@ import boto3
 import click
 import pytest
 
+from chalicelib.keys import rotation
 from chalicelib.keys.ring import KeyRing
 from chalicelib.keys.stored_ring import RING
 from chalicelib.storage.store import Store
 from infra.aws import deploy
+from infra.aws.deployment import Deployment
+from infra.local.embedded import create_tables
 from infra.operator.commands import CommandError
 from infra.operator.keys import create_ring_of_new_stage
 from tests.support.operator import RunCommand, output_json
-from tests.support.site import Site, dump_tables
+from tests.support.site import STAGE, Site, dump_tables
 
 RESTORED = "signet-restored-keys"
+STANDBY = "eu-west-1"
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +113,7 @@ def test_deployment_does_not_replace_a_lost_ring(site: Site, monkeypatch: pytest
     lose_ring(site)
     monkeypatch.setattr(deploy, "_server", lambda _: site.server)
     with pytest.raises(CommandError, match="signet key create --stage test"):
-        deploy.create_keys_and_administrator(cast(deploy.Deployment, SimpleNamespace()))
+        deploy.create_keys_and_administrator(cast(Deployment, SimpleNamespace()))
     assert not site.server.keys.exists()
 
 
@@ -137,11 +143,91 @@ def test_ring_is_restored_from_a_restored_table(site: Site, run_command: RunComm
     item = client.get_item(TableName=site.server.store.keys.name, Key={"ring": {"S": RING}})["Item"]
     client.put_item(TableName=restored_table, Item=item)
     assert "There is a key ring already" in run_command("key", "restore", restored_table).err
+    assert run_command("key", "restore", "signet-nowhere").err == "There is no table signet-nowhere.\n"
     lose_ring(site)
     restored = output_json(run_command("key", "restore", restored_table, "--json"))
     assert site.server.keys.jwks() == published
     assert site.server.keys.read_handle("code", handle)
     assert history_of_keys(run_command) == [("keys_rotated", ", ".join(key["name"] for key in restored))]
+
+
+def test_restored_ring_with_new_handles_accepts_no_earlier_handle(site: Site) -> None:
+    ring, store = site.server.keys, site.server.store
+    backup, published = store.keys.get(RING), ring.jwks()
+    assert backup
+    subject = ring.pairwise_subject("client.example.com", "alice")
+    earlier = [ring.make_handle("code", "x")]
+    rotation.rotate(ring, store.now(), 0)  # after the backup, which does not know the second secret
+    earlier.append(ring.make_handle("code", "x"))
+    versions = [handle.key_version for handle in map(partial(ring.read_handle, "code"), earlier) if handle]
+    assert versions == [1, 2]
+    assert not rotation.restore_with_new_handles(ring, backup, store.now()), "there is a ring"
+    lose_ring(site)
+    assert rotation.restore_with_new_handles(ring, backup, store.now())
+    assert [ring.read_handle("code", handle) for handle in earlier] == [None, None]
+    new = ring.make_handle("code", "x")
+    assert ring.read_handle("code", new)
+    assert (ring.jwks(), ring.pairwise_subject("client.example.com", "alice")) == (published, subject)
+
+
+# ---- another region
+
+
+@pytest.fixture
+def standby(site: Site) -> Iterator[Store]:
+    """The same stage in another region, without users and clients, as `signet data` creates it."""
+    client = boto3.client("dynamodb", region_name=STANDBY)
+    create_tables(client, STAGE)
+    store = Store(replace(site.settings, region=STANDBY))
+    KeyRing(store).create()
+    yield store
+    for table in store.tables:
+        client.delete_table(TableName=table.name)
+
+
+def test_copied_ring_has_the_same_keys_and_subjects(site: Site, run_command: RunCommand, standby: Store) -> None:
+    site.user()
+    copied = output_json(run_command("key", "copy", STANDBY, "--json"))
+    assert copied == output_json(run_command("key", "list", "--json"))
+    rings = KeyRing(site.server.store), KeyRing(standby)
+    assert rings[0].jwks() == rings[1].jwks()
+    assert len({ring.pairwise_subject("client.example.com", "alice") for ring in rings}) == 1
+    # Again, after a rotation.
+    rotation.rotate(rings[0], site.server.store.now(), 0)
+    count = len(output_json(run_command("key", "list", "--json")))
+    assert run_command("key", "copy", STANDBY).out == f"Copied {count} keys to {STANDBY}.\n"
+    assert KeyRing(standby).jwks() == KeyRing(site.server.store).jwks()
+
+
+@pytest.mark.parametrize("table", ["users", "clients"])
+def test_ring_of_a_stage_with_data_is_not_replaced_by_a_copy(
+    site: Site, run_command: RunCommand, standby: Store, table: str
+) -> None:
+    record = site.user() if table == "users" else site.client().record
+    getattr(standby, table).put(record)
+    before = standby.keys.get(RING)
+    result = run_command("key", "copy", STANDBY)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"The stage test in {STANDBY} has users or clients. Its key ring was not replaced.\n"
+    assert standby.keys.get(RING) == before
+
+
+def test_copy_without_a_stage_there_names_the_command_that_creates_it(site: Site, run_command: RunCommand) -> None:
+    result = run_command("key", "copy", STANDBY)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert f"AWS_DEFAULT_REGION={STANDBY} signet data --stage test" in result.err
+    assert run_command("key", "copy", "us-east-1").err == "The stage test is in us-east-1 itself.\n"
+    assert "Name the stage" in run_command("key", "copy", STANDBY, "--stage", "local").err
+
+
+def test_signing_keys_in_kms_are_not_copied(site: Site, run_command: RunCommand, standby: Store) -> None:
+    ring, before = site.server.keys, standby.keys.get(RING)
+    document, version = ring.read_document()
+    document["signing"][0]["kms_key_id"] = "arn:aws:kms:us-east-1:123456789012:key/x"
+    assert ring.replace_document(document, version)
+    result = run_command("key", "copy", STANDBY)
+    assert (result.code, result.err) == (2, "The signing keys are in KMS, and cannot be copied.\n")
+    assert standby.keys.get(RING) == before
 
 
 # ---- retire and reseal

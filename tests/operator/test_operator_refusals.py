@@ -53,6 +53,9 @@ ERRORS: list[tuple[tuple[str, ...], str]] = [
     (("user", "update", "alica", "--admin"), "There is no user 'alica'. Did you mean 'alice'?"),
     (("user", "disable", "alica", "--yes"), "There is no user 'alica'. Did you mean 'alice'?"),
     (("user", "enable", "alica"), "There is no user 'alica'. Did you mean 'alice'?"),
+    (("user", "let-in", "alica"), "There is no user 'alica'. Did you mean 'alice'?"),
+    (("user", "unlock", "alica"), "There is no user 'alica'. Did you mean 'alice'?"),
+    (("user", "let-in", "alice", "--url", "login.example.com"), "login.example.com is not a URL."),
     (("user", "sign-out", "alica", "--yes"), "There is no user 'alica'. Did you mean 'alice'?"),
     (("user", "delete", "alica", "--yes"), "There is no user 'alica'. Did you mean 'alice'?"),
     (("user", "delete", "", "--yes"), "There is no user ''."),
@@ -191,13 +194,14 @@ DESTRUCTIVE = {
     ("grant", "revoke"),
     ("key", "create"),
     ("key", "retire"),
+    ("restore",),
     ("scope", "delete"),
     ("user", "delete"),
     ("user", "disable"),
     ("user", "sign-out"),
 }
 # Commands that report progress, print a script for the shell, or always print JSON.
-WITHOUT_JSON = {("serve",), ("data",), ("deploy",), ("destroy",), ("export",), ("completion",)}
+WITHOUT_JSON = {("serve",), ("data",), ("deploy",), ("destroy",), ("restore",), ("export",), ("completion",)}
 
 
 @pytest.mark.parametrize("words", sorted(leaves(command)), ids=" ".join)

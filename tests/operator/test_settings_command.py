@@ -24,6 +24,7 @@ from tests.support.operator import RunCommand
 from tests.support.site import STAGE, Site
 
 HASH = "ab" * 32
+PROXY = {"SIGNET_CALLER_ADDRESS_HEADER": "CloudFront-Viewer-Address", "SIGNET_PROXY_SECRET_HASH": f"{HASH} {HASH}"}
 LEAST = {f"SIGNET_{name.upper()}": low for name, (low, _) in LIMITS.items()}
 
 
@@ -62,6 +63,10 @@ def test_every_setting_is_shown(site: Site) -> None:
         ({"AWS_LAMBDA_FUNCTION_NAME": "f"}, "SIGNET_PLAYGROUND", "off", "default"),
         ({"SIGNET_OPERATOR_TOKEN_HASH": HASH}, "SIGNET_OPERATOR_TOKEN_HASH", "(set, not shown)", "here"),
         ({}, "SIGNET_OPERATOR_TOKEN_HASH", "", "default"),
+        (PROXY, "SIGNET_CALLER_ADDRESS_HEADER", "CloudFront-Viewer-Address", "here"),
+        (PROXY, "SIGNET_PROXY_SECRET_HASH", "(set, not shown)", "here"),
+        ({}, "SIGNET_CALLER_ADDRESS_HEADER", "", "default"),
+        ({}, "SIGNET_PROXY_SECRET_HASH", "", "default"),
         ({"AWS_DEFAULT_REGION": "eu-west-1"}, "AWS_REGION", "eu-west-1", "AWS_DEFAULT_REGION, here"),
         ({"AWS_REGION": "eu-west-1"}, "AWS_REGION", "eu-west-1", "here"),
         (

@@ -43,7 +43,7 @@ def filled(site: Site, store: Store) -> Site:
 
 INTERNAL = {
     "client": {"registration_id", "grants_generation"},
-    "user": {"sessions_generation", "grants_generation", "consents_generation"},
+    "user": {"sessions_generation", "grants_generation", "consents_generation", "password_generation"},
     "consent": {"generation", "consents_generation", "registration_id", "client_generation"},
 }
 
@@ -392,13 +392,13 @@ def test_import_does_not_add_a_consent_again_that_was_removed_since_the_export(
 
 def test_import_ignores_the_generations_in_a_file(run_command: RunCommand, store: Store, tmp_path: Path) -> None:
     file = tmp_path / "file.jsonl"
-    records = [USER | {"sessions_generation": 7}, CLIENT | {"registration_id": "r"}]
+    records = [USER | {"sessions_generation": 7, "password_generation": 7}, CLIENT | {"registration_id": "r"}]
     consent = {"kind": "consent", "sub": "u-1", "client_id": "c-1", "scope": ["openid"], "generation": 5}
     ends = {"kind": "signet", "version": 1}, {"kind": "end", "records": 3}
     file.write_text("\n".join(json.dumps(line) for line in [ends[0], *records, consent, ends[1]]))
     assert run_command("import", file).out.startswith("Added: 1 user, 1 client, 1 consent.")
     (user,), (client,), (stored,) = store.users.scan(), store.clients.scan(), store.consents.scan()
-    assert user.sessions_generation != 7
+    assert 7 not in (user.sessions_generation, user.password_generation)
     assert client.registration_id != "r"
     assert (stored.generation, stored.valid_for(user, client)) == (0, stored)
     assert run_command("import", file).out.startswith("Added: none. Already existing: 1 user, 1 client, 1 consent.")
@@ -408,6 +408,7 @@ def test_user_of_another_server_has_random_generations(run_command: RunCommand, 
     run_command("import", "--format", "keycloak", realm(tmp_path / "realm.json", {"id": "k-1", "username": "alice"}))
     (user,) = store.users.scan()
     assert 0 not in (user.sessions_generation, user.grants_generation, user.consents_generation)
+    assert user.password_generation != 0
 
 
 def nested(levels: int) -> Any:

@@ -1,7 +1,7 @@
 """An emulated AWS (ministack) on 127.0.0.1, and a proxy that adds what its HTTP API lacks.
 
-Two differences from AWS remain, which the doctor reports: its CloudFormation creates tables without TTL, backups,
-encryption and deletion protection, and its HTTP API answers OPTIONS itself.
+Its CloudFormation creates tables without TTL, backups, encryption and deletion protection, which `signet data` then
+sets. Its HTTP API answers OPTIONS itself, which the doctor reports.
 """
 
 import hashlib

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import __main__
-from infra.aws import administrator, deploy, destroy, package
+from infra.aws import administrator, data, deploy, destroy, package
 from infra.aws.package import Package
 from infra.aws.stacks import Stack
 
@@ -94,7 +94,7 @@ def main() -> int:
         package.build = lambda *_: Package(**built | {"zip": Path(built["zip"]), "notes": ()})
         vars(deploy)["known_vulnerabilities"] = lambda _: None  # it takes seconds
     if schema := os.environ.get("SIGNET_TEST_SCHEMA"):
-        vars(deploy)["SCHEMA"] = Path(schema)
+        vars(deploy)["SCHEMA"] = vars(data)["SCHEMA"] = Path(schema)
     arm(sys.argv.pop(1))
     return __main__.main()
 

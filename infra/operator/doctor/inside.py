@@ -17,7 +17,7 @@ from chalicelib.protocol.errors import OAuthError
 from chalicelib.protocol.records import Client
 from chalicelib.settings import Settings, SettingsError
 from chalicelib.storage.store import Store
-from infra.operator.doctor import clients, function
+from infra.operator.doctor import clients, front, function, sign_ins
 from infra.operator.doctor.findings import Finding, Verdict, judge, skipped
 from infra.operator.doctor.stage import Inside
 
@@ -84,6 +84,8 @@ def _tables(inside: Inside) -> Verdict:
             problems.append(f"{name} has other keys or indexes than infra/aws/tables.yaml")
         elif shape != expected:
             success += f" {name} has an old index, which the next deployment removes."
+        if table.get("Replicas"):
+            problems.append(f"{name} is a global table, where conditions of writes do not hold: remove its replicas")
         indexes = {index["IndexName"]: index.get("IndexStatus") for index in table.get("GlobalSecondaryIndexes", ())}
         problems += [f"{name} is creating its index {index}" for index in indexes if indexes[index] == "CREATING"]
     fix = _DATA.format(stage=inside.stage) + " A key cannot be changed: copy the items to a new table."
@@ -217,4 +219,6 @@ CHECKS: tuple[tuple[str, Callable[[Inside], Verdict], bool], ...] = (
     ("runtime", function.runtime, True),
     ("pinned issuer", function.pinned_issuer, True),
     ("alarms", function.alarms, True),
+    ("sign-in addresses", sign_ins.addresses, True),
+    ("front", front.front, True),
 )

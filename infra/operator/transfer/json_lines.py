@@ -19,7 +19,7 @@ _CREDENTIALS = {"client": "secret_hashes", "user": "password_hash"}
 _INTERNAL = frozenset(
     {
         *("registration_id", "generation", "client_generation"),
-        *("sessions_generation", "grants_generation", "consents_generation"),
+        *("sessions_generation", "grants_generation", "consents_generation", "password_generation"),
     }
 )
 

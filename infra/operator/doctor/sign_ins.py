@@ -1,0 +1,45 @@
+"""The check of where sign-ins come from: behind a proxy that was not declared, everyone has its address."""
+
+from collections import defaultdict
+from ipaddress import ip_address
+from itertools import islice
+
+from chalicelib import events
+from chalicelib.authentication.sign_in_addresses import NEARLY_ALL, REMEMBERED, USERS
+from chalicelib.protocol.durations import DAY
+from infra.operator.doctor.findings import Verdict, judge, skipped
+from infra.operator.doctor.stage import Inside
+
+MAX_READ = 2000  # events of any users: a sample, because the history is not sorted by time
+RECENT = 7 * DAY
+_FIX = (
+    "Behind a proxy or CDN, everyone has its address, and one caller can use up the tries of all: set "
+    "SIGNET_CALLER_ADDRESS_HEADER and SIGNET_PROXY_SECRET_HASH. An office with one address is no problem."
+)
+
+
+def addresses(inside: Inside) -> Verdict:
+    """Check that nearly all sign-ins of the last days do not come from one address, nor all from a private one."""
+    store = inside.store
+    since, users = store.now() - RECENT, defaultdict[str, list[str]](list)
+    for event in islice(store.events.scan(), MAX_READ):
+        if event.name == events.SIGN_IN and event.source_ip and event.created_at > since:
+            users[event.source_ip].append(event.sub)
+    total = sum(map(len, users.values()))
+    if not total:
+        return skipped(f"There is no sign-in of the last {RECENT // DAY} days among {MAX_READ} events of the history.")
+    address = max(users, key=lambda each: len(users[each]))
+    count = len(users[address])
+    problems = []
+    if count == total and not _is_public(address):
+        problems.append(f"All {total} sign-ins came from {address}, which is a private address")
+    elif count >= NEARLY_ALL and count * REMEMBERED >= total * NEARLY_ALL and len(set(users[address])) >= USERS:
+        problems.append(f"{count} of {total} sign-ins came from {address}")
+    return judge(problems, f"{total} sign-ins of the last days came from {len(users)} addresses.", _FIX)
+
+
+def _is_public(address: str) -> bool:
+    try:
+        return ip_address(address).is_global
+    except ValueError:
+        return False
