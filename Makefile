@@ -4,6 +4,9 @@ FRESH ?=
 ARGS ?=
 export PYTHON
 
+# `make venv` leaves out what only tests and checks need.
+TEST_VENV = sh infra/venv.sh test
+
 # Each process runs whole files, the slowest first: tests/tools/durations.py.
 PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 
@@ -15,20 +18,24 @@ help:  ## List the targets (the default)
 run: venv  ## Serve on http://127.0.0.1:8000. PORT=9000 uses another port, FRESH=1 deletes the local data first
 	@.venv/bin/signet serve --port $(PORT) $(if $(filter-out 0,$(FRESH)),--fresh)
 
-test: venv  ## Run all tests, with a process for each core. ARGS=… runs pytest with these arguments instead
+test:  ## Run all tests, with a process for each core. ARGS=… runs pytest with these arguments instead
+	@$(TEST_VENV)
 	@.venv/bin/python -m pytest $(or $(ARGS),$(PARALLEL))
 
-quick: venv  ## Run the tests without browser, deployment and slow files, in under a minute on two cores
+quick:  ## Run the tests without browser, deployment and slow files, in under a minute on two cores
+	@$(TEST_VENV)
 	@.venv/bin/python -m pytest $(PARALLEL) --quick $(ARGS)
 
-check: venv  ## Check style and types
+check:  ## Check style and types
+	@$(TEST_VENV)
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
-prove: venv  ## Mutation test: remove each clause of each condition and expect a failure. ARGS=refresh_token: some, ARGS=--list: none
+prove:  ## Mutation test: remove each clause of each condition and expect a failure. ARGS=refresh_token: some, ARGS=--list: none
+	@$(TEST_VENV)
 	@.venv/bin/python -m tests.tools.prove $(ARGS)
 
 audit: venv  ## List known vulnerabilities of all libraries, where the advisory service of PyPI answers
-	@.venv/bin/python -m infra.aws.advisories requirements.txt tests/requirements.txt
+	@.venv/bin/python -m infra.aws.advisories requirements.txt infra/requirements.txt tests/requirements.txt
 
-venv:  ## Create .venv, again when the requirements have changed. PYTHON=python3.12 chooses the Python
+venv:  ## Create .venv, again when the requirements or the Python have changed. PYTHON=python3.12 chooses the Python
 	@sh infra/venv.sh

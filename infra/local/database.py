@@ -24,6 +24,7 @@ from moto.dynamodb.models.utilities import dynamo_json_dump
 from moto.dynamodb.responses import DynamoHandler
 
 from infra.local.faults import Killed, changed_items
+from infra.local.moto_memory import drop_empty_partitions, forget_instances, without_size_check
 from infra.local.state import StateError
 
 REGION = "us-east-1"
@@ -65,13 +66,15 @@ class Database:
 
     def load(self) -> None:
         """Load the items of the file into the tables, which must exist. Raises StateError."""
-        with self._lock:
+        with self._lock, without_size_check():
             try:
                 for table, item in self._items.execute("SELECT table_name, item FROM items").fetchall():
                     if table in self._backend.tables:
                         self._backend.put_item(table, json.loads(item, object_hook=_with_bytes))
             except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
                 raise self._damaged(error) from error
+            finally:
+                forget_instances()
 
     @contextmanager
     def first_time(self) -> Iterator[bool]:
@@ -160,7 +163,7 @@ class Database:
             self._items.execute("INSERT OR REPLACE INTO items VALUES (?, ?, ?)", (table, name, text))
 
     def _sweep(self) -> None:
-        """Delete expired items, as DynamoDB does. moto copies whole tables in transactions, so they must stay small."""
+        """Delete expired items, as DynamoDB does, and what moto keeps of deleted ones."""
         self._swept, now = time.monotonic(), time.time()
         for name, table in self._backend.tables.items():
             expiry = table.ttl.get("AttributeName")
@@ -169,6 +172,7 @@ class Database:
                     table.delete_item(item.hash_key, item.range_key)
                     key = {attribute: item.attrs[attribute].to_regular_json() for attribute in table.table_key_attrs}
                     self._store_item(name, key, None)
+            drop_empty_partitions(table)
 
 
 def _with_bytes(value: dict[str, Any]) -> dict[str, Any]:

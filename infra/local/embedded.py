@@ -21,8 +21,9 @@ from chalicelib.settings import Settings
 from chalicelib.storage.dynamodb import DynamoDB
 from chalicelib.storage.store import Store
 from infra import schema
-from infra.local import demo
+from infra.local import demo, moto_memory
 from infra.local.faults import FAULTS
+from infra.local.http_server import fix_chalice_local
 from infra.local.state import StateError, StateFolder
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def create_tables(client: "DynamoDBClient", stage: str) -> None:
 def lock_moto() -> AbstractContextManager[Any]:
     """Serialize moto's calls, which are not atomic, and return the reentrant lock. Idempotent.
 
-    All of them also go through FAULTS.
+    All of them also go through FAULTS, and leave nothing in memory but the items.
     """
     from moto.dynamodb.responses import DynamoHandler
 
@@ -67,36 +68,14 @@ def lock_moto() -> AbstractContextManager[Any]:
     @functools.wraps(call_action)
     def locked(handler: Any) -> Any:
         with lock:
-            return FAULTS.perform(handler, call_action)
+            try:
+                return FAULTS.perform(handler, call_action)
+            finally:
+                moto_memory.forget_instances()
 
+    moto_memory.bound_transactions()
     DynamoHandler.call_action = locked
     return lock
-
-
-def fix_chalice_local() -> None:
-    """Fix chalice's local server. Idempotent.
-
-    Without this, each request on a persistent connection waits 44 ms, only five connections are queued, whole URLs are
-    logged (with the playground's code), and unknown addresses get chalice's own response.
-    """
-    import chalice.local
-
-    def log_request(handler: Any, code: int | str = "-", _size: int | str = "-") -> None:
-        handler.log_message('"%s %s" %s', handler.command, handler.path.partition("?")[0], int(code))
-
-    original = chalice.local.RouteMatcher.match_route
-
-    def match_route(matcher: Any, url: str) -> Any:
-        try:
-            return original(matcher, url)
-        except ValueError:  # any route will do: the application dispatches by the address
-            return original(matcher, "/")
-
-    if original.__module__ != __name__:  # not yet replaced
-        chalice.local.RouteMatcher.match_route = match_route
-    chalice.local.ChaliceRequestHandler.log_request = log_request
-    chalice.local.ChaliceRequestHandler.disable_nagle_algorithm = True
-    chalice.local.ThreadedHTTPServer.request_queue_size = 128
 
 
 def ignore_aws_configuration() -> None:

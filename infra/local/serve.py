@@ -14,26 +14,32 @@ import click
 
 from chalicelib.settings import Settings, SettingsError
 from infra.local import embedded
+from infra.local.http_server import fix_chalice_local
 from infra.local.state import CHECKOUT, StateError, StateFolder
 
 MAKE = "make run PORT="
 CHALICE = "chalice local --port "
+LOOPBACK = "127.0.0.1"
 
 
-def serve(port: int, *, fresh: bool = False) -> None:
-    """Serve this checkout on 127.0.0.1 until Ctrl-C or SIGTERM. `fresh` removes the local state first.
+def serve(port: int, host: str = LOOPBACK, *, fresh: bool = False) -> None:
+    """Serve this checkout on an address of this machine until Ctrl-C or SIGTERM, which end the process.
 
-    Raises StateError when the port is taken or the state cannot be used, SettingsError for a wrong setting.
+    `fresh` removes the local state first. Raises StateError when the port is taken or the state cannot be used,
+    SettingsError for a wrong setting.
     """
-    _check_port(port)
+    _check_port(port, host=host)
     if fresh:
         StateFolder().clear()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         _start(port)
-        _chalice_local(port)
+        if host != LOOPBACK:
+            print(f"Listening on {host}: others may reach this server, and the demo data is public.", flush=True)
+        _chalice_local(port, host)
     except (KeyboardInterrupt, click.Abort):
         print(flush=True)  # the shell's prompt starts on a new line
+        os._exit(0)  # Python would free the whole database first, which takes seconds; all writes are stored
 
 
 def prepare() -> None:
@@ -56,10 +62,11 @@ def _start(port: int) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # chalice does not flush its output to a pipe
     os.environ.setdefault("SIGNET_ISSUER", f"http://127.0.0.1:{port}")
-    embedded.fix_chalice_local()
+    fix_chalice_local()
     settings = Settings.from_environ()
     if settings.embedded:
         embedded.start(settings)
+        StateFolder().announce(os.environ["SIGNET_ISSUER"])
 
 
 def _port_of_chalice_local(arguments: list[str]) -> int | None:
@@ -73,11 +80,11 @@ def _port_of_chalice_local(arguments: list[str]) -> int | None:
     return port
 
 
-def _check_port(port: int, command: str = MAKE) -> None:
+def _check_port(port: int, command: str = MAKE, host: str = LOOPBACK) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError as error:
             raise _cannot_listen(port, error, command) from error
 
@@ -87,10 +94,10 @@ def _cannot_listen(port: int, error: OSError, command: str) -> StateError:
     return StateError(f"Port {port} {problem}. Choose another one: {command}{port + 1 if port < 65535 else 8000}")
 
 
-def _chalice_local(port: int) -> None:
+def _chalice_local(port: int, host: str) -> None:
     from chalice.cli import cli
 
-    options = ["--no-autoreload", "--host", "127.0.0.1", "--port", str(port)]
+    options = ["--no-autoreload", "--host", host, "--port", str(port)]
     arguments: list[Any] = ["--project-dir", str(CHECKOUT), "local", *options]
     try:
         cli(arguments, obj={}, standalone_mode=False)

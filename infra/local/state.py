@@ -16,6 +16,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 SEALING_KEY_BYTES = 32
 OWNER_TIMEOUT = 15.0  # seconds
+_MAX_ISSUERS = 10
 
 
 class StateError(Exception):
@@ -115,6 +116,18 @@ class StateFolder:
         except (OSError, ValueError, OverflowError, http.client.HTTPException):
             return None
         return port if answer == self.name.encode() else None
+
+    def announce(self, issuer: str) -> None:
+        """Store the issuer of a server that starts, for the commands of this checkout."""
+        issuers = [issuer, *(other for other in self.announced() if other != issuer)]
+        self._write("issuers", "\n".join(issuers[:_MAX_ISSUERS]).encode())
+
+    def announced(self) -> list[str]:
+        """Return the issuers of servers that were started, newest first. They need not run any longer."""
+        try:
+            return (self.path / "issuers").read_text().split()
+        except (OSError, UnicodeDecodeError):
+            return []
 
     @property
     def name(self) -> str:

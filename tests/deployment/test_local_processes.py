@@ -308,7 +308,10 @@ database.SWEEP_EVERY = -1
 with embedded.opened(Settings()) as settings:
     store = Store(settings)
     for name, expires_at in (("old", 1), ("new", 2**40)):
+        assert store.consents.get("s", name) is None
         store.sessions.put(Session(session_id=name, sub="s", auth_time=0, expires_at=expires_at))
+    backend = next(iter(database.dynamodb_backends.values()))["us-east-1"]
+    assert not backend.tables[store.consents.name].items, "nothing stays of a read"
 """
     subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, env=environment(tmp_path), check=True, timeout=60)
     items = sqlite3.connect(folder(tmp_path) / "state")
@@ -404,6 +407,7 @@ MISTAKES = [
     (("serve", "--port", "x"), "'x' is not a valid integer"),
     (("serve", "--port", "0"), "--port"),
     (("serve", "--port", "65536"), "--port"),
+    (("serve", "--host", "localhost"), "--host must be an IPv4 address"),
 ]
 
 

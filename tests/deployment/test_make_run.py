@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import chalice.local
 import pytest
 
 from chalicelib import __version__
-from infra.local.embedded import fix_chalice_local
+from infra.local.http_server import fix_chalice_local
 from infra.local.state import CHECKOUT
 
 CHALICE = str(Path(sys.executable).with_name("chalice"))
@@ -47,14 +48,18 @@ class Program:
             assert line, self.printed
             self.printed += line
 
-    def get(self, path: str) -> int:
+    def get(self, path: str, host: str = "127.0.0.1") -> int:
         """Return the status of a GET request."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        return self.answer(path, host).status
+
+    def answer(self, path: str, host: str = "127.0.0.1") -> http.client.HTTPResponse:
+        """Return the response to a GET request, whose body has been read."""
+        connection = http.client.HTTPConnection(host, self.port, timeout=30)
         connection.request("GET", path)
         answer = connection.getresponse()
         answer.read()
         connection.close()
-        return answer.status
+        return answer
 
     def end(self, how: signal.Signals) -> tuple[int, str]:
         """End the process by a signal. Return the exit code, and the output since the start."""
@@ -94,7 +99,11 @@ def test_server_starts_and_prints_the_next_steps(program: Program) -> None:
         assert text in program.printed
     assert program.get("/healthz") == 200
     (url,) = re.findall(rf"open in a browser +{address}(/\S+)", program.printed)
-    assert program.get(url) == 200
+    page = program.answer(url)
+    assert page.status == 200
+    cookie = page.getheader("Set-Cookie")
+    assert cookie
+    assert cookie.startswith(f"signet-browser-{program.port}="), "browsers share cookies between the ports of a host"
     (url,) = re.findall(rf"curl {address}(/\S+)", program.printed)
     assert program.get(url) == 200
     assert program.get("/playgroud") == 404, "the application responds, not the emulated gateway"
@@ -104,10 +113,26 @@ def test_server_starts_and_prints_the_next_steps(program: Program) -> None:
 def test_signal_ends_the_server_without_a_traceback(tmp_path: Path, how: signal.Signals) -> None:
     program = Program(COMMANDS["make run"], free_port(), tmp_path)
     assert program.get("/healthz") == 200
-    code, rest = program.end(how)
+    assert program.get("/unknown") == 404
+    with socket.create_connection(("127.0.0.1", program.port)) as unfinished:
+        unfinished.sendall(b"POST /oauth2/token HTTP/1.1\r\nContent-Length: 9\r\n\r\n")
+        started = time.monotonic()
+        code, rest = program.end(how)
+    assert time.monotonic() - started < 2
     assert code == 0
-    assert "Traceback" not in rest
-    assert "changed" not in rest
+    assert [line[0] for line in rest.splitlines() if line] == ["{", "{"], "one line for each request"
+
+
+def test_server_listens_on_loopback_unless_it_is_told_otherwise(tmp_path: Path) -> None:
+    program = Program(COMMANDS["make run"], free_port(), tmp_path)
+    with pytest.raises(ConnectionRefusedError):
+        program.get("/healthz", "127.0.0.2")
+    program.end(signal.SIGTERM)
+    assert "others may reach this server" not in program.printed
+    program = Program([*COMMANDS["make run"], "--host", "0.0.0.0"], free_port(), tmp_path)
+    assert program.get("/healthz", "127.0.0.2") == 200
+    program.end(signal.SIGTERM)
+    assert "others may reach this server" in program.printed
 
 
 def test_chalice_local_server_is_fixed() -> None:
@@ -165,15 +190,127 @@ def test_make_help_lists_every_target() -> None:
     assert sorted(listed) == sorted(["make", name] for name in targets[1].split())
 
 
-def venv(checkout: Path, python: str) -> subprocess.CompletedProcess[str]:
-    """Run infra/venv.sh in a checkout, with this Python for a new .venv."""
-    for name in ("infra/venv.sh", "infra/signet.sh", "requirements.txt", "tests/requirements.txt"):
-        (checkout / name).parent.mkdir(exist_ok=True)
+REQUIREMENTS = ("requirements.txt", "infra/requirements.txt", "tests/requirements.txt")
+
+
+def venv(checkout: Path, python: str, *arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
+    """Run infra/venv.sh in a checkout, with this Python for a new .venv. `path`: a folder that is searched first."""
+    for name in ("infra/venv.sh", "infra/signet.sh", *REQUIREMENTS):
+        (checkout / name).parent.mkdir(exist_ok=True, parents=True)
         (checkout / name).write_bytes((CHECKOUT / name).read_bytes())
-    environ = {"PATH": os.environ["PATH"], "PYTHON": python}
+    environ = {"PATH": f"{path}:{os.environ['PATH']}".strip(":"), "PYTHON": python}
     return subprocess.run(
-        ["sh", "infra/venv.sh"], cwd=checkout, env=environ, capture_output=True, text=True, timeout=60
+        ["sh", "infra/venv.sh", *arguments], cwd=checkout, env=environ, capture_output=True, text=True, timeout=60
     )
+
+
+PYTHON_STUB = """#!/bin/sh
+case "$1 $2" in
+    "-m venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python && echo created >>installed ;;
+    "-m pip") shift 3 && echo "$*" >>installed
+        for number in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21; do
+            echo "Collecting library-$number==1.0 (from -r requirements.txt (line $number))"
+        done
+        test ! -e broken && echo "Installing collected packages: library-1" ;;
+    "-c "*realpath*) echo "{version}.0 in {home}" ;;
+    "-c "*print*) echo {version} ;;
+esac
+"""
+OPTIONS = "--no-input --disable-pip-version-check --progress-bar off --require-hashes"
+
+
+class Checkout:
+    """A folder with infra/venv.sh, and stubs of Python that write what they install to a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.python = self.stub("3.12")
+
+    def stub(self, version: str) -> str:
+        home = self.path / f"home-{version}"
+        home.mkdir(parents=True)
+        python = home / f"python{version}"
+        python.write_text(PYTHON_STUB.replace("{version}", version).replace("{home}", str(home)))
+        python.chmod(0o755)
+        return str(python)
+
+    def installed(self) -> list[str]:
+        """Return what was installed since the last call."""
+        file = self.path / "installed"
+        lines = file.read_text().splitlines() if file.exists() else []
+        file.unlink(missing_ok=True)
+        return [line.removeprefix(OPTIONS) for line in lines]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path / "check out")
+
+
+RUN = " -r requirements.txt -r infra/requirements.txt"
+TEST = f"{RUN} -r tests/requirements.txt"
+
+
+def test_venv_has_what_running_needs_and_the_tests_add_the_rest(checkout: Checkout) -> None:
+    """`--require-hashes` is part of OPTIONS."""
+    assert venv(checkout.path, checkout.python).returncode == 0
+    assert checkout.installed() == ["created", RUN]
+    again = venv(checkout.path, checkout.python)
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    assert venv(checkout.path, checkout.python, "test").returncode == 0
+    assert checkout.installed() == [TEST]
+    for arguments in ((), ("test",)):
+        again = venv(checkout.path, checkout.python, *arguments)
+        assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    assert checkout.installed() == []
+    (checkout.path / ".venv/test.cksum").write_text("of other requirements")
+    assert venv(checkout.path, checkout.python, "test").returncode == 0
+    assert checkout.installed() == ["created", RUN, TEST], "libraries that are no longer listed do not stay"
+
+
+def test_another_python_creates_the_venv_again_and_says_so(checkout: Checkout) -> None:
+    venv(checkout.path, checkout.python, "test")
+    checkout.installed()
+    done = venv(checkout.path, checkout.stub("3.13"))
+    assert ".venv has Python 3.12.0 in " in done.stderr
+    assert "It is created again." in done.stderr
+    assert "Creating .venv with Python 3.13." in done.stderr
+    assert checkout.installed() == ["created", RUN]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_wrong_python_is_reported_with_those_that_were_found(checkout: Checkout, exists: bool) -> None:
+    python = Path(checkout.python)
+    python.with_name("python3").symlink_to(python)
+    if exists:
+        venv(checkout.path, checkout.python)
+        checkout.installed()
+    done = venv(checkout.path, "python3.99", path=str(python.parent))
+    assert done.returncode == 1
+    assert done.stderr.startswith("PYTHON=python3.99 does not run. Found: python3 (3.12), ")
+    assert "python3.12 (3.12)" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert checkout.installed() == []
+
+
+def test_progress_of_an_installation_is_shown(checkout: Checkout) -> None:
+    pins = sum(file.read_text("utf-8").count("==") for file in (CHECKOUT / name for name in REQUIREMENTS[:2]))
+    assert venv(checkout.path, checkout.python).stderr.splitlines() == [
+        "Creating .venv with Python 3.12. This takes a minute, once.",
+        f"  20 of {pins}: library-20",
+        f"  21 of {pins}, unpacking",
+    ]
+
+
+def test_interrupted_installation_is_repeated(checkout: Checkout) -> None:
+    (checkout.path / "broken").touch()
+    done = venv(checkout.path, checkout.python)
+    assert done.returncode == 1
+    assert "Run make again to retry." in done.stderr
+    (checkout.path / "broken").unlink()
+    checkout.installed()
+    assert venv(checkout.path, checkout.python).returncode == 0
+    assert checkout.installed() == ["created", RUN]
 
 
 @pytest.mark.parametrize(
@@ -206,14 +343,14 @@ def test_signet_command_is_installed_into_an_existing_venv_and_works_in_any_dire
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    requirements = [CHECKOUT / "requirements.txt", CHECKOUT / "tests/requirements.txt"]
+    requirements = [CHECKOUT / name for name in REQUIREMENTS[:2]]
     stamp = subprocess.run(["cksum"], input=b"".join(file.read_bytes() for file in requirements), capture_output=True)
-    (checkout / ".venv/requirements.cksum").write_bytes(stamp.stdout)
+    (checkout / ".venv/run.cksum").write_bytes(stamp.stdout)
     signet = python.with_name("signet")
     for content in (None, "of an earlier version"):
         if content:
             signet.write_text(content)
-        done = venv(checkout, "no-python")
+        done = venv(checkout, "")
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert os.access(signet, os.X_OK)
     (elsewhere / "signet").symlink_to(signet)
