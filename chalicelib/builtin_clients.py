@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.handles import secret_hash
-from chalicelib.protocol.records import Client
 from chalicelib.settings import Settings
 
 ACCOUNT = "account"

@@ -9,7 +9,7 @@ from typing import Any
 from chalicelib import builtin_clients
 from chalicelib.http.messages import Request, Response
 from chalicelib.keys.ring import KeyRing
-from chalicelib.protocol.records import Client
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.scopes import SCOPES, describe_scope, sort_scopes
 from chalicelib.settings import Settings
 from chalicelib.storage.store import Store

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any
+from urllib.parse import urlsplit
 
 from chalicelib.http import proxy
 from chalicelib.protocol.durations import DAY, HOUR
@@ -39,8 +40,7 @@ class Settings:
     `sign_in_attempts_per_address`: in an hour from one IP address for any account; `sign_in_attempts_per_account`: in
     a day for one account, and `sign_in_attempts_reserved` more for networks without a failure.
     `password_min_length`: how many characters a new password must have; `password_failure_cost`: how many hashes a
-    rejected sign-in computes.
-    `stored_requests_per_address`: authorization requests that are stored in an hour before a person has signed in.
+    rejected sign-in computes. `stored_requests_per_address`: requests that are stored in an hour before a sign-in.
     `caller_address_header`: the header in which a proxy tells the caller's address; `proxy_secret_hash`: the SHA-256 of
     the secret that proves it, two while it is rotated.
     `backchannel_networks`: networks that are not public and may get logout tokens.
@@ -94,6 +94,14 @@ class Settings:
         """Whether the issuer is https, so that cookies have the Secure attribute."""
         return self.issuer.startswith("https://")
 
+    @property
+    def cookie_suffix(self) -> str:
+        """The port of a local server except 8000, to tell its cookies apart, which browsers send to all ports."""
+        if self.stage != "local" or not self.issuer.startswith("http://"):
+            return ""
+        port = urlsplit(self.issuer).port or 80
+        return "" if port == 8000 else f"-{port}"
+
     @classmethod
     def for_logging(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
         """Return default settings with the stage and metrics, for the log line about invalid settings."""
@@ -125,7 +133,7 @@ class Settings:
             kms_key_id=_kms_key_id(environ.get("SIGNET_KMS_KEY_ID") or f"alias/signet-{stage}"),
             signing=_choice(environ, "SIGNET_SIGNING", ("ring", "kms")),
             operator_token_hash=_operator_token_hash(environ.get("SIGNET_OPERATOR_TOKEN_HASH", "")),
-            metrics=in_lambda,
+            metrics=in_lambda and _choice(environ, "SIGNET_METRICS", ("on", "off")) == "on",
             logo_url=_https_url(environ, "SIGNET_LOGO_URL"),
             accent_color=_color(environ, "SIGNET_ACCENT_COLOR"),
             accent_color_dark=_color(environ, "SIGNET_ACCENT_COLOR_DARK"),
@@ -151,7 +159,7 @@ LIMITS = {
     "access_token_lifetime": (60, DAY),
     "refresh_token_lifetime": (60, 366 * DAY),
     "refresh_token_absolute_lifetime": (HOUR, 3660 * DAY),  # longer than any authorization code
-    "refresh_token_retry_window": (0, 60),
+    "refresh_token_retry_window": (0, 300),
     "session_idle_lifetime": (60, 366 * DAY),
     "session_absolute_lifetime": (60, 366 * DAY),
     "request_lifetime": (60, HOUR),

@@ -13,11 +13,11 @@ from chalice import Response as ChaliceResponse
 from chalicelib import pages
 from chalicelib.authorization.response import send_response
 from chalicelib.events.log import log_request
-from chalicelib.http import gateway, proxy
+from chalicelib.http import cors, gateway, proxy
 from chalicelib.http.gateway import Event
 from chalicelib.http.messages import NO_STORE, Request, Response, json_response
+from chalicelib.http.security_headers import security_headers
 from chalicelib.pages.explanations import explain
-from chalicelib.protocol.durations import YEAR
 from chalicelib.protocol.errors import (
     MethodNotAllowed,
     NotFound,
@@ -26,10 +26,10 @@ from chalicelib.protocol.errors import (
     ServerError,
     unexpected_error,
 )
-from chalicelib.protocol.redirect_uris import origin_is_registered
 from chalicelib.schedules import Schedule
 from chalicelib.server import AuthorizationServer, Endpoint
 from chalicelib.settings import Settings, SettingsError
+from chalicelib.storage.dynamodb import ReadOnlyError
 
 # Imported on first use by the packages that own them.
 LIBRARIES = (
@@ -48,14 +48,15 @@ class Route:
     """An address: its method, its endpoint, its name in the metadata, and what other origins may do with it.
 
     `cross_origin`: who may read its answers: "any" web page, those of the "client" that asks (the origins of its
-    redirect URIs), or None. `in_popup`: whether applications open it in a popup that they wait for.
+    redirect URIs, and its `allowed_origins`), or None. `in_popup`: whether applications open it in a popup that they
+    wait for.
     """
 
     method: Literal["GET", "POST"]
     path: str
     endpoint: Endpoint
     metadata: str | None = None
-    cross_origin: Literal["any", "client"] | None = None
+    cross_origin: cors.Readers | None = None
     in_popup: bool = False
 
 
@@ -96,11 +97,12 @@ class Application:
         try:
             server = self.server
             server.store.dynamodb.take_counts()
+            gateway.remove_base_path(event, http, pages.base(server.settings), self.routes)
             response = self._respond(_addressed(server, http), event, http)
         except Exception as error:  # no connection, or no issuer
             http.error = _server_error(error)
             response = json_response(http.error.parameters(), 500)
-            response.add(_security_headers(response, None, secure=http.base_url.startswith("https:")))
+            response.add(security_headers(response, secure=http.base_url.startswith("https:")))
         settings = server.settings if server else Settings.for_logging()
         calls, capacity = server.store.dynamodb.take_counts() if server else (0, 0.0)
         log_request(settings, http, response, time.perf_counter() - started, calls, capacity)
@@ -113,12 +115,17 @@ class Application:
 
     def _respond(self, server: AuthorizationServer, event: Event, http: Request) -> Response:
         methods = self.routes.get(http.path, {})
-        route = methods.get(http.method)
+        route = methods.get("GET" if http.method == "HEAD" else http.method)
         http.endpoint = http.path if methods else ""
         try:
             proxy.admit(http, server.settings.caller_address_header, server.settings.proxy_secret_hash)
             gateway.decode(event, http)
-            response = route.endpoint(server, http) if route else _preflight(http, methods)
+            if not route:
+                response = _preflight(http, methods)
+            elif http.method == "HEAD":
+                response = _answer_without_writes(server, http, route)
+            else:
+                response = route.endpoint(server, http)
         except OAuthError as error:
             http.error = error
             response = self._render_error(server, http, error)
@@ -127,8 +134,11 @@ class Application:
             response = self._render_error(server, http, http.error)
         for headers in http.answer_headers:
             response.add(headers)
-        response.add(_security_headers(response, route, secure=server.settings.secure))
-        return response.add(_cross_origin(http, route, response.status)) if route else response
+        in_popup, for_all = (route.in_popup, route.cross_origin == "any") if route else (False, False)
+        response.add(security_headers(response, in_popup=in_popup, for_all=for_all, secure=server.settings.secure))
+        if route:
+            response.add(cors.response_headers(http, route.cross_origin, response.status))
+        return _without_content(response) if http.method == "HEAD" else response
 
     def _render_error(self, server: AuthorizationServer, http: Request, error: OAuthError) -> Response:
         """Render an error, in the only place: a response to its recipient, JSON for a client, or a page for a user.
@@ -166,9 +176,8 @@ def build(
         )
 
     for path, methods in application.routes.items():
-        allowed = [*methods, "OPTIONS"] if any(route.cross_origin for route in methods.values()) else [*methods]
         name = path.strip("/").replace("/", "_").replace(".", "_").replace("-", "_") or "home"
-        app.route(path, methods=allowed, content_types=["*/*"], name=name)(view)
+        app.route(path, methods=_allowed(methods), content_types=["*/*"], name=name)(view)
 
     def method_not_allowed(event: Any, get_response: Callable[[Any], ChaliceResponse]) -> ChaliceResponse:
         """Replace Chalice's own answer to a method that a route does not have."""
@@ -226,64 +235,43 @@ def _addressed(server: AuthorizationServer, http: Request) -> AuthorizationServe
     return server.at(http.base_url)
 
 
+def _answer_without_writes(server: AuthorizationServer, http: Request, route: Route) -> Response:
+    """Answer HEAD as GET, but write nothing: no grant, no session, no code (RFC 9110 sections 9.2.1 and 9.3.2).
+
+    Where GET would write, the response says only that there is a page. No password is checked, because that counts the
+    attempts.
+    """
+    scheme, _, _ = (http.header("authorization") or "").strip().partition(" ")
+    if scheme.lower() == "basic":
+        http.headers = {name: value for name, value in http.headers.items() if name != "authorization"}
+    try:
+        with server.store.dynamodb.read_only():
+            return route.endpoint(server, http)
+    except ReadOnlyError:
+        http.events.clear()  # of what has not happened
+        return Response().add({"Content-Type": "text/html; charset=utf-8", **NO_STORE})
+
+
+def _without_content(response: Response) -> Response:
+    """Return the response to HEAD: no body and no cookie."""
+    headers = [(name, value) for name, value in response.headers if name != "Set-Cookie"]
+    return Response(response.status, headers)
+
+
+def _allowed(methods: dict[str, Route]) -> list[str]:
+    """Return all methods that an address answers, of those that have a route."""
+    head = ["HEAD"] if "GET" in methods else []
+    return [*methods, *head, *(["OPTIONS"] if any(route.cross_origin for route in methods.values()) else [])]
+
+
 def _preflight(http: Request, methods: dict[str, Route]) -> Response:
     """Answer a method that no route has: a CORS preflight, or an error. Raises NotFound and MethodNotAllowed."""
-    shared = next((route.cross_origin for route in methods.values() if route.cross_origin), None)
     if not methods:
         raise NotFound("There is nothing at this address.")
-    if http.method != "OPTIONS" or shared is None:
-        allowed = ", ".join([*methods, "OPTIONS"] if shared else methods)
-        raise MethodNotAllowed("The method is not allowed here.", headers={"Allow": allowed})
-    # The client is not known yet. The answer to the request itself is readable only for its origins.
-    return Response(204).add(
-        {
-            "Content-Type": "text/plain; charset=utf-8",
-            "Access-Control-Allow-Origin": "*",
-            "Access-Control-Allow-Methods": ", ".join(methods),
-            "Access-Control-Allow-Headers": "Authorization, Content-Type",
-            "Access-Control-Max-Age": "600",
-        }
-    )
-
-
-def _cross_origin(http: Request, route: Route, status: int) -> dict[str, str]:
-    """Return the CORS header fields, never with credentials.
-
-    Errors sent before the client is known are readable from any origin, so that a page can tell an expired token from a
-    network failure.
-    """
-    exposed = {"Access-Control-Expose-Headers": "WWW-Authenticate"}
-    if route.cross_origin == "any":
-        return {"Access-Control-Allow-Origin": "*", **exposed}
-    if route.cross_origin is None:
-        return {}
-    origin, client = http.header("origin"), http.client
-    if origin and client is None and status >= 400:
-        return {"Access-Control-Allow-Origin": "*", **exposed, "Vary": "Origin"}
-    if origin and client and origin_is_registered(origin, client.redirect_uris):
-        return {"Access-Control-Allow-Origin": origin, **exposed, "Vary": "Origin"}
-    return {"Vary": "Origin"}
-
-
-def _security_headers(response: Response, route: Route | None, *, secure: bool) -> dict[str, str]:
-    """Return the header fields of every response.
-
-    Cross-Origin-Opener-Policy takes a page from a window that has opened it on another origin. A popup of an
-    authorization or logout request must stay connected: the application waits for it to return. Cross-Origin-Resource-
-    Policy keeps what no other origin may read out of their processes.
-    """
-    headers = {
-        "X-Content-Type-Options": "nosniff",
-        "Cross-Origin-Opener-Policy": "unsafe-none" if route and route.in_popup else "same-origin",
-        "Cross-Origin-Resource-Policy": "cross-origin" if route and route.cross_origin == "any" else "same-origin",
-    }
-    if secure:
-        headers["Strict-Transport-Security"] = f"max-age={YEAR}"
-    if not response.values("Referrer-Policy"):
-        headers["Referrer-Policy"] = "same-origin"
-    if not response.values("Content-Security-Policy"):
-        headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
-    return headers
+    allowed = _allowed(methods)
+    if http.method != "OPTIONS" or "OPTIONS" not in allowed:
+        raise MethodNotAllowed("The method is not allowed here.", headers={"Allow": ", ".join(allowed)})
+    return Response(204).add({"Content-Type": "text/plain; charset=utf-8", **cors.preflight_headers(http, allowed)})
 
 
 def _server_error(error: Exception) -> ServerError:

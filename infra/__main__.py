@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from ipaddress import IPv4Address
 
 import click
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
@@ -14,6 +15,7 @@ from infra.aws.deploy import data, deploy
 from infra.aws.destroy import destroy
 from infra.aws.restore import restore
 from infra.local.embedded import STAGE
+from infra.local.serve import LOOPBACK
 from infra.local.serve import serve as serve_checkout
 from infra.local.state import StateError
 from infra.operator.command_list import OPERATOR_COMMANDS
@@ -39,13 +41,20 @@ def command(context: click.Context) -> None:
 
 @command.command(epilog=example("serve --port 9000"))
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option(
+    "--host", default=LOOPBACK, show_default=True, help="IPv4 address to listen on; 0.0.0.0 is all, for containers."
+)
 @click.option("--fresh", is_flag=True, help="Remove the local state first.")
 @click.pass_obj
-def serve(stage: str, /, port: int, fresh: bool) -> None:
-    """Serve this checkout on 127.0.0.1 with an embedded database."""
+def serve(stage: str, /, port: int, host: str, fresh: bool) -> None:
+    """Serve this checkout with an embedded database."""
     if stage != STAGE:
         raise CommandError("`serve` uses the data of this checkout only. To serve a stage in AWS, use `deploy`.")
-    serve_checkout(port, fresh=fresh)
+    try:
+        IPv4Address(host)
+    except ValueError as error:
+        raise CommandError("--host must be an IPv4 address, such as 127.0.0.1 or 0.0.0.0.") from error
+    serve_checkout(port, host, fresh=fresh)
 
 
 for _command in (*OPERATOR_COMMANDS, data, deploy, destroy, restore):

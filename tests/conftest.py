@@ -15,7 +15,8 @@ from moto import mock_aws
 from chalicelib.authentication import passwords
 from chalicelib.keys.stored_ring import RING
 from chalicelib.storage import dynamodb
-from infra.local.embedded import create_tables, fix_chalice_local, lock_moto
+from infra.local.embedded import create_tables, lock_moto
+from infra.local.http_server import fix_chalice_local
 from tests.support import faults
 from tests.support.browser import Browser
 from tests.support.faults import Wire

@@ -9,11 +9,12 @@ from chalicelib.authentication.sign_in_addresses import note_sign_in
 from chalicelib.authentication.throttle import Account, Counted, Throttle, TooManyAttempts
 from chalicelib.events import history
 from chalicelib.http.messages import Params, Request
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import in_words
 from chalicelib.protocol.errors import LoginRequired
 from chalicelib.protocol.identifiers import username_identifier
 from chalicelib.protocol.next_step import WRONG_USER, is_intended_user
-from chalicelib.protocol.records import AuthorizationRequest, Client, Consent, User
+from chalicelib.protocol.records import AuthorizationRequest, Consent, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Records, Store

@@ -1,9 +1,9 @@
 """The operator's login application: a website at an origin that the operator has listed, in place of our pages.
 
-`screens.show` sends the user there with the handle of the request. The application asks `describe_request` what the
-request is about. Its form posts the user's answer here, from another site, so that none of our cookies comes along.
-The answer is kept with the request (`receive`), and the browser is redirected to GET /oauth2/authorize with a cookie
-that names it: there the user's own cookies are sent, and the answer is used (`take_answer`). It is valid in the
+`screens.show` sends the user there with the handle of the request. The application asks what the request is about
+(`external_question`). Its form posts the user's answer here, from another site, so that none of our cookies comes
+along. The answer is kept with the request (`receive`), and the browser is redirected to GET /oauth2/authorize with a
+cookie that names it: there the user's own cookies are sent, and the answer is used (`take_answer`). It is valid in the
 browser that posted it, for the request that was started there, once, and for a minute.
 
 Only a browser proves an origin: a program that posts an answer gets a cookie that is useless in another browser. A new
@@ -13,20 +13,17 @@ password is chosen on our own page.
 from dataclasses import replace
 from typing import Any
 
-from chalicelib import pages
 from chalicelib.authentication.password import NotSignedIn, SignInAttempt, remember_browser
-from chalicelib.authorization.consent import DECISIONS, check_decision, decide
-from chalicelib.authorization.descriptions import describe_access_end, describe_permissions
+from chalicelib.authorization.consent import check_decision, decide
 from chalicelib.authorization.flow import proceed
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.recipient import find_recipient, set_recipient_of
-from chalicelib.authorization.request import ended, read_request, require_unanswered
+from chalicelib.authorization.request import ended, read_request, read_stored_request
 from chalicelib.authorization.stored_request import redirect_to_stored_request, store_unauthenticated
-from chalicelib.http.messages import NO_STORE, Params, Request, Response, cookie, json_response, redirect, with_query
-from chalicelib.protocol.errors import OAuthError
+from chalicelib.http.messages import Params, Request, Response, cookie, redirect, with_query
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.next_step import can_remember_consent
-from chalicelib.protocol.records import AuthorizationRequest, Client, Consent
+from chalicelib.protocol.records import AuthorizationRequest
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 from chalicelib.storage.dynamodb import Condition, attr
@@ -36,55 +33,10 @@ ANSWER_LIFETIME = 60
 MAX_ANSWERS = 20
 
 
-def is_question(server: AuthorizationServer, http: Request) -> bool:
-    """Return whether this GET is the application's question what a request is about."""
-    wants_json = "application/json" in (http.header("accept") or "").lower()
-    return bool(server.settings.login_url) and wants_json and "request_uri" in http.query
-
-
 def is_answer(server: AuthorizationServer, http: Request, form: Params) -> bool:
     """Return whether this form comes from the application. Our own forms have a tag, which only we can make."""
     from_application = http.header("origin") in server.settings.login_origins
     return bool(server.settings.login_url) and from_application and "tag" not in form
-
-
-# ---- the question
-
-
-def describe_request(server: AuthorizationServer, http: Request) -> Response:
-    """Return what a request is about, as JSON that pages of the listed origins can read.
-
-    It contains no secret and does not depend on who is signed in: no cookie is read.
-    """
-    try:
-        response = json_response(_description(server, http))
-    except OAuthError as error:
-        http.error = error
-        response = json_response(error.parameters() | {"error": error.code}, error.status, NO_STORE | error.headers)
-    origin = http.header("origin")
-    allowed = {"Access-Control-Allow-Origin": origin} if origin in server.settings.login_origins else {}
-    return response.add({"Vary": "Origin, Accept", **allowed})
-
-
-def _description(server: AuthorizationServer, http: Request) -> dict[str, object]:
-    request, client = _stored_request(server, http, http.query.require("request_uri"))
-    consent = _remembered_consent(server, client, request.asked_sub) if request.asked_sub else None
-    shown = ("client_name", "client_uri", "logo_uri", "policy_uri", "tos_uri")
-    return {
-        "step": "consent" if request.asked_sub else "sign_in",
-        "client": {name: value for name in shown if (value := getattr(client, name)) is not None},
-        "host": pages.host_of(request.redirect_uri),
-        "scopes": [
-            {"scope": permission.name, "description": permission.description, "allowed": permission.allowed}
-            for permission in describe_permissions(server, request, consent)
-        ],
-        "decisions": [each for each in DECISIONS if each != "allow_always" or can_remember_consent(request, client)],
-        "access_end": describe_access_end(server, client, request.scope),
-        "login_hint": request.login_hint,
-        "ui_locales": list(request.ui_locales),
-        "action": server.issuer + http.path,
-        "expires_in": request.expires_at - server.now(),
-    }
 
 
 # ---- the answer is posted
@@ -100,7 +52,7 @@ def receive(server: AuthorizationServer, http: Request, form: Params) -> Respons
     if handle is None:
         recipient = find_recipient(server, http, form)
         return _receive_sign_in(server, http, form, recipient.client, read_request(server, form, recipient))
-    request, client = _stored_request(server, http, handle)
+    request, client = read_stored_request(server, http, handle)
     set_recipient_of(http, client, request)
     if "decision" in form:
         decision = check_decision(form.get("decision"))
@@ -211,18 +163,6 @@ def _sign_in(interaction: Interaction) -> Response | None:
 
 
 # ---- helpers
-
-
-def _stored_request(server: AuthorizationServer, http: Request, text: str) -> tuple[AuthorizationRequest, Client]:
-    """Return the request that a handle names, and its client. Raises RequestEnded when it cannot be answered."""
-    handle = server.keys.read_handle("req", text)
-    return require_unanswered(server, http, server.store.requests.get(handle.id) if handle else None)
-
-
-def _remembered_consent(server: AuthorizationServer, client: Client, sub: str) -> Consent | None:
-    store = server.store
-    user, consent = store.read(store.users.lookup(sub), store.consents.lookup(sub, client.client_id))
-    return consent.valid_for(user, client) if user and consent else None
 
 
 def _cookie_name(server: AuthorizationServer) -> str:

@@ -15,10 +15,11 @@ from chalicelib.authorization.recipient import find_recipient, set_recipient_of
 from chalicelib.authorization.request import read_request, require_unanswered
 from chalicelib.authorization.stored_request import is_short
 from chalicelib.http.messages import Params, Request
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidRequest, RequestEnded
 from chalicelib.protocol.handles import base64url
 from chalicelib.protocol.next_step import Step
-from chalicelib.protocol.records import AuthorizationRequest, Client
+from chalicelib.protocol.records import AuthorizationRequest
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 

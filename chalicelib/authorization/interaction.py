@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from chalicelib.http.messages import Request
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.next_step import SignedInUser
-from chalicelib.protocol.records import AuthorizationRequest, Client, Consent
+from chalicelib.protocol.records import AuthorizationRequest, Consent
 from chalicelib.server import AuthorizationServer
 
 

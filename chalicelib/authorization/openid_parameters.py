@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from chalicelib.http.messages import Params
+from chalicelib.http.messages import MAX_BODY, Params
 from chalicelib.protocol.claims import ACR_VALUES
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidRequest, InvalidScope, InvalidToken, LoginRequired, UnknownKey
-from chalicelib.protocol.records import Client
 from chalicelib.server import AuthorizationServer
 from chalicelib.tokens.issue import ID_TOKEN_TYPE
 
@@ -19,6 +19,7 @@ DISPLAYS = ("page", "popup", "touch", "wap")
 UI_LOCALES = ("en",)
 MAX_ID_TOKEN = 8192
 MAX_REQUEST_OBJECT = 65536
+MAX_LOGIN_HINT = 320
 MAX_PREFERENCES = 10
 # RFC 5646 section 2.1, simplified
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8}){0,7}")
@@ -55,7 +56,7 @@ def read_openid_parameters(
         "nonce": nonce,
         "prompt": _prompt(params),
         "max_age": _max_age(params),
-        "login_hint": params.get("login_hint", at_most=320),
+        "login_hint": _login_hint(params),
         "hinted_sub": _hinted_sub(server, params, client),
         "acr_values": _preferences(params, "acr_values", lambda value: value in ACR_VALUES),
         "ui_locales": _preferences(params, "ui_locales", _LANGUAGE.fullmatch),
@@ -93,6 +94,12 @@ def _max_age(params: Params) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) <= 10):
         raise InvalidRequest("The max_age must be a number of seconds.")
     return int(text)
+
+
+def _login_hint(params: Params) -> str | None:
+    """Return who may want to sign in. It is a hint, so one that is too long for a username or address is ignored."""
+    hint = params.get("login_hint", at_most=MAX_BODY)
+    return hint if hint and len(hint) <= MAX_LOGIN_HINT else None
 
 
 def _hinted_sub(server: AuthorizationServer, params: Params, client: Client) -> str | None:

@@ -3,15 +3,19 @@
 Until the recipient is known, an error is shown on a page and never redirected (RFC 6749 section 4.1.2.1).
 """
 
+from urllib.parse import quote_plus
+
 from chalicelib.authorization import openid_parameters
 from chalicelib.builtin_clients import ACCOUNT
-from chalicelib.http.messages import Params, Request
+from chalicelib.http.messages import CONTROL, Params, Request
 from chalicelib.protocol import redirect_uris, response_types
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidRequest
 from chalicelib.protocol.recipient import Recipient
-from chalicelib.protocol.records import AuthorizationRequest, Client
+from chalicelib.protocol.records import AuthorizationRequest
 from chalicelib.server import AuthorizationServer
 
+MAX_STATE = 4096  # bytes
 # A redirect carries the state in a header field, which gateways limit.
 MAX_ENCODED_STATE = 8192
 
@@ -34,13 +38,9 @@ def find_recipient(server: AuthorizationServer, http: Request, params: Params) -
     # Send errors with the response_mode and state that the client asked for, which may be in a request object.
     error_params = params.with_fallback(openid_parameters.of_request_object(params)) if "request" in params else params
     response_type, response_mode = _readable(error_params, "response_type"), _readable(error_params, "response_mode")
-    recipient = Recipient(
-        client,
-        target,
-        sent=redirect_uri is not None,
-        state=_readable(error_params, "state", MAX_ENCODED_STATE),
-        response_mode=response_types.error_response_mode(response_type, response_mode, target),
-    )
+    response_mode = response_types.error_response_mode(response_type, response_mode, target)
+    state = _state_for_errors(error_params, response_mode)
+    recipient = Recipient(client, target, sent=redirect_uri is not None, state=state, response_mode=response_mode)
     set_recipient(http, recipient)
     return recipient
 
@@ -85,9 +85,33 @@ def redirect_target(client: Client, redirect_uri: str | None) -> str | None:
     return redirect_uri if loopback else None
 
 
-def _readable(params: Params, name: str, at_most_encoded: int | None = None) -> str | None:
+def read_state(params: Params) -> str | None:
+    """Return the `state` of a request, or None without one. Raises InvalidRequest for one that is not accepted."""
+    state = params.get("state", at_most=MAX_STATE, at_most_encoded=MAX_ENCODED_STATE)
+    if state is not None and len(state.encode()) > MAX_STATE:
+        raise InvalidRequest(f"The parameter state is longer than {MAX_STATE} bytes.")
+    return state
+
+
+def _state_for_errors(params: Params, response_mode: str) -> str | None:
+    """Return the `state` as it was sent, also one that is not accepted: with it the client knows its request.
+
+    None if there are different ones, or it cannot be sent: it is too long, is not Unicode, or has control characters,
+    which a form would change.
+    """
+    values = params.different("state")
+    state = values.pop() if len(values) == 1 else ""
+    try:
+        fits = len(quote_plus(state)) <= MAX_ENCODED_STATE
+    except UnicodeEncodeError:  # a lone surrogate
+        return None
+    exact = response_mode != "form_post" or CONTROL.search(state) is None
+    return state if state and fits and exact else None
+
+
+def _readable(params: Params, name: str) -> str | None:
     """Return a parameter, or None when it is malformed, which `read_request` rejects later."""
     try:
-        return params.get(name, at_most_encoded=at_most_encoded)
+        return params.get(name)
     except InvalidRequest:
         return None

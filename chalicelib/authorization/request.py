@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from chalicelib.authorization.openid_parameters import MAX_REQUEST_OBJECT, read_openid_parameters
-from chalicelib.authorization.recipient import MAX_ENCODED_STATE, redirect_target
+from chalicelib.authorization.recipient import read_state, redirect_target
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol import claims_parameter, pkce
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import (
     InvalidRequest,
     InvalidScope,
@@ -17,11 +18,12 @@ from chalicelib.protocol.errors import (
 )
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.recipient import Recipient
-from chalicelib.protocol.records import NO_SCOPE, AuthorizationRequest, Client
+from chalicelib.protocol.records import NO_SCOPE, AuthorizationRequest
 from chalicelib.protocol.response_types import check_response
 from chalicelib.protocol.scopes import parse_scope
 from chalicelib.server import AuthorizationServer
 from chalicelib.tokens import resources
+from chalicelib.tokens.issue import registered_scope
 
 ANSWERED = "This request has expired or has been answered already."
 # The parameters that mean something to this server, and that may be in an address.
@@ -46,7 +48,7 @@ def read_request(server: AuthorizationServer, params: Params, recipient: Recipie
 
 
 def _read(server: AuthorizationServer, params: Params, recipient: Recipient) -> AuthorizationRequest:
-    state = params.get("state", at_most_encoded=MAX_ENCODED_STATE)
+    state = read_state(params)
     if params.get("request", at_most=MAX_REQUEST_OBJECT):
         raise RequestNotSupported("Request objects are not supported.")
     if params.get("request_uri"):
@@ -56,7 +58,7 @@ def _read(server: AuthorizationServer, params: Params, recipient: Recipient) -> 
     client, redirect_uri = recipient.client, recipient.redirect_uri
     response_type = params.require("response_type")
     response_type, response_mode = check_response(client, response_type, params.get("response_mode"), redirect_uri)
-    scope = _scope(params, client)
+    scope = _scope(server, params, client)
     code_challenge = _code_challenge(params, client)
     claims = params.get("claims", at_most=claims_parameter.MAX_LENGTH)
     # After the checks above: a malformed request must not be answered with login_required because of an old hint.
@@ -86,6 +88,12 @@ def ended(request: AuthorizationRequest | None) -> RequestEnded:
     return RequestEnded(ANSWERED, code="request_answered" if answered else "request_expired")
 
 
+def read_stored_request(server: AuthorizationServer, http: Request, text: str) -> tuple[AuthorizationRequest, Client]:
+    """Return the request that a handle names, and its client. Raises RequestEnded when it cannot be answered."""
+    handle = server.keys.read_handle("req", text)
+    return require_unanswered(server, http, server.store.requests.get(handle.id) if handle else None)
+
+
 def require_unanswered(
     server: AuthorizationServer, http: Request, request: AuthorizationRequest | None
 ) -> tuple[AuthorizationRequest, Client]:
@@ -107,14 +115,19 @@ def require_unanswered(
     return request, client
 
 
-def _scope(params: Params, client: Client) -> frozenset[str]:
-    """Return the requested scope, or the client's default when none is named (RFC 6749 section 3.3)."""
+def _scope(server: AuthorizationServer, params: Params, client: Client) -> frozenset[str]:
+    """Return the requested scope, or the client's default when none is named (RFC 6749 section 3.3).
+
+    What the client is not registered for is left out (OpenID Connect Core section 3.1.2.1), and the token response says
+    so. Raises InvalidScope when nothing is left, or with `strict_scope` when anything would be left out.
+    """
     text = params.get("scope", at_most=4096)
-    scope = client.default_scopes if text is None else parse_scope(text)
-    if not scope:
+    requested = client.default_scopes if text is None else parse_scope(text)
+    if not requested:
         raise InvalidScope("Name a scope: this client has no default.")
-    if not scope <= client.scopes:
-        unregistered = " ".join(sorted(scope - client.scopes))[:MAX_SHOWN]  # a redirect has a limited length
+    scope = registered_scope(server, client, requested)
+    if not scope or (client.strict_scope and scope != requested):
+        unregistered = " ".join(sorted(requested - scope))[:MAX_SHOWN]  # a redirect has a limited length
         hint = " (spaces separate scopes)" if "," in unregistered or "+" in unregistered else ""
         raise InvalidScope(f"The client is not registered for: {unregistered}{hint}")
     return scope

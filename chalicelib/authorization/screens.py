@@ -21,9 +21,10 @@ from chalicelib.authorization.stored_request import (
 )
 from chalicelib.http.messages import Request, Response, redirect, with_query
 from chalicelib.protocol import redirect_uris
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import RequestEnded
 from chalicelib.protocol.next_step import Step, can_remember_consent
-from chalicelib.protocol.records import AuthorizationRequest, Client, User
+from chalicelib.protocol.records import AuthorizationRequest, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 from chalicelib.storage.dynamodb import attr

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from urllib.parse import unquote_plus
 
 from chalicelib.http.messages import Params, Request
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClient, InvalidRequest
 from chalicelib.protocol.handles import secret_hash
-from chalicelib.protocol.records import Client
 from chalicelib.server import AuthorizationServer
 
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="client", charset="UTF-8"'}
@@ -49,7 +49,18 @@ def _client_secret_basic(http: Request, _form: Params) -> ClientCredentials | No
     if basic is None:
         return None
     # RFC 6749 section 2.3.1: both parts are form-encoded before they are joined.
-    return ClientCredentials(*map(unquote_plus, basic))
+    return _plain_uri_credentials(*basic) or ClientCredentials(*map(unquote_plus, basic))
+
+
+def _plain_uri_credentials(scheme: str, rest: str) -> ClientCredentials | None:
+    """Return the credentials of a resource server that does not encode its id, a URI, as `curl -u` does; else None.
+
+    The id ends at the last colon: a secret of this server has none.
+    """
+    after_scheme, colon, secret = rest.rpartition(":")
+    if scheme not in ("https", "http") or not after_scheme.startswith("//"):
+        return None
+    return ClientCredentials(f"{scheme}:{after_scheme}", secret) if colon else None
 
 
 def _client_secret_post(_http: Request, form: Params) -> ClientCredentials | None:
@@ -73,8 +84,8 @@ METHODS: dict[str, Callable[[Request, Params], ClientCredentials | None]] = {
 def authenticate_client(server: AuthorizationServer, http: Request, form: Params) -> Client:
     """Return the client that sent the request, once it has authenticated; `http.client` becomes it.
 
-    A client with a secret may send it by either secret method. Raises InvalidRequest when two methods are used, and
-    InvalidClient when none is, or it fails.
+    Raises InvalidRequest when two methods are used, and InvalidClient when none is, the client is not registered for
+    it, or it fails.
     """
     presented = {name: credentials for name, read in METHODS.items() if (credentials := read(http, form))}
     basic = presented.get("client_secret_basic")
@@ -85,10 +96,18 @@ def authenticate_client(server: AuthorizationServer, http: Request, form: Params
         raise InvalidRequest("Authenticate in the Authorization header or in the body, not in both (RFC 6749 2.3).")
     if not presented:
         raise InvalidClient("The client must authenticate, by HTTP Basic or in the body.", headers=CHALLENGE)
-    credentials = next(iter(presented.values()))
-    client = server.client(credentials.client_id, accept=lambda client: _is_authentic(client, credentials))
+    method, credentials = next(iter(presented.items()))
+    detail = ""
+
+    def accept(client: Client) -> bool:
+        nonlocal detail
+        authentic, registered = _is_authentic(client, credentials), client.public or method in client.auth_methods
+        detail = f"the client is not registered for {method}" if authentic and not registered else ""
+        return authentic and registered
+
+    client = server.client(credentials.client_id, accept)
     if client is None:
-        raise InvalidClient("The client is unknown, or its authentication failed.", headers=CHALLENGE)
+        raise InvalidClient("The client is unknown, or its authentication failed.", headers=CHALLENGE, detail=detail)
     http.client = client
     return client
 

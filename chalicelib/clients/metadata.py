@@ -1,28 +1,38 @@
 """The checks of client metadata (RFC 7591 section 2, OpenID Connect Registration section 2)."""
 
 import re
+import unicodedata
 from collections.abc import Collection
 from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
 from chalicelib import builtin_clients
+from chalicelib.clients.authentication import METHODS
 from chalicelib.keys.signing import ALGORITHMS
 from chalicelib.protocol import response_types
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClientMetadata, InvalidRedirectUri
-from chalicelib.protocol.records import Client
+from chalicelib.protocol.redirect_uris import origin_of
 from chalicelib.protocol.response_types import GRANT_TYPES
 from chalicelib.protocol.scopes import MAX_SCOPE_TOKENS, SCOPE_TOKEN, SCOPES
 from chalicelib.settings import LIMITS, LOOPBACK, is_printable
 from chalicelib.tokens.subjects import SUBJECT_TYPES
 
 MAX_REDIRECT_URIS = 20
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]{1,253}|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+_LOCAL_HOST = re.compile(r"(?:127\.0\.0\.1|\[::1\]|(?:[a-z0-9-]+\.)*localhost)(?::[0-9]+)?")
 MAX_URI = 2000
+MAX_RESOURCE_URI = 128
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 # RFC 3986 section 2: the characters of a URI
 _URI = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 # The host is part of a page's Content-Security-Policy, where other characters have a meaning.
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
-_DANGEROUS_SCHEMES = ("javascript", "data", "vbscript", "file", "about", "blob", "ftp")
+# What a browser or the system does itself with such an address, instead of starting the application.
+_NEVER = (
+    *("javascript", "data", "vbscript", "file", "filesystem", "about", "blob", "view-source", "intent", "chrome"),
+    *("ftp", "ws", "wss", "mailto", "urn"),
+)
 
 
 def check_client(client: Client, algorithms: Collection[str] = ALGORITHMS) -> None:
@@ -36,8 +46,10 @@ def check_client(client: Client, algorithms: Collection[str] = ALGORITHMS) -> No
         raise InvalidClientMetadata(f"The client_id {client.client_id} is reserved for the server itself.")
     if not _CLIENT_ID.fullmatch(client.client_id):
         _check_resource_server(client)
+    _check_auth_methods(client)
     _check_grant_types(client)
     _check_redirect_uris(client)
+    _check_allowed_origins(client)
     _check_scope(client)
     _check_other_uris(client)
     for kind in ("id_token", "access_token", "userinfo"):
@@ -48,7 +60,10 @@ def check_client(client: Client, algorithms: Collection[str] = ALGORITHMS) -> No
         raise InvalidClientMetadata("The subject_type must be one of: " + ", ".join(SUBJECT_TYPES))
     if client.subject_type == "pairwise":
         _check_sector(client)
-    for name in ("authorization_code_lifetime", "access_token_lifetime", "refresh_token_lifetime"):
+    for name in (
+        *("authorization_code_lifetime", "access_token_lifetime"),
+        *("refresh_token_lifetime", "refresh_token_retry_window"),
+    ):
         (low, high), seconds = LIMITS[name], getattr(client, name)
         if seconds is not None and not low <= seconds <= high:
             raise InvalidClientMetadata(f"The {name} must be {low} to {high} seconds.")
@@ -58,22 +73,52 @@ def check_client(client: Client, algorithms: Collection[str] = ALGORITHMS) -> No
         raise InvalidClientMetadata("Direct sign-in is for confidential clients.")
 
 
+def is_resource_server(client_id: str) -> bool:
+    """Return whether this is the URI of a resource server, or is meant to be."""
+    return "://" in client_id
+
+
+def warnings(client: Client) -> list[str]:
+    """Return what the operator should know about a client that can be registered."""
+    schemes = dict.fromkeys(urlsplit(uri).scheme for uri in (*client.redirect_uris, *client.post_logout_redirect_uris))
+    return [
+        f"Any application can use the scheme {scheme}: and receive the responses. A scheme of your own is a reversed "
+        f"domain name, such as com.example.app: (RFC 8252 section 7.1)."
+        for scheme in schemes
+        if scheme not in ("http", "https") and "." not in scheme
+    ]
+
+
 def _check_resource_server(client: Client) -> None:
     """Check the registration of a resource server, whose client_id is its URI (the `resource` of RFC 8707).
 
     It may introspect the tokens whose audience it is.
     """
     uri = client.client_id
-    if not uri.startswith("https://") or len(uri) > 128 or _problem_with_https(uri) or "#" in uri:
+    if not is_resource_server(uri) or len(uri) > MAX_RESOURCE_URI:
         raise InvalidClientMetadata(
             "The client_id must have 1 to 128 letters, digits and ._~- characters, or be the https URI of a resource "
-            "server, without a fragment."
+            "server, of at most 128 characters."
         )
+    problem = "must have no fragment" if "#" in uri else _problem_with_https(uri, local=True)
+    if not problem and not uri.startswith(("http://", "https://")):
+        problem = "must have its scheme in small letters"
+    if problem:
+        raise InvalidClientMetadata(f"The client_id {uri} {problem}.")
     # Its URI is the audience of access tokens. ID tokens must have another, or one could be used as the other.
     if "authorization_code" in client.grant_types:
         raise InvalidClientMetadata(
             "A resource server cannot sign users in: register the application as another client."
         )
+
+
+def _check_auth_methods(client: Client) -> None:
+    """Check the authentication methods. A record of version 1 has no list of them."""
+    method, methods = client.token_endpoint_auth_method, client.token_endpoint_auth_methods or client.auth_methods
+    if set(methods) - set(METHODS) or len(set(methods)) != len(methods) or method not in methods:
+        raise InvalidClientMetadata("The authentication methods must be distinct, and among: " + ", ".join(METHODS))
+    if "none" in methods and len(methods) > 1:
+        raise InvalidClientMetadata("A client with the authentication method none has no other one.")
 
 
 def _check_grant_types(client: Client) -> None:
@@ -107,6 +152,26 @@ def _check_redirect_uris(client: Client) -> None:
         check_redirect_uri(uri)
     if client.default_redirect_uri is not None and client.default_redirect_uri not in uris:
         raise InvalidRedirectUri("The default redirect URI must be one of the redirect URIs.")
+
+
+def _check_allowed_origins(client: Client) -> None:
+    """Check that these are origins as browsers send them: https, http on this machine, or an application's scheme."""
+    origins = client.allowed_origins
+    if len(origins) > MAX_REDIRECT_URIS or len(set(origins)) != len(origins):
+        raise InvalidClientMetadata(f"Register at most {MAX_REDIRECT_URIS} different allowed_origins.")
+    for origin in origins:
+        scheme, _, host = origin.partition("://")
+        if not _ORIGIN.fullmatch(origin) or scheme in _NEVER:
+            problem = "must be an origin such as https://app.example.com or capacitor://localhost, in lower case"
+        elif scheme not in ("http", "https"):
+            continue
+        elif scheme == "http" and not _LOCAL_HOST.fullmatch(host):
+            problem = "must be https (http is for this machine: 127.0.0.1, [::1], localhost and *.localhost)"
+        elif origin_of(origin) != origin:
+            problem = "must be written without the default port"
+        else:
+            continue
+        raise InvalidClientMetadata(f"The allowed origin {origin} {problem}.")
 
 
 def _check_scope(client: Client) -> None:
@@ -152,7 +217,8 @@ def check_redirect_uri(uri: str) -> None:
     """Check a redirect URI. Raises InvalidRedirectUri.
 
     It is https; or http on a loopback address (RFC 8252 section 7.3) or localhost; or it has a private-use URI scheme
-    with a dot (RFC 8252 section 7.1). It has no fragment (RFC 6749 section 3.1.2) and no user information.
+    (RFC 8252 section 7.1; `warnings` tells of one without a dot). It has no fragment (RFC 6749 section 3.1.2) and no
+    user information.
     """
 
     def reject(problem: str) -> NoReturn:
@@ -163,13 +229,25 @@ def check_redirect_uri(uri: str) -> None:
         _ = parts.hostname, parts.port
     except ValueError:
         reject(f"{uri} is not a URI.")
+    if hint := _host_in_ascii(parts.hostname):
+        reject(f"The host of a redirect URI must be ASCII: write it as {hint}.")
     if not _URI.fullmatch(uri) or len(uri) > MAX_URI or not parts.scheme or "#" in uri or "@" in parts.netloc:
         reject("A redirect URI must be an absolute URI of at most 2,000 characters, without a fragment.")
     if parts.scheme in ("http", "https"):
         if problem := _problem_with_https(uri, local=True):
             reject(f"{uri} {problem}.")
-    elif parts.scheme in _DANGEROUS_SCHEMES or "." not in parts.scheme:
-        reject(f"{uri}: a private-use scheme must be a reversed domain name (RFC 8252 7.1).")
+    elif parts.scheme in _NEVER:
+        reject(f"{uri}: the scheme {parts.scheme} cannot be used, because it does not start an application.")
+    elif "." not in parts.scheme and not uri[len(parts.scheme) :].startswith(":/"):
+        reject(f"{uri}: write the scheme with a slash, such as http:// or, for an application, {parts.scheme}:/.")
+
+
+def _host_in_ascii(host: str | None) -> str | None:
+    """Return a host that has other characters than ASCII as browsers write it (Punycode, RFC 3492); else None."""
+    if not host or host.isascii():
+        return None
+    labels = unicodedata.normalize("NFKC", host).lower().split(".")
+    return ".".join(label if label.isascii() else "xn--" + label.encode("punycode").decode() for label in labels)
 
 
 def _problem_with_https(uri: str, *, local: bool = False) -> str | None:
@@ -179,6 +257,8 @@ def _problem_with_https(uri: str, *, local: bool = False) -> str | None:
         host, _ = parts.hostname, parts.port
     except ValueError:
         return "is not a URI"
+    if hint := _host_in_ascii(host):
+        return f"must have an ASCII host: write it as {hint}"
     if not _URI.fullmatch(uri) or len(uri) > MAX_URI or "@" in parts.netloc:
         return "must be a URL of at most 2,000 characters, without user information"
     on_loopback = local and (parts.netloc.rsplit(":", 1)[0] in LOOPBACK or parts.netloc in LOOPBACK)

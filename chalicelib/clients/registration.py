@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from chalicelib.clients.metadata import check_client
+from chalicelib.clients.metadata import check_client, is_resource_server
 from chalicelib.keys import signing
+from chalicelib.protocol.client import SECRET_METHODS, Client
 from chalicelib.protocol.errors import InvalidClientMetadata
 from chalicelib.protocol.handles import new_id, secret_hash
-from chalicelib.protocol.records import Client, Scope
+from chalicelib.protocol.records import Scope
+from chalicelib.protocol.resource_uris import normalize, spellings
 from chalicelib.protocol.scopes import SCOPE_TOKEN, SCOPES
 from chalicelib.settings import is_printable
 from chalicelib.storage.dynamodb import attr
@@ -28,7 +30,7 @@ def register_client(
     client_name: str,
     redirect_uris: Iterable[str],
     public: bool = False,
-    token_endpoint_auth_method: str = "client_secret_basic",  # noqa: S107
+    token_endpoint_auth_methods: Iterable[str] = SECRET_METHODS,
     client_id: str | None = None,
     client_secret: str | None = None,
     **members: Any,
@@ -37,26 +39,39 @@ def register_client(
 
     The secret cannot be read later. `members` are further fields of Client. Raises InvalidRedirectUri and
     InvalidClientMetadata (RFC 7591 section 3.2.2), the latter also when `client_id` is taken, by a client or as the
-    `sub` of a user.
+    `sub` of a user, or is the URI of a resource server in another spelling.
     """
-    method = "none" if public else token_endpoint_auth_method
-    secret = None if method == "none" else client_secret or secrets.token_urlsafe(32)
+    methods = ("none",) if public else tuple(token_endpoint_auth_methods)
+    secret = None if methods == ("none",) else client_secret or secrets.token_urlsafe(32)
     client = Client(
         client_id=client_id or new_id(),
         client_name=client_name,
         redirect_uris=tuple(redirect_uris),
-        token_endpoint_auth_method=method,
+        token_endpoint_auth_method=next(iter(methods), ""),
+        token_endpoint_auth_methods=methods,
         secret_hashes=(secret_hash(secret),) if secret else (),
         client_id_issued_at=store.now(),
         registration_id=new_id(),
         **members,
     )
     check_client(client, signing.algorithms(store.settings))
+    if is_resource_server(client.client_id):
+        _check_spelling(store, client.client_id)
     if client_id and store.users.get(client_id):  # RFC 9700 section 4.15: its own tokens would name that user
         raise InvalidClientMetadata(f"The client_id {client_id} is the sub of a user. Choose another one.")
     if not store.clients.insert(client):
         raise InvalidClientMetadata(f"A client with the id {client.client_id} already exists.")
     return client, secret
+
+
+def _check_spelling(store: Store, uri: str) -> None:
+    """Check that a resource server is found by every spelling of its URI. Raises InvalidClientMetadata."""
+    normal = spellings(normalize(uri))
+    if uri not in normal:
+        raise InvalidClientMetadata(f"Write the client_id {uri} in its normal form: {normal[-1]}")
+    for other in normal:
+        if other != uri and store.clients.get(other):
+            raise InvalidClientMetadata(f"The resource server {other} exists, which is the same URI as {uri}.")
 
 
 def update_client(store: Store, client: Client, change: Callable[[Client], Client]) -> Client:
@@ -68,6 +83,9 @@ def update_client(store: Store, client: Client, change: Callable[[Client], Clien
 
     def change_and_check(current: Client) -> Client:
         changed = change(current)
+        methods = changed.token_endpoint_auth_methods
+        if methods != current.token_endpoint_auth_methods:
+            changed = replace(changed, token_endpoint_auth_method=next(iter(methods), ""))
         check_client(changed, signing.algorithms(store.settings))
         return replace(changed, secret_hashes=()) if changed.public else changed
 

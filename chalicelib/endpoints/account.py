@@ -14,7 +14,7 @@ from chalicelib.http.messages import Params, Request, Response, redirect, with_q
 from chalicelib.protocol import claims, scopes
 from chalicelib.protocol.errors import NotFound, RequestEnded
 from chalicelib.protocol.next_step import SignedInUser
-from chalicelib.protocol.records import Client, Session
+from chalicelib.protocol.records import Session
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import active_grants, browser_sessions, connected_applications
 from chalicelib.users.password_change import change_own_password
@@ -172,9 +172,12 @@ def _change_password(visit: _Visit, form: Params) -> Response:
         return visit.page("password", 400, problem=problem, field="new_password")
     current_password, browser_id = form.raw("password") or "", browser_sessions.browser_id_of(server, http)
     attempt = SignInAttempt(server, http, user.username, current_password, browser_id)
+    client = server.client(builtin_clients.ACCOUNT)
+    if client is None:
+        raise NotFound("There is nothing at this address.")
     try:
         records = server.store.read_all(attempt.lookups)
-        verified = attempt.verify(records, _own_client(server), purpose=events.PASSWORD_CHANGED)
+        verified = attempt.verify(records, client, purpose=events.PASSWORD_CHANGED)
     except NotSignedIn as failure:
         text = failure.text if failure.retry_after else "This is not your current password."
         page = visit.page("password", failure.status(400), problem=text, field="password")
@@ -216,13 +219,6 @@ def _back(visit: _Visit, path: str, done: str) -> Response:
 
 def _path(server: AuthorizationServer, path: str) -> str:
     return pages.base(server.settings) + path
-
-
-def _own_client(server: AuthorizationServer) -> Client:
-    client = server.client(builtin_clients.ACCOUNT)
-    if client is None:
-        raise NotFound("There is nothing at this address.")
-    return client
 
 
 def _page_of(http: Request, items: list[T]) -> tuple[int, list[T]]:

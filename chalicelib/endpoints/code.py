@@ -1,7 +1,7 @@
 """/oauth2/code: the user's answers. GET: a request with the user's own credentials (light-oauth2); POST: our forms."""
 
 from chalicelib.authentication.password import SignInAttempt
-from chalicelib.authorization import direct_sign_in, external_login
+from chalicelib.authorization import direct_sign_in, external_login, external_question
 from chalicelib.authorization.consent import decide
 from chalicelib.authorization.forms import form_parameters, leads_to_request, read_form, request_of, step_of
 from chalicelib.authorization.interaction import Interaction
@@ -17,8 +17,8 @@ from chalicelib.sessions import browser_sessions
 
 def get(server: AuthorizationServer, http: Request) -> Response:
     """Answer an authorization request with HTTP Basic. To the login application: describe what a request is about."""
-    if external_login.is_question(server, http):
-        return external_login.describe_request(server, http)
+    if external_question.is_question(server, http):
+        return external_question.describe_request(server, http)
     return direct_sign_in.receive(server, http)
 
 

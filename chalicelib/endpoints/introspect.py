@@ -5,9 +5,9 @@ from typing import Any
 
 from chalicelib.clients.authentication import CHALLENGE, authenticate_client
 from chalicelib.http.messages import Request, Response, json_response
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClient, InvalidToken
 from chalicelib.protocol.handles import Handle
-from chalicelib.protocol.records import Client
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.validity import read_state
 from chalicelib.tokens.issue import ACCESS_TOKEN_TYPE, format_scope

@@ -13,8 +13,9 @@ from chalicelib.authorization.openid_parameters import MAX_ID_TOKEN
 from chalicelib.authorization.recipient import MAX_ENCODED_STATE
 from chalicelib.http.csrf import is_cross_origin, require_same_origin, require_top_level_navigation
 from chalicelib.http.messages import Params, Request, Response, cookie, redirect, with_query
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidRequest, InvalidToken, RequestEnded
-from chalicelib.protocol.records import Client, Session
+from chalicelib.protocol.records import Session
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 from chalicelib.tokens.issue import ID_TOKEN_TYPE

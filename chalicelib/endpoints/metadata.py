@@ -4,6 +4,7 @@ from chalicelib.authorization import openid_parameters
 from chalicelib.clients import authentication as client_auth
 from chalicelib.grants import GRANTS
 from chalicelib.http.messages import Request, Response, json_response
+from chalicelib.keys.ring import JWKS_LIFETIME
 from chalicelib.protocol import claims, pkce, response_types, scopes
 from chalicelib.server import AuthorizationServer
 from chalicelib.tokens import subjects
@@ -49,4 +50,4 @@ def get(server: AuthorizationServer, _http: Request) -> Response:
 
 def jwks(server: AuthorizationServer, _http: Request) -> Response:
     """Return the public keys as a JWK Set (RFC 7517)."""
-    return json_response(server.keys.jwks(), headers=CACHEABLE)
+    return json_response(server.keys.jwks(), headers={"Cache-Control": f"public, max-age={JWKS_LIFETIME}"})

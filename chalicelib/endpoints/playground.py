@@ -18,9 +18,9 @@ from chalicelib.builtin_clients import PLAYGROUND
 from chalicelib.http.csrf import require_same_origin
 from chalicelib.http.messages import NO_STORE, Request, Response, cookie, json_response, redirect
 from chalicelib.protocol import pkce
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.errors import NotFound, OAuthError
-from chalicelib.protocol.records import Client
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_sessions import cookie_name
 

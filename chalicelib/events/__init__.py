@@ -9,7 +9,8 @@ from dataclasses import replace
 from chalicelib.events import history
 from chalicelib.events.log import note as note  # a part of this interface
 from chalicelib.http.messages import Request
-from chalicelib.protocol.records import Client, Event
+from chalicelib.protocol.client import Client
+from chalicelib.protocol.records import Event
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Write
 

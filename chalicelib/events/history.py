@@ -7,8 +7,9 @@ import re
 import secrets
 
 from chalicelib.http.messages import Request
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import DAY
-from chalicelib.protocol.records import Client, Event
+from chalicelib.protocol.records import Event
 from chalicelib.storage.store import Store
 
 LIFETIME = 90 * DAY

@@ -9,7 +9,7 @@ from typing import Any
 
 from chalicelib.grants import authorization_code, client_credentials, refresh_token
 from chalicelib.http.messages import Params, Request
-from chalicelib.protocol.records import Client
+from chalicelib.protocol.client import Client
 from chalicelib.server import AuthorizationServer
 
 # grant_type -> the function that returns the members of the token response, or raises OAuthError

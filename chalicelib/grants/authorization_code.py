@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 from chalicelib import events
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol import pkce
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidGrant, InvalidTarget
 from chalicelib.protocol.grant import Grant
-from chalicelib.protocol.records import Client
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import revocation
 from chalicelib.sessions.validity import require_valid
@@ -49,7 +49,7 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     )
     redeemed = server.store.grants.transition(
         (handle.id,),
-        reduce(and_, (attr("resource").contains(uri) for uri in sorted(resource)), condition),
+        reduce(and_, map(resources.granted, sorted(resource)), condition),
         {"redeemed_at": now, "generation": 1, "expires_at": now + (refresh_lifetime or access_lifetime)},
     )
     if isinstance(redeemed, Refused):
@@ -59,6 +59,7 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     refresh_token = server.keys.make_handle("rt", handle.id, 1) if refreshable else None
     try:
         user = require_valid(server, client, redeemed).user
+        resource = resources.as_granted(resource, redeemed.resource)
         members = tokens.issue(server, client, redeemed, redeemed.scope, refresh_token, redeemed.nonce, resource, user)
     except InvalidGrant:
         raise

@@ -4,10 +4,10 @@ from typing import Any
 
 from chalicelib import events
 from chalicelib.http.messages import Params, Request
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidScope, UnauthorizedClient
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.records import Client
 from chalicelib.protocol.scopes import SCOPES, parse_scope
 from chalicelib.server import AuthorizationServer
 from chalicelib.tokens import issue as tokens
@@ -18,17 +18,19 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     """Return a token response with an access token only.
 
     The token belongs to a grant, so that it can be introspected and revoked. Raises UnauthorizedClient for a public
-    client, InvalidScope for a scope that is not registered or is about a user, InvalidTarget for an unknown resource.
+    client, InvalidTarget for an unknown resource, and InvalidScope when nothing is left of the scope. What is not
+    registered, or is about a user, is left out, unless the client is registered with `strict_scope`: then it is an
+    error.
     """
     if client.public:
         raise UnauthorizedClient("A public client cannot use client_credentials.")
     text = form.get("scope", at_most=4096)
-    allowed = client.scopes - set(SCOPES)
-    scope = client.default_scopes & allowed if text is None else parse_scope(text)
-    if not scope:
+    requested = client.default_scopes - SCOPES.keys() if text is None else parse_scope(text)
+    if not requested:
         raise InvalidScope("Send a scope: this client has no default scope for client_credentials.")
-    if not scope <= allowed:
-        raise InvalidScope("Not available with client_credentials: " + " ".join(sorted(scope - allowed)))
+    scope = tokens.registered_scope(server, client, requested) - SCOPES.keys()
+    if not scope or (client.strict_scope and scope != requested):
+        raise InvalidScope("Not available with client_credentials: " + " ".join(sorted(requested - scope)))
     now = server.now()
     end = now + tokens.access_token_lifetime(server, client)
     grant = Grant(

@@ -1,16 +1,17 @@
 """grant_type=refresh_token (RFC 6749 section 6), with refresh token rotation (RFC 9700 section 4.14.2)."""
 
 from functools import reduce
-from operator import and_
+from operator import and_, or_
 from typing import Any
 
 from chalicelib import events
 from chalicelib.http.messages import Params, Request
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.errors import InvalidGrant, InvalidScope, InvalidTarget
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import Handle
-from chalicelib.protocol.records import NO_SCOPE, Client
+from chalicelib.protocol.records import NO_SCOPE
 from chalicelib.protocol.scopes import parse_scope
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import revocation
@@ -29,10 +30,12 @@ MAX_OUTAGE = 10 * MINUTE
 def redeem(server: AuthorizationServer, http: Request, client: Client, form: Params) -> dict[str, Any]:
     """Redeem a refresh token in one conditional write, and return the token response with its successor.
 
-    `scope` and `resource` may narrow the access token. Raises InvalidRequest without a `refresh_token`, InvalidScope
-    and InvalidTarget for what was not granted, and InvalidGrant for any other reason. Within the retry window an
-    earlier token returns the current one again, so that a lost response signs no user out; later it is a replay, which
-    revokes the grant. Then one read says whether the grant is still valid, as for a code; its session is extended.
+    `scope` and `resource` may narrow the access token. What was not granted is left out of the scope, unless the client
+    is registered with `strict_scope`. Raises InvalidRequest without a `refresh_token`, InvalidScope when nothing is
+    left, InvalidTarget for a resource that was not granted, and InvalidGrant for any other reason. Within the retry
+    window an earlier token returns the current one again, so that a lost response signs no user out; later it is a
+    replay, which revokes the grant. Then one read says whether the grant is still valid, as for a code; its session is
+    extended.
     """
     handle = server.keys.read_handle("rt", form.require("refresh_token"))
     text = form.get("scope", at_most=4096)
@@ -40,8 +43,10 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
         raise InvalidGrant(REFUSED, detail="not a refresh token of this server")
     scope, resource = parse_scope(text) if text else NO_SCOPE, resources.parse_resources(form)
     if scope:  # before the token is consumed
-        tokens.limit_to_registration(server, client, scope)
+        registered = tokens.limit_to_registration(server, client, scope)
+        scope = scope if client.strict_scope else registered
     grant = _rotate(server, http, client, handle, scope, resource)
+    scope, resource = scope & grant.scope, resources.as_granted(resource, grant.resource)
     # The successor is computed from the record, and never stored.
     successor = server.keys.make_handle("rt", grant.grant_id, grant.generation, handle.key_version)
     try:
@@ -84,8 +89,9 @@ def _rotate(
         & attr("revoked_at").not_exists()
         & attr("ends_at").gt(now)
     )
-    narrowing = [attr("scope").contains(token) for token in sorted(scope)]
-    narrowing += [attr("resource").contains(uri) for uri in sorted(resource)]
+    tokens_granted = [attr("scope").contains(token) for token in sorted(scope)]
+    narrowing = tokens_granted if client.strict_scope or not scope else [reduce(or_, tokens_granted)]
+    narrowing += map(resources.granted, sorted(resource))
     rotated = server.store.grants.transition(
         (grant_id,),
         reduce(and_, narrowing, proof),
@@ -102,12 +108,12 @@ def _rotate(
         raise InvalidGrant(REFUSED, detail="absent, expired or revoked")
     if record.client_id != client.client_id:
         raise InvalidGrant(REFUSED, detail="issued to another client")
-    if not scope <= record.scope:
+    if not scope <= record.scope and (client.strict_scope or not scope & record.scope):
         raise InvalidScope("The scope exceeds what was granted.")
-    if not resource <= record.resource:
+    if not resources.are_granted(resource, record.resource):
         raise InvalidTarget("The resource exceeds what was granted.")
     behind = record.generation - generation
-    window = server.settings.refresh_token_retry_window
+    window = tokens.refresh_token_retry_window(server, client)
     if 0 < behind <= ROTATIONS_KEPT and now - record.rotated_at[str(generation % ROTATIONS_KEPT)] < window:
         return record
     if behind <= 0:

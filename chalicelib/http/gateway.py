@@ -4,11 +4,11 @@ import base64
 import binascii
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
-from chalicelib.http.messages import Params, Request, Response
+from chalicelib.http.messages import NOT_DECODED, Params, Request, Response
 from chalicelib.http.proxy import SECRET_HEADER
 from chalicelib.protocol.errors import InvalidRequest
 
@@ -25,8 +25,7 @@ def read(event: Event) -> Request:
     http = _read_2(event, context) if "http" in context else _read_1(event, context)
     http.proxy_secret = http.headers.get(SECRET_HEADER, "")
     http.headers = {name: value for name, value in http.headers.items() if name != SECRET_HEADER}
-    stage = context.get("stage")
-    prefix = f"/{stage}" if stage and stage != "$default" else ""
+    prefix = _stage_path(event)
     if prefix and (http.path == prefix or http.path.startswith(prefix + "/")):
         http.path = http.path[len(prefix) :]
     http.path = http.path.rstrip("/") or "/"
@@ -37,12 +36,39 @@ def read(event: Event) -> Request:
     return http
 
 
+def remove_base_path(event: Event, http: Request, base: str, routes: Container[str]) -> None:
+    """Remove the path of the issuer, `base`, from that of the request: a custom domain leaves its base path in events.
+
+    A well-known address has the issuer's path behind it (RFC 8414 section 3) or before it (OpenID Connect Discovery
+    section 4). A path without it is kept: the front may have removed it. `routes`: the paths of this server.
+    """
+    if not base:
+        return
+    path, stage = http.path, _stage_path(event)
+    # `read` has removed the stage, also where it is how the base path begins.
+    starts = [base, *([base[len(stage) :]] if stage and base.startswith(stage + "/") else [])]
+    below = [path[len(start) :] or "/" for start in starts if path == start or path.startswith(start + "/")]
+    if path.startswith("/.well-known/") and path.endswith(base):
+        below.append(path[: -len(base)])
+    http.path = next((each for each in below if each in routes), path)
+
+
+def _stage_path(event: Event) -> str:
+    """Return the stage as the beginning of a path; empty for the default stage."""
+    stage = event["requestContext"].get("stage")
+    return f"/{stage}" if stage and stage != "$default" else ""
+
+
 def decode(event: Event, http: Request) -> Request:
     """Add the query and the body of the event to the request. Raises InvalidRequest when they cannot be decoded."""
     if "rawQueryString" in event:
         http.query = Params.from_urlencoded(event["rawQueryString"])
     else:
-        http.query = Params(_pairs(event, "multiValueQueryStringParameters", "queryStringParameters"))
+        pairs = list(_pairs(event, "multiValueQueryStringParameters", "queryStringParameters"))
+        # What is not UTF-8 was replaced, and cannot be told from this character as it was sent: no value is guessed.
+        if any("\ufffd" in text for pair in pairs for text in pair):
+            raise InvalidRequest(NOT_DECODED)
+        http.query = Params(pairs)
     body = event.get("body") or b""
     if event.get("isBase64Encoded"):
         try:

@@ -10,13 +10,14 @@ from urllib.parse import parse_qsl, quote_plus, urlencode
 from chalicelib.protocol.errors import InvalidRequest, OAuthError, ServerError
 
 if TYPE_CHECKING:
+    from chalicelib.protocol.client import Client
     from chalicelib.protocol.recipient import Recipient
-    from chalicelib.protocol.records import Client
 
 MAX_BODY = 64 * 1024
 MAX_PARAMETERS = 100
+NOT_DECODED = "The parameters are not valid UTF-8, or there are too many."
 # C0 and C1 controls, and lone surrogates: no parameter may contain one.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
@@ -46,7 +47,7 @@ class Params:
                 text, keep_blank_values=True, encoding="utf-8", errors="strict", max_num_fields=MAX_PARAMETERS
             )
         except ValueError as error:  # UnicodeDecodeError is one
-            raise InvalidRequest("The parameters are not valid UTF-8, or there are too many.") from error
+            raise InvalidRequest(NOT_DECODED) from error
         return cls(pairs)
 
     @classmethod
@@ -82,7 +83,7 @@ class Params:
             return None
         if len(values[0]) > at_most:
             raise InvalidRequest(f"The parameter {name} is longer than {at_most} characters.")
-        if _CONTROL.search(values[0]):
+        if CONTROL.search(values[0]):
             raise InvalidRequest(f"The parameter {name} contains a control character or is not valid UTF-8.")
         if at_most_encoded is not None and len(quote_plus(values[0])) > at_most_encoded:
             raise InvalidRequest(f"The parameter {name} is longer than {at_most_encoded} characters when encoded.")
@@ -104,6 +105,10 @@ class Params:
         """Return the last value unchecked, or None: for passwords, which are never stored or shown."""
         values = self._values.get(name)
         return values[-1] if values else None
+
+    def different(self, name: str) -> set[str]:
+        """Return the different values of a parameter, unchecked."""
+        return {*self._values.get(name, [])}
 
     def with_fallback(self, fallback: "Params") -> "Params":
         """Return these parameters, with those of `fallback` for names that are missing."""

@@ -17,6 +17,7 @@ from chalicelib.keys.envelope import decrypt, encrypt
 from chalicelib.keys.signing import SigningKey
 from chalicelib.keys.stored_ring import StoredRing
 from chalicelib.protocol import handles
+from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.errors import InvalidToken, TemporarilyUnavailable, UnknownKey
 from chalicelib.protocol.handles import Handle, Kind, base64url
 from chalicelib.protocol.records import SealedKeyRing
@@ -24,6 +25,7 @@ from chalicelib.storage.store import Store
 
 K = TypeVar("K", str, int)
 UNKNOWN_KEY_PAUSE = 10
+JWKS_LIFETIME = MINUTE  # how long verifiers and caches may use a JWKS that was sent
 
 
 class KeyRing:
@@ -84,7 +86,7 @@ class KeyRing:
         return claims
 
     def jwks(self) -> dict[str, Any]:
-        """Return the public keys as a JWK Set (RFC 7517 section 5).
+        """Return the public keys as a JWK Set (RFC 7517 section 5), which may be cached for `JWKS_LIFETIME`.
 
         Sorted by algorithm, RS256 first: some verifiers (python-jose) try the keys in turn and stop at the first of
         another type.

@@ -5,14 +5,18 @@ from itertools import chain
 from typing import Any
 
 from chalicelib.keys import signing
-from chalicelib.keys.ring import KeyRing
+from chalicelib.keys.cache import LIFETIME
+from chalicelib.keys.ring import JWKS_LIFETIME, KeyRing
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.handles import new_secret
 from chalicelib.protocol.records import SealedKeyRing
 from chalicelib.settings import LIMITS, Settings
 
-# Longer than any process caches the ring, and than any verifier may cache the JWKS.
+# Long enough for verifiers that cache the JWKS for hours.
 PUBLISHED_BEFORE_USE = DAY
+# For a compromised key: a process may serve its old copy of the ring until it is a minute old, and a verifier that
+# follows `Cache-Control` may use what it got from that copy for another minute.
+SHORTEST_WAIT = LIFETIME + JWKS_LIFETIME
 _TRIES = 5
 
 
@@ -45,13 +49,14 @@ def list_keys(ring: KeyRing, settings: Settings, now: int) -> list[RingKey]:
 def rotate(ring: KeyRing, now: int, wait: int = PUBLISHED_BEFORE_USE) -> None:
     """Add a key pair for each algorithm and a secret for handles, used from `wait` seconds on.
 
-    With 0 they are used at once, for a compromised key. Raises RotationRefused when the keys of the last rotation are
-    not used yet, or when the aliases in KMS still point to the same keys.
+    With `SHORTEST_WAIT`, for a compromised key, verifiers that cache the JWKS for longer than it allows reject new
+    tokens for a while. Raises RotationRefused when the keys of the last rotation are not used yet, except with a `wait`
+    of at most that, or when the aliases in KMS still point to the same keys.
     """
     for _ in range(_TRIES):
         document, version = ring.read_document()
         waiting = [key for kind in ("signing", "handles") for key in document[kind] if signing.used_from(key) > now]
-        if waiting and wait:
+        if waiting and wait > SHORTEST_WAIT:
             raise RotationRefused("The keys of the last rotation are not in use yet.")
         present = {key["kid"] for key in document["signing"]}
         pairs = [{**ring.new_key_pair(alg), "used_from": now + wait} for alg in ring.algorithms]
@@ -165,9 +170,13 @@ def _require_replaceable(overview: list[RingKey], kid: str, now: int) -> str:
     retiring = next((key for key in overview if key.name == kid and key.alg in signing.ALGORITHMS), None)
     if retiring is None:
         raise RotationRefused(f"There is no signing key {kid} in the ring.")
-    if not [key for key in overview if key.alg == retiring.alg and key.name != kid and key.used_from <= now]:
-        raise RotationRefused("This is the only key in use of its algorithm. Run `signet key rotate --now` first.")
-    return kid
+    remaining = [key.used_from for key in overview if key.alg == retiring.alg and key.name != kid]
+    if any(start <= now for start in remaining):
+        return kid
+    if remaining and min(remaining) <= now + SHORTEST_WAIT:
+        left = min(remaining) - now
+        raise RotationRefused(f"The key that replaces it is used in {left} seconds. Retire this one then.")
+    raise RotationRefused("This is the only key in use of its algorithm. Run `signet key rotate --now` first.")
 
 
 def _overview(document: dict[str, Any], settings: Settings, now: int) -> list[RingKey]:

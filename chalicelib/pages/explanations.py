@@ -191,7 +191,7 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "invalid_scope": Explanation(
         "The scope is not valid",
-        "It is malformed, or exceeds the scope that the client is registered for or was granted.",
+        "It is malformed, or no part of it (with strict_scope: not all) is registered for the client or was granted.",
         "",
         "Register the scope for the client, or request less.",
     ),

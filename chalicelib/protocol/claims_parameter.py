@@ -10,8 +10,9 @@ import re
 from typing import Any, NoReturn
 
 from chalicelib.protocol import claims, scopes
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidRequest, UnmetAuthenticationRequirements
-from chalicelib.protocol.records import AuthorizationRequest, Client
+from chalicelib.protocol.records import AuthorizationRequest
 
 MAX_LENGTH = 8192
 MAX_SUBJECTS = 5

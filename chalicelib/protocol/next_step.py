@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from chalicelib.protocol import claims, claims_parameter, redirect_uris
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import ConsentRequired, InteractionRequired, LoginRequired, OAuthError
-from chalicelib.protocol.records import AuthorizationRequest, Client, Consent, Session, User
+from chalicelib.protocol.records import AuthorizationRequest, Consent, Session, User
 
 
 class Step(Enum):

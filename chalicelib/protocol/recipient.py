@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from chalicelib.protocol.records import AuthorizationRequest, Client
+from chalicelib.protocol.client import Client
+from chalicelib.protocol.records import AuthorizationRequest
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
 """Matching and classification of redirect URIs.
 
 Comparison is exact (RFC 9700 section 2.1), except for the port of a loopback address, which a native application gets
-from its system (RFC 8252 section 7.3).
+from its system (RFC 8252 section 7.3). Many of them use `localhost` in place of an address.
 """
 
 import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-_LOOPBACK = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]))(?::([0-9]{1,5}))?(?=[/?]|$)")
+_LOOPBACK = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]|localhost))(?::([0-9]{1,5}))?(?=[/?]|$)")
 
 
 def matches(registered: str, presented: str) -> bool:

@@ -1,7 +1,7 @@
 """Grant types, response types and response modes (OAuth 2.0 Multiple Response Type Encoding Practices)."""
 
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidRequest, UnauthorizedClient, UnsupportedResponseType
-from chalicelib.protocol.records import Client
 from chalicelib.protocol.redirect_uris import origin_of
 
 GRANT_TYPES = ("authorization_code", "refresh_token", "client_credentials")

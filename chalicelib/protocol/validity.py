@@ -4,8 +4,9 @@ No clocks are compared: the grant holds copies of numbers in these records, and 
 the grant itself was revoked or has expired is in its own record.
 """
 
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.grant import Grant, GrantEntry
-from chalicelib.protocol.records import Client, Consent, Session, User
+from chalicelib.protocol.records import Consent, Session, User
 
 NO_CLIENT = "the client was deleted or is disabled"
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib import builtin_clients
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.grant import Grant, GrantEntry
 from chalicelib.protocol.next_step import SignedInUser
-from chalicelib.protocol.records import Client, Consent, Session, User
+from chalicelib.protocol.records import Consent, Session, User
 from chalicelib.protocol.validity import why_ended, why_entry_ended
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.store import MAX_BATCH, Store

@@ -20,9 +20,10 @@ from urllib.parse import urlencode
 from chalicelib import events
 from chalicelib.events.log import log_event
 from chalicelib.http import outbound
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.records import OUTBOX, Client, Delivery, Session, User
+from chalicelib.protocol.records import OUTBOX, Delivery, Session, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.revocation import end_session
 from chalicelib.settings import SettingsError

@@ -26,7 +26,7 @@ _TRIES = 5
 
 def cookie_name(server: AuthorizationServer, what: str) -> str:
     """Return the name of one of our cookies: with the `__Host-` prefix where the issuer is https."""
-    return f"{'__Host-' if server.settings.secure else ''}signet-{what}"
+    return f"{'__Host-' if server.settings.secure else ''}signet-{what}{server.settings.cookie_suffix}"
 
 
 def session_cookie(server: AuthorizationServer, session: Session) -> dict[str, str]:

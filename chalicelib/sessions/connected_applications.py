@@ -6,10 +6,11 @@ from typing import Any
 from chalicelib import events
 from chalicelib.http.messages import Request
 from chalicelib.protocol import claims
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import AccessDenied
 from chalicelib.protocol.grant import Grant, GrantEntry
 from chalicelib.protocol.next_step import SignedInUser
-from chalicelib.protocol.records import Client, Consent, User
+from chalicelib.protocol.records import Consent, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.active_grants import UserGrants, find_grants
 from chalicelib.sessions.revocation import (

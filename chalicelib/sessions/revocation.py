@@ -9,11 +9,12 @@ from typing import Any
 
 from chalicelib import events
 from chalicelib.http.messages import Request
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.records import OUTBOX, Client, Delivery, Session, User
+from chalicelib.protocol.records import OUTBOX, Delivery, Session, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.dynamodb import Condition, attr
 from chalicelib.storage.store import Store

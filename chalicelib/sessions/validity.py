@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClient, InvalidGrant
 from chalicelib.protocol.grant import Grant
-from chalicelib.protocol.records import Client, Consent, Session, User
+from chalicelib.protocol.records import Consent, Session, User
 from chalicelib.protocol.validity import NO_CLIENT, why_ended
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.revocation import revoke_grant

@@ -24,8 +24,13 @@ if TYPE_CHECKING:
 # boto3's Attr(...) conditions, joined by `&` and `|`
 Condition = Any
 TRIES = 6
+READS = frozenset({"get_item", "batch_get_item", "query", "scan"})
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _KEY_BYTES = (2048, 1024)  # DynamoDB's limits for a partition key and a sort key
+
+
+class ReadOnlyError(Exception):
+    """A write that was not made, because the thread may only read."""
 
 
 class DynamoDB:
@@ -34,6 +39,7 @@ class DynamoDB:
     def __init__(self, settings: Settings):
         self._settings = settings
         self._counts = threading.local()
+        self._mode = threading.local()
 
     @cached_property
     def session(self) -> "Session":
@@ -57,7 +63,7 @@ class DynamoDB:
             aws_secret_access_key=credentials,
             config=Config(
                 connect_timeout=1,
-                read_timeout=2,
+                read_timeout=30 if endpoint else 2,  # an emulator shares the processors of its callers
                 retries={"mode": "standard", "total_max_attempts": 3},
                 max_pool_connections=64,
                 # Saves a tenth of each call: DynamoDB validates the parameters too, and the default User-Agent is
@@ -78,10 +84,21 @@ class DynamoDB:
         counts["calls"] = counts.get("calls", 0) + calls
         counts["capacity"] = counts.get("capacity", 0.0) + capacity
 
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Let no call of this thread write: a write raises ReadOnlyError, and nothing is sent."""
+        self._mode.read_only = True
+        try:
+            yield
+        finally:
+            self._mode.read_only = False
+
     def call(self, operation: str, **parameters: Any) -> Any:
         """Make one call. Raises TemporarilyUnavailable when DynamoDB throttles, fails or cannot be reached."""
         from botocore.exceptions import ClientError
 
+        if operation not in READS and getattr(self._mode, "read_only", False):
+            raise ReadOnlyError(operation)
         for tries in range(TRIES):
             self._count(1, 0.0)
             try:

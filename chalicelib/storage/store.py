@@ -4,13 +4,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.grant import Grant, GrantEntry
 from chalicelib.protocol.let_in import LetInLink
 from chalicelib.protocol.records import (
     Attempts,
     AuthorizationRequest,
-    Client,
     Consent,
     Delivery,
     Event,

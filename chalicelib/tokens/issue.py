@@ -4,10 +4,11 @@ from typing import Any
 
 from chalicelib.keys.signing import half_hash
 from chalicelib.protocol import claims
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidScope
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.records import NO_SCOPE, Client, User
+from chalicelib.protocol.records import NO_SCOPE, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.tokens.subjects import grant_subject, sid
 
@@ -25,6 +26,12 @@ def refresh_token_lifetime(server: AuthorizationServer, client: Client) -> int:
     if "refresh_token" not in client.grant_types:
         return 0
     return client.refresh_token_lifetime or server.settings.refresh_token_lifetime
+
+
+def refresh_token_retry_window(server: AuthorizationServer, client: Client) -> int:
+    """Return for how many seconds an earlier refresh token returns the current one again; 0 is never."""
+    own = client.refresh_token_retry_window
+    return server.settings.refresh_token_retry_window if own is None else own
 
 
 def max_refresh_lifetime(server: AuthorizationServer, client: Client) -> int:
@@ -61,21 +68,31 @@ def issue(
         "scope": format_scope(scope),
     }
     if "openid" in scope:
+        released = scope if client.id_token_claims_from_scope else NO_SCOPE
         members["id_token"] = id_token(
-            server, client, grant, user=user, nonce=nonce, access_token=access_token, expires_at=now + expires_in
+            server,
+            client,
+            grant,
+            user=user,
+            nonce=nonce,
+            access_token=access_token,
+            expires_at=now + expires_in,
+            released=released,
         )
     return members
 
 
-def limit_to_registration(server: AuthorizationServer, client: Client, scope: frozenset[str]) -> frozenset[str]:
-    """Return the part of a scope that the client is still registered for, by a record that is read again.
-
-    Raises InvalidScope when that is nothing.
-    """
+def registered_scope(server: AuthorizationServer, client: Client, scope: frozenset[str]) -> frozenset[str]:
+    """Return the part of a scope that the client is registered for; if that is not all, by a record read again."""
     if scope <= client.scopes:
         return scope
     current = server.read_client(client.client_id)
-    allowed = scope & current.scopes if current else NO_SCOPE
+    return scope & current.scopes if current else NO_SCOPE
+
+
+def limit_to_registration(server: AuthorizationServer, client: Client, scope: frozenset[str]) -> frozenset[str]:
+    """Return the part of a scope that the client is still registered for. Raises InvalidScope when that is nothing."""
+    allowed = registered_scope(server, client, scope)
     if not allowed:
         raise InvalidScope("The client is no longer registered for the scope of this grant.")
     return allowed
@@ -94,8 +111,11 @@ def _access_token(
     resource: frozenset[str],
     expires_at: int,
 ) -> str:
-    """Return an access token (RFC 9068 section 2.2) for the resources, and for UserInfo when the scope has `openid`."""
-    audience = sorted(resource | ({server.issuer} if "openid" in scope or not resource else NO_SCOPE))
+    """Return an access token (RFC 9068 section 2.2) for the resources, or for UserInfo when there are none.
+
+    With the issuer in its audience, every resource server could read the claims of the user at UserInfo.
+    """
+    audience = sorted(resource or {server.issuer})
     members: dict[str, Any] = {
         "iss": server.issuer,
         "sub": grant_subject(server, client, grant),
@@ -122,11 +142,13 @@ def id_token(
     access_token: str | None = None,
     code: str | None = None,
     expires_at: int | None = None,
+    released: frozenset[str] = NO_SCOPE,
 ) -> str:
     """Return an ID token (OpenID Connect Core section 2). It has one audience, so that it needs no `azp`.
 
     It has the hash of the `access_token` or `code` that is issued with it. By default it expires with an access token.
-    `user`: the user of the grant, whose claims it has if the `claims` parameter requests them in the ID token.
+    `user`: the user of the grant, whose claims it has if the `claims` parameter requests them in the ID token, or a
+    scope in `released` includes them.
     """
     now, alg = server.now(), client.id_token_signed_response_alg
     members: dict[str, Any] = {
@@ -143,7 +165,8 @@ def id_token(
         "at_hash": half_hash(alg, access_token) if access_token else None,
         "c_hash": half_hash(alg, code) if code else None,
     }
-    if user and grant.claims and (names := claims.requested_claims(grant.claims, "id_token")):
-        members |= claims.user_claims(user, (), names)
+    if user:
+        names = claims.requested_claims(grant.claims, "id_token") if grant.claims else ()
+        members |= claims.user_claims(user, released, names)
     present = {name: value for name, value in members.items() if value is not None}
     return server.keys.sign(present, ID_TOKEN_TYPE, alg)

@@ -3,9 +3,9 @@
 import hashlib
 from urllib.parse import urlsplit
 
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import base64url
-from chalicelib.protocol.records import Client
 from chalicelib.server import AuthorizationServer
 
 SUBJECT_TYPES = ("public", "pairwise")

@@ -3,7 +3,7 @@
 Each step checks the current state and does only what is missing, so that an interrupted deployment can be run again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -97,12 +97,15 @@ def report(deployment: Deployment) -> None:
 
 
 def examine(deployment: Deployment) -> None:
-    """Run the doctor, and print the problems that it finds."""
+    """Run the doctor unless the operator does not want it, and print the problems that it finds."""
+    if not deployment.doctor:
+        return
     click.echo("\nRunning the doctor.")
     findings = check(deployment.outputs["Issuer"], _server(deployment).store)
     problems = [finding for finding in findings if finding.ok is False]
     for finding in problems:
         click.echo(f"✗ {finding.name}: {visible(finding.detail)}\n  → {visible(finding.fix)}")
+    deployment.problems = len(problems)
     if not problems:
         click.echo("No problems found.")
 
@@ -137,7 +140,24 @@ def _server(deployment: Deployment) -> AuthorizationServer:
 
 
 def _parameters(_context: Any, _option: Any, values: tuple[str, ...]) -> dict[str, str]:
-    pairs = dict(value.partition("=")[::2] for value in values)
+    return _known(dict(value.partition("=")[::2] for value in values))
+
+
+def _parameters_of_file(_context: Any, _option: Any, file: Path | None) -> dict[str, str]:
+    if file is None:
+        return {}
+    try:
+        # The base loader keeps every value as it is written: `on` is no truth value, and 0123 no number.
+        pairs = yaml.load(file.read_text("utf-8-sig"), Loader=yaml.BaseLoader)  # noqa: S506  it creates texts only
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{file} is not YAML ({' '.join(str(error).split())}).") from error
+    if not isinstance(pairs, dict) or not all(isinstance(value, str) for value in pairs.values()):
+        raise click.BadParameter(f"{file} must have lines of the form NAME: VALUE.")
+    return _known(pairs)
+
+
+def _known(pairs: dict[str, str]) -> dict[str, str]:
+    """Return the parameters. Raises click.BadParameter for one that no template has."""
     files = (SCHEMA, API, front.TEMPLATE)
     names = {name for file in files for name in yaml.safe_load(file.read_text())["Parameters"]} - front.COMPUTED
     for name in pairs:
@@ -153,11 +173,22 @@ def require_aws_stage(stage: str) -> str:
     return Settings.from_environ({"SIGNET_STAGE": stage}).stage
 
 
+def check_settings(server: Mapping[str, str]) -> None:
+    """Raise SettingsError when the server would not start with the settings in its parameters."""
+    variables = {name: server.get(parameter, "") for parameter, name in package.setting_parameters().items()}
+    given = {name: value for name, value in variables.items() if value}
+    Settings.from_environ({"AWS_LAMBDA_FUNCTION_NAME": "signet", **given})
+
+
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 _force = click.option("--force", is_flag=True, help="Deploy over newer records, which revives what was ended since.")
 _param = click.option(
     "--param", "overrides", multiple=True, metavar="K=V", callback=_parameters,
     help="A parameter of a template in infra/aws; later deployments keep its value.",
+)  # fmt: skip
+_param_file = click.option(
+    "--param-file", "given", type=click.Path(exists=True, dir_okay=False, path_type=Path), callback=_parameters_of_file,
+    help="A YAML file of parameters, NAME: VALUE. --param comes before it.",
 )  # fmt: skip
 
 
@@ -165,11 +196,12 @@ _param = click.option(
 @_yes
 @_force
 @_param
+@_param_file
 @click.pass_obj
-def data(stage: str, /, yes: bool, force: bool, overrides: dict[str, str]) -> None:
+def data(stage: str, /, yes: bool, force: bool, overrides: dict[str, str], given: dict[str, str]) -> None:
     """Create or update a stage's tables, keys and key ring, and nothing else."""
     with resumable():
-        deployment = Deployment(require_aws_stage(stage), overrides, boto3.Session(), yes, force)
+        deployment = Deployment(require_aws_stage(stage), {**given, **overrides}, boto3.Session(), yes, force)
         deploy_data(deployment)
         create_ring_of_new_stage(_server(deployment).store)
 
@@ -178,6 +210,7 @@ def data(stage: str, /, yes: bool, force: bool, overrides: dict[str, str]) -> No
 @_yes
 @_force
 @_param
+@_param_file
 @click.option("--issuer", help='The issuer URL, as clients use it; "" for the address of the API.')
 @click.option("--architecture", type=click.Choice(ARCHITECTURES), default=ARCHITECTURES[0], show_default=True)
 @click.option("--no-admin", is_flag=True, help="Do not create the first account.")
@@ -185,24 +218,33 @@ def data(stage: str, /, yes: bool, force: bool, overrides: dict[str, str]) -> No
     "--front", "front_", type=click.Choice(front.CHOICES), help="Add CloudFront with a firewall, or remove it."
 )
 @click.option("--rotate-front-secret", is_flag=True, help="Replace the secret that proves the front to the server.")
+@click.option("--no-doctor", is_flag=True, help="Do not examine the deployed server.")
 @click.pass_obj
 def deploy(
     stage: str, /, yes: bool, force: bool, overrides: dict[str, str], issuer: str | None, architecture: str,
-    no_admin: bool, front_: str | None, rotate_front_secret: bool,
-) -> None:  # fmt: skip
-    """Deploy a stage: tables, keys, code, server, administrator."""
-    stage = require_aws_stage(stage)
+    no_admin: bool, front_: str | None, rotate_front_secret: bool, no_doctor: bool, given: dict[str, str],
+) -> int:  # fmt: skip
+    """Deploy a stage: tables, keys, code, server, administrator.
+
+    At the end, the doctor examines the server. The exit code is 1 when it finds a problem; the new version serves.
+    """
+    stage, overrides = require_aws_stage(stage), {**given, **overrides}
     if issuer is not None:
         overrides["Issuer"] = issuer and Settings.from_environ({"SIGNET_ISSUER": issuer}).issuer
     with resumable(), TemporaryDirectory(prefix="signet-") as folder:
         deployment = Deployment(stage, overrides, boto3.Session(), yes, force, architecture, not no_admin, Path(folder))
         deployment.front, deployment.rotate_secret = front_, rotate_front_secret
+        deployment.doctor = not no_doctor
         server = deployment.parameters(API, deployment.api, {})
         if bool(server["DomainName"]) != bool(server["CertificateArn"]):
             raise CommandError("Set both DomainName and CertificateArn, or neither.")
         if bool(server["MonthlyBudget"].strip("0.")) != bool(server["BudgetEmail"]):
             raise CommandError("Set both MonthlyBudget and BudgetEmail, or neither.")
         front.check_proxy(server)
+        check_settings(server)
         front.check_front(deployment, server)
         for step in STEPS:
             step(deployment)
+    if deployment.problems:
+        click.echo(f"The new version serves, but the doctor found problems: {deployment.problems}.", err=True)
+    return 1 if deployment.problems else 0

@@ -1,6 +1,7 @@
 """A deployment in progress: its stacks, its parameters, and the question before a change."""
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from chalicelib.settings import Settings
 from infra.aws.libraries import ARCHITECTURES
 from infra.aws.package import Package
 from infra.aws.stacks import Stack
-from infra.operator.commands import CommandError
+from infra.operator.commands import CommandError, require_terminal
 
 FRONT_REGION = "us-east-1"
 
@@ -24,7 +25,8 @@ class Deployment:
 
     `overrides` are template parameters by name; `force` deploys over records of a newer version; `folder` is where the
     package is built; `code_key` and `code_version` are where it is uploaded. `front`: `cloudfront`, `none` to remove
-    it, or None as before; `front_secret` proves the front to the server, and `rotate_secret` replaces it.
+    it, or None as before; `front_secret` proves the front to the server, and `rotate_secret` replaces it. `doctor`:
+    examine the deployed server; `problems` counts what was found.
     """
 
     stage: str
@@ -42,6 +44,8 @@ class Deployment:
     front: str | None = None
     rotate_secret: bool = False
     front_secret: str = ""
+    doctor: bool = True
+    problems: int = 0
 
     @property
     def data(self) -> Stack:
@@ -78,6 +82,9 @@ class Deployment:
             mark = "  (replaced)" if change.replaced else ""
             click.echo(f"  {change.action:8}{change.name:24} {change.kind}{mark}")
         if not self.yes:
+            if not sys.stdin.isatty():
+                stack.discard(proposal)
+                require_terminal("--yes")
             try:
                 click.confirm(f"Apply these {len(proposal.changes)} changes?", abort=True, err=True)
             except click.Abort as abort:

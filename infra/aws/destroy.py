@@ -10,7 +10,7 @@ from infra.aws import front
 from infra.aws.deploy import require_aws_stage
 from infra.aws.deployment import Deployment
 from infra.aws.stacks import Stack, resumable
-from infra.operator.commands import example
+from infra.operator.commands import example, require_terminal
 
 KEY_DELETION_DAYS = 30
 
@@ -23,6 +23,8 @@ def destroy(stage: str, /, with_data: bool, confirm: str | None) -> None:
     """Remove a stage's server, and with --with-data its data."""
     stage = require_aws_stage(stage)
     deployment = Deployment(stage, {}, boto3.Session())
+    if not confirm:
+        require_terminal(f"--confirm {stage}")
     what = "the server AND ALL DATA" if with_data else "the server, but not the data,"
     answer = confirm or click.prompt(f"This deletes {what} of {stage!r}. Type the stage's name to confirm", err=True)
     if answer != stage:

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,13 +45,17 @@ _CHALICE = "import sys; from chalice.cli import main; sys.exit(main())"
 
 @dataclass(frozen=True)
 class Package:
-    """A build: its template, its zip, the zip's SHA-256, its bill of materials, and notes for the operator."""
+    """A build: its template, its zip, the zip's SHA-256, its bill of materials, and notes for the operator.
+
+    `configured`: the environment variables of the stage in .chalice/config.json.
+    """
 
     template: dict[str, Any]
     zip: Path
     sha256: str
     bill_of_materials: str
     notes: tuple[str, ...]
+    configured: dict[str, str] = field(default_factory=dict)
 
     @property
     def checksum(self) -> str:
@@ -67,6 +71,9 @@ class Package:
         template = json.loads(json.dumps(self.template))  # a deep copy, without YAML's shared parts
         resources = template["Resources"]
         function = resources["APIHandler"]["Properties"]
+        for parameter, variable in setting_parameters().items():
+            if variable in self.configured and not parameters.get(parameter):
+                function["Environment"]["Variables"][variable] = self.configured[variable]
         content = json.dumps([self.sha256, function, parameters], sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()
         function["CodeUri"] = {"Bucket": bucket, "Key": key} | ({"Version": object_version} if object_version else {})
@@ -77,6 +84,12 @@ class Package:
         resources[version]["Properties"]["CodeSha256"] = self.checksum
         resources["Alias"]["Properties"]["FunctionVersion"] = {"Fn::GetAtt": [version, "Version"]}
         return json.dumps(template, indent=1)
+
+
+def setting_parameters() -> dict[str, str]:
+    """Return the environment variable of each parameter of the template that is a setting of the server."""
+    variables = yaml.safe_load(API.read_text())["Resources"]["APIHandler"]["Properties"]["Environment"]["Variables"]
+    return {value["Ref"]: name for name, value in variables.items() if value.keys() == {"Ref"}}
 
 
 def build(stage: str, folder: Path, architecture: str = "arm64", checkout: Path = CHECKOUT) -> Package:
@@ -100,7 +113,8 @@ def build(stage: str, folder: Path, architecture: str = "arm64", checkout: Path 
         _write_zip(content, file)
         sha256 = _sha256(file)
         materials = bill_of_materials(kept, sha256)
-    return Package(_without_chalice_front(template), file, sha256, materials, tuple(notes(sys.version_info[:2])))
+    remarks = tuple(notes(sys.version_info[:2]))
+    return Package(_without_chalice_front(template), file, sha256, materials, remarks, _configured(checkout, stage))
 
 
 def runtime(version: tuple[int, int] | None = None) -> str:
@@ -138,6 +152,12 @@ def _copy_application(checkout: Path, project: Path, stage: str, architecture: s
     config |= {"lambda_architecture": architecture, "manage_iam_role": False, "iam_role_arn": "infra/aws/api.yaml"}
     (project / ".chalice").mkdir()
     (project / ".chalice" / "config.json").write_text(json.dumps(config))
+
+
+def _configured(checkout: Path, stage: str) -> dict[str, str]:
+    config = json.loads((checkout / ".chalice" / "config.json").read_text())
+    own = config["stages"].get(stage, {})
+    return {**config.get("environment_variables", {}), **own.get("environment_variables", {})}
 
 
 def _chalice_package(project: Path, output: Path, stage: str) -> None:

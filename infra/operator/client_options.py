@@ -11,14 +11,18 @@ from typing import Any, TypeVar
 import click
 
 from chalicelib.clients import authentication as client_auth
+from chalicelib.clients.metadata import is_resource_server
 from chalicelib.grants import GRANTS
 from chalicelib.keys import signing
 from chalicelib.protocol import response_types
-from chalicelib.protocol.records import Client
+from chalicelib.protocol.client import Client
 from infra.operator.commands import CommandError, did_you_mean
+from infra.operator.joined_values import ListChoice, reject_joined_values
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# What an application on a device or in a page needs to sign users in, and to keep them signed in.
+PUBLIC_SCOPE = "openid profile email offline_access"
 _ALGORITHM = click.Choice(signing.ALGORITHMS)
 _SECONDS = {"type": int, "metavar": "SECONDS"}
 _URI = {"metavar": "URI"}
@@ -32,20 +36,37 @@ _BOTH: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         _URI,
         "Used for a request without redirect_uri when several are registered.",
     ),
-    ("--scope", "scope", {}, "The scopes it may request, separated by spaces."),
+    (
+        "--allowed-origin",
+        "allowed_origins",
+        {**_LIST, "metavar": "ORIGIN"},
+        "An origin whose pages may read its responses, beside those of its redirect URIs (CORS).",
+    ),
+    (
+        "--scope",
+        "scope",
+        {},
+        f"The scopes it may request, separated by spaces. Of a new public client: {PUBLIC_SCOPE}.",
+    ),
     ("--default-scope", "default_scope", {}, "The scope of a request that names none."),
-    ("--grant-type", "grant_types", {**_LIST, "type": click.Choice(list(GRANTS))}, "The grant types it may use."),
+    (
+        "--strict-scope/--no-strict-scope",
+        "strict_scope",
+        {},
+        "Reject a request for a scope that is not registered, instead of ignoring that scope.",
+    ),
+    ("--grant-type", "grant_types", {**_LIST, "type": ListChoice(list(GRANTS))}, "The grant types it may use."),
     (
         "--response-type",
         "response_types",
-        {**_LIST, "type": click.Choice(response_types.RESPONSE_TYPES)},
+        {**_LIST, "type": ListChoice(response_types.RESPONSE_TYPES)},
         "The response types it may request.",
     ),
     (
         "--auth-method",
-        "token_endpoint_auth_method",
-        {"type": click.Choice(list(client_auth.METHODS))},
-        "How it authenticates at the token endpoint; none means --public.",
+        "token_endpoint_auth_methods",
+        {**_LIST, "type": ListChoice(list(client_auth.METHODS))},
+        "How it authenticates: by default with its secret in the header or in the body; none means --public.",
     ),
     ("--trusted/--no-trusted", "trusted", {}, "Skip the consent page, for an application of your own."),
     ("--direct-sign-in/--no-direct-sign-in", "direct_sign_in", {}, "Allow HTTP Basic sign-in at /oauth2/code."),
@@ -53,6 +74,13 @@ _BOTH: tuple[tuple[str, str, dict[str, Any], str], ...] = (
     ("--authorization-code-lifetime", "authorization_code_lifetime", _SECONDS, "Overrides the server setting."),
     ("--access-token-lifetime", "access_token_lifetime", _SECONDS, "Overrides the server setting."),
     ("--refresh-token-lifetime", "refresh_token_lifetime", _SECONDS, "Overrides the server setting."),
+    ("--refresh-token-retry-window", "refresh_token_retry_window", _SECONDS, "Overrides the server setting."),
+    (
+        "--id-token-claims-from-scope/--no-id-token-claims-from-scope",
+        "id_token_claims_from_scope",
+        {},
+        "Include the claims of the scope in ID tokens, for an application that does not call UserInfo.",
+    ),
     (
         "--id-token-signed-response-alg",
         "id_token_signed_response_alg",
@@ -107,7 +135,12 @@ _OPTIONAL = tuple(
     if field.default is None and field.name not in ("disabled_at", "registration_id")
 )
 # The members with options to add and remove single values, and what such a value is called.
-_LISTS = {"redirect_uris": "redirect URI", "post_logout_redirect_uris": "post-logout redirect URI", "scope": "scope"}
+_LISTS = {
+    "redirect_uris": "redirect URI",
+    "allowed_origins": "allowed origin",
+    "post_logout_redirect_uris": "post-logout redirect URI",
+    "scope": "scope",
+}
 
 
 @dataclass(frozen=True)
@@ -159,7 +192,7 @@ def _options(updating: bool) -> Iterable[Callable[[F], F]]:
         default = getattr(Client, member, None)  # the default of a dataclass field is an attribute of the class
         if not updating and isinstance(default, str | tuple) and default:
             text += f" [default: {default if isinstance(default, str) else ', '.join(default)}]"
-        yield click.option(flags, member, default=None, help=text, **arguments)
+        yield click.option(flags, member, default=None, help=text, callback=reject_joined_values, **arguments)
     yield click.option(
         "--public", is_flag=True, help="It cannot keep a secret: an application on a device or in a page."
     )
@@ -173,20 +206,21 @@ def _options(updating: bool) -> Iterable[Callable[[F], F]]:
                 f"{verb}_{name}",
                 multiple=True,
                 metavar=what.rpartition(" ")[2].upper(),
+                callback=reject_joined_values,
                 help=f"{text} (may be repeated).",
             )
     names = [name.replace("_", "-") for name in _OPTIONAL]
     text = f"Remove the value of this member (may be repeated): {', '.join(names)}."
-    yield click.option("--unset", multiple=True, type=click.Choice(names), metavar="MEMBER", help=text)
+    yield click.option("--unset", multiple=True, type=ListChoice(names), metavar="MEMBER", help=text)
 
 
 def given_members(values: dict[str, Any]) -> dict[str, Any]:
     """Return the members whose options were given, of all option values."""
     members = {name: value for name, value in values.items() if value not in (None, ())}
     if members.pop("public", False):
-        if members.get("token_endpoint_auth_method", "none") != "none":
+        if members.get("token_endpoint_auth_methods", ("none",)) != ("none",):
             raise click.UsageError("A public client can only have the --auth-method none.")
-        members["token_endpoint_auth_method"] = "none"  # noqa: S105
+        members["token_endpoint_auth_methods"] = ("none",)
     return members
 
 
@@ -208,9 +242,18 @@ def with_response_types(members: dict[str, Any], before: tuple[str, ...] = ("cod
 
     A client whose id is a URI is a resource server, which has no grant types unless they are given.
     """
-    if str(members.get("client_id", "")).startswith("https://"):
+    if is_resource_server(str(members.get("client_id", ""))):
         members = {"grant_types": (), **members}
     if "grant_types" not in members or "response_types" in members:
         return members
     types = (before or ("code",)) if "authorization_code" in members["grant_types"] else ()
     return {**members, "response_types": types}
+
+
+def with_default_scope(members: dict[str, Any]) -> dict[str, Any]:
+    """Return the members of a new client, with the default scope of a public client that signs users in."""
+    grant_types = members.get("grant_types", Client.grant_types)
+    if members.get("token_endpoint_auth_methods") != ("none",) or "authorization_code" not in grant_types:
+        return members
+    refreshes = "refresh_token" in grant_types
+    return {"scope": PUBLIC_SCOPE if refreshes else PUBLIC_SCOPE.removesuffix(" offline_access"), **members}

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from chalicelib import events
+from chalicelib.clients.metadata import warnings
 from chalicelib.clients.registration import (
     drop_old_secrets,
     register_client,
@@ -13,10 +14,18 @@ from chalicelib.clients.registration import (
     set_client_disabled,
     update_client,
 )
-from chalicelib.protocol.records import Client, Consent
+from chalicelib.protocol.client import Client
+from chalicelib.protocol.records import Consent
 from chalicelib.sessions.connected_applications import forget_consent
 from chalicelib.storage.store import Store
-from infra.operator.client_options import given_changes, given_members, options, with_response_types
+from infra.operator.client_block import paste_block
+from infra.operator.client_options import (
+    given_changes,
+    given_members,
+    options,
+    with_default_scope,
+    with_response_types,
+)
 from infra.operator.commands import (
     confirm,
     example,
@@ -27,7 +36,8 @@ from infra.operator.commands import (
     record_event,
     yes_option,
 )
-from infra.operator.terminal import print_json, print_record, print_table
+from infra.operator.doctor.inside import public_url
+from infra.operator.terminal import print_json, print_record, print_table, visible, visible_lines
 
 
 @click.group()
@@ -48,14 +58,19 @@ def client() -> None:
 @click.pass_obj
 def create_client(stage: str, /, as_json: bool, **values: Any) -> None:
     """Register a client. Its secret is shown only once."""
-    members = with_response_types(given_members(values))
+    members = with_default_scope(with_response_types(given_members(values)))
     if not members.get("redirect_uris") and "authorization_code" in members.get("grant_types", ("authorization_code",)):
         raise click.UsageError("Missing option '--redirect-uri'.")
     with open_store(stage) as store:
         created, secret = register_client(store, **{"redirect_uris": (), **members})
         record_event(store, events.CLIENT_CHANGED, client=created, detail="created")
+        issuer = None if as_json else public_url(store)
+    _print_warnings(created)
     _print_with_secret(created, secret, as_json)
-    if secret and not as_json:
+    if as_json:
+        return
+    click.echo(f"\nTo paste into the application:\n\n{visible_lines(paste_block(created, secret, issuer))}")
+    if secret:
         click.echo("\nThe secret is shown only once.")
 
 
@@ -107,6 +122,7 @@ def update_client_(stage: str, /, client_id: str, as_json: bool, **values: Any) 
         names = [name for name in after if after[name] != before[name]]
         if names:
             record_event(store, events.CLIENT_CHANGED, client=changed, detail="updated: " + ", ".join(sorted(names)))
+    _print_warnings(changed, before=client)
     print_record(client_document(changed), as_json)
     if not as_json and not changed.public and not changed.secret_hashes:
         click.echo(f"\nIt has no secret yet. Create one: signet client rotate-secret {client_id} --stage {stage}")
@@ -116,14 +132,18 @@ def update_client_(stage: str, /, client_id: str, as_json: bool, **values: Any) 
 @click.argument("client_id")
 @click.option("--drop-old", is_flag=True, help="Reject the old secrets at once, because they are compromised.")
 @click.option("--finish", is_flag=True, help="Create no secret; reject the older one of the two.")
+@yes_option
 @json_option
 @click.pass_obj
-def rotate_client_secret(stage: str, /, client_id: str, drop_old: bool, finish: bool, as_json: bool) -> None:
+def rotate_client_secret(stage: str, /, client_id: str, drop_old: bool, finish: bool, yes: bool, as_json: bool) -> None:
     """Create a second secret, which is shown only once. Both are accepted until --finish removes the older one."""
     if drop_old and finish:
         raise click.UsageError("Use either --drop-old, which creates a secret, or --finish, which does not.")
     with open_store(stage) as store:
         client = find_client(store, client_id)
+        if client.secret_hashes and (drop_old or (len(client.secret_hashes) > 1 and finish)):
+            which = "all secrets" if drop_old else "the older secret"
+            confirm(f"Reject {which} of {client.client_name} ({client_id})? They cannot be restored.", yes)
         if finish:
             changed, secret = drop_old_secrets(store, client), None
         else:
@@ -142,13 +162,14 @@ def rotate_client_secret(stage: str, /, client_id: str, drop_old: bool, finish: 
         click.echo("Within a minute, no other secret is accepted.")
 
 
-@client.command("disable", epilog=example("client disable demo"))
+@client.command("disable", epilog=example("client disable demo --yes"))
 @click.argument("client_id")
+@yes_option
 @json_option
 @click.pass_obj
-def disable_client(stage: str, /, client_id: str, as_json: bool) -> None:
+def disable_client(stage: str, /, client_id: str, yes: bool, as_json: bool) -> None:
     """Reject all requests of a client until it is enabled again; its grants are kept. Takes effect within a minute."""
-    _set_disabled(stage, client_id, as_json, disabled=True)
+    _set_disabled(stage, client_id, as_json, disabled=True, yes=yes)
 
 
 @client.command("enable", epilog=example("client enable demo"))
@@ -160,9 +181,11 @@ def enable_client(stage: str, /, client_id: str, as_json: bool) -> None:
     _set_disabled(stage, client_id, as_json, disabled=False)
 
 
-def _set_disabled(stage: str, client_id: str, as_json: bool, *, disabled: bool) -> None:
+def _set_disabled(stage: str, client_id: str, as_json: bool, *, disabled: bool, yes: bool = True) -> None:
     with open_store(stage) as store:
-        changed = set_client_disabled(store, find_client(store, client_id), disabled=disabled)
+        client = find_client(store, client_id)
+        confirm(f"Reject all requests of {client.client_name} ({client_id})?", yes)
+        changed = set_client_disabled(store, client, disabled=disabled)
         record_event(store, events.CLIENT_CHANGED, client=changed, detail="disabled" if disabled else "enabled")
     print_record(client_document(changed), as_json)
 
@@ -210,7 +233,8 @@ def _delete_unless_removed(store: Store, consent: Consent) -> bool:
 
 def client_document(client: Client) -> dict[str, Any]:
     """Return a client with the member names of RFC 7591 section 3.2.1 and Signet's own members, without secrets."""
-    return present_members(asdict(client), "secret_hashes", "registration_id", "grants_generation")
+    members = asdict(client) | {"token_endpoint_auth_methods": client.auth_methods}
+    return present_members(members, "secret_hashes", "registration_id", "grants_generation")
 
 
 def find_client(store: Store, client_id: str) -> Client:
@@ -224,6 +248,13 @@ def find_client(store: Store, client_id: str) -> Client:
 def _kind(client: Client) -> str:
     kind = "public" if client.public else "confidential"
     return f"{kind}, disabled" if client.disabled_at is not None else kind
+
+
+def _print_warnings(client: Client, before: Client | None = None) -> None:
+    """Print what the operator should know about a client, without what was so before."""
+    for warning in warnings(client):
+        if before is None or warning not in warnings(before):
+            click.echo(visible(f"Warning: {warning}"), err=True)
 
 
 def _print_with_secret(client: Client, secret: str | None, as_json: bool) -> None:

@@ -10,10 +10,11 @@ from difflib import get_close_matches
 from typing import Any
 
 import click
+from botocore.exceptions import ClientError
 
 from chalicelib.events import history
 from chalicelib.events import log as event_log
-from chalicelib.protocol.records import Client
+from chalicelib.protocol.client import Client
 from chalicelib.settings import Settings
 from chalicelib.storage.store import Store
 from infra.local import embedded
@@ -39,14 +40,35 @@ def example(*commands: str) -> str:
 def open_store(stage: str) -> Iterator[Store]:
     """Open the data of a stage: the embedded database of this checkout for `local`, AWS for any other stage.
 
-    Raises StateError or SettingsError.
+    Raises StateError or SettingsError, and CommandError with the names of the tables that are missing in AWS.
     """
     settings = Settings.from_environ({**os.environ, "SIGNET_STAGE": stage})
     if stage == embedded.STAGE and settings.embedded:
         with embedded.opened(settings) as opened:
             yield Store(opened)
     else:
-        yield Store(replace(settings, embedded=False))
+        store = Store(replace(settings, embedded=False))
+        try:
+            yield store
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") == "ResourceNotFoundException" and (
+                missing := _missing(store)
+            ):
+                raise CommandError(f"The stage {stage} lacks tables: {', '.join(missing)}.") from error
+            raise
+
+
+def _missing(store: Store) -> list[str]:
+    """Return the names of the missing tables of a stage; none when all are missing, or they cannot be looked up."""
+    client, missing = store.dynamodb.client, []
+    for table in store.tables:
+        try:
+            client.describe_table(TableName=table.name)
+        except client.exceptions.ResourceNotFoundException:
+            missing.append(table.name)
+        except ClientError:
+            return []
+    return missing if len(missing) < len(store.tables) else []
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
@@ -67,11 +89,18 @@ def confirm(question: str, yes: bool) -> None:
     """
     if yes:
         return
-    if not sys.stdin.isatty():
-        raise CommandError("Nothing has been changed. Without a terminal to ask for confirmation, --yes is required.")
+    require_terminal("--yes")
     stage = click.get_current_context().obj
     prefix = "" if stage == embedded.STAGE else f"Stage {stage}: "
     click.confirm(visible(prefix + question), abort=True, err=True)
+
+
+def require_terminal(option: str) -> None:
+    """Raise CommandError without a terminal to ask for confirmation. `option` answers the question instead."""
+    if not sys.stdin.isatty():
+        raise CommandError(
+            f"Nothing has been changed. Without a terminal to ask for confirmation, {option} is required."
+        )
 
 
 def record_event(

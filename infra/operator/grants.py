@@ -9,8 +9,9 @@ import click
 
 from chalicelib import builtin_clients, events
 from chalicelib.clients import registration
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.grant import Grant
-from chalicelib.protocol.records import Client, Consent, Session, User
+from chalicelib.protocol.records import Consent, Session, User
 from chalicelib.protocol.validity import why_ended
 from chalicelib.sessions.active_grants import INDEX
 from chalicelib.sessions.connected_applications import forget_consent

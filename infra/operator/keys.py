@@ -120,13 +120,21 @@ def list_keys(stage: str, /, as_json: bool) -> None:
 
 
 @key.command("rotate", epilog=example("key rotate"))
-@click.option("--now", is_flag=True, help="Use the new keys at once, because a current one is compromised.")
+@click.option("--now", is_flag=True, help="Use the new keys after two minutes, because a current one is compromised.")
+@yes_option
 @json_option
 @click.pass_obj
-def rotate_keys(stage: str, /, now: bool, as_json: bool) -> None:
-    """Add new keys. They are published at once, and used after 24 hours, when every verifier has fetched them."""
-    wait = 0 if now else rotation.PUBLISHED_BEFORE_USE
+def rotate_keys(stage: str, /, now: bool, yes: bool, as_json: bool) -> None:
+    """Add new keys. They are published at once, and used after 24 hours, when every verifier has fetched them.
+
+    With --now, the current keys sign for two more minutes. Until then, verifiers that follow Cache-Control have fetched
+    the new ones; those that cache keys for longer reject new tokens for a while.
+    """
+    wait = rotation.SHORTEST_WAIT if now else rotation.PUBLISHED_BEFORE_USE
     with open_ring(stage) as (store, ring):
+        if now:
+            question = "Replace all current keys in two minutes? Verifiers that cache keys for hours reject new tokens."
+            confirm(question, yes)
         names_before = {key.name for key in _keys(store)}
         rotation.rotate(ring, store.now(), wait)
         new_keys = [key for key in _keys(store) if key.name not in names_before]
@@ -134,8 +142,11 @@ def rotate_keys(stage: str, /, now: bool, as_json: bool) -> None:
     if as_json:
         print_json([_document(key) for key in new_keys])
         return
-    when = f"in {wait // HOUR} hours" if wait else "within a minute, when each function has read the ring again"
-    click.echo(f"Published new keys. They are used {when}.")
+    if now:
+        click.echo(f"Published new keys. The current keys sign for two more minutes, until {_first_use(new_keys)}.")
+        click.echo("Then remove the compromised key with `signet key retire KID`; `signet key list` shows its KID.")
+        return
+    click.echo(f"Published new keys. They are used in {wait // HOUR} hours.")
 
 
 @key.command("retire", epilog=example("key retire", "key retire yQ4cNBvXKcRf-A0dlTSSZ2X5g_zYWFCt8DnL2X3sDGo --yes"))
@@ -256,6 +267,10 @@ def _is_in_use(store: Store) -> bool:
 
 def _keys(store: Store) -> list[RingKey]:
     return rotation.list_keys(KeyRing(store), store.settings, store.now())
+
+
+def _first_use(keys: list[RingKey]) -> str:
+    return time_text(min(key.used_from for key in keys))
 
 
 def _names(keys: list[RingKey]) -> str:

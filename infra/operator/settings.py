@@ -15,12 +15,13 @@ from infra.operator.doctor.stage import Inside
 from infra.operator.terminal import print_json, print_table, visible
 
 # Settings that have no environment variable.
-_DETECTED = ("embedded", "metrics", "sealing_key")
+_DETECTED = ("embedded", "sealing_key")
 _SECRET = ("operator_token_hash", "proxy_secret_hash")
 # The source of settings whose default is derived from another setting or from the environment.
 _DERIVED = {
     "kms_key_id": "from SIGNET_STAGE",
     "login_origins": "from SIGNET_LOGIN_URL",
+    "metrics": "on in Lambda",
     "playground": "from the database in use",
     "region": "from the AWS profile",
 }

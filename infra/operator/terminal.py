@@ -26,6 +26,11 @@ def visible(text: str) -> str:
     return "".join(_escape(character) if _is_harmful(character) else character for character in text)
 
 
+def visible_lines(text: str) -> str:
+    """Return the same for a text of several lines."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
 def _is_harmful(character: str) -> bool:
     return unicodedata.category(character) in _HARMFUL and character not in _JOINERS
 

@@ -53,7 +53,7 @@ def password_from_stdin() -> str:
     if sys.stdin.isatty():
         return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
     try:
-        text = sys.stdin.buffer.read().decode()
+        text = sys.stdin.buffer.read().decode("utf-8-sig")  # some programs begin a file with a byte order mark
     except UnicodeDecodeError as error:
         raise CommandError("The password on standard input is not UTF-8.") from error
     return text.removesuffix("\n").removesuffix("\r")

@@ -28,7 +28,7 @@ def let_in_user(stage: str, /, username: str, url: str | None, as_json: bool) ->
         user = find_user(store, username)
         if user.disabled_at is not None:
             raise CommandError(f"{visible(user.username)} is disabled, and cannot sign in in any browser.")
-        issuer = url or inside.stage_url(store)
+        issuer = url or inside.public_url(store)
         if not issuer:
             raise CommandError("The address of the server is not known. Give it with --url.")
         link, expires_at = let_in.create_link(store, keys, issuer.rstrip("/"), user)

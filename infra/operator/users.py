@@ -145,17 +145,19 @@ def update_user(
 @user.command("set-password", epilog=example("user set-password bob"))
 @click.argument("username")
 @password_stdin_option
+@yes_option
 @json_option
 @click.pass_obj
-def set_password(stage: str, /, username: str, password_stdin: bool, as_json: bool) -> None:
+def set_password(stage: str, /, username: str, password_stdin: bool, yes: bool, as_json: bool) -> None:
     """Set a user's password, and end all their sessions and grants at once. USERNAME may be a `sub`.
 
     Grants with offline_access end too. A random password is shown only once, and must be replaced at the first sign-in.
     """
-    password = password_from_stdin() if password_stdin else None
-    random = passwords.generate_password() if password is None else None
     with open_store(stage) as store:
         user = find_user(store, username)
+        confirm(f"Set a new password for {user.username}, and end all their sessions and grants?", yes)
+        password = password_from_stdin() if password_stdin else None
+        random = passwords.generate_password() if password is None else None
         try:
             if password is not None:
                 check_password(store.settings, user, password)

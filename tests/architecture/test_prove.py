@@ -40,7 +40,6 @@ ATTRIBUTES = {
         "redeemed_at",
         "redirect_uri",
         "redirect_uri_sent",
-        "resource",
         "revoked_at",
     },
     "chalicelib/grants/refresh_token.py": {
@@ -48,7 +47,6 @@ ATTRIBUTES = {
         "ends_at",
         "generation",
         "redeemed_at",
-        "resource",
         "revoked_at",
         "scope",
     },
@@ -89,6 +87,7 @@ ATTRIBUTES = {
     "chalicelib/storage/table.py": {"expires_at"},
     "chalicelib/users/accounts.py": {"sub", "username"},
     "chalicelib/users/password_change.py": {"disabled_at", "grants_generation", "password_hash", "sessions_generation"},
+    "chalicelib/tokens/resources.py": {"resource"},
     "infra/aws/administrator.py": {"password_change_required"},
 }
 

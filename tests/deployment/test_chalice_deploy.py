@@ -142,8 +142,9 @@ def routes(api: str) -> set[tuple[str, str]]:
 
 def test_api_has_exactly_the_routes_of_the_application(deployed: str) -> None:
     expected = (*app.JSON_ROUTES, *app.PAGE_ROUTES)
-    shared = {("OPTIONS", route.path) for route in expected if route.cross_origin}
-    assert routes(deployed) == {(route.method, route.path) for route in expected} | shared
+    further = {("OPTIONS", route.path) for route in expected if route.cross_origin}
+    further |= {("HEAD", route.path) for route in expected if route.method == "GET"}
+    assert routes(deployed) == {(route.method, route.path) for route in expected} | further
     gateway = aws("apigateway")
     function = aws("lambda").get_function(FunctionName="signet-dev")["Configuration"]["FunctionArn"]
     for resource in gateway.get_resources(restApiId=deployed, limit=500)["items"]:

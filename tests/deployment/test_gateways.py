@@ -120,6 +120,7 @@ SAMPLE: dict[str, tuple[str, str, dict[str, str], str | None]] = {
     "no session": ("GET", f"/oauth2/authorize?{urlencode(QUERY | PKCE | {'prompt': 'none'})}", {}, None),
     "a scope twice": ("GET", f"/oauth2/authorize?{urlencode(QUERY | PKCE)}&scope=email", {}, None),
     "a client twice": ("GET", f"/oauth2/authorize?{urlencode(QUERY | PKCE)}&client_id=other", {}, None),
+    "a query that is not UTF-8": ("GET", f"/oauth2/authorize?{urlencode(QUERY | PKCE)}%ED%A0%80", {}, None),
     "an empty parameter": ("GET", f"/oauth2/authorize?{urlencode(QUERY | PKCE)}&nonce=", {}, None),
     "an invalid handle": ("GET", "/oauth2/authorize?request_uri=req_x", {}, None),
     "a form from another site": ("POST", "/oauth2/code", FORM | {"Sec-Fetch-Site": "cross-site"}, "a=b"),

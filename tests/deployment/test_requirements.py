@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from importlib.metadata import distribution, version
+from importlib.metadata import distribution, packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from infra.operator.commands import CommandError
 from tests.tools.requirement_hashes import Requirement, RequirementError, file_version, parse, render, update
 
 PRODUCTION = CHECKOUT / "requirements.txt"
+OPERATION = CHECKOUT / "infra" / "requirements.txt"
 DEVELOPMENT = CHECKOUT / "tests" / "requirements.txt"
+FILES = (PRODUCTION, OPERATION, DEVELOPMENT)
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MACHINES = [("x86_64", "linux", "Linux"), ("aarch64", "linux", "Linux"), ("arm64", "darwin", "Darwin")]
 FIRST, SECOND = "1" * 64, "2" * 64
@@ -31,15 +33,19 @@ def requirements(file: Path) -> list[Requirement]:
     return [line for line in parse(file.read_text("utf-8")) if isinstance(line, Requirement)]
 
 
+def all_requirements() -> list[Requirement]:
+    return [requirement for file in FILES for requirement in requirements(file)]
+
+
 def test_every_requirement_is_pinned() -> None:
-    for file in (PRODUCTION, DEVELOPMENT):
+    for file in FILES:
         assert requirements(file)
         for requirement in requirements(file):
             assert re.fullmatch(r"[0-9]+(\.[0-9]+)*(\.post[0-9]+)?", requirement.version), requirement.pin
 
 
 def test_every_requirement_has_hashes() -> None:
-    for requirement in (*requirements(PRODUCTION), *requirements(DEVELOPMENT)):
+    for requirement in all_requirements():
         assert requirement.hashes, requirement.pin
         assert list(requirement.hashes) == sorted(set(requirement.hashes)), requirement.pin
 
@@ -53,7 +59,7 @@ def test_every_dependency_is_pinned_on_each_platform(machine: str, platform: str
         "python_version": python, "python_full_version": f"{python}.0",
         "implementation_name": "cpython", "platform_python_implementation": "CPython",
     }  # fmt: skip
-    pins = {each.project: each for each in (*requirements(PRODUCTION), *requirements(DEVELOPMENT))}
+    pins = {each.project: each for each in all_requirements()}
     for pin in pins.values():
         extras = pin.extras.strip("[]").split(",")
         for line in distribution(pin.name).requires or ():
@@ -66,17 +72,39 @@ def test_every_dependency_is_pinned_on_each_platform(machine: str, platform: str
             assert dependency.specifier.contains(pinned.version), f"{pin.pin} needs {line}, not {pinned.pin}"
 
 
-def test_no_requirement_is_in_both_files() -> None:
-    production, development = ({each.project for each in requirements(file)} for file in (PRODUCTION, DEVELOPMENT))
-    assert not production & development
+def test_no_requirement_is_in_two_files() -> None:
+    projects = [requirement.project for requirement in all_requirements()]
+    assert len(projects) == len(set(projects))
+
+
+def test_operating_needs_nothing_that_only_tests_need() -> None:
+    """The environment of `make run`, the operator and the container is complete without tests/requirements.txt."""
+    pins = {each.project: each for each in (*requirements(PRODUCTION), *requirements(OPERATION))}
+    for pin in pins.values():
+        for line in distribution(pin.name).requires or ():
+            dependency = packaging.requirements.Requirement(line)
+            extras = ["", *pin.extras.strip("[]").split(",")]
+            if not dependency.marker or any(dependency.marker.evaluate({"extra": extra}) for extra in extras):
+                assert canonicalize_name(dependency.name) in pins, f"{pin.pin} needs {line}"
+    imported = {
+        name.partition(".")[0]
+        for file in (CHECKOUT / "infra").rglob("*.py")
+        for name in re.findall(r"^ *(?:import|from) ([a-z_0-9.]+)", file.read_text("utf-8"), re.MULTILINE)
+    }
+    provided = {
+        module for module, names in packages_distributions().items() if {*map(canonicalize_name, names)} & {*pins}
+    }
+    stubs = {"types_boto3_dynamodb", "types_boto3_kms"}  # imported for type checkers only
+    ours = {"app", "chalicelib", "infra"}
+    assert imported & {*packages_distributions()} - stubs - ours <= provided
 
 
 def test_installed_versions_are_the_pinned_ones() -> None:
-    for requirement in (*requirements(PRODUCTION), *requirements(DEVELOPMENT)):
+    for requirement in all_requirements():
         assert version(requirement.name) == requirement.version, requirement.pin
 
 
-@pytest.mark.parametrize("file", [PRODUCTION, DEVELOPMENT], ids=["production", "development"])
+@pytest.mark.parametrize("file", FILES, ids=["production", "operation", "development"])
 def test_requirements_file_is_in_the_form_that_the_command_writes(file: Path) -> None:
     text = file.read_text("utf-8")
     assert render(parse(text)) == text
@@ -110,12 +138,6 @@ def test_parse_rejects_what_is_not_a_pin_with_sha256_hashes(line: str) -> None:
 )
 def test_version_of_a_file_in_the_index(filename: str, expected: str | None) -> None:
     assert file_version(filename) == expected
-
-
-def test_venv_is_installed_from_both_files_with_hashes_only() -> None:
-    script = (CHECKOUT / "infra" / "venv.sh").read_text("utf-8")
-    installations = re.findall(r"^pip install (.*?) \|\|$", script, re.MULTILINE)
-    assert installations == ["-q --require-hashes -r requirements.txt -r tests/requirements.txt"]
 
 
 def write_wheel(folder: Path, machine: str) -> str:

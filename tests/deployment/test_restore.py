@@ -244,7 +244,7 @@ class Drill:
 
     def set_password(self, run_command: RunCommand) -> None:
         """Set a random password."""
-        self.password = output_json(run_command("user", "set-password", self.sub, "--json"))["password"]
+        self.password = output_json(run_command("user", "set-password", self.sub, "--yes", "--json"))["password"]
         self.site.secrets.add(self.password)
 
     def outcomes(self) -> set[str]:

@@ -20,12 +20,14 @@ import yaml
 import app
 from chalicelib import events
 from chalicelib.events import log as event_log
+from chalicelib.protocol.durations import DAY
 from chalicelib.settings import Settings
 from infra import schema
 from infra.aws import package
 from infra.aws.package import API
 from infra.local.state import CHECKOUT
 from infra.schema import SCHEMA
+from tests.bench import cost
 from tests.support.packaging import packaged
 
 PARAMETERS = {"Stage": "prod", "KeyArn": "arn:aws:kms:us-east-1:123456789012:key/1"}
@@ -313,6 +315,44 @@ def test_alarms_use_logged_metrics_and_say_what_to_do(translated: Template) -> N
         assert ("Statistic" in alarm) is not ("ExtendedStatistic" in alarm), name
         if alarm["Namespace"] == event_log.NAMESPACE:
             assert alarm["Dimensions"] == [{"Name": "stage", "Value": {"Ref": "Stage"}}], name
+
+
+def test_documented_monthly_costs_are_those_of_the_template(translated: Template) -> None:
+    prices = {name: price["price"] for name, price in cost.prices()["prices"].items()}
+    memory = yaml.safe_load(API.read_text())["Parameters"]["MemorySize"]["Default"] / 1024
+    amounts = {
+        "the KMS key": prices["kms_key_month"],
+        "ten alarms": len(of_kind(translated, "AWS::CloudWatch::Alarm")) * prices["alarm_month"],
+        "the dashboard": len(of_kind(translated, "AWS::CloudWatch::Dashboard")) * prices["dashboard_month"],
+        "the snapshot of 1 GB": memory * 30 * DAY * prices["snapshot_gb_second"],
+        "the schedules": 0.03,
+    }
+    documented = (CHECKOUT / "docs" / "deploy.md").read_text()
+    for name, amount in {**amounts, "together": sum(amounts.values())}.items():
+        assert f"| {name} | {amount:.2f} |" in documented, (name, amount)
+    unavoidable = amounts["the KMS key"] + amounts["the schedules"]
+    assert f"| {unavoidable:.2f} with both switches |" in documented
+    assert (
+        f"up to 100 metrics, by the hours in which they have values | {100 * prices['metric_month']:.2f} |"
+        in documented
+    )
+
+
+def test_without_monitoring_there_are_no_alarms_no_dashboard_and_no_metrics(translated: Template) -> None:
+    assert translated["Conditions"]["Monitored"] == {"Fn::Equals": [{"Ref": "Monitoring"}, "on"]}
+    for name, resource in translated["Resources"].items():
+        assert ("CloudWatch" in resource["Type"]) is (resource.get("Condition") == "Monitored"), name
+    variables = translated["Resources"]["APIHandler"]["Properties"]["Environment"]["Variables"]
+    assert variables["SIGNET_METRICS"] == {"Ref": "Monitoring"}
+    in_lambda = {"AWS_LAMBDA_FUNCTION_NAME": "f"}
+    assert Settings.from_environ(in_lambda).metrics
+    assert not Settings.from_environ({**in_lambda, "SIGNET_METRICS": "off"}).metrics
+
+
+@pytest.mark.parametrize("text", ["your firewall", "block it", "block them", "lambda_memory_size"])
+def test_no_advice_needs_what_the_deployment_does_not_have(text: str) -> None:
+    assert text not in API.read_text()
+    assert text not in (CHECKOUT / "docs" / "operate.md").read_text()
 
 
 def test_budget_is_an_option_that_sends_an_email_before_and_when_it_is_used_up(translated: Template) -> None:

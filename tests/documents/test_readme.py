@@ -2,7 +2,9 @@
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -10,7 +12,7 @@ import app
 from chalicelib import settings
 from infra.local import demo
 from tests.guarantees.test_endings import ENDINGS
-from tests.support.browser import VERIFIER
+from tests.support.browser import VERIFIER, Browser
 from tests.support.site import Site
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +56,26 @@ def test_the_flow_by_hand_runs(site: Site, tmp_path: Path) -> None:
     assert done.stdout.count('"refresh_token":"rt_') == 2  # steps 4 and 6
     assert "\n401\n" in done.stdout.replace("}401", "}\n401")  # step 7: the revoked token is rejected
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tour_shows_the_account_page_while_the_application_has_access(
+    playground_site: Site, browsers: Callable[..., Browser]
+) -> None:
+    tour = (ROOT / "README.md").read_text("utf-8").partition("## Try it")[2].partition("\n## ")[0]
+    steps = ("Import photos", "Get access token", "/account in", "Call a protected", "Refresh", "Use the code again")
+    places = [tour.index(step) for step in steps]
+    assert places == sorted(places)
+
+    browser = browsers(playground_site)
+    page = browser.get("/playground")
+    page = browser.follow(browser.get(urlsplit(page.form.action or "").path, None, **page.form.fields))
+    answer = browser.submit(browser.sign_in(page), decision="allow_once")
+    page = browser.get(answer.location)
+    page = browser.send(page, step="token")
+    assert "Photo Print" in browser.get("/account").body
+    for step in ("userinfo", "refresh", "replay"):
+        page = browser.send(page, step=step)
+    assert "Photo Print" not in browser.get("/account").body
 
 
 def test_the_table_of_endpoints_lists_every_route() -> None:

@@ -130,7 +130,7 @@ def test_a_request_for_more_scope_asks_again_and_marks_the_new_scope(
 
 
 @pytest.mark.spec("RFC 6749 §3.3")
-@pytest.mark.parametrize("scope", ["production", "PRODUCTION ADMIN", "ADMIN"])
+@pytest.mark.parametrize("scope", ["production", "production ADMIN", "ADMIN"])
 def test_a_custom_scope_must_be_registered_for_the_client_and_is_case_sensitive(
     site: Site, playground: Registered, browser: Browser, scope: str
 ) -> None:

@@ -12,11 +12,12 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from moto.dynamodb.models.dynamo_type import DynamoType, Item
 
 from chalicelib.authentication import passwords
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import DAY, MINUTE
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.identifiers import username_identifier
-from chalicelib.protocol.records import Client, Consent, Identifier, Session, User
+from chalicelib.protocol.records import Consent, Identifier, Session, User
 from chalicelib.server import system_time
 from chalicelib.storage.dynamodb import pack
 from infra import schema
@@ -234,7 +235,7 @@ ENDINGS: list[tuple[str, Ending, list[str]]] = [
     ("change the password when it is required", forced_password_change, [BATCH, WRITES, GET, WRITES]),
     ("user sign-out", lambda situation: run(situation, "user", "sign-out", "--yes"), [GET, GET, WRITES, PUT]),
     ("user disable", lambda situation: run(situation, "user", "disable", "--yes"), [GET, GET, WRITES, PUT]),
-    ("user set-password", lambda situation: run(situation, "user", "set-password"), [GET, GET, WRITES, PUT]),
+    ("user set-password", lambda situation: run(situation, "user", "set-password", "--yes"), [GET, GET, WRITES, PUT]),
 ]
 
 

@@ -122,7 +122,7 @@ def change_required_password(world: World, _run: RunCommand) -> None:
 def set_password(world: World, run: RunCommand) -> None:
     world.password = NEW_PASSWORD
     with mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(NEW_PASSWORD.encode()))):
-        assert run("user", "set-password", "alice", "--password-stdin").code == 0
+        assert run("user", "set-password", "alice", "--password-stdin", "--yes").code == 0
 
 
 def disable(_world: World, run: RunCommand) -> None:

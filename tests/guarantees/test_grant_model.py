@@ -40,6 +40,7 @@ from tests.support.site import PASSWORD, STAGE, Site, tables
 OPENID = frozenset({"openid", "email", "profile"})
 OFFLINE = frozenset({"offline_access"})
 REGISTERED_SCOPE = OPENID | OFFLINE
+STRICT = {"phone"}  # the clients that may not ask for more than was granted
 ACCESS_TOKEN_LIFETIME, ABSOLUTE_LIFETIME, RETRY_WINDOW, RETRY_GENERATIONS, OUTAGE_RETRY_WINDOW = 600, 7200, 10, 4, 600
 # Of sessions: shorter than the lifetime of most refresh tokens.
 IDLE_LIFETIME, SESSION_LIFETIME = 400, 1000
@@ -218,7 +219,7 @@ class ModelGrant:
             return "ended"
         if client != self.client:
             return "another client's"
-        if not scope <= self.scope:
+        if scope and not (scope <= self.scope if client in STRICT else scope & self.scope):
             return "scope too wide"
         outcome = "retried"
         if generation == self.generation:
@@ -286,6 +287,7 @@ class Environment:
             | {
                 "trusted": True,
                 "public": True,
+                "strict_scope": True,
                 "redirect_uris": [REDIRECT_URI, OTHER_REDIRECT_URI],
                 "refresh_token_lifetime": REFRESH_TOKEN_LIFETIMES["phone"],
                 "authorization_code_lifetime": CODE_LIFETIMES["phone"],
@@ -551,7 +553,14 @@ class GrantMachine(RuleBasedStateMachine):
         grants = [grant for grant in (*self.grants, *self.active_grants) if grant.refresh_tokens]
         grant = data.draw(st.sampled_from(grants), "grant")
         client = data.draw(st.sampled_from([grant.client, grant.client, *self.clients]), "client")
-        scopes = [frozenset[str](), frozenset({"email"}), OPENID, OFFLINE, frozenset({"phone"})]
+        scopes = [
+            frozenset[str](),
+            frozenset({"email"}),
+            OPENID,
+            OFFLINE,
+            frozenset({"phone"}),
+            frozenset({"email", "phone"}),
+        ]
         generation = data.draw(st.sampled_from(sorted(grant.refresh_tokens)), "generation")
         self._refresh(grant, client, generation, data.draw(st.sampled_from(scopes), "scope"))
 
@@ -574,7 +583,7 @@ class GrantMachine(RuleBasedStateMachine):
             outcome = grant.fail_refresh(self.now, generation)
         elif outcome in ("rotated", "retried") and grant.kind == BOUND and grant.session:
             self.outcomes["session extended by a refresh"] += grant.session.refresh(self.now)
-        self._check_response(grant, answer, outcome, scope or grant.scope)
+        self._check_response(grant, answer, outcome, scope & grant.scope or grant.scope)
 
     # ---- endings
 

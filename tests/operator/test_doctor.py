@@ -246,6 +246,31 @@ def test_metadata_that_a_stage_path_makes_unreachable_is_reported_as_skipped(sit
         staged.close()
 
 
+@pytest.mark.parametrize("missing", [(), ("openid-configuration",), ("oauth-authorization-server",)])
+def test_issuer_with_a_path_is_checked_at_the_addresses_with_its_path_inserted(
+    site_with: Callable[..., Site], missing: tuple[str, ...]
+) -> None:
+    proxy = TamperingProxy()
+    site = site_with(issuer=f"{proxy.url}/auth")
+    proxy.target = f"http://127.0.0.1:{site.port}"
+
+    def tamper(response: ProxiedResponse) -> None:
+        if response.path in [f"/.well-known/{name}/auth" for name in missing]:
+            response.status, response.body = 404, GATEWAY
+
+    proxy.tamper = tamper
+    try:
+        findings = check(f"{proxy.url}/auth")
+        assert finding_names(findings) == []
+        finding = get_finding(findings, "metadata in both places")
+        assert finding.ok is (None if missing else True)
+        for name in missing:
+            assert f"{proxy.url}/.well-known/{name}/auth" in finding.detail
+        assert ("Map /.well-known of the domain" in finding.detail) == bool(missing)
+    finally:
+        proxy.close()
+
+
 def test_unreachable_server_is_the_only_finding(site: Site) -> None:
     (finding,) = check("http://127.0.0.1:9")
     assert (finding.name, finding.ok) == ("reachable", False)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from chalicelib.clients.registration import register_client, set_client_disabled, update_client
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClientMetadata
-from chalicelib.protocol.records import Client, Consent
+from chalicelib.protocol.records import Consent
 from chalicelib.server import CLIENT_CACHE_LIFETIME
 from infra.operator.client_options import ClientChanges
 from tests.support.browser import Browser
@@ -26,19 +27,33 @@ MEMBERS: list[tuple[tuple[str, ...], str, Any]] = [
     (("--name", "Photo Print & Co."), "client_name", "Photo Print & Co."),
     (("--redirect-uri", "https://a.example/", "--redirect-uri", URI), "redirect_uris", ("https://a.example/", URI)),
     (("--default-redirect-uri", URI), "default_redirect_uri", URI),
+    (
+        ("--allowed-origin", "capacitor://localhost", "--allowed-origin", "https://a.example"),
+        "allowed_origins",
+        ("capacitor://localhost", "https://a.example"),
+    ),
     (("--scope", "openid email photos.read"), "scope", "openid email photos.read"),
     (("--scope", "openid email", "--default-scope", "email"), "default_scope", "email"),
     (("--grant-type", "authorization_code"), "grant_types", ("authorization_code",)),
     (("--response-type", "code id_token", "--response-type", "code"), "response_types", ("code id_token", "code")),
-    (("--auth-method", "client_secret_post"), "token_endpoint_auth_method", "client_secret_post"),
-    (("--auth-method", "none"), "token_endpoint_auth_method", "none"),
-    (("--public",), "token_endpoint_auth_method", "none"),
+    (("--auth-method", "client_secret_post"), "token_endpoint_auth_methods", ("client_secret_post",)),
+    (
+        ("--auth-method", "client_secret_post", "--auth-method", "client_secret_basic"),
+        "token_endpoint_auth_methods",
+        ("client_secret_post", "client_secret_basic"),
+    ),
+    (("--auth-method", "none"), "token_endpoint_auth_methods", ("none",)),
+    (("--public",), "token_endpoint_auth_methods", ("none",)),
     (("--trusted",), "trusted", True),
+    (("--strict-scope",), "strict_scope", True),
     (("--direct-sign-in",), "direct_sign_in", True),
     (("--no-pkce",), "require_pkce", False),
     (("--authorization-code-lifetime", "30"), "authorization_code_lifetime", 30),
     (("--access-token-lifetime", "300"), "access_token_lifetime", 300),
     (("--refresh-token-lifetime", "3600"), "refresh_token_lifetime", 3600),
+    (("--refresh-token-retry-window", "300"), "refresh_token_retry_window", 300),
+    (("--refresh-token-retry-window", "0"), "refresh_token_retry_window", 0),
+    (("--id-token-claims-from-scope",), "id_token_claims_from_scope", True),
     (("--id-token-signed-response-alg", "ES256"), "id_token_signed_response_alg", "ES256"),
     (("--access-token-signed-response-alg", "ES256"), "access_token_signed_response_alg", "ES256"),
     (("--userinfo-signed-response-alg", "RS256"), "userinfo_signed_response_alg", "RS256"),
@@ -68,7 +83,7 @@ MEMBERS: list[tuple[tuple[str, ...], str, Any]] = [
 ]
 # The members that no option sets.
 HIDDEN = {"secret_hashes", "registration_id", "grants_generation"}
-NOT_SETTABLE = HIDDEN | {"client_id", "client_id_issued_at", "disabled_at"}
+NOT_SETTABLE = HIDDEN | {"client_id", "client_id_issued_at", "disabled_at", "token_endpoint_auth_method"}
 
 
 @pytest.fixture
@@ -121,8 +136,35 @@ def test_a_member_is_set_by_create_and_by_update(
     assert None not in result.values()
     # No other member has changed, except those of further options.
     differing = {field.name for field in fields(Client) if getattr(after, field.name) != getattr(before, field.name)}
-    further = {"scope", "backchannel_logout_uri"} | ({"secret_hashes"} if after.public else set())
+    further = {"scope", "backchannel_logout_uri", "token_endpoint_auth_method"} | (
+        {"secret_hashes"} if after.public else set()
+    )
     assert differing <= {member} | further
+
+
+def test_a_client_has_both_methods_that_send_a_secret_until_they_are_narrowed(
+    site: Site, run_command: RunCommand, stored: Callable[[str], Client]
+) -> None:
+    both = ["client_secret_basic", "client_secret_post"]
+    created = output_json(
+        run_command("client", "create", "--id", "print", "--name", "P", "--redirect-uri", URI, "--json")
+    )
+    site.secrets.add(created["client_secret"])
+    assert created["token_endpoint_auth_methods"] == both
+    # As version 1 has stored it.
+    site.server.store.clients.put(
+        replace(stored("print"), token_endpoint_auth_method="client_secret_post", token_endpoint_auth_methods=())
+    )
+    shown = output_json(run_command("client", "show", "print", "--json"))
+    assert shown["token_endpoint_auth_methods"] == both
+    assert output_json(run_command("client", "update", "print", "--trusted", "--json"))["trusted"]
+    changed = output_json(run_command("client", "update", "print", "--auth-method", both[1], "--json"))
+    assert (changed["token_endpoint_auth_methods"], changed["token_endpoint_auth_method"]) == ([both[1]], both[1])
+    again = run_command(*("client", "update", "print"), *("--auth-method", both[0], "--auth-method", both[1]), "--json")
+    assert output_json(again)["token_endpoint_auth_methods"] == both
+    assert stored("print").secret_hashes, "its secret is kept"
+    mixed = run_command("client", "update", "print", "--auth-method", "none", "--auth-method", both[0])
+    assert (mixed.code, stored("print").auth_methods) == (2, tuple(both))
 
 
 def test_a_client_for_client_credentials_needs_no_redirect_uri(
@@ -145,6 +187,52 @@ def test_a_client_for_client_credentials_needs_no_redirect_uri(
     assert both["response_types"] == ["code"]
 
 
+@pytest.mark.spec("RFC 8252 §7.1")
+def test_a_scheme_without_a_dot_is_registered_with_a_warning(
+    run_command: RunCommand, stored: Callable[[str], Client]
+) -> None:
+    uri = "cursor://anysphere.cursor-retrieval/oauth/callback"
+    create = ("client", "create", "--id", "cursor", "--name", "Cursor", "--public", "--scope", "openid")
+    created = run_command(*create, "--redirect-uri", uri)
+    assert created.code == 0
+    assert created.err.startswith("Warning: Any application can use the scheme cursor:")
+    assert stored("cursor").redirect_uris == (uri,)
+    # An update says nothing about what was so before.
+    assert run_command("client", "update", "cursor", "--name", "Cursor 2").err == ""
+    updated = run_command("client", "update", "cursor", "--add-redirect-uri", "vscode://cursor/cb")
+    assert updated.err.startswith("Warning: Any application can use the scheme vscode:")
+    rejected = run_command("client", "update", "cursor", "--add-redirect-uri", "Intent://cursor/cb")
+    assert rejected.code != 0
+    assert "intent" in rejected.err
+    assert stored("cursor").redirect_uris == (uri, "vscode://cursor/cb")
+
+
+@pytest.mark.parametrize("uri", ["http://localhost:3000/mcp", "http://127.0.0.1:3000", "https://mcp.example.com"])
+def test_a_resource_server_may_use_http_on_a_loopback_address_only(
+    run_command: RunCommand, stored: Callable[[str], Client], uri: str
+) -> None:
+    result = run_command("client", "create", "--id", uri, "--name", "MCP server", "--scope", "mcp")
+    assert (result.code, result.err) == (0, "")
+    assert stored(uri).grant_types == ()
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("http://mcp.example.com/", "must be https (http is for 127.0.0.1, [::1] and localhost)"),
+        ("https://mcp.example.com/#x", "must have no fragment"),
+        ("https://MCP.example.com/mcp", "Write the client_id https://MCP.example.com/mcp in its normal form"),
+    ],
+)
+def test_the_error_for_the_id_of_a_resource_server_names_the_real_reason(
+    run_command: RunCommand, site: Site, uri: str, reason: str
+) -> None:
+    result = run_command("client", "create", "--id", uri, "--name", "MCP server", "--scope", "mcp")
+    assert result.code != 0
+    assert reason in result.err
+    assert site.server.store.clients.get(uri) is None
+
+
 def test_values_of_lists_are_added_and_removed(
     site: Site, run_command: RunCommand, stored: Callable[[str], Client]
 ) -> None:
@@ -152,18 +240,19 @@ def test_values_of_lists_are_added_and_removed(
     run_command(
         *("client", "update", "print", "--add-redirect-uri", "https://b.example/", "--add-redirect-uri", URI),
         *("--add-scope", "photos.read", "--remove-scope", "email"),
-        *("--add-post-logout-redirect-uri", "https://b.example/bye"),
+        *("--add-post-logout-redirect-uri", "https://b.example/bye", "--add-allowed-origin", "ionic://localhost"),
     )
     changed = stored("print")
     assert changed.redirect_uris == (URI, "https://b.example/")
     assert changed.scope == "openid photos.read"
     assert changed.post_logout_redirect_uris == ("https://b.example/bye",)
+    assert changed.allowed_origins == ("ionic://localhost",)
     run_command(
         *("client", "update", "print", "--remove-redirect-uri", URI),
-        *("--remove-post-logout-redirect-uri", "https://b.example/bye"),
+        *("--remove-post-logout-redirect-uri", "https://b.example/bye", "--remove-allowed-origin", "ionic://localhost"),
     )
     assert stored("print").redirect_uris == ("https://b.example/",)
-    assert stored("print").post_logout_redirect_uris == ()
+    assert (stored("print").post_logout_redirect_uris, stored("print").allowed_origins) == ((), ())
     run_command("client", "update", "print", "--redirect-uri", URI)
     assert stored("print").redirect_uris == (URI,), "it replaces the whole list"
 
@@ -282,10 +371,10 @@ def test_a_disabled_client_is_rejected_until_it_is_enabled_again(
     site.user()
     client = site.client(client_id="print")
     tokens = browser.tokens(client)
-    shown = output_json(run_command("client", "disable", "print", "--json"))
+    shown = output_json(run_command("client", "disable", "print", "--yes", "--json"))
     assert shown["disabled_at"]
     assert "confidential, disabled" in run_command("client", "list").out
-    again = output_json(run_command("client", "disable", "print", "--json"))
+    again = output_json(run_command("client", "disable", "print", "--yes", "--json"))
     assert again["disabled_at"] == shown["disabled_at"], "the time of the first call is kept"
     expire_client_cache(site)
     assert browser.authorize(client).status == 400
@@ -301,7 +390,7 @@ def test_a_client_with_a_member_that_is_no_longer_valid_can_be_disabled(
     record = site.client(client_id="old").record
     site.server.store.clients.put(replace(record, redirect_uris=("http://old.example/",)))
     assert run_command("client", "update", "old", "--trusted").code == 2
-    assert run_command("client", "disable", "old").code == 0
+    assert run_command("client", "disable", "old", "--yes").code == 0
     assert stored("old").disabled_at
 
 
@@ -395,8 +484,8 @@ def test_changes_of_a_client_are_in_its_history(site: Site, run_command: RunComm
     run_command("client", "update", "print", "--trusted")  # no change
     secret = output_json(run_command("client", "rotate-secret", "print", "--json"))["client_secret"]
     site.secrets.add(secret)
-    run_command("client", "rotate-secret", "print", "--finish")
-    run_command("client", "disable", "print")
+    run_command("client", "rotate-secret", "print", "--finish", "--yes")
+    run_command("client", "disable", "print", "--yes")
     run_command("client", "enable", "print")
     run_command("client", "delete", "print", "--yes")
     result = run_command("history", "--client", "print", "--json")
@@ -424,11 +513,11 @@ def test_verbose_prints_the_log_event_with_the_name_of_the_operator(
 ) -> None:
     site.client(client_id="print")
     monkeypatch.setenv("LOGNAME", "otto")
-    assert run_command("client", "disable", "print").err == ""
+    assert run_command("client", "disable", "print", "--yes").err == ""
     for arguments in (
-        ("--verbose", "client", "disable", "print"),
-        ("client", "disable", "print", "--verbose"),
-        ("--verbose", "client", "--verbose", "disable", "print", "--verbose"),  # printed only once
+        ("--verbose", "client", "disable", "print", "--yes"),
+        ("client", "disable", "print", "--yes", "--verbose"),
+        ("--verbose", "client", "--verbose", "disable", "print", "--yes", "--verbose"),  # printed only once
     ):
         (line,) = run_command(*arguments).err.splitlines()
         event = json.loads(line)
@@ -436,7 +525,7 @@ def test_verbose_prints_the_log_event_with_the_name_of_the_operator(
             *("client_changed", "print", "disabled"),
             "otto",
         )
-    assert run_command("client", "disable", "print").err == "", "it is for one command only"
+    assert run_command("client", "disable", "print", "--yes").err == "", "it is for one command only"
 
 
 def test_an_error_records_no_event(site: Site, run_command: RunCommand) -> None:

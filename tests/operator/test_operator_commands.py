@@ -16,8 +16,8 @@ import pytest
 
 from chalicelib import __version__
 from chalicelib.clients import registration
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import AccessDenied, InvalidClientMetadata
-from chalicelib.protocol.records import Client
 from chalicelib.server import CLIENT_CACHE_LIFETIME
 from chalicelib.users.password_change import change_password
 from infra.__main__ import command, main
@@ -38,10 +38,10 @@ def set_password(site: Site, run_command: RunCommand, monkeypatch: pytest.Monkey
 
     def run(*arguments: str, stdin: bytes | None = None) -> CommandResult:
         if stdin is None:
-            return run_command("user", "set-password", *arguments)
+            return run_command("user", "set-password", *arguments, "--yes")
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         site.secrets.add(stdin.decode("utf-8", "replace").strip())
-        return run_command("user", "set-password", *arguments, "--password-stdin")
+        return run_command("user", "set-password", *arguments, "--password-stdin", "--yes")
 
     return run
 
@@ -204,7 +204,7 @@ def test_both_secrets_are_accepted_until_finish_and_then_only_the_newer_one(
     assert json.loads(shown) == document
     assert not any(secret in shown + dump_tables() for secret in (old or "", new))
 
-    assert "client_secret" not in rotate(run_command, site, client.id, "--finish")
+    assert "client_secret" not in rotate(run_command, site, client.id, "--finish", "--yes")
     assert not is_accepted(browser, client, old)
     assert is_accepted(browser, client, new)
 
@@ -212,9 +212,9 @@ def test_both_secrets_are_accepted_until_finish_and_then_only_the_newer_one(
 def test_with_drop_old_only_the_new_secret_is_accepted(site: Site, browser: Browser, run_command: RunCommand) -> None:
     client = site.client()
     second = rotate(run_command, site, client.id)["client_secret"]
-    third = rotate(run_command, site, client.id, "--drop-old")["client_secret"]
+    third = rotate(run_command, site, client.id, "--drop-old", "--yes")["client_secret"]
     assert [is_accepted(browser, client, secret) for secret in (client.secret, second, third)] == [False, False, True]
-    fourth = rotate(run_command, site, client.id, "--drop-old")["client_secret"]
+    fourth = rotate(run_command, site, client.id, "--drop-old", "--yes")["client_secret"]
     assert [is_accepted(browser, client, secret) for secret in (third, fourth)] == [False, True]
 
 
@@ -222,8 +222,17 @@ def test_tokens_stay_valid_after_a_rotation(site: Site, browser: Browser, run_co
     site.user()
     client = site.client()
     tokens = browser.tokens(client, scope="openid offline_access")
-    new = rotate(run_command, site, client.id, "--drop-old")["client_secret"]
+    new = rotate(run_command, site, client.id, "--drop-old", "--yes")["client_secret"]
     assert browser.refresh(replace(client, secret=new), tokens["refresh_token"]).status == 200
+
+
+def test_byte_order_mark_before_the_password_is_dropped(
+    site: Site, browser: Browser, set_password: Callable[..., CommandResult]
+) -> None:
+    site.user()
+    site.secrets.add(NEW)
+    assert set_password("alice", stdin=b"\xef\xbb\xbf" + NEW.encode() + b"\r\n").code == 0
+    assert "decision" in browser.sign_in(browser.authorize(site.client()), password=NEW).body
 
 
 def test_rotate_secret_works_for_a_client_imported_without_a_secret(
@@ -240,7 +249,7 @@ def test_rotate_secret_prints_the_command_that_finishes_the_rotation(site: Site,
     site.secrets.update(re.findall(r"^client_secret +(\S+)$", first, re.MULTILINE))
     assert "shown only once" in first
     (arguments,) = re.findall(rf"^signet (.* --finish --stage {STAGE})$", first, re.MULTILINE)
-    second = run_command(*arguments.split())
+    second = run_command(*arguments.split(), "--yes")
     assert second.code == 0
     assert "no other secret is accepted" in second.out
     assert not re.search(r"^client_secret ", second.out, re.MULTILINE)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.grant import Grant
-from chalicelib.protocol.records import Client, Consent, Session, User
+from chalicelib.protocol.records import Consent, Session, User
 from chalicelib.server import CLIENT_CACHE_LIFETIME
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Table
@@ -455,11 +456,12 @@ def test_changes_of_the_keys_are_printed_and_in_their_history(
     site: Site, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = output_json(run_command("key", "list", "--json"))
-    created = output_json(run_command("key", "rotate", "--now", "--json"))
+    created = output_json(run_command("key", "rotate", "--now", "--yes", "--json"))
     assert [key["alg"] for key in created] == [key["alg"] for key in before]
     assert not {key["name"] for key in created} & {key["name"] for key in before}
     assert "hidden" not in json.dumps(created)
     kid = before[0]["name"]
+    site.clock.advance(120)
     (removed,) = output_json(run_command("key", "retire", kid, "--yes", "--json"))
     assert removed == {**before[0], "state": "kept", "ends_at": removed["ends_at"]}
     assert output_json(run_command("key", "retire", "--json")) == []
@@ -475,7 +477,7 @@ def test_changes_of_the_keys_are_printed_and_in_their_history(
 
 def test_the_newest_event_comes_first(site: Site, run_command: RunCommand, store: Store) -> None:
     site.client(client_id="print")
-    run_command("client", "disable", "print")
+    run_command("client", "disable", "print", "--yes")
     (event,) = store.events.scan()
     store.events.put(replace(event, event_id="1.x", created_at=1, detail="long ago"))
     assert [event["detail"] for event in output_json(run_command("history", "--client", "print", "--json"))] == [

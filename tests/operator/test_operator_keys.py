@@ -21,6 +21,7 @@ from infra.aws.deployment import Deployment
 from infra.local.embedded import create_tables
 from infra.operator.commands import CommandError
 from infra.operator.keys import create_ring_of_new_stage
+from infra.operator.terminal import time_text
 from tests.support.operator import RunCommand, output_json
 from tests.support.site import STAGE, Site, dump_tables
 
@@ -272,3 +273,33 @@ def test_reseal_encrypts_the_same_keys_again(site: Site, run_command: RunCommand
     assert (after.version, after.sealed != before.sealed) == (before.version + 1, True)
     assert run_command("key", "reseal").out == "The key ring was encrypted again.\n"
     assert "secret" not in json.dumps(keys)
+
+
+# ---- a compromised key
+
+
+def test_rotation_of_a_compromised_key_says_when_the_old_key_stops_signing(site: Site, run_command: RunCommand) -> None:
+    kid = site.server.keys.jwks()["keys"][0]["kid"]
+    printed = run_command("key", "rotate", "--now", "--yes").out
+    until = time_text(site.clock.time + 120)
+    assert printed.splitlines()[0] == (
+        f"Published new keys. The current keys sign for two more minutes, until {until}."
+    )
+    site.clock.advance(119)
+    early = run_command("key", "retire", kid, "--yes")
+    assert (early.code, early.err) == (2, "The key that replaces it is used in 1 seconds. Retire this one then.\n")
+    site.clock.advance(1)
+    assert run_command("key", "retire", kid, "--yes").out == f"Removed {kid}.\n"
+
+
+@pytest.mark.parametrize(("answer", "rotated"), [("y", True), ("n", False)])
+def test_rotation_of_a_compromised_key_asks_first(
+    site: Site, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch, answer: str, rotated: bool
+) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True, readline=lambda: f"{answer}\n"))
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _prompt: answer)
+    before = len(site.server.keys.jwks()["keys"])
+    result = run_command("key", "rotate", "--now")
+    assert result.code == (0 if rotated else 1)
+    site.server.keys.forget_cached_keys()
+    assert (len(site.server.keys.jwks()["keys"]) > before) is rotated

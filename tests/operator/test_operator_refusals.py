@@ -2,16 +2,19 @@
 
 import io
 import sys
+from dataclasses import replace
 from typing import Any
 from unittest.mock import Mock
 
+import boto3
 import pytest
 from botocore.exceptions import NoCredentialsError, NoRegionError
 
 from infra.__main__ import command
+from infra.local.embedded import create_tables
 from infra.operator.commands import open_store
 from tests.documents.test_documented_commands import leaves
-from tests.support.operator import RunCommand
+from tests.support.operator import RunCommand, command_runner
 from tests.support.site import Site, dump_tables
 
 URI = "https://print.example.com/callback"
@@ -160,7 +163,13 @@ ERRORS: list[tuple[tuple[str, ...], str]] = [
     (("scope", "set", "photos.read", "See", "your", "photos"), "Got unexpected extra arguments (your photos)"),
     (("client", "delete", "print"), NO_TERMINAL),
     (("user", "delete", "alice"), NO_TERMINAL),
+    (("client", "disable", "print"), NO_TERMINAL),
+    (("client", "rotate-secret", "print", "--drop-old"), NO_TERMINAL),
+    (("client", "rotate-secret", "twice", "--finish"), NO_TERMINAL),
+    (("key", "rotate", "--now"), NO_TERMINAL),
     (("user", "disable", "alice"), NO_TERMINAL),
+    (("user", "set-password", "alice"), NO_TERMINAL),
+    (("user", "set-password", "alice", "--password-stdin"), NO_TERMINAL),
     (("user", "sign-out", "alice"), NO_TERMINAL),
     (("scope", "delete", "photos.read"), NO_TERMINAL),
     (("grant", "revoke", "--user", "alice"), NO_TERMINAL),
@@ -182,6 +191,8 @@ def test_an_error_is_one_line_with_exit_code_2_and_changes_nothing(
     site.user("bob")
     site.client(client_id="print", client_name="Photo Print", redirect_uris=[URI], scope="openid email")
     run_command("scope", "set", "photos.read", "See your photos")
+    twice = site.client(client_id="twice").record
+    site.server.store.clients.put(replace(twice, secret_hashes=(*twice.secret_hashes, "another")))
     before = dump_tables()
     result = run_command(*arguments)
     assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), result
@@ -191,13 +202,17 @@ def test_an_error_is_one_line_with_exit_code_2_and_changes_nothing(
 
 DESTRUCTIVE = {
     ("client", "delete"),
+    ("client", "disable"),
+    ("client", "rotate-secret"),
     ("grant", "revoke"),
     ("key", "create"),
     ("key", "retire"),
+    ("key", "rotate"),
     ("restore",),
     ("scope", "delete"),
     ("user", "delete"),
     ("user", "disable"),
+    ("user", "set-password"),
     ("user", "sign-out"),
 }
 # Commands that report progress, print a script for the shell, or always print JSON.
@@ -253,3 +268,68 @@ def test_open_store_uses_the_settings_of_the_stage(site: Site) -> None:
     with open_store("test") as store:
         assert store.settings.stage == "test"
         assert not store.settings.embedded
+
+
+JOINED = [
+    ("--scope", "openid,profile", "Separate the scopes by spaces"),
+    ("--scope", "openid, profile", "Separate the scopes by spaces"),
+    ("--default-scope", "openid,profile", "Separate the scopes by spaces"),
+    *(
+        (option, f"{first}{separator}{second}", "Repeat the option for each value")
+        for option, first, second in (
+            ("--redirect-uri", "https://a.example/cb", "https://b.example/cb"),
+            ("--redirect-uri", "https://a.example/cb", "com.example.app:/cb"),
+            ("--post-logout-redirect-uri", "https://a.example/bye", "https://b.example/bye"),
+            ("--allowed-origin", "https://a.example", "capacitor://localhost"),
+        )
+        for separator in (",", ", ", " ", ";")
+    ),
+    ("--grant-type", "authorization_code,refresh_token", "Repeat the option for each value"),
+    ("--response-type", "code,code id_token", "Repeat the option for each value"),
+    ("--auth-method", "client_secret_basic,client_secret_post", "Repeat the option for each value"),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "hint"), JOINED, ids=[f"{row[0]} {row[1]}" for row in JOINED])
+def test_joined_values_of_a_list_are_rejected_with_a_hint(
+    site: Site, run_command: RunCommand, option: str, value: str, hint: str
+) -> None:
+    client = site.client(client_id="print").record
+    given = ("--redirect-uri", "https://c.example/") if option != "--redirect-uri" else ()
+    options = [option]
+    if option in ("--scope", "--redirect-uri", "--post-logout-redirect-uri", "--allowed-origin"):
+        options += [option.replace("--", "--add-"), option.replace("--", "--remove-")]
+    commands = [("create", "--name", "X", *given, option, value)]
+    commands += [("update", "print", each, value) for each in options]
+    for arguments in commands:
+        answer = run_command("client", *arguments)
+        assert (answer.code, answer.out) == (2, ""), arguments
+        assert hint in " ".join(answer.err.split()), answer.err
+    assert list(site.server.store.clients.scan()) == [client]
+
+
+def test_comma_within_a_redirect_uri_is_accepted(site: Site, run_command: RunCommand) -> None:
+    site.client(client_id="print")
+    uri = "https://a.example/cb?a=1,2;3"
+    assert run_command("client", "update", "print", "--redirect-uri", uri).code == 0
+    client = site.server.store.clients.get("print")
+    assert client
+    assert client.redirect_uris == (uri,)
+
+
+def test_missing_table_is_named(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with the tables of another name that a restore from a backup has left out."""
+    client = boto3.client("dynamodb")
+    create_tables(client, "restored")
+    names = [name for name in client.list_tables()["TableNames"] if name.startswith("signet-restored-")]
+    for kind in ("scopes", "grants"):
+        client.delete_table(TableName=f"signet-restored-{kind}")
+    result = command_runner(monkeypatch, capsys, "restored")("export")
+    assert (result.code, result.err) == (
+        2,
+        "The stage restored lacks tables: signet-restored-grants, signet-restored-scopes.\n",
+    )
+    for name in set(names) - {"signet-restored-scopes", "signet-restored-grants"}:
+        client.delete_table(TableName=name)

@@ -295,7 +295,7 @@ def test_ending_everything_is_one_write_for_a_hundred_sessions_and_grants(
         insert_grant(site, client, user)
         store.sessions.put(Session(f"{user.sub}.{number}", user.sub, 1, 2**40, backchannel_clients=frozenset({"c"})))
     with wire.counted() as calls:
-        result = run_command("user", command, "alice", *(["--yes"] if command != "set-password" else []), "--json")
+        result = run_command("user", command, "alice", "--yes", "--json")
     site.secrets.update(filter(None, [output_json(result).get("password")]))
     assert len(calls) <= 5
     assert [call for call in calls if "Get" not in call] == ["TransactWriteItems", "PutItem"]
@@ -406,7 +406,7 @@ def test_changes_of_a_user_are_in_their_history(
     site.secrets.add(created["password"])
     run_command("user", "update", "bob", "--username", "robert", "--email", "new@example.com", "--admin")
     run_command("user", "update", "robert", "--admin")  # no change
-    site.secrets.add(output_json(run_command("user", "set-password", "robert", "--json"))["password"])
+    site.secrets.add(output_json(run_command("user", "set-password", "robert", "--yes", "--json"))["password"])
     run_command("user", "sign-out", "robert", "--yes")
     run_command("user", "disable", "robert", "--yes")
     run_command("user", "enable", "robert")

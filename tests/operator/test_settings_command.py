@@ -36,7 +36,7 @@ def shown(environ: dict[str, str]) -> dict[str, tuple[str, str]]:
 
 def test_every_setting_is_shown(site: Site) -> None:
     names = {f"SIGNET_{field.name.upper()}" for field in fields(Settings)}
-    hidden = {"SIGNET_EMBEDDED", "SIGNET_METRICS", "SIGNET_SEALING_KEY", "SIGNET_REGION"}
+    hidden = {"SIGNET_EMBEDDED", "SIGNET_SEALING_KEY", "SIGNET_REGION"}
     assert set(shown({})) == names - hidden | {"AWS_REGION"}
 
 
@@ -61,6 +61,9 @@ def test_every_setting_is_shown(site: Site) -> None:
         ({}, "SIGNET_LOGIN_ORIGINS", "", "default"),
         ({}, "SIGNET_PLAYGROUND", "on", "from the database in use"),
         ({"AWS_LAMBDA_FUNCTION_NAME": "f"}, "SIGNET_PLAYGROUND", "off", "default"),
+        ({}, "SIGNET_METRICS", "off", "default"),
+        ({"AWS_LAMBDA_FUNCTION_NAME": "f"}, "SIGNET_METRICS", "on", "on in Lambda"),
+        ({"AWS_LAMBDA_FUNCTION_NAME": "f", "SIGNET_METRICS": "off"}, "SIGNET_METRICS", "off", "here"),
         ({"SIGNET_OPERATOR_TOKEN_HASH": HASH}, "SIGNET_OPERATOR_TOKEN_HASH", "(set, not shown)", "here"),
         ({}, "SIGNET_OPERATOR_TOKEN_HASH", "", "default"),
         (PROXY, "SIGNET_CALLER_ADDRESS_HEADER", "CloudFront-Viewer-Address", "here"),

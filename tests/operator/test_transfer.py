@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import unicodedata
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from argon2.low_level import Type, hash_secret_raw
 
 from chalicelib.authentication import passwords
 from chalicelib.clients import registration
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.identifiers import username_identifier
-from chalicelib.protocol.records import Client, Consent, Event, Identifier, User
+from chalicelib.protocol.records import Consent, Event, Identifier, User
 from chalicelib.sessions.connected_applications import forget_consent
 from chalicelib.storage.store import Store
 from chalicelib.users import accounts
@@ -589,6 +591,9 @@ def test_many_users_are_imported_in_batches(site: Site, store: Store, run_comman
 # ---- Keycloak
 
 
+DECOMPOSED = unicodedata.normalize("NFD", "Hôtel-Zürich-2026")
+
+
 def b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
@@ -647,8 +652,13 @@ def realm(file: Path, *users: dict[str, Any]) -> Path:
         (pbkdf2("pbkdf2-sha256", 27_500, "short"), "short"),
         (argon2(), PASSWORD),
         (before_4(), PASSWORD),
+        (pbkdf2("pbkdf2-sha512", 210_000, DECOMPOSED), unicodedata.normalize("NFC", DECOMPOSED)),
+        (argon2(DECOMPOSED), DECOMPOSED),
     ],
-    ids=["pbkdf2-sha512", "pbkdf2-sha256", "pbkdf2", "a short password", "argon2", "before Keycloak 4"],
+    ids=[
+        *("pbkdf2-sha512", "pbkdf2-sha256", "pbkdf2", "a short password", "argon2", "before Keycloak 4"),
+        *("decomposed, typed composed", "decomposed"),
+    ],
 )
 def test_keycloak_password_works_and_its_hash_is_replaced_at_the_first_sign_in(
     site: Site, store: Store, run_command: RunCommand, browser: Browser, tmp_path: Path, credential: Any, password: str
@@ -713,6 +723,41 @@ def test_keycloak_user_keeps_sub_username_and_claims(
     }
 
 
+def test_further_values_of_a_keycloak_attribute_are_reported(
+    site: Site, store: Store, run_command: RunCommand, tmp_path: Path
+) -> None:
+    attributes = {
+        "phoneNumber": ["+15550100", "+15550101", "+15550102"],
+        "street": ["A", "B"],
+        "locale": [],
+        "x": [1, 2],
+    }
+    entry = {"id": "k-1", "username": "alice", "attributes": attributes}
+    printed = run_command("import", "--format", "keycloak", realm(tmp_path / "realm.json", entry))
+    unsupported = "further values of phoneNumber (2), further values of street (1), x (1)"
+    assert printed.out.splitlines()[1] == f"Not imported, because Signet does not support it: {unsupported}."
+    (user,) = store.users.scan()
+    assert user.claims == {"phone_number": "+15550100", "address": {"street_address": "A"}}
+
+
+def test_keycloak_claims_are_checked_as_on_the_command_line(
+    site: Site, store: Store, run_command: RunCommand, tmp_path: Path
+) -> None:
+    entries: list[dict[str, Any]] = [
+        {"id": "k-1", "username": "alice", "attributes": {"nickname": ["a\u202eb"]}},
+        {"id": "k-2", "username": "bob", "email": "bob at example.com"},
+        {"id": "k-3", "username": "carol", "attributes": {"locale": [7]}},
+    ]
+    printed = run_command("import", "--format", "keycloak", realm(tmp_path / "realm.json", *entries))
+    assert printed.code == 1
+    assert printed.err.splitlines() == [
+        "entry 1: The claim nickname must have 1 to 2000 printable characters",
+        "entry 2: The email address must be like alice@example.com",
+        "entry 3: The claim locale must be a string",
+    ]
+    assert list(store.users.scan()) == []
+
+
 def damaged(part: str, **changes: Any) -> dict[str, Any]:
     credential = pbkdf2("pbkdf2-sha256", 1000)
     return credential | {part: json.dumps(json.loads(credential[part]) | changes)}
@@ -772,36 +817,51 @@ def test_second_user_with_the_same_email_or_username_is_not_imported(
 
 # ---- Cognito
 
-CSV = """\
-cognito:username,name,given_name,email,email_verified,phone_number,phone_number_verified,address,updated_at,\
+CSV = r"""
+cognito:username,name,given_name,email,email_verified,phone_number,phone_number_verified,birthdate,address,updated_at,\
 cognito:mfa_enabled,custom:department
-bob,"Baker, Bob",Bob,bob@example.com,TRUE,,,"1 Main Street\nSpringfield",1700000000,true,sales
-carol,,,carol@example.com,false,+15555550100,true,,,false,
-,Nobody,,,,,,,,,
-"""
+bob,Baker\, Bob,Bob "B" , bob@example.com,TRUE,,,02/01/1985,"1 Main Street"\, Springfield,1700000000,true,sales
+carol,,,carol@example.com,false,+15555550100,true,1960-12-24,,,false,
+,Nobody,,,,,,,,,,
+dora,Cook, Dora,Dora,dora@example.com,true,,,,,,,
+erin,,,erin at example.com,true,,,,,,,
+fay,,,fay@example.com,true,,,13/45/1985,,,,
+""".replace("\\\n", "").lstrip()
 
 
+@pytest.mark.parametrize(("line_end", "mark"), [("\n", ""), ("\r\n", "\ufeff")])
 def test_users_of_cognitos_csv_need_a_new_password(
-    site: Site, store: Store, run_command: RunCommand, tmp_path: Path
+    site: Site, store: Store, run_command: RunCommand, tmp_path: Path, line_end: str, mark: str
 ) -> None:
     file = tmp_path / "users.csv"
-    file.write_text(CSV)
+    file.write_bytes((mark + CSV.replace("\n", line_end)).encode())
     printed = run_command("import", "--format", "cognito", file)
     assert printed.code == 1
-    assert printed.err == "line 5: cognito:username is missing\n"  # the address took two lines
+    assert printed.err.splitlines() == [
+        "line 4: cognito:username is missing",
+        "line 5: it cannot be read (it has 1 more fields than the header; a comma in a value is written as \\,)",
+        "line 6: The email address must be like alice@example.com",
+        "line 7: it cannot be read (time data '13/45/1985' does not match format '%m/%d/%Y')",
+    ]
     assert "second factor (1), custom:department (1)." in printed.out
     assert printed.out.endswith("Without a password, 2 (`signet user set-password`):\n  bob\n  carol\n")
     bob, carol = sorted(store.users.scan(), key=lambda user: user.username)
     assert bob.claims == {
         "name": "Baker, Bob",
-        "given_name": "Bob",
+        "given_name": 'Bob "B"',
         "email": "bob@example.com",
         "email_verified": True,
-        "address": {"formatted": "1 Main Street\nSpringfield"},
+        "birthdate": "1985-02-01",
+        "address": {"formatted": '"1 Main Street", Springfield'},
         "updated_at": 1_700_000_000,
     }
-    assert carol.claims["phone_number_verified"] is True
-    assert carol.claims["email_verified"] is False
+    assert carol.claims == {
+        "email": "carol@example.com",
+        "email_verified": False,
+        "phone_number": "+15555550100",
+        "phone_number_verified": True,
+        "birthdate": "1960-12-24",
+    }
     # The file has no sub, but a second import recognizes the same users.
     again = run_command("import", "--format", "cognito", file)
     assert again.out.startswith("Added: none. Already existing: 2 users.\n")
@@ -841,6 +901,65 @@ def test_users_of_cognitos_list_users_are_imported(
     assert (dave.username, dave.sub) == ("dave@example.com", sub)
     assert dave.created_at == 1_704_164_645
     assert (erin.username, erin.sub, erin.disabled_at is None) == ("erin", "e-1", False)
+
+
+def listed(username: str, sub: str, status: str = "CONFIRMED", **attributes: str) -> dict[str, Any]:
+    """Return a user as `list-users` prints it."""
+    pairs = [{"Name": name, "Value": value} for name, value in {"sub": sub, **attributes}.items()]
+    return {"Username": username, "Attributes": pairs, "UserStatus": status, "Enabled": True}
+
+
+def test_cognito_users_with_a_random_username_sign_in_by_email_else_by_phone_number(
+    site: Site, store: Store, run_command: RunCommand, tmp_path: Path
+) -> None:
+    file = tmp_path / "users.json"
+    users = [
+        listed("s-1", "s-1", email="dave@example.com", phone_number="+15550100", preferred_username="dave"),
+        listed("s-2", "s-2", phone_number="+15550101", email="", updated_at="", name=" "),
+        listed("s-3", "s-3"),
+        listed("gina", "s-4", email="gina@example.com", updated_at="1700000000.5"),
+    ]
+    file.write_text(json.dumps({"Users": users}))
+    printed = run_command("import", "--format", "cognito", file)
+    assert printed.code == 0, printed.err
+    assert "does not support it: preferred_username (1)." in printed.out
+    imported = {user.sub: user for user in store.users.scan()}
+    assert {sub: user.username for sub, user in imported.items()} == {
+        "s-1": "dave@example.com",
+        "s-2": "+15550101",
+        "s-3": "s-3",
+        "s-4": "gina",
+    }
+    assert imported["s-2"].claims == {"phone_number": "+15550101"}
+    assert imported["s-4"].claims == {"email": "gina@example.com", "updated_at": 1_700_000_000}
+
+
+@pytest.mark.parametrize("native_first", [True, False])
+def test_federated_user_of_cognito_never_takes_the_name_or_email_of_a_native_one(
+    site: Site, store: Store, run_command: RunCommand, tmp_path: Path, native_first: bool
+) -> None:
+    file = tmp_path / "users.json"
+    native = [
+        listed("n-1", "n-1", email="dave@example.com"),
+        listed("Google_17", "n-2", email="erin@example.com"),
+        listed("corp_fay", "n-3", email="fay@example.com"),
+    ]
+    federated = [
+        listed("google_42", "f-1", "EXTERNAL_PROVIDER", email="Dave@Example.com", identities="[]"),
+        listed("GOOGLE_17", "f-2", "EXTERNAL_PROVIDER", email="other@example.com"),
+        listed("corp_1", "f-3", "EXTERNAL_PROVIDER", email="fay@example.com"),
+        listed("Facebook_9", "f-4", "", email="gina@example.com"),
+    ]
+    users = [*native, *federated] if native_first else [*federated, *native]
+    file.write_text(json.dumps({"Users": users}))
+    printed = run_command("import", "--format", "cognito", file)
+    assert printed.code == 1
+    assert {line.partition(": ")[2] for line in printed.err.splitlines()} == {
+        "the email of google_42 belongs to another user",
+        "the username GOOGLE_17 belongs to another user",
+        "the email of corp_1 belongs to another user",
+    }
+    assert {user.sub for user in store.users.scan()} == {"n-1", "n-2", "n-3", "f-4"}
 
 
 @pytest.mark.parametrize("format_", ["cognito", "keycloak"])

@@ -1,6 +1,7 @@
 """Clients authenticate as they are registered, and secrets are compared in constant time."""
 
 import hmac
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,6 +36,56 @@ def test_refresh_by_a_confidential_client_requires_its_secret(site: Site, browse
         answer = browser.post("/oauth2/token", form | credentials)
         assert (answer.status, answer.json["error"]) == (401, "invalid_client")
     assert browser.post("/oauth2/token", form, basic(client.id, client.secret or "")).status == 200
+
+
+BOTH = ("client_secret_basic", "client_secret_post")
+ENDPOINTS = ("/oauth2/token", "/oauth2/revoke", "/oauth2/introspect")
+
+
+def authenticated(browser: Browser, path: str, client: Registered, method: str) -> bool:
+    """Return whether the endpoint accepts the client's secret by this method."""
+    body = {"client_id": client.id, "client_secret": client.secret} if method == "client_secret_post" else {}
+    headers = basic(client.id, client.secret or "") if method == "client_secret_basic" else {}
+    answer = browser.post(path, {"grant_type": "refresh_token", "refresh_token": "x", "token": "x"} | body, headers)
+    assert answer.status in (200, 400, 401), answer.body
+    assert answer.status != 401 or answer.json["error"] == "invalid_client"
+    return answer.status != 401
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+@pytest.mark.parametrize("methods", [BOTH[:1], BOTH[1:], BOTH, BOTH[::-1]], ids=" ".join)
+def test_client_is_authenticated_only_by_the_methods_of_its_record(
+    site: Site, browser: Browser, path: str, methods: tuple[str, ...]
+) -> None:
+    client = site.client(token_endpoint_auth_methods=methods)
+    assert client.record.token_endpoint_auth_method == methods[0]
+    assert {method for method in BOTH if authenticated(browser, path, client, method)} == set(methods)
+
+
+def test_client_registers_both_methods_by_default(site: Site, browser: Browser) -> None:
+    client = site.client()
+    assert client.record.token_endpoint_auth_methods == BOTH
+    assert all(authenticated(browser, ENDPOINTS[0], client, method) for method in BOTH)
+
+
+@pytest.mark.parametrize("method", BOTH)
+def test_record_of_version_1_keeps_both_methods(site: Site, browser: Browser, method: str) -> None:
+    client = site.client()
+    site.server.store.clients.put(
+        replace(client.record, token_endpoint_auth_method=method, token_endpoint_auth_methods=())
+    )
+    assert all(authenticated(browser, ENDPOINTS[0], client, method) for method in BOTH)
+
+
+def test_log_says_that_a_client_is_not_registered_for_the_method(
+    site: Site, browser: Browser, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = site.client(token_endpoint_auth_methods=("client_secret_post",))
+    assert not authenticated(browser, ENDPOINTS[0], client, "client_secret_basic")
+    assert "the client is not registered for client_secret_basic" in caplog.text
+    caplog.clear()
+    assert not authenticated(browser, ENDPOINTS[0], Registered(client.record, "wrong"), "client_secret_basic")
+    assert "not registered" not in caplog.text, "only its own secret shows that the client itself has sent it"
 
 
 @pytest.mark.spec("RFC 8414 §2 k")

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import ConsentRequired, InteractionRequired, LoginRequired
 from chalicelib.protocol.next_step import RECENT, SignedInUser, Step, next_step
-from chalicelib.protocol.records import AuthorizationRequest, Client, Consent, Session, User
+from chalicelib.protocol.records import AuthorizationRequest, Consent, Session, User
 
 NOW = 1_000_000
 

@@ -164,7 +164,7 @@ def test_pages_have_no_other_methods_and_no_cors(site: Site, path: str, method: 
     event = {"version": "2.0", "rawPath": path, "rawQueryString": "", "requestContext": context}
     answer = site.http_handler(event | {"headers": {"origin": "https://client.example.com"}}, None)
     assert answer["statusCode"] == 405
-    assert answer["headers"]["Allow"] == "GET, POST"
+    assert answer["headers"]["Allow"] == "GET, POST, HEAD"
     assert "Access-Control-Allow-Origin" not in answer["headers"]
 
 

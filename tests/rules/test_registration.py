@@ -2,15 +2,16 @@
 
 import base64
 import hashlib
+import re
 from typing import Any
 
 import pytest
 
-from chalicelib.clients.metadata import check_client, check_redirect_uri
+from chalicelib.clients.metadata import check_client, check_redirect_uri, warnings
 from chalicelib.protocol import redirect_uris
+from chalicelib.protocol.client import SECRET_METHODS, Client
 from chalicelib.protocol.errors import InvalidClientMetadata, InvalidRedirectUri, OAuthError
 from chalicelib.protocol.identifiers import username_identifier
-from chalicelib.protocol.records import Client
 from chalicelib.protocol.response_types import GRANT_TYPES
 from chalicelib.users.registration import register_user
 from tests.support.browser import Browser
@@ -34,6 +35,8 @@ GOOD_URIS = [
     "http://[::1]:3000/cb",
     "com.example.app:/cb",
     "com.example.app://cb",
+    "cursor://anysphere.cursor-retrieval/oauth/callback",
+    "vscode:/cb",
     "https://client.example.com/" + "x" * (2000 - 27),
 ]
 BAD_URIS = [
@@ -93,8 +96,29 @@ BAD_URIS = [
     "about:blank",
     "blob:https://client.example.com/x",
     "ftp://client.example.com/cb",
-    "myapp:/cb",
+    *(
+        f"{scheme}:{rest}"
+        for scheme in (
+            "View-Source",
+            "intent",
+            "chrome",
+            "filesystem",
+            "wss",
+            "DATA",
+            "Blob",
+            "vbScript",
+            "FILE",
+            "About",
+        )
+        for rest in ("//client.example.com/cb", "/cb")
+    ),
+    "HTTP://client.example.com/cb",
     "urn:ietf:wg:oauth:2.0:oob",
+    # a scheme was forgotten, and the host would be one
+    "localhost:3000/cb",
+    "localhost:",
+    "myapp:cb",
+    "cursor:",
     "https://client.example.com/" + "x" * (2001 - 27),
 ]
 
@@ -138,7 +162,16 @@ MATCHES = [
     ("http://127.0.0.1/cb", "https://127.0.0.1/cb", False),
     ("http://127.0.0.1/cb", "http://[::1]/cb", False),
     ("http://127.0.0.1/cb", "http://localhost/cb", False),
-    ("http://localhost/cb", "http://localhost:3000/cb", False),
+    ("http://localhost/cb", "http://localhost:3000/cb", True),
+    ("http://localhost:3000/cb", "http://localhost/cb", True),
+    ("http://localhost/cb", "http://127.0.0.1:3000/cb", False),
+    ("http://localhost/cb", "http://localhost:3000/cb/", False),
+    ("http://localhost/cb", "http://localhost:0/cb", False),
+    ("http://localhost/cb", "http://localhost:80@evil.example/cb", False),
+    ("http://localhost/cb", "http://localhost.evil.example/cb", False),
+    ("http://localhost/cb", "http://localhost:3000.evil.example/cb", False),
+    ("http://localhost/cb", "http://LOCALHOST:3000/cb", False),
+    ("https://localhost/cb", "https://localhost:3000/cb", False),
     ("https://127.0.0.1/cb", "https://127.0.0.1:8443/cb", False),
     ("https://client.example.com/cb", "https://client.example.com:443/cb", False),
     ("https://client.example.com/cb", "https://CLIENT.example.com/cb", False),
@@ -165,7 +198,8 @@ def client_with(**members: Any) -> Client:
         "redirect_uris": ("https://client.example.com/cb", "https://client.example.com/other"),
         "scope": "openid email",
     }
-    return Client(**(defaults | members))
+    methods = members.setdefault("token_endpoint_auth_methods", SECRET_METHODS)
+    return Client(**(defaults | {"token_endpoint_auth_method": next(iter(methods), "")} | members))
 
 
 PAGES = ("logo", "client", "policy", "tos")
@@ -211,9 +245,22 @@ GOOD_CLIENTS: list[tuple[str, dict[str, Any]]] = [
     ("a hundred scopes", {"scope": " ".join(f"s{n}" for n in range(100))}),
     ("no PKCE, and confidential", {"require_pkce": False}),
     ("direct sign-in, and confidential", {"direct_sign_in": True}),
-    ("public", {"token_endpoint_auth_method": "none"}),
+    ("public", {"token_endpoint_auth_methods": ("none",)}),
+    (
+        "origins of applications",
+        {
+            "allowed_origins": (
+                *("capacitor://localhost", "ionic://localhost", "tauri://localhost", "http://tauri.localhost"),
+                *("chrome-extension://aapbdbdomjkkjkaonfhkkikfgjllcleb", "https://a.example", "https://a.example:8443"),
+                *("http://localhost:3000", "http://[::1]", "moz-extension://5f3f6f3c-1c2d-4e5f-8a9b-0c1d2e3f4a5b"),
+            )
+        },
+    ),
+    ("only HTTP Basic", {"token_endpoint_auth_methods": ("client_secret_basic",)}),
     ("the shortest lifetimes", {"authorization_code_lifetime": 10, "access_token_lifetime": 60}),
     ("the longest lifetimes", {"authorization_code_lifetime": 600, "refresh_token_lifetime": 366 * 86400}),
+    ("no retry window", {"refresh_token_retry_window": 0}),
+    ("the longest retry window", {"refresh_token_retry_window": 300}),
     ("links to pages", {f"{page}_uri": f"https://client.example.com/{page}?a=b#c" for page in PAGES}),
     ("post-logout redirect URIs", {"post_logout_redirect_uris": ("http://127.0.0.1/bye", "com.example.app:/bye")}),
     ("a logout URI with a query", {"backchannel_logout_uri": "https://client.example.com/logout?tenant=1"}),
@@ -229,6 +276,10 @@ GOOD_CLIENTS: list[tuple[str, dict[str, Any]]] = [
     (
         "a resource server that calls another",
         {**RESOURCE_SERVER, "scope": "photos", "grant_types": ("client_credentials",)},
+    ),
+    *(
+        (f"the resource server {uri}", {**RESOURCE_SERVER, "client_id": uri})
+        for uri in ("http://127.0.0.1:3000/mcp", "http://[::1]:3000", "http://localhost/mcp?a=b", "https://localhost/")
     ),
     ("the longest URI of a resource server", {**RESOURCE_SERVER, "client_id": "https://api.example.com/" + "x" * 104}),
 ]
@@ -263,14 +314,40 @@ BAD_CLIENTS: list[tuple[str, type[OAuthError], dict[str, Any]]] = [
     ("101 scopes", InvalidClientMetadata, {"scope": " ".join(f"s{n}" for n in range(101))}),
     ("a default scope beyond the scope", InvalidClientMetadata, {"default_scope": "openid phone"}),
     ("a malformed default scope", InvalidClientMetadata, {"default_scope": " openid"}),
-    ("public, and no PKCE", InvalidClientMetadata, {"token_endpoint_auth_method": "none", "require_pkce": False}),
+    *(
+        (f"the authentication methods {methods}", InvalidClientMetadata, {"token_endpoint_auth_methods": methods})
+        for methods in (
+            (),
+            ("private_key_jwt",),
+            ("client_secret_basic", "none"),
+            ("client_secret_post", "client_secret_post"),
+        )
+    ),
+    *(
+        (f"the allowed origin {origin!a}", InvalidClientMetadata, {"allowed_origins": (origin,)})
+        for origin in (
+            *("*", "null", "", "localhost", "capacitor:", "capacitor://", "file://", "file://localhost", "data://a"),
+            *("http://a.example", "http://localhost.evil.example", "https://a.example/", "https://a.example:443"),
+            *("https://A.example", "https://user@a.example", "https://a.example:8443:1", "https://a.example\n"),
+            *("https://*.example", "https://é.example", "https://a.example, https://b.example", "javascript://x"),
+        )
+    ),
+    ("an allowed origin twice", InvalidClientMetadata, {"allowed_origins": ("https://a.example",) * 2}),
+    (
+        "21 allowed origins",
+        InvalidClientMetadata,
+        {"allowed_origins": tuple(f"https://{n}.example" for n in range(21))},
+    ),
+    ("public, and no PKCE", InvalidClientMetadata, {"token_endpoint_auth_methods": ("none",), "require_pkce": False}),
     (
         "public, with direct sign-in",
         InvalidClientMetadata,
-        {"token_endpoint_auth_method": "none", "direct_sign_in": True},
+        {"token_endpoint_auth_methods": ("none",), "direct_sign_in": True},
     ),
     ("a code lifetime that is too long", InvalidClientMetadata, {"authorization_code_lifetime": 601}),
     ("a code lifetime of 0", InvalidClientMetadata, {"authorization_code_lifetime": 0}),
+    ("a retry window of more than 5 minutes", InvalidClientMetadata, {"refresh_token_retry_window": 301}),
+    ("a negative retry window", InvalidClientMetadata, {"refresh_token_retry_window": -1}),
     ("an access token lifetime of 0", InvalidClientMetadata, {"access_token_lifetime": 0}),
     ("a negative access token lifetime", InvalidClientMetadata, {"access_token_lifetime": -600}),
     ("an access token lifetime of a week", InvalidClientMetadata, {"access_token_lifetime": 7 * 86400}),
@@ -328,14 +405,16 @@ BAD_CLIENTS: list[tuple[str, type[OAuthError], dict[str, Any]]] = [
     ("response type id_token alone", InvalidClientMetadata, {"response_types": ("id_token",)}),
     ("codes without a response type", InvalidClientMetadata, {"response_types": ()}),
     ("a response type without codes", InvalidClientMetadata, {**MACHINE, "response_types": ("code",)}),
-    ("client credentials, and public", InvalidClientMetadata, {**MACHINE, "token_endpoint_auth_method": "none"}),
+    ("client credentials, and public", InvalidClientMetadata, {**MACHINE, "token_endpoint_auth_methods": ("none",)}),
     ("client credentials, and only user scopes", InvalidClientMetadata, {**MACHINE, "scope": "openid email"}),
     ("a resource server that signs users in", InvalidClientMetadata, {"client_id": "https://api.example.com/"}),
     *(
         (f"a resource server called {uri[:50]!a}", InvalidClientMetadata, {**RESOURCE_SERVER, "client_id": uri})
         for uri in (
             "http://api.example.com/",
-            "http://127.0.0.1/",
+            "http://127.0.0.2/",
+            "http://localhost.evil.example/",
+            "cursor://api.example.com/",
             "HTTPS://api.example.com/",
             "https://",
             "https:api",
@@ -364,6 +443,60 @@ def test_invalid_client_metadata_is_rejected(case: str, error: type[OAuthError],
     with pytest.raises(error) as error_info:
         check_client(client_with(**members))
     assert error_info.value.description
+
+
+@pytest.mark.parametrize(
+    ("client_id", "reason"),
+    [
+        ("http://api.example.com/", "must be https (http is for 127.0.0.1, [::1] and localhost)"),
+        ("https://api.example.com/#x", "must have no fragment"),
+        ("https://user@api.example.com/", "without user information"),
+        ("https://api.example.com/a/../b", "must have no dot segments"),
+        ("urn:example:api", "or be the https URI of a resource server"),
+        ("https://api.example.com/" + "x" * 105, "at most 128 characters"),
+    ],
+)
+def test_error_says_what_is_wrong_with_the_uri_of_a_resource_server(client_id: str, reason: str) -> None:
+    with pytest.raises(InvalidClientMetadata) as error_info:
+        check_client(client_with(**RESOURCE_SERVER | {"client_id": client_id}))
+    assert reason in error_info.value.description
+
+
+@pytest.mark.spec("RFC 8707 §2")
+@pytest.mark.parametrize(
+    ("uri", "normal"),
+    [
+        ("https://API.example.com/photos", "https://api.example.com/photos"),
+        ("https://api.example.com:443/photos", "https://api.example.com/photos"),
+        ("https://api.example.com/%7Ephotos", "https://api.example.com/~photos"),
+        ("https://api.example.com/a%2fb", "https://api.example.com/a%2Fb"),
+        ("https://api.example.com:443", "https://api.example.com"),
+    ],
+)
+def test_resource_server_is_registered_in_normal_form(site: Site, uri: str, normal: str) -> None:
+    with pytest.raises(InvalidClientMetadata, match=f": {re.escape(normal)}$"):
+        site.client(**RESOURCE_SERVER | {"client_id": uri})
+    assert site.client(**RESOURCE_SERVER | {"client_id": normal}).id == normal
+
+
+def test_resource_server_cannot_be_registered_in_two_spellings(site: Site) -> None:
+    for first, second in (("https://a.example", "https://a.example/"), ("https://b.example/?c", "https://b.example?c")):
+        site.client(**RESOURCE_SERVER | {"client_id": first})
+        with pytest.raises(InvalidClientMetadata, match="is the same URI"):
+            site.client(**RESOURCE_SERVER | {"client_id": second})
+    site.client(**RESOURCE_SERVER | {"client_id": "https://a.example/photos"})
+    site.client(**RESOURCE_SERVER | {"client_id": "https://a.example/photos/"})
+
+
+@pytest.mark.spec("RFC 8252 §7.1")
+def test_warning_tells_of_schemes_without_a_dot() -> None:
+    uris = ("cursor://a/cb", "cursor://b/cb", "com.example.app:/cb", "http://localhost/cb", "https://a.example/cb")
+    client = client_with(redirect_uris=uris, post_logout_redirect_uris=("vscode:/bye",))
+    check_client(client)
+    cursor, vscode = warnings(client)
+    assert "cursor:" in cursor
+    assert "vscode:" in vscode
+    assert warnings(client_with(redirect_uris=uris[2:])) == []
 
 
 def test_rejected_client_is_not_stored(site: Site) -> None:
@@ -504,3 +637,20 @@ def test_random_password_is_not_stored_and_must_be_changed(site: Site) -> None:
 def test_client_for_the_code_grant_needs_a_redirect_uri(site: Site, public: bool) -> None:
     with pytest.raises(InvalidRedirectUri):
         site.client(redirect_uris=[], public=public)
+
+
+@pytest.mark.parametrize(
+    ("host", "written"),
+    [
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("BÜCHER.example", "xn--bcher-kva.example"),
+        ("straße.example", "xn--strae-oqa.example"),
+        ("www.例え.jp", "www.xn--r8jz45g.jp"),
+        ("bu\u0308cher.example:8443", "xn--bcher-kva.example"),
+    ],
+)
+@pytest.mark.parametrize("member", ["redirect_uris", "post_logout_redirect_uris", "client_uri"])
+def test_message_about_a_host_that_is_not_ascii_says_how_to_write_it(member: str, host: str, written: str) -> None:
+    uri = f"https://{host}/cb"
+    with pytest.raises(OAuthError, match=f"write it as {written}"):
+        check_client(client_with(**{member: uri if member == "client_uri" else (uri,)}))

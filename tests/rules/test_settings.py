@@ -24,7 +24,7 @@ NUMBERS = [
     ("SIGNET_ACCESS_TOKEN_LIFETIME", 60, 86400),
     ("SIGNET_REFRESH_TOKEN_LIFETIME", 60, 31622400),
     ("SIGNET_REFRESH_TOKEN_ABSOLUTE_LIFETIME", 3600, 316224000),
-    ("SIGNET_REFRESH_TOKEN_RETRY_WINDOW", 0, 60),
+    ("SIGNET_REFRESH_TOKEN_RETRY_WINDOW", 0, 300),
     ("SIGNET_SESSION_IDLE_LIFETIME", 60, 31622400),
     ("SIGNET_SESSION_ABSOLUTE_LIFETIME", 60, 31622400),
     ("SIGNET_REQUEST_LIFETIME", 60, 3600),
@@ -311,3 +311,20 @@ def test_configured_issuer_needs_no_gateway_domain(site: Site) -> None:
     for gateway in GATEWAYS:
         answer = get_metadata(site, gateway, site.http_handler, domainName=None)
         assert answer.json["issuer"] == site.settings.issuer
+
+
+@pytest.mark.parametrize(
+    ("environ", "suffix"),
+    [
+        ({}, ""),
+        ({"PORT": "9000"}, "-9000"),
+        ({"SIGNET_ISSUER": "http://localhost:9000/id"}, "-9000"),
+        ({"SIGNET_ISSUER": "http://localhost"}, "-80"),
+        ({"SIGNET_ISSUER": "https://a.example:9000"}, ""),
+        ({"SIGNET_ISSUER": "http://localhost:9000", "SIGNET_STAGE": "prod"}, ""),
+        ({"AWS_LAMBDA_FUNCTION_NAME": "signet"}, ""),
+    ],
+)
+def test_cookies_of_local_servers_are_kept_apart_by_port(environ: dict[str, str], suffix: str) -> None:
+    """Browsers send the cookies of a host to all its ports (RFC 6265 section 8.5)."""
+    assert Settings.from_environ(environ).cookie_suffix == suffix

@@ -30,7 +30,8 @@ HTTP_2 = next(front for front in GATEWAYS if front.name == "HTTP 2.0")
 
 
 def methods_of(path: str) -> set[str]:
-    return {route.method for route in ROUTES if route.path == path}
+    methods: set[str] = {route.method for route in ROUTES if route.path == path}
+    return methods | ({"HEAD"} if "GET" in methods else set())
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +91,7 @@ def _call_endpoint(
         (f"{ORIGIN}:8443/cb", f"{ORIGIN}:8443", True),
         ("http://127.0.0.1/cb", "http://127.0.0.1:51004", True),
         ("http://localhost:3000/cb", "http://localhost:3000", True),
+        ("http://localhost:3000/cb", "http://localhost:3001", True),
         (f"{ORIGIN}/cb", "https://evil.example", False),
         (f"{ORIGIN}/cb", "http://client.example.com", False),
         (f"{ORIGIN}/cb", f"{ORIGIN}.evil.example", False),
@@ -98,7 +100,6 @@ def _call_endpoint(
         (f"{ORIGIN}/cb", "null", False),
         (f"{ORIGIN}/cb", "*", False),
         (f"{ORIGIN}/cb", "https://é.example", False),
-        ("http://localhost:3000/cb", "http://localhost:3001", False),
         ("com.example.app:/cb", "null", False),
     ],
 )
@@ -108,6 +109,34 @@ def test_response_to_a_client_is_readable_only_from_the_origins_of_its_redirect_
     client = site.client(redirect_uris=["https://first.example/cb", redirect_uri])
     answer = _call_endpoint(browser, client, path, origin, successful, site)
     assert (answer.status == 200) == successful
+    assert answer.header("access-control-allow-origin") == (origin if allowed else None)
+    assert answer.header("vary") == "Origin"
+
+
+@pytest.mark.parametrize("path", CLIENT_PATHS)
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("capacitor://localhost", True),
+        ("chrome-extension://aapbdbdomjkkjkaonfhkkikfgjllcleb", True),
+        ("https://shop.example:8443", True),
+        (ORIGIN, True),  # of a redirect URI
+        ("capacitor://localhost:1", False),
+        ("ionic://localhost", False),
+        ("https://shop.example", False),
+        ("null", False),
+    ],
+)
+def test_response_to_a_client_is_readable_from_its_allowed_origins(
+    site: Site, browser: Browser, path: str, origin: str, allowed: bool
+) -> None:
+    registered = (
+        *("capacitor://localhost", "https://shop.example:8443"),
+        "chrome-extension://aapbdbdomjkkjkaonfhkkikfgjllcleb",
+    )
+    client = site.client(redirect_uris=[f"{ORIGIN}/cb"], allowed_origins=registered)
+    answer = _call_endpoint(browser, client, path, origin, True, site)
+    assert answer.status == 200
     assert answer.header("access-control-allow-origin") == (origin if allowed else None)
     assert answer.header("vary") == "Origin"
 
@@ -145,10 +174,37 @@ def test_preflight_request_lists_methods_and_headers(site: Site, browser: Browse
     assert (answer.status, answer.body) == (204, "")
     assert answer.header("access-control-allow-origin") in ("*", origin)
     allowed = set((answer.header("access-control-allow-methods") or "").split(", "))
-    assert allowed == methods_of(path)
-    names = (answer.header("access-control-allow-headers") or "").lower().split(", ")
-    assert set(names) == {"authorization", "content-type"}
+    assert allowed == methods_of(path) | {"OPTIONS"}
     assert int(answer.header("access-control-max-age") or 0) > 0
+
+
+REQUESTED_HEADERS = [
+    "authorization",
+    "authorization,mcp-protocol-version",
+    "content-type, traceparent, tracestate, x-datadog-trace-id, sentry-trace, baggage",
+    "X-Requested-With",
+]
+
+
+@pytest.mark.spec("Fetch §3.2.2")
+@pytest.mark.parametrize("path", PUBLIC_PATHS + CLIENT_PATHS)
+@pytest.mark.parametrize("requested", REQUESTED_HEADERS)
+def test_preflight_request_allows_the_headers_that_it_asks_for(browser: Browser, path: str, requested: str) -> None:
+    headers = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": requested}
+    answer = browser.request("OPTIONS", path, headers=headers)
+    assert answer.status == 204
+    assert answer.header("access-control-allow-headers") == requested
+    assert answer.header("vary") == "Access-Control-Request-Headers"
+
+
+@pytest.mark.parametrize("requested", [None, "", "a b", "a,,b", "a\tb", "x" * 2049, "a, \xe9", "a: b", "<script>"])
+def test_malformed_list_of_requested_headers_is_not_repeated(browser: Browser, requested: str | None) -> None:
+    headers = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
+    if requested is not None:
+        headers["Access-Control-Request-Headers"] = requested
+    answer = browser.request("OPTIONS", "/oauth2/token", headers=headers)
+    assert answer.status == 204
+    assert answer.header("access-control-allow-headers") == "Authorization, Content-Type"
 
 
 @pytest.mark.spec("RFC 9700 §2.6 g", "OpenID Connect Discovery §3 aa")

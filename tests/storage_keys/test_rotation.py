@@ -133,6 +133,54 @@ def test_retiring_a_compromised_key_invalidates_its_tokens_at_once(site: Site, b
         retire(site, "handles-1")
 
 
+def test_no_verifier_that_follows_cache_control_rejects_a_token_after_a_rotation_of_a_compromised_key(
+    site: Site, browser: Browser
+) -> None:
+    """The other process has read the ring a moment before the rotation, and answers from its copy."""
+    other = KeyRing(site.server.store)
+    other.jwks()
+    site.server.keys.sign({}, "JWT")
+    site.clock.advance(1)
+    rotate(site, rotation.SHORTEST_WAIT)
+    site.clock.advance(48)
+    published = {key["kid"] for key in other.jwks()["keys"]}
+    lifetime = int((browser.get("/oauth2/jwks").header("cache-control") or "").rpartition("=")[2])
+    signers = set()
+    for _ in range(lifetime):  # until the verifier asks again
+        signers.add(signer(site.server.keys.sign({}, "JWT")))
+        site.clock.advance(1)
+    assert signers <= published
+    site.clock.advance(120 - 48 - lifetime)
+    new = signer(site.server.keys.sign({}, "JWT"))
+    assert new not in published
+    assert new in {key["kid"] for key in other.jwks()["keys"]}
+
+
+def test_first_key_of_a_ring_signs_at_once(site: Site) -> None:
+    site.server.store.keys.delete(RING)
+    ring = KeyRing(site.server.store)
+    ring.create()
+    assert signer(ring.sign({}, "JWT")) in {key["kid"] for key in ring.jwks()["keys"]}
+    assert {key.state for key in rotation.list_keys(ring, site.settings, site.server.now())} == {"current"}
+
+
+def test_key_is_not_retired_before_the_one_that_replaces_it_signs(site: Site) -> None:
+    old = signer(site.server.keys.sign({}, "JWT"))
+    rotate(site, rotation.SHORTEST_WAIT)
+    with pytest.raises(RotationRefused, match="is used in 120 seconds"):
+        retire(site, old)
+    site.clock.advance(120)
+    assert retire(site, old) == [old]
+
+
+def test_compromised_key_is_replaced_although_another_rotation_waits(site: Site) -> None:
+    rotate(site)
+    rotate(site, rotation.SHORTEST_WAIT)
+    old = signer(site.server.keys.sign({}, "JWT"))
+    site.clock.advance(120)
+    assert signer(site.server.keys.sign({}, "JWT")) != old
+
+
 def test_retired_key_signs_for_less_than_a_minute_in_another_process(site: Site) -> None:
     other = KeyRing(site.server.store)
     old = signer(other.sign({}, "JWT"))

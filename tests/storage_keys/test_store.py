@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.grant import Grant, GrantEntry
 from chalicelib.protocol.records import (
     Attempts,
     AuthorizationRequest,
-    Client,
     Consent,
     Delivery,
     Event,

@@ -141,12 +141,14 @@ class Browser:
             secrets.update(members[name] for name in members if name in ("access_token", "refresh_token", "id_token"))
 
     def get(self, path: str, headers: dict[str, str] | None = None, **parameters: Any) -> Answer:
-        return self.request("GET", path + (f"?{urlencode(parameters)}" if parameters else ""), headers=headers)
+        return self.request(
+            "GET", path + (f"?{urlencode(parameters, doseq=True)}" if parameters else ""), headers=headers
+        )
 
     def post(self, path: str, parameters: Any, headers: dict[str, str] | None = None) -> Answer:
         """Send a form."""
         sent = {"Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
-        return self.request("POST", path, urlencode(parameters), sent)
+        return self.request("POST", path, urlencode(parameters, doseq=True), sent)
 
     def send(self, page: Answer, headers: dict[str, str] | None = None, **values: str) -> Answer:
         """Fill in the page's form and send it with the headers of a same-origin request."""

@@ -171,7 +171,9 @@ class World:
         """Create the grants of one kind; `few`: only one, for a test that expects that nothing happens to it."""
         client, machine = self.registered[client_id], self.machine
         parameters: dict[str, Any] = {"scope": KINDS[kind], "resource": API}
-        if kind == "client_credentials":
+        if kind != "client_credentials":
+            parameters["resource"] = [API, self.site.settings.issuer]  # the issuer's is UserInfo
+        else:
             return Grants(self, client_id, kind, _members(machine.token(client, grant_type=kind, **parameters)))
 
         def authorize() -> str:

@@ -10,11 +10,12 @@ from playwright.sync_api import Page, Route
 from chalicelib import pages
 from chalicelib.authentication import let_in
 from chalicelib.pages.explanations import explain
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.errors import InvalidRequest
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.identifiers import username_identifier
-from chalicelib.protocol.records import Client, Consent, Scope, Session
+from chalicelib.protocol.records import Consent, Scope, Session
 from tests.support.browser import CHALLENGE
 from tests.support.site import PASSWORD, Site
 

@@ -3,9 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.records import Client, User
+from chalicelib.protocol.records import User
 from tests.support.browser import CHALLENGE
 from tests.support.site import Registered, Site
 

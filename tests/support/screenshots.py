@@ -7,7 +7,8 @@ from pathlib import Path
 from moto import mock_aws
 from playwright.sync_api import Page, sync_playwright
 
-from infra.local.embedded import create_tables, fix_chalice_local, lock_moto
+from infra.local.embedded import create_tables, lock_moto
+from infra.local.http_server import fix_chalice_local
 from tests.support.chromium import ARGUMENTS, CHROMIUM, SCHEMES, Scheme
 from tests.support.gallery import Gallery
 from tests.support.site import STAGE, Site

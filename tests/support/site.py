@@ -13,7 +13,8 @@ import app
 from chalicelib import web
 from chalicelib.clients import registration
 from chalicelib.keys.stored_ring import RING
-from chalicelib.protocol.records import Client, User
+from chalicelib.protocol.client import Client
+from chalicelib.protocol.records import User
 from chalicelib.server import AuthorizationServer
 from chalicelib.settings import Settings
 from chalicelib.users.registration import register_user

@@ -1,4 +1,4 @@
-"""Rewrite the hashes in both requirements files: `.venv/bin/python -m tests.tools.requirement_hashes [FILE…]`.
+"""Rewrite the hashes in the requirements files: `.venv/bin/python -m tests.tools.requirement_hashes [FILE…]`.
 
 Change the versions in the files by hand, then run this. Each requirement gets the SHA-256 of every file of its version
 in the package index, so that pip's hash-checking mode accepts it on every platform and Python version.
@@ -16,7 +16,7 @@ from urllib.parse import urljoin
 import requests
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
-FILES = (_CHECKOUT / "requirements.txt", _CHECKOUT / "tests" / "requirements.txt")
+FILES = tuple(_CHECKOUT / folder / "requirements.txt" for folder in ("", "infra", "tests"))
 # PEP 691: the JSON form of the simple repository API.
 _JSON = "application/vnd.pypi.simple.v1+json"
 _TIMEOUT = 60  # seconds
@@ -135,7 +135,7 @@ def _run(*arguments: str, check: bool = True) -> str:
 
 
 def main() -> None:
-    """Rewrite the hashes of the files of the arguments, by default of both."""
+    """Rewrite the hashes of the files of the arguments, by default of all three."""
     for file in [Path(name) for name in sys.argv[1:]] or FILES:
         try:
             text = update(file.read_text("utf-8"), fetch_hashes)

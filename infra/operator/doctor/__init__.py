@@ -8,6 +8,7 @@ from contextlib import nullcontext
 import click
 
 from chalicelib.storage.store import Store
+from infra.local.embedded import STAGE
 from infra.operator.commands import example, open_store
 from infra.operator.doctor import inside, outside
 from infra.operator.doctor.findings import Finding
@@ -51,20 +52,25 @@ def _findings(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of {name, ok, detail, fix}.")
 @click.pass_obj
 def doctor(stage: str, /, url: str | None, outside: bool, as_json: bool) -> int:
-    """Check a server from outside, and a stage's data from inside. URL is by default the stage's own.
+    """Check a server from outside, and a stage's data from inside.
+
+    URL is by default the stage's own, or that of the running local server.
 
     The exit code is 0 when at least one check could be made and all have passed. Set SIGNET_OPERATOR_TOKEN to the
     operator's token to include the deep health check.
     """
     if outside and not url:
-        raise click.UsageError("--outside needs a URL.")
+        url = inside.local_url() if stage == STAGE else None
+        if not url:
+            raise click.UsageError("--outside needs a URL: no local server of this checkout responds.")
     if url and not (url.startswith(("https://", "http://")) and is_uri(url)):
         raise click.UsageError(f"{url} is not a URL. It must start with https://, or with http:// for this machine.")
     findings = []
     with nullcontext() if outside else open_store(stage) as store:
         address = url or (inside.stage_url(store) if store else None)
         if not address:
-            skipped = Finding("outside", None, "Not checked from outside: no URL was given, and no issuer is pinned.")
+            reason = "no local server of this checkout responds" if stage == STAGE else "no issuer is pinned"
+            skipped = Finding("outside", None, f"Not checked from outside: no URL was given, and {reason}.")
             findings.append(_show(skipped, as_json))
         checked = _findings(address, store, os.environ.get(OPERATOR_TOKEN))
         findings.extend(_show(finding, as_json) for finding in checked)

@@ -48,7 +48,9 @@ def pinned_issuer(inside: Inside) -> Verdict:
         return skipped("The function is missing.")
     issuer = inside.function.get("Environment", {}).get("Variables", {}).get("SIGNET_ISSUER")
     problems = [] if issuer else ["The issuer is the address of each request, so there may be several issuers"]
-    fix = "Set SIGNET_ISSUER in .chalice/config.json to the address that clients use, and deploy again."
+    fix = (
+        "Deploy with --issuer and the address that clients use; for `chalice deploy`, set SIGNET_ISSUER in its config."
+    )
     return judge(problems, f"The issuer is pinned to {issuer}.", fix)
 
 
@@ -62,7 +64,9 @@ def alarms(inside: Inside) -> Verdict:
         for alarm in page.get("MetricAlarms", ())
     ]
     if not metric_alarms:
-        return skipped("This stage has no alarms: `signet deploy` creates them, `chalice deploy` does not.")
+        return skipped(
+            "This stage has no alarms: `signet deploy` creates them, unless the parameter Monitoring is off."
+        )
     problems = [
         f"{alarm['AlarmName']}: {alarm.get('AlarmDescription') or 'ALARM'}".rstrip(".")
         for alarm in metric_alarms

@@ -12,14 +12,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.keys.envelope import Seal
 from chalicelib.keys.stored_ring import RING
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.errors import OAuthError
-from chalicelib.protocol.records import Client
 from chalicelib.settings import Settings, SettingsError
 from chalicelib.storage.store import Store
+from infra.local.embedded import STAGE
+from infra.local.state import StateFolder
 from infra.operator.doctor import clients, front, function, sign_ins
 from infra.operator.doctor.findings import Finding, Verdict, judge, skipped
 from infra.operator.doctor.stage import Inside
+from infra.operator.doctor.visit import OPENID, Unreachable, ask
 
 OLDEST_KEY = 400 * DAY  # without a schedule that rotates keys
 _LATE = 7 * DAY
@@ -60,13 +63,27 @@ def find_client(store: Store) -> Client | None:
 
 
 def stage_url(store: Store) -> str | None:
-    """Return the URL of the stage, which is the pinned issuer, or None when it is unknown."""
+    """Return the URL of the stage, or None when it is unknown: the pinned issuer, or that of a running local server."""
     inside = Inside(store)
     if not inside.in_aws:
-        return store.settings.issuer
+        return local_url() if inside.stage == STAGE else store.settings.issuer
     with suppress(ClientError, BotoCoreError):
         variables = (inside.function or {}).get("Environment", {}).get("Variables", {})
         return variables.get("SIGNET_ISSUER") or None
+    return None
+
+
+def public_url(store: Store) -> str | None:
+    """Return the same, or where a local server will be when none runs."""
+    return stage_url(store) or (store.settings.issuer if store.settings.stage == STAGE else None)
+
+
+def local_url() -> str | None:
+    """Return the URL of a running server of this checkout, the one that was started last, or None."""
+    for issuer in dict.fromkeys([*StateFolder().announced(), Settings.from_environ().issuer]):
+        with suppress(Unreachable):
+            if ask("GET", issuer + OPENID).members.get("issuer") == issuer:
+                return issuer
     return None
 
 
@@ -210,7 +227,7 @@ def _oldest_key(inside: Inside) -> int:
 CHECKS: tuple[tuple[str, Callable[[Inside], Verdict], bool], ...] = (
     ("tables", _tables, False),
     ("expiry", _expiry, False),
-    ("backups", _backups, False),
+    ("backups", _backups, True),
     ("deletion protection", _protection, True),
     ("encryption", _encryption, True),
     ("KMS key", _kms_key, True),

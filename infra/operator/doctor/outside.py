@@ -66,13 +66,15 @@ def _second_place(visit: Visit) -> Verdict:
         return Verdict(
             True, "Both well-known addresses have the same metadata (RFC 8414 3, OpenID Connect Discovery 4)."
         )
-    inserted = f"{parts.scheme}://{parts.netloc}{OAUTH}{parts.path}"
-    if visit.ask("GET", inserted).members == visit.metadata:
-        return Verdict(True, f"All well-known addresses have the same metadata, including {inserted}.")
+    oauth, openid = (f"{parts.scheme}://{parts.netloc}{name}{parts.path}" for name in (OAUTH, OPENID))
+    missing = [address for address in (oauth, openid) if visit.ask("GET", address).members != visit.metadata]
+    if not missing:
+        return Verdict(True, f"All well-known addresses have the same metadata, including {oauth}.")
+    reader = f"plain OAuth clients read {oauth} (RFC 8414 3)" if oauth in missing else f"some clients read {openid}"
     return skipped(
-        f"The issuer has a path, so plain OAuth clients read {inserted} (RFC 8414 3), which a"
-        f" stage of a REST API cannot serve. OpenID Connect clients read {visit.url}{OPENID}, which works."
-        " With an HTTP API or a custom domain, the issuer has no path."
+        f"The issuer has a path, so {reader}, which does not lead to this server. Map /.well-known of the domain to it"
+        " too, if its front can: an HTTP API or a CloudFront distribution, but not a stage of a REST API. OpenID "
+        f"Connect clients read {visit.url}{OPENID}, which works. Without a path in the issuer, there is nothing to map."
     )
 
 

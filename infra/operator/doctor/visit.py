@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from chalicelib.protocol.records import Client
+from chalicelib.protocol.client import Client
 from chalicelib.settings import LOOPBACK
 
 OPENID = "/.well-known/openid-configuration"

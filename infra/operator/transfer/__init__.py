@@ -23,14 +23,15 @@ from botocore.exceptions import ClientError
 from chalicelib import events
 from chalicelib.builtin_clients import RESERVED
 from chalicelib.events import log as event_log
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import TemporarilyUnavailable
-from chalicelib.protocol.records import Client, User
+from chalicelib.protocol.records import User
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Table
 from infra.operator.commands import CommandError, example, open_store
 from infra.operator.grants import remembered_consents
 from infra.operator.terminal import print_json, visible
-from infra.operator.transfer.foreign_users import ForeignUsers
+from infra.operator.transfer.foreign_users import ForeignUsers, reject_duplicates
 from infra.operator.transfer.insertion import Outcome, insert_record, without_expensive_hash
 from infra.operator.transfer.json_lines import KINDS, Entry, Record, end_line, header_line, parse_entries, record_line
 
@@ -188,30 +189,13 @@ def _read(file: Path, format_: str, store: Store, tally: Tally) -> tuple[Iterabl
             length = sum(1 for _ in lines)
         return _read_export(file), length
     users = ForeignUsers(file, store.now(), tally.left_behind).read(format_)
-    return _reject_duplicate_emails(store, users), len(users)
+    return reject_duplicates(users, store.users.scan()), len(users)
 
 
 def _read_export(file: Path) -> Iterator[Entry]:
     """Yield the entries of an export, reading the file lazily."""
     with file.open(encoding="utf-8") as lines:
         yield from parse_entries(lines)
-
-
-def _reject_duplicate_emails(store: Store, users: list[Entry]) -> Iterator[Entry]:
-    """Yield the entries, with a problem for each user whose email belongs to another user."""
-    owners = {_email(user): user.sub for user in store.users.scan()}
-    for entry in users:
-        user = entry.record
-        email = _email(user) if isinstance(user, User) else None
-        if isinstance(user, User) and email and owners.setdefault(email, user.sub) != user.sub:
-            yield Entry(entry.place, problem=f"the email of {user.username} belongs to another user")
-        else:
-            yield entry
-
-
-def _email(user: User) -> str | None:
-    email = user.claims.get("email")
-    return email.casefold() if isinstance(email, str) else None
 
 
 def _with_new_password(entry: Entry) -> Entry:

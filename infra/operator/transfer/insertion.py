@@ -13,10 +13,11 @@ from chalicelib.authentication import passwords
 from chalicelib.clients.metadata import check_client
 from chalicelib.clients.registration import check_scope
 from chalicelib.keys import signing
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import OAuthError, TemporarilyUnavailable
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.identifiers import username_identifier
-from chalicelib.protocol.records import Client, Consent, Identifier, Scope, User
+from chalicelib.protocol.records import Consent, Identifier, Scope, User
 from chalicelib.storage.dynamodb import is_possible_key
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused

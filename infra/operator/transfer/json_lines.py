@@ -6,7 +6,8 @@ from dataclasses import MISSING, dataclass, fields
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from chalicelib.protocol.records import Client, Consent, Scope, User
+from chalicelib.protocol.client import Client
+from chalicelib.protocol.records import Consent, Scope, User
 from infra.operator.terminal import json_text
 
 VERSION = 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chalicelib.protocol.claims import ACR_VALUES
-from chalicelib.protocol.records import Client
+from chalicelib.protocol.client import Client
 from tests.endpoints.authorize.conftest import (
     REDIRECT_URI,
     asks_to_sign_in,
@@ -31,12 +31,15 @@ def redirects_to(answer: Answer, uri: str) -> bool:
 @pytest.mark.spec("RFC 9700 §4.1.3 b")
 @pytest.mark.spec("RFC 8252 §7.3")
 @pytest.mark.parametrize("port", [":1", ":49152", ":65535", ""])
-@pytest.mark.parametrize("registered", ["http://127.0.0.1/cb", "http://127.0.0.1:8080/cb", "http://[::1]:80/cb?a=b"])
+@pytest.mark.parametrize(
+    "registered",
+    ["http://127.0.0.1/cb", "http://127.0.0.1:8080/cb", "http://[::1]:80/cb?a=b", "http://localhost:3000/cb"],
+)
 def test_loopback_redirect_uri_matches_on_any_port(site: Site, browser: Browser, registered: str, port: str) -> None:
     client = site.client(redirect_uris=[registered], public=True)
     path = registered[registered.rindex("/") :]
-    host = "http://[::1]" if "[" in registered else "http://127.0.0.1"
-    uri = f"{host}{port}{path}"
+    host = next(host for host in ("127.0.0.1", "[::1]", "localhost") if host in registered)
+    uri = f"http://{host}{port}{path}"
     assert redirects_to(browser.authorize(client, redirect_uri=uri, prompt="none"), uri)
 
 
@@ -145,6 +148,44 @@ def test_omitted_scope_without_a_default_is_an_invalid_scope(
     site: Site, browser: Browser, members: dict[str, str]
 ) -> None:
     assert browser.authorize(site.client(**members), scope=None).answer["error"] == "invalid_scope"
+
+
+@pytest.mark.spec("RFC 6749 §3.3 a", "RFC 6749 §5.1 e", "RFC 6749 §10.3 d")
+def test_client_that_asks_for_all_scopes_of_the_metadata_gets_those_that_it_is_registered_for(
+    site: Site, browser: Browser
+) -> None:
+    site.user()
+    client = site.client(scope="openid email")
+    supported = browser.get("/.well-known/openid-configuration").json["scopes_supported"]
+    page = browser.authorize(client, scope=" ".join([*supported, "admin"]))
+    assert read_request(site, page).scope == {"openid", "email"}
+    consent = browser.sign_in(page)
+    assert "Know who you are" in consent.body
+    assert "See your phone number" not in consent.body
+    answer = browser.redeem(client, browser.submit(consent, decision="allow_once").code).json
+    assert answer["scope"] == read_claims(answer["access_token"])["scope"] == "email openid"
+    assert browser.userinfo(answer["access_token"]).status == 200
+
+
+@pytest.mark.spec("RFC 6749 §4.1.2.1")
+@pytest.mark.parametrize("scope", ["openid phone", "phone", "openid email admin"])
+def test_scope_beyond_the_registration_of_a_strict_client_is_an_invalid_scope(
+    site: Site, browser: Browser, scope: str
+) -> None:
+    client = site.client(scope="openid email", strict_scope=True)
+    assert browser.authorize(client, scope="openid email").status == 200
+    answer = browser.authorize(client, scope=scope).answer
+    assert answer["error"] == "invalid_scope"
+    assert scope.split()[-1] in answer["error_description"]
+
+
+def test_scope_added_a_moment_ago_is_granted(site: Site, browser: Browser) -> None:
+    for strict in (False, True):
+        client = site.client(scope="openid email", strict_scope=strict)
+        assert browser.authorize(client, scope="openid email").status == 200  # the client is cached
+        site.server.store.clients.put(replace(client.record, scope="openid email phone"))
+        page = browser.authorize(client, scope="openid phone")
+        assert read_request(site, page).scope == {"openid", "phone"}
 
 
 @pytest.mark.spec("RFC 6749 §10.3 d")

@@ -5,39 +5,78 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.endpoints.authorize.conftest import METHODS, REDIRECT_URI, register_clients, send_request
+from tests.endpoints.authorize.conftest import METHODS, REDIRECT_URI, read_claims, register_clients, send_request
 from tests.support.browser import Browser
 from tests.support.site import Site
 
 
+def shorten(state: Any) -> str:
+    """Return the name of a test case."""
+    return ascii(state)[:30] + f" of {len(state)}"
+
+
+TOO_LONG = ["s" * 4097, "é" * 500 + "s" * 3097, "s" * 8192]
+CONTROLS = ["a\0", "a\r\nb", "\n", "\x7f", "\x9f"]
+
+
 @pytest.mark.spec("RFC 6749 §10.14")
 @pytest.mark.spec("RFC 6749 §4.1.2.1")
-@pytest.mark.parametrize(
-    "state", [["a", "a"], ["a", "b"], "s" * 2049, "a\0", "a\r\nb", "\n", "\x7f", "\x9f"], ids=ascii
-)
-def test_rejected_state_is_not_returned(site: Site, browser: Browser, state: Any) -> None:
+@pytest.mark.parametrize("state", TOO_LONG + CONTROLS, ids=shorten)
+def test_state_that_is_not_accepted_is_returned_with_the_error(site: Site, browser: Browser, state: str) -> None:
+    register_clients(site, {})
+    for method in METHODS:
+        answer = send_request(browser, method, {"state": state})
+        assert answer.location.startswith(REDIRECT_URI + "?")
+        assert "\r" not in answer.location
+        assert answer.answer["error"] == "invalid_request"
+        assert answer.answer["iss"] == site.settings.issuer
+        assert answer.answer["state"] == state
+        assert send_request(browser, method, {"state": [state, state]}).answer["state"] == state
+
+
+@pytest.mark.parametrize("state", [["a", "b"], "s" * 8193, "%" * 2731, "é" * 2048], ids=shorten)
+def test_state_that_no_redirect_can_carry_is_left_out(site: Site, browser: Browser, state: Any) -> None:
     register_clients(site, {})
     for method in METHODS:
         answer = send_request(browser, method, {"state": state})
         assert answer.location.startswith(REDIRECT_URI + "?")
         assert answer.answer["error"] == "invalid_request"
-        assert answer.answer["iss"] == site.settings.issuer
         assert "state" not in answer.answer
 
 
-SYMBOLS = ["0", " ", "`+&=#%", "%25%00", "a b+c", "\\\"'<>{}|^~", "ünï\u2028©\u202e\ufffd\U0001f600"]
-LONG = ["`+&=#%é/?." * 200, "\U0001f600" * 600, "x" * 2048]
+@pytest.mark.parametrize("state", CONTROLS, ids=shorten)
+def test_form_has_no_state_that_a_browser_would_change(site: Site, browser: Browser, state: str) -> None:
+    register_clients(site, {})
+    answer = send_request(browser, "GET", {"state": state, "response_mode": "form_post"})
+    assert answer.form.fields["error"] == "invalid_request"
+    assert "state" not in answer.form.fields
+
+
+SYMBOLS = ["0", " ", "`+&=#%", "%25%00", "a b+c", "\\\"'<>{}|^~", "ünï\u2028©\u202e\ufffc\U0001f600"]
+LONG = ["`+&=#%é/?." * 200, "\U0001f600" * 600, "x" * 4096, "é" * 1365, "%" * 2730]
 
 
 @pytest.mark.spec("RFC 6749 §4.1.2 f", "RFC 6749 §4.1.2.1 f")
 @pytest.mark.spec("RFC 6749 §4.1.2")
-@pytest.mark.parametrize("state", SYMBOLS + LONG, ids=ascii)
+@pytest.mark.parametrize("state", SYMBOLS + LONG, ids=shorten)
 def test_accepted_state_is_returned_unchanged(site: Site, browser: Browser, state: str) -> None:
     register_clients(site, {})
     for method in METHODS:
         answer = send_request(browser, method, {"state": state, "response_type": "token"})
         assert answer.answer["error"] == "unsupported_response_type"
         assert answer.answer["state"] == state
+
+
+@pytest.mark.parametrize("parameters", [{}, {"response_type": "code id_token"}], ids=["code", "hybrid"])
+def test_state_of_4096_bytes_and_nonce_of_1024_come_back_after_sign_in_and_consent(
+    site: Site, browser: Browser, parameters: dict[str, str]
+) -> None:
+    site.user()
+    client = site.client(response_types=("code", "code id_token"))
+    state, nonce = "s" * 4096, "n" * 1024
+    answer = browser.answer(client, state=state, nonce=nonce, **parameters)
+    assert answer.answer["state"] == state
+    assert read_claims(browser.redeem(client, answer.code).json["id_token"])["nonce"] == nonce
 
 
 def test_error_for_a_long_scope_stays_below_the_header_limit(site: Site, browser: Browser) -> None:
@@ -91,6 +130,27 @@ def test_invalid_utf_8_is_an_error_page_without_a_redirect(site: Site, name: str
         answer = site.http_handler(event, None)
         assert answer["statusCode"] == 400
         assert "Location" not in answer["headers"]
+
+
+@pytest.mark.parametrize("name", [*PARAMETERS, "nonce", "unknown"])
+def test_query_in_which_the_gateway_has_replaced_bytes_is_an_error_page_without_a_redirect(
+    site: Site, browser: Browser, name: str
+) -> None:
+    """A REST API and an HTTP API with payload 1.0 decode the query, and so does the local server."""
+    site.client(client_id="print")
+    query = urlencode(PARAMETERS | {name: "X"}).replace(f"{name}=X", f"{name}=a%ED%A0%80b")
+    for pairs in (PARAMETERS | {name: "a\ufffd\ufffd\ufffdb"}, PARAMETERS | {f"{name}\ufffd": "a"}):
+        answer = site.http_handler(gateway_event(pairs={key: [value] for key, value in pairs.items()}), None)
+        assert (answer["statusCode"], answer["headers"].get("Location")) == (400, None)
+    local = browser.get(f"/oauth2/authorize?{query}")
+    assert (local.status, local.header("location")) == (400, None)
+
+
+def test_replacement_character_that_was_sent_is_returned_where_the_gateway_does_not_decode(site: Site) -> None:
+    site.client(client_id="print")
+    query = urlencode(PARAMETERS | {"state": "a\ufffd", "response_type": "token"})
+    for event in (gateway_event(query=query), gateway_event(body=query)):
+        assert "state=a%EF%BF%BD" in site.http_handler(event, None)["headers"]["Location"]
 
 
 @pytest.mark.parametrize("surrogate", ["\ud800", "a\udcffb"], ids=ascii)

@@ -89,8 +89,14 @@ ON_PAGE: list[tuple[str, Changes]] = [
     *(
         (f"native redirect_uri {what}", {"client_id": "native", "redirect_uri": uri})
         for what, uri in (
-            ("at localhost with another port", "http://localhost:3001/cb"),
-            ("at localhost without its port", "http://localhost/cb"),
+            ("at localhost with another path", "http://localhost:3001/cb2"),
+            ("at localhost by https", "https://localhost:3000/cb"),
+            ("at localhost in capitals", "http://LOCALHOST:3000/cb"),
+            ("at a host that looks like localhost", "http://localhost.evil.example/cb"),
+            ("with localhost as user information", "http://localhost:80@evil.example/cb"),
+            ("at localhost with port 0", "http://localhost:0/cb"),
+            ("at localhost with port 65536", "http://localhost:65536/cb"),
+            ("at a subdomain of localhost", "http://a.localhost:3000/cb"),
             ("at another loopback address", "http://127.0.0.2:8080/cb"),
             ("at the short loopback address", "http://127.1:8080/cb"),
             ("at the long loopback address", "http://[0:0:0:0:0:0:0:1]:8080/cb"),
@@ -147,7 +153,7 @@ def test_error_page_does_not_disclose_registered_clients(site: Site, browser: Br
     assert "client.example.com" not in send_request(browser, "GET", {"redirect_uri": "https://evil.example/cb"}).body
 
 
-# name, longest accepted value
+# name, longest accepted value; None: a longer one is ignored
 PARAMETERS = (
     ("response_type", 2048),
     ("response_mode", 2048),
@@ -157,7 +163,7 @@ PARAMETERS = (
     ("nonce", 2048),
     ("prompt", 2048),
     ("max_age", 2048),
-    ("login_hint", 320),
+    ("login_hint", None),
     ("request_uri", 2048),
     ("id_token_hint", 8192),
     ("claims", 8192),
@@ -171,6 +177,20 @@ PARAMETERS = (
 def request_claims(member: str = "userinfo", **claims: Any) -> Changes:
     """Return the change that adds a claims parameter."""
     return {"claims": json.dumps({member: claims})}
+
+
+def malformed(name: str, longest: int | None) -> list[tuple[str, Changes, str]]:
+    """Return the rows of a parameter that is repeated, too long, or has a control character."""
+    rows: list[tuple[str, Changes, str]] = [
+        (f"{name} repeated", {name: ["query", "query"]}, "invalid_request"),
+        (f"{name} repeated, the first time empty", {name: ["", "query"]}, "invalid_request"),
+        (f"{name} with NUL", {name: "query\0"}, "invalid_request"),
+        (f"{name} with CR LF", {name: "query\r\nSet-Cookie: a=b"}, "invalid_request"),
+        (f"{name} with a C1 control", {name: "query\x85"}, "invalid_request"),
+    ]
+    if longest:
+        rows.append((f"{name} too long", {name: "1" * (longest + 1)}, "invalid_request"))
+    return rows
 
 
 BY_REDIRECT: list[tuple[str, Changes, str]] = [
@@ -205,7 +225,7 @@ BY_REDIRECT: list[tuple[str, Changes, str]] = [
     ("code_challenge padded", {"code_challenge": CHALLENGE + "="}, "invalid_request"),
     ("code_challenge not base64url", {"code_challenge": CHALLENGE[:42] + "+"}, "invalid_request"),
     ("code_challenge with a line break", {"code_challenge": CHALLENGE + "\n"}, "invalid_request"),
-    ("scope unregistered", {"scope": "openid phone"}, "invalid_scope"),
+    ("scope unregistered", {"scope": "phone address"}, "invalid_scope"),
     ("scope in capitals", {"scope": "OpenID"}, "invalid_scope"),
     ("scope of a space", {"scope": " "}, "invalid_scope"),
     ("scope with a comma", {"scope": "openid,email"}, "invalid_scope"),
@@ -286,18 +306,7 @@ BY_REDIRECT: list[tuple[str, Changes, str]] = [
     ("resource with CR LF", {"resource": "https://api.example.com/\r\nSet-Cookie: a=b"}, "invalid_target"),
     ("resource unknown, twice", {"resource": ["https://a.example/", "https://b.example/"]}, "invalid_target"),
     ("resources too many", {"resource": [f"https://{n}.example/" for n in range(11)]}, "invalid_target"),
-    *(
-        row
-        for name, longest in PARAMETERS
-        for row in (
-            (f"{name} repeated", {name: ["query", "query"]}, "invalid_request"),
-            (f"{name} repeated, the first time empty", {name: ["", "query"]}, "invalid_request"),
-            (f"{name} too long", {name: "1" * (longest + 1)}, "invalid_request"),
-            (f"{name} with NUL", {name: "query\0"}, "invalid_request"),
-            (f"{name} with CR LF", {name: "query\r\nSet-Cookie: a=b"}, "invalid_request"),
-            (f"{name} with a C1 control", {name: "query\x85"}, "invalid_request"),
-        )
-    ),
+    *(row for name, longest in PARAMETERS for row in malformed(name, longest)),
 ]
 
 

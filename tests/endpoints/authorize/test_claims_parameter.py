@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from chalicelib.protocol import claims_parameter
 from chalicelib.protocol.claims import ACR_VALUES
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidRequest, UnmetAuthenticationRequirements
-from chalicelib.protocol.records import AuthorizationRequest, Client
+from chalicelib.protocol.records import AuthorizationRequest
 from chalicelib.protocol.scopes import SCOPES
 from chalicelib.storage.dynamodb import pack, unpack
 from tests.endpoints.authorize.conftest import REDIRECT_URI, read_claims

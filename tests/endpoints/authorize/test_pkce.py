@@ -17,7 +17,7 @@ def test_code_challenge_is_in_no_response_to_the_client(site: Site, browser: Bro
     client = site.client()
     consent = browser.sign_in(browser.authorize(client))
     denied = browser.submit(consent, decision="deny")
-    error = browser.authorize(client, scope="openid unknown")
+    error = browser.authorize(client, scope="unknown")
     page, stored = browser.authorize(client), authorize_stored(browser, client)
     for own in (page, consent):
         assert own.body.count(CHALLENGE) == (own.form.action or "").count(CHALLENGE) == 1

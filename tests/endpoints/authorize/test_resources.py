@@ -11,7 +11,7 @@ import pytest
 from tests.endpoints.authorize.conftest import REDIRECT_URI, read_grant, read_request, read_stored_request
 from tests.support.browser import CHALLENGE, VERIFIER, Answer, Browser, basic
 from tests.support.grants import create_code
-from tests.support.resource_servers import register_resource_server
+from tests.support.resource_servers import introspect, register_resource_server
 from tests.support.site import Registered, Site, dump_tables
 
 pytestmark = pytest.mark.spec("RFC 8707 §2")
@@ -64,7 +64,23 @@ def test_unregistered_or_disabled_resource_is_an_invalid_target(
     site: Site, browser: Browser, hybrid_client: Registered
 ) -> None:
     api = register_resource_server(site, API)
-    for wrong in (API[:-1], API + "v1", API.upper(), API + "#", API + "#top", "urn:api", hybrid_client.id, "https:"):
+    wrong_uris = (
+        API + "v1",
+        API + "/",
+        "http://api.example.com/",
+        "https://api.example.com:8443/",
+        "https://api.example.com./",
+    )
+    for wrong in (
+        *wrong_uris,
+        API + "#",
+        API + "#top",
+        API + "?",
+        "urn:api",
+        hybrid_client.id,
+        "https:",
+        "https://[::1/",
+    ):
         for resources in ([wrong], [API, wrong]):
             assert (
                 browser.request("GET", authorization_url(hybrid_client, resources)).answer["error"] == "invalid_target"
@@ -72,6 +88,73 @@ def test_unregistered_or_disabled_resource_is_an_invalid_target(
     site.server.store.clients.put(replace(api.record, disabled_at=1))
     site.clock.advance(60)
     assert browser.request("GET", authorization_url(hybrid_client, [API])).answer["error"] == "invalid_target"
+
+
+SPELLINGS = [
+    # registered, requested
+    ("https://mcp.example.com", "https://mcp.example.com/"),
+    ("https://mcp.example.com/", "https://mcp.example.com"),
+    ("https://mcp.example.com", "HTTPS://MCP.Example.COM:443"),
+    ("https://mcp.example.com/", "https://MCP.example.com:443"),
+    ("https://mcp.example.com:8443/mcp", "https://mcp.EXAMPLE.com:8443/mcp"),
+    ("https://mcp.example.com/~a/b-c", "https://mcp.example.com:/%7Ea/b%2dc"),
+    ("https://mcp.example.com/a%2Fb?c=d", "https://mcp.example.com/a%2fb?%63=d"),
+    ("https://mcp.example.com/?tenant=1", "https://mcp.example.com?tenant=1"),
+    ("https://mcp.example.com?tenant=1", "https://mcp.example.com/?tenant=1"),
+    ("http://localhost:3000/mcp", "HTTP://LocalHost:3000/mcp"),
+    ("http://127.0.0.1", "http://127.0.0.1:80/"),
+    ("http://[::1]:3000/", "http://[::1]:3000"),
+]
+
+
+@pytest.mark.spec("RFC 8707 §2")
+@pytest.mark.parametrize(("registered", "requested"), SPELLINGS)
+def test_resource_in_another_spelling_is_granted_and_the_audience_is_the_registered_one(
+    site: Site, browser: Browser, registered: str, requested: str
+) -> None:
+    api = register_resource_server(site, registered)
+    site.user()
+    client = site.client(scope="openid photos")
+    tokens = redeem(browser, client, browser.code(client, scope="openid photos", resource=requested), requested)
+    assert read_audience(tokens) == registered
+    refreshed = refresh(browser, client, tokens.json["refresh_token"], requested)
+    assert read_audience(refreshed) == registered
+    assert introspect(browser, api, refreshed.json["access_token"]).json["aud"] == registered
+    assert read_audience(refresh(browser, client, refreshed.json["refresh_token"], registered)) == registered
+
+
+@pytest.mark.parametrize(
+    "other", ["https://mcp.example.com/MCP", "https://mcp.example.com/mcp/", "https://mcp.example.com/m%2563p"]
+)
+def test_resource_of_another_path_is_an_invalid_target(
+    site: Site, browser: Browser, hybrid_client: Registered, other: str
+) -> None:
+    register_resource_server(site, "https://mcp.example.com/mcp")
+    answer = browser.request("GET", authorization_url(hybrid_client, [other]))
+    assert answer.answer["error"] == "invalid_target"
+
+
+def test_issuer_in_another_spelling_is_the_issuer(site: Site, browser: Browser, client: Registered) -> None:
+    site.user()
+    issuer = site.settings.issuer
+    code = browser.code(client, scope="openid", resource=issuer.upper() + "/")
+    answer = redeem(browser, client, code, issuer + "/")
+    assert read_audience(answer) == issuer
+    assert browser.userinfo(answer.json["access_token"]).status == 200
+
+
+def test_equivalent_uris_of_earlier_versions_stay_two_resource_servers(
+    site: Site, browser: Browser, client: Registered
+) -> None:
+    without_slash = register_resource_server(site, "https://mcp.example.com")
+    uris = (without_slash.id, without_slash.id + "/")
+    site.server.store.clients.put(replace(without_slash.record, client_id=uris[1]))
+    code = create_code(site, client, scope=frozenset({"photos"}), resource=frozenset(uris))
+    token = redeem(browser, client, code).json["refresh_token"]
+    for uri in uris:
+        answer = refresh(browser, client, token, uri)
+        assert read_audience(answer) == uri
+        token = answer.json["refresh_token"]
 
 
 def test_record_of_a_resource_server_is_cached(
@@ -117,12 +200,31 @@ def test_audience_without_a_resource_is_the_issuer(site: Site, browser: Browser,
     assert read_audience(redeem(browser, client, code)) == site.settings.issuer
 
 
-def test_issuer_is_added_to_the_audience_with_scope_openid(site: Site, browser: Browser, client: Registered) -> None:
+@pytest.mark.spec("RFC 9700 §2.3 a")
+def test_token_for_a_resource_is_rejected_at_userinfo(site: Site, browser: Browser, client: Registered) -> None:
     both = frozenset({PHOTOS, CONTACTS})
     code = create_code(site, client, site.user(), scope=frozenset({"openid"}), resource=both)
     answer = redeem(browser, client, code)
-    assert read_audience(answer) == sorted([PHOTOS, CONTACTS, site.settings.issuer])
+    assert read_audience(answer) == sorted(both)
+    rejected = browser.userinfo(answer.json["access_token"])
+    assert (rejected.status, rejected.json["error"]) == (401, "invalid_token")
+    answer = refresh(browser, client, answer.json["refresh_token"])
+    assert read_audience(answer) == sorted(both)
+    assert browser.userinfo(answer.json["access_token"]).status == 401
+
+
+def test_client_that_names_the_issuer_too_gets_a_token_for_each_of_them(
+    site: Site, browser: Browser, client: Registered
+) -> None:
+    site.user()
+    issuer = site.settings.issuer
+    page = browser.sign_in(browser.request("GET", authorization_url(client, [PHOTOS, issuer])))
+    answer = redeem(browser, client, browser.submit(page, decision="allow_once").code, issuer)
+    assert read_audience(answer) == issuer
     assert browser.userinfo(answer.json["access_token"]).status == 200
+    answer = refresh(browser, client, answer.json["refresh_token"], PHOTOS)
+    assert read_audience(answer) == PHOTOS
+    assert browser.userinfo(answer.json["access_token"]).status == 401
 
 
 def test_issuer_may_be_a_resource(site: Site, browser: Browser, client: Registered) -> None:
@@ -148,7 +250,9 @@ def test_token_request_may_name_fewer_resources(site: Site, browser: Browser, cl
 
 
 @pytest.mark.spec("RFC 8707 §2.2")
-@pytest.mark.parametrize("resources", [(OTHER,), (PHOTOS, OTHER), ("photos",), (PHOTOS + "/",), (PHOTOS.upper(),)])
+@pytest.mark.parametrize(
+    "resources", [(OTHER,), (PHOTOS, OTHER), ("photos",), (PHOTOS + "/",), (PHOTOS.upper(),), (API,), (API[:-1],)]
+)
 def test_resource_that_was_not_granted_is_rejected_without_side_effects(
     site: Site, browser: Browser, client: Registered, resources: tuple[str, ...]
 ) -> None:

@@ -352,7 +352,7 @@ def test_request_that_the_client_may_no_longer_make_is_refused_before_the_passwo
     site: Site, browser: Browser, client: Registered
 ) -> None:
     page = browser.authorize(client, scope="openid email")
-    update_client(site, client, scope="openid")
+    update_client(site, client, scope="phone")
     assert browser.sign_in(page).answer["error"] == "invalid_scope"
     update_client(site, client, redirect_uris=(OTHER_URI,))
     answer = browser.sign_in(page)

@@ -58,7 +58,7 @@ def test_client_introspects_its_access_token(setup: Setup) -> None:
         "scope": "openid photos",
         "client_id": setup.client.id,
         "sub": setup.sub,
-        "aud": sorted([API, setup.site.settings.issuer]),
+        "aud": API,
         "iss": setup.site.settings.issuer,
         "exp": now + 600,
         "iat": now,
@@ -386,8 +386,29 @@ def test_resource_server_whose_id_has_a_colon_authenticates_by_either_method(set
     assert introspect(setup.browser, server, token).json["active"] is True
     posted = introspect(setup.browser, server, token, {}, client_id=server.id, client_secret=server.secret or "")
     assert posted.json["active"] is True
-    # Without the encoding, the user-id of HTTP Basic ends at the first colon.
-    assert introspect(setup.browser, server, token, basic(server.id, server.secret or "")).status == 401
+
+
+@pytest.mark.parametrize("uri", ["https://api.example.com", "https://api.example.com:8443/a+b%20c/", API])
+def test_resource_server_authenticates_without_encoding_its_id(setup: Setup, uri: str) -> None:
+    """As `curl -u https://api.example.com:secret` does: the user-id of HTTP Basic would end at the first colon."""
+    server = setup.resource_server if uri == API else register_resource_server(setup.site, uri)
+    answer = introspect(setup.browser, server, setup.tokens["access_token"], basic(server.id, server.secret or ""))
+    assert answer.json["active"] is (uri == API)
+    for user_id, password in (
+        (server.id, "wrong"),
+        (server.id, ""),
+        (f"{server.id}/", server.secret or ""),
+        ("https", server.secret or ""),
+        ("https", "//"),
+        ("https", f"//:{server.secret}"),
+    ):
+        assert introspect(setup.browser, server, "x", basic(user_id, password)).status == 401, user_id
+
+
+def test_client_with_the_id_https_still_authenticates(setup: Setup) -> None:
+    client = setup.site.client(client_id="https", client_secret="a secret//:of its own")
+    encoded = basic(client.id, quote_plus(client.secret or ""))
+    assert introspect(setup.browser, client, "x", encoded).json == {"active": False}
 
 
 def test_operator_registers_a_resource_server_with_its_uri_only(

@@ -181,12 +181,34 @@ def test_issued_token_is_logged(site: Site, browser: Browser, caplog: pytest.Log
     assert (event["client_id"], event["sub"]) == (client.id, client.id)
 
 
+@pytest.mark.spec("RFC 6749 §3.3 a")
+def test_scope_that_the_client_may_not_have_is_left_out(site: Site, browser: Browser) -> None:
+    client = service_client(site, scope="openid photos.read")
+    answer = request_token(browser, client, scope="photos.write openid photos.read offline_access")
+    assert answer.json["scope"] == claims_of(answer.json["access_token"])["scope"] == "photos.read"
+    (grant,) = site.server.store.grants.scan()
+    assert grant.scope == {"photos.read"}
+
+
+def test_scope_added_a_moment_ago_is_granted_to_client_credentials(site: Site, browser: Browser) -> None:
+    client = service_client(site, scope="photos.read")
+    assert request_token(browser, client).status == 200  # the client is cached
+    site.server.store.clients.put(replace(client.record, scope="photos.read photos.write"))
+    assert request_token(browser, client, scope="photos.read photos.write").json["scope"] == "photos.read photos.write"
+
+
 # ---- rejected requests
 
 INVALID_PARAMETERS: list[tuple[str, str, dict[str, Any], dict[str, str]]] = [
     ("a scope that is not registered", "invalid_scope", {}, {"scope": "photos.delete"}),
-    ("a registered and another scope", "invalid_scope", {}, {"scope": "photos.read other"}),
-    ("openid", "invalid_scope", {"scope": "openid a"}, {"scope": "openid a"}),
+    (
+        "a registered and another scope, strictly",
+        "invalid_scope",
+        {"strict_scope": True},
+        {"scope": "photos.read other"},
+    ),
+    ("openid, strictly", "invalid_scope", {"strict_scope": True, "scope": "openid a"}, {"scope": "openid a"}),
+    ("openid", "invalid_scope", {"scope": "openid a"}, {"scope": "openid"}),
     ("offline_access", "invalid_scope", {"scope": "offline_access a"}, {"scope": "offline_access"}),
     ("profile", "invalid_scope", {"scope": "profile a"}, {"scope": "profile"}),
     ("a malformed scope", "invalid_scope", {}, {"scope": 'photos.read "x"'}),

@@ -71,3 +71,44 @@ def test_with_max_age_the_id_token_has_the_time_of_sign_in(site: Site, browser: 
     code = browser.authorize(client, max_age="100").code
     token = browser.redeem(client, code).json["id_token"]
     assert jwt.decode(token, options={"verify_signature": False})["auth_time"] == signed_in
+
+
+CLAIMS = {"email": "alice@example.com", "email_verified": True, "name": "Alice", "phone_number": "+49228555"}
+ALL_SCOPES = "openid profile email phone offline_access"
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    return claims
+
+
+def test_id_token_has_the_claims_of_the_scope_for_a_client_registered_for_them(site: Site, browser: Browser) -> None:
+    site.user(claims=CLAIMS)
+    client = site.client(trusted=True, scope=ALL_SCOPES, id_token_claims_from_scope=True)
+    tokens = browser.tokens(client, scope="openid profile email offline_access")
+    claims = claims_of(tokens["id_token"])
+    released = {"preferred_username": "alice", **{name: value for name, value in CLAIMS.items() if "phone" not in name}}
+    assert released.items() <= claims.items()
+    assert "phone_number" not in claims, "its scope was not requested"
+    assert browser.userinfo(tokens["access_token"]).json == {"sub": claims["sub"], **released}
+    refreshed = browser.refresh(client, tokens["refresh_token"]).json["id_token"]
+    assert released.items() <= claims_of(refreshed).items()
+    narrowed = browser.refresh(client, tokens["refresh_token"], scope="openid email").json["id_token"]
+    assert {"email"} <= set(claims_of(narrowed))
+    assert "name" not in claims_of(narrowed)
+
+
+def test_id_token_has_no_claims_of_the_scope_by_default(site: Site, browser: Browser) -> None:
+    site.user(claims=CLAIMS)
+    claims = claims_of(browser.tokens(site.client(trusted=True, scope=ALL_SCOPES), scope=ALL_SCOPES)["id_token"])
+    assert not set(claims) & {*CLAIMS, "preferred_username"}
+
+
+def test_claims_of_the_scope_are_not_in_an_id_token_in_an_address(site: Site, browser: Browser) -> None:
+    site.user(claims=CLAIMS)
+    client = site.client(
+        trusted=True, scope=ALL_SCOPES, id_token_claims_from_scope=True, response_types=("code", "code id_token")
+    )
+    answer = browser.answer(client, scope="openid email", response_type="code id_token", nonce="n-0S6_WzA2Mj").answer
+    assert "email" not in claims_of(answer["id_token"])
+    assert claims_of(browser.redeem(client, answer["code"]).json["id_token"])["email"] == CLAIMS["email"]

@@ -88,6 +88,23 @@ def test_every_reuse_is_a_replay_without_a_retry_window(
     assert browser.refresh(client, successor).json["error"] == "invalid_grant"
 
 
+@pytest.mark.parametrize(
+    ("own", "of_server", "window"), [(300, 10, 300), (0, 10, 0), (None, 300, 300), (None, 10, 10), (5, 300, 5)]
+)
+def test_retry_window_of_the_client_overrides_that_of_the_server(
+    site_with: Callable[..., Site], browsers: Callable[..., Browser], own: int | None, of_server: int, window: int
+) -> None:
+    site = site_with(refresh_token_retry_window=of_server)
+    browser, client = browsers(site), site.client(refresh_token_retry_window=own)
+    tokens = browser.redeem(client, create_code(site, client)).json
+    successor = browser.refresh(client, tokens["refresh_token"]).json["refresh_token"]
+    if window:
+        site.clock.advance(window - 1)
+        assert browser.refresh(client, tokens["refresh_token"]).json["refresh_token"] == successor
+        site.clock.advance(1)
+    assert browser.refresh(client, tokens["refresh_token"]).json["error"] == "invalid_grant"
+
+
 @pytest.mark.spec("RFC 6749 §6 c", "RFC 6749 §10.4 b", "RFC 6749 §10.4 d", "OpenID Connect Core §12.1 b")
 @pytest.mark.spec("RFC 6749 §6")
 def test_refresh_token_of_another_client_is_rejected_and_nothing_changes(setup: Setup, tokens: dict[str, Any]) -> None:
@@ -107,8 +124,7 @@ def test_refresh_token_of_another_client_is_rejected_and_nothing_changes(setup: 
     "scope",
     [
         "phone",
-        "openid phone",
-        "openid email profile offline_access",
+        "offline_access",
         "OPENID",
         "openid\u00a0email",
         " ",
@@ -128,6 +144,37 @@ def test_scope_that_was_not_granted_is_rejected_and_nothing_changes(
     assert (answer.status, answer.json["error"]) == (400, "invalid_scope")
     assert dump_tables() == before
     assert setup.refresh(tokens["refresh_token"]).status == 200
+
+
+@pytest.mark.spec("RFC 6749 §6 a", "RFC 6749 §3.3 a")
+@pytest.mark.parametrize("scope", ["openid email phone offline_access", "email unknown openid", "phone openid email"])
+def test_scope_that_was_not_granted_is_left_out(setup: Setup, tokens: dict[str, Any], scope: str) -> None:
+    """Clients repeat the scope of their first request, of which a part was left out."""
+    answer = setup.refresh(tokens["refresh_token"], scope=scope).json
+    assert answer["scope"] == claims_of(answer["access_token"])["scope"] == "email openid"
+    retried = setup.refresh(tokens["refresh_token"], scope=scope).json
+    assert (retried["scope"], retried["refresh_token"]) == ("email openid", answer["refresh_token"])
+
+
+@pytest.mark.parametrize("scope", ["openid phone", "openid email profile offline_access"])
+def test_scope_beyond_the_grant_of_a_strict_client_is_rejected_and_nothing_changes(
+    setup: Setup, tokens: dict[str, Any], scope: str
+) -> None:
+    update_client(setup.site, setup.client, strict_scope=True)
+    before = dump_tables()
+    answer = setup.refresh(tokens["refresh_token"], scope=scope)
+    assert (answer.status, answer.json["error"]) == (400, "invalid_scope")
+    assert dump_tables() == before
+    assert setup.refresh(tokens["refresh_token"], scope="openid email").json["scope"] == "email openid"
+
+
+def test_scope_of_which_nothing_is_both_granted_and_registered_does_not_consume_the_token(
+    setup: Setup, tokens: dict[str, Any]
+) -> None:
+    update_client(setup.site, setup.client, scope="openid phone")
+    before = dump_tables()
+    assert setup.refresh(tokens["refresh_token"], scope="email phone").json["error"] == "invalid_scope"
+    assert dump_tables() == before
 
 
 @pytest.mark.parametrize(("scope", "error"), [("x" * 4097, "invalid_request"), ("openid\0", "invalid_request")])

@@ -49,7 +49,7 @@ SPECIFICATION = Specification(
             "3 a",
             "MUST",
             "The well-known path is inserted between host and path of the issuer.",
-            note="If the issuer has a path (a REST API, or behind a proxy), the document is after the path only.",
+            note="If the issuer has a path, its front must route this address too; a stage of a REST API cannot.",
         ),
         Clause("3 b", "MUST", "The address is https.", note=LOCAL),
         Clause("3.1", "MUST", "The document is served for GET."),

@@ -1,0 +1,88 @@
+"""The record of a registered client, with the conventions of `protocol.records`."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+# The authentication methods that send a client secret (RFC 6749 section 2.3.1).
+SECRET_METHODS = ("client_secret_basic", "client_secret_post")
+
+
+@dataclass(frozen=True)
+class Client:
+    """A registered client. Names that RFC 7591 section 2 defines have its meaning.
+
+    `secret_hashes`: SHA-256 of the client secrets, base64url; two during a rotation. `default_scope`: the scope of a
+    request without `scope`; by default `scope` without `offline_access`. `trusted`: the operator's own application,
+    which needs no consent. `strict_scope`: to request a scope that is not registered is an error, and not ignored.
+    `direct_sign_in`: may use HTTP Basic at /oauth2/code. Lifetimes are in seconds and override the settings.
+    `subject_type` pairwise: the client gets its own `sub` for each user.
+
+    `registration_id`: random, another one when a client with the same id is registered later; None for records of
+    version 1 and built-in clients. `grants_generation`: incremented to end all grants of the client.
+
+    `id_token_claims_from_scope`: ID tokens of the token endpoint have the claims that the scope releases at UserInfo.
+    `allowed_origins`: of pages that may read its responses, beside those of its redirect URIs (CORS).
+    `token_endpoint_auth_methods`: all methods that it may authenticate with, at every endpoint, and
+    `token_endpoint_auth_method` is the first of them; empty in records of version 1 (`auth_methods`).
+    """
+
+    client_id: str
+    client_name: str
+    redirect_uris: tuple[str, ...]
+    grant_types: tuple[str, ...] = ("authorization_code", "refresh_token")
+    response_types: tuple[str, ...] = ("code",)
+    token_endpoint_auth_method: str = "client_secret_basic"  # noqa: S105
+    token_endpoint_auth_methods: tuple[str, ...] = ()
+    id_token_signed_response_alg: str = "RS256"  # noqa: S105
+    access_token_signed_response_alg: str = "RS256"  # noqa: S105
+    userinfo_signed_response_alg: str | None = None
+    subject_type: str = "public"
+    logo_uri: str | None = None
+    client_uri: str | None = None
+    policy_uri: str | None = None
+    tos_uri: str | None = None
+    post_logout_redirect_uris: tuple[str, ...] = ()
+    backchannel_logout_uri: str | None = None
+    backchannel_logout_session_required: bool = False
+    scope: str = "openid"
+    default_scope: str | None = None
+    default_redirect_uri: str | None = None
+    allowed_origins: tuple[str, ...] = ()
+    secret_hashes: tuple[str, ...] = ()
+    client_id_issued_at: int = 0
+    require_pkce: bool = True
+    trusted: bool = False
+    strict_scope: bool = False
+    direct_sign_in: bool = False
+    authorization_code_lifetime: int | None = None
+    access_token_lifetime: int | None = None
+    refresh_token_lifetime: int | None = None
+    refresh_token_retry_window: int | None = None
+    id_token_claims_from_scope: bool = False
+    disabled_at: int | None = None
+    registration_id: str | None = None
+    grants_generation: int = 0
+
+    @cached_property
+    def public(self) -> bool:
+        """Whether the client cannot keep a secret (RFC 6749 section 2.1)."""
+        return self.token_endpoint_auth_method == "none"  # noqa: S105
+
+    @cached_property
+    def auth_methods(self) -> tuple[str, ...]:
+        """The methods that the client may authenticate with: both that send a secret, unless its record names them."""
+        if self.public:
+            return ("none",)
+        return self.token_endpoint_auth_methods or SECRET_METHODS
+
+    @cached_property
+    def scopes(self) -> frozenset[str]:
+        """All scopes that the client may request."""
+        return frozenset(self.scope.split())
+
+    @cached_property
+    def default_scopes(self) -> frozenset[str]:
+        """The scopes of a request without `scope`."""
+        if self.default_scope is not None:
+            return frozenset(self.default_scope.split())
+        return self.scopes - {"offline_access"}

@@ -1,0 +1,37 @@
+"""Options that take a list: values that are joined by commas, or two URIs in one option, are rejected with a hint."""
+
+import re
+from typing import Any
+
+import click
+
+_REPEAT = "Repeat the option for each value"
+_SCOPES = ("scope", "default_scope", "add_scope", "remove_scope")
+_URIS = ("redirect_uris", "post_logout_redirect_uris", "allowed_origins")
+# Two URIs: the separator, and the scheme of the second one.
+_JOINED_URIS = re.compile(r"\s|[,;][A-Za-z][A-Za-z0-9+.-]*:")
+
+
+class ListChoice(click.Choice[str]):
+    """A choice of an option that may be repeated."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value. Raises click.BadParameter, with a hint when it is a list of values."""
+        if isinstance(value, str) and "," in value:
+            self.fail(f"{value!r} is a list. {_REPEAT}.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def reject_joined_values(_context: click.Context, option: click.Parameter, given: Any) -> Any:
+    """Return what was given, as a callback of an option. Raises click.BadParameter for joined scopes or URIs."""
+    name, values = option.name or "", given if isinstance(given, tuple) else (given,)
+    texts = [value for value in values if isinstance(value, str)]
+    if name in _SCOPES:
+        for text in texts:
+            if "," in text:
+                raise click.BadParameter(f"{text!r} has a comma. Separate the scopes by spaces, in quotation marks.")
+    elif name.removeprefix("add_").removeprefix("remove_") in _URIS:
+        for text in texts:
+            if _JOINED_URIS.search(text.strip()):
+                raise click.BadParameter(f"{text!r} is more than one value. {_REPEAT}.")
+    return given
