@@ -12,7 +12,7 @@ from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import in_words
 from chalicelib.protocol.errors import LoginRequired
-from chalicelib.protocol.identifiers import username_identifier
+from chalicelib.protocol.identifiers import trim, username_identifier
 from chalicelib.protocol.next_step import WRONG_USER, is_intended_user
 from chalicelib.protocol.records import AuthorizationRequest, Consent, User
 from chalicelib.server import AuthorizationServer
@@ -103,7 +103,7 @@ class SignInAttempt:
         self._server, self._http = server, http
         self._password = password
         # No username is longer, and normalising 60 kB of combining characters takes seconds.
-        self._identifier = username_identifier(username if len(username) <= MAX_USERNAME else "")
+        self._identifier = username_identifier(trim(username) if len(username) <= MAX_USERNAME else "")
         self._browser_id, self._from_browser = browser_id, from_browser
 
     @classmethod

@@ -6,7 +6,7 @@ from typing import Any
 
 from chalicelib.authentication import password_rules, passwords
 from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.identifiers import username_identifier
+from chalicelib.protocol.identifiers import trim, username_identifier
 from chalicelib.protocol.records import Identifier, User
 from chalicelib.settings import Settings, is_printable
 from chalicelib.storage.dynamodb import is_possible_key
@@ -17,7 +17,7 @@ GENERATION_BITS = 48
 
 def check_username(username: str) -> None:
     """Check that a user may have this username. Raises ValueError with a sentence for the operator."""
-    if not is_printable(username) or username != username.strip():
+    if not is_printable(username) or username != trim(username):
         raise ValueError("The username must have 1 to 200 printable characters, and no spaces around it.")
     if not is_possible_key((username_identifier(username),)):  # normalisation makes up to 18 characters of one
         raise ValueError("The username is too long.")

@@ -12,7 +12,13 @@ from tests.support.faults import Wire, unreachable
 from tests.support.site import PASSWORD, Site
 
 
-@pytest.mark.parametrize("username", ["alice", "ALICE", "Alice", "\uff21lice"])
+@pytest.mark.parametrize(
+    "username",
+    [
+        *("alice", "ALICE", "Alice", "\uff21lice"),
+        *("alice ", "\talice\n", "\u00a0alice\u3000", "\u200balice\ufeff", "\u202aalice\u202c \u2060"),
+    ],
+)
 @pytest.mark.parametrize("prefix", ["", "j_"])
 def test_user_signs_in_with_either_name_of_the_form_fields(
     browser: Browser, sign_in_page: Answer, prefix: str, username: str
