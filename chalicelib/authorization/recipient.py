@@ -18,6 +18,7 @@ from chalicelib.server import AuthorizationServer
 MAX_STATE = 4096  # bytes
 # A redirect carries the state in a header field, which gateways limit.
 MAX_ENCODED_STATE = 8192
+MAX_SHOWN = 300  # characters of a redirect_uri on an error page and in the log
 
 
 def find_recipient(server: AuthorizationServer, http: Request, params: Params) -> Recipient:
@@ -52,8 +53,11 @@ def _unknown_recipient(server: AuthorizationServer, client_id: str, redirect_uri
         return InvalidRequest(
             "The redirect_uri is missing, and the application has registered several.", code="redirect_uri_missing"
         )
+    shown = redirect_uri[:MAX_SHOWN]
     return InvalidRequest(
-        "The redirect_uri is not one that the application has registered.", code="redirect_uri_mismatch"
+        f"The redirect_uri is not one that the application has registered: {shown}",
+        code="redirect_uri_mismatch",
+        detail=f"client {client_id} sent redirect_uri {shown}",
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from html import escape
 from typing import Any
 
 import pytest
@@ -139,9 +140,22 @@ def test_error_is_shown_on_a_page_while_the_redirect_uri_is_not_verified(
         assert answer.header("cache-control") == "no-store"
         assert (answer.header("content-security-policy") or "").endswith("form-action 'self'")
         assert ERROR_LINK.search(answer.body), answer.body
-        assert "evil" not in answer.body
+        assert "evil" not in re.sub(r"<bdi>[^<]*</bdi>", "", answer.body), "the URI is shown as text only"
         assert "<script" not in answer.body
     assert is_nothing_stored()
+
+
+def test_unregistered_redirect_uri_is_shown_on_the_page_and_in_the_log(
+    site: Site, browser: Browser, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "signet")
+    register_clients(site, {})
+    uri = "https://client.example.com/cb/?a=<b>&" + "x" * 400
+    answer = send_request(browser, "GET", {"redirect_uri": uri})
+    shown = escape(f"The redirect_uri is not one that the application has registered: {uri[:300]}")
+    assert f"<bdi>{shown}</bdi>" in answer.body
+    line = json.loads(caplog.records[-1].getMessage())
+    assert line["detail"] == f"client print sent redirect_uri {uri[:300]}"
 
 
 @pytest.mark.spec("RFC 6749 §4.1.2.1")
