@@ -1,12 +1,15 @@
 """Stored authorization requests: continued by their handle, bound to a browser, limited in time."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 
+from chalicelib.authorization.stored_request import answering, storing
 from chalicelib.keys.rotation import retire_handles
+from chalicelib.protocol.records import AuthorizationRequest
 from tests.endpoints.authorize.conftest import (
     REDIRECT_URI,
     asks_to_sign_in,
@@ -217,3 +220,18 @@ def test_altered_handle_is_rejected(site: Site, browser: Browser, handle: str, c
     answer = browser.get(changed)
     assert (answer.status, answer.header("location")) == (400, None)
     assert read_stored_request(site).browser_id is None
+
+
+def test_form_that_was_sent_twice_stores_its_request_for_its_browser_until_it_is_answered(site: Site) -> None:
+    store, now = site.server.store, site.clock.time
+    request = AuthorizationRequest("r", "print", REDIRECT_URI, expires_at=now + 60, created_at=now, browser_id="mine")
+
+    def store_again(browser_id: str) -> bool:
+        return store.transact(storing(site.server, replace(request, browser_id=browser_id))) is None
+
+    assert store_again("mine")
+    assert store_again("mine"), "the form was sent twice"
+    assert not store_again("another"), "it belongs to the browser that was first"
+    assert store.transact(answering(site.server, request)) is None
+    assert not store_again("mine"), "it was answered in between"
+    assert store.transact(answering(site.server, request)), "and is answered once"
