@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chalicelib import builtin_clients
+from chalicelib import builtin_clients, pages
 from chalicelib.http.messages import Request, Response
 from chalicelib.keys.ring import KeyRing
 from chalicelib.protocol.client import Client
@@ -56,6 +56,10 @@ class AuthorizationServer:
     def issuer(self) -> str:
         """The issuer identifier, the same string everywhere (RFC 8414 section 2)."""
         return self.settings.issuer
+
+    def path_of(self, endpoint: str) -> str:
+        """Return the path of an endpoint by its name in the metadata, below the path of the issuer."""
+        return pages.base(self.settings) + self.addresses[endpoint]
 
     def at(self, issuer: str) -> "AuthorizationServer":
         """Return the same server under another issuer: for a gateway whose address no setting names."""

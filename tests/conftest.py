@@ -171,12 +171,17 @@ def wire() -> Iterator[Wire]:
 
 @pytest.fixture
 def browsers(site: Site) -> Iterator[Callable[..., Browser]]:
-    """A function that returns a new browser, for `site` or another one."""
+    """A function that returns a new browser, for `site` or another one, or another tab of a browser.
+
+    A tab has its own connection, and a copy of the cookies.
+    """
     opened: list[Browser] = []
 
-    def open_browser(at: Site | None = None) -> Browser:
-        opened.append(Browser(at or site))
-        return opened[-1]
+    def open_browser(at: Site | None = None, *, tab_of: Browser | None = None) -> Browser:
+        browser = Browser(tab_of.site if tab_of else at or site)
+        browser.cookies.update(tab_of.cookies if tab_of else {})
+        opened.append(browser)
+        return browser
 
     yield open_browser
     for browser in opened:

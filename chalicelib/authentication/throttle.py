@@ -20,10 +20,11 @@ The keys of the records are keyed digests: a copy of the table tells no account,
 
 import secrets
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any
 
 from chalicelib.authentication.failure_counts import DAILY, HOURLY, Count, Counter
+from chalicelib.http.addresses import is_global, parse_address
 from chalicelib.keys.ring import KeyRing
 from chalicelib.protocol.durations import DAY, HOUR
 from chalicelib.protocol.records import Attempts
@@ -85,7 +86,7 @@ class Throttle:
         hourly = (HOURLY, settings.sign_in_attempts)
         self.store, self.settings, self._from_browser = server.store, settings, from_browser
         self._browser = account.digest(keys, "browser", browser_id) if browser_id and from_browser else None
-        self._has_public_address = _is_public(source_ip)
+        self._has_public_address = is_global(source_ip)
         self.network = Counter(
             account.digest(keys, "network", network_of(source_ip, 24, 64)),
             (hourly, (DAILY, settings.sign_in_attempts_per_day_known)),
@@ -248,27 +249,12 @@ def network_of(source_ip: str, ipv4_bits: int = 32, ipv6_bits: int = 56) -> str:
 
     By default what counts as one address: an IPv4 address, or the /56 of an IPv6 address, which one customer has.
     """
-    address = _parse(source_ip)
+    address = parse_address(source_ip)
     if address is None:
         return "unknown"
     if isinstance(address, IPv4Address):
         return str(IPv4Network((int(address), ipv4_bits), strict=False)).removesuffix("/32")
     return str(IPv6Network((int(address), ipv6_bits), strict=False))
-
-
-def _is_public(source_ip: str) -> bool:
-    """Return whether others cannot have the same address elsewhere: it is not private, loopback or shared."""
-    address = _parse(source_ip)
-    return address is not None and address.is_global
-
-
-def _parse(source_ip: str) -> IPv4Address | IPv6Address | None:
-    try:
-        address = ip_address(source_ip)
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
 
 
 def _is_current(record: Attempts, generation: int | None) -> bool:

@@ -20,7 +20,7 @@ from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.recipient import find_recipient, set_recipient_of
 from chalicelib.authorization.request import ended, read_request, read_stored_request
 from chalicelib.authorization.stored_request import redirect_to_stored_request, store_unauthenticated
-from chalicelib.http.messages import Params, Request, Response, cookie, redirect, with_query
+from chalicelib.http.messages import Params, Request, Response, redirect, with_query
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.records import AuthorizationRequest
@@ -29,6 +29,7 @@ from chalicelib.sessions import browser_sessions
 from chalicelib.storage.dynamodb import Condition, attr
 from chalicelib.storage.table import Write
 
+COOKIE = "answer"
 ANSWER_LIFETIME = 60
 MAX_ANSWERS = 20
 
@@ -110,7 +111,7 @@ def _keep(
     if refused:  # a decision, though consent was not asked for
         return response
     handle = server.keys.make_handle("ans", answer["id"])
-    return response.add(_cookie(server, handle, ANSWER_LIFETIME))
+    return response.add(browser_sessions.own_cookie(server, COOKIE, handle, ANSWER_LIFETIME))
 
 
 def _back(
@@ -135,7 +136,7 @@ def take_answer(interaction: Interaction) -> Response | None:
     The request is bound to this browser. Raises the OAuthError that goes to the recipient.
     """
     server, http, answer = interaction.server, interaction.http, interaction.request.answer
-    handle = server.keys.read_handle("ans", http.cookie(_cookie_name(server)))
+    handle = server.keys.read_handle("ans", http.cookie(browser_sessions.cookie_name(server, COOKIE)))
     if handle is None or handle.id != answer.get("id") or server.now() - answer["at"] >= ANSWER_LIFETIME:
         return None
     response = None
@@ -143,7 +144,7 @@ def take_answer(interaction: Interaction) -> Response | None:
         response = _sign_in(interaction)
     elif interaction.signed_in and interaction.signed_in.user.sub == interaction.request.asked_sub:
         response = decide(interaction, interaction.signed_in, answer["decision"])
-    return response and response.add(_cookie(server, "", 0))
+    return response and response.add(browser_sessions.own_cookie(server, COOKIE, "", 0))
 
 
 def _sign_in(interaction: Interaction) -> Response | None:
@@ -157,17 +158,7 @@ def _sign_in(interaction: Interaction) -> Response | None:
     also = (taking, *remember_browser(server, http, user, request.browser_id))
     signed_in = browser_sessions.start_session(server, http, user, request.request_id, interaction.signed_in, also)
     request = replace(request, asked_sub=sub, answer={})
-    http.answer_headers.append(browser_sessions.session_cookie(server, signed_in.session))
-    http.answer_headers.extend(browser_sessions.renewed_browser_cookie(server, http))
     return proceed(replace(interaction, request=request, signed_in=signed_in, consent=consent))
 
 
 # ---- helpers
-
-
-def _cookie_name(server: AuthorizationServer) -> str:
-    return browser_sessions.cookie_name(server, "answer")
-
-
-def _cookie(server: AuthorizationServer, handle: str, max_age: int) -> dict[str, str]:
-    return cookie(_cookie_name(server), handle, secure=server.settings.secure, max_age=max_age)

@@ -85,12 +85,11 @@ def step_of(form: Params) -> Step:
     return Step.CHANGE_PASSWORD if "new_password" in form else Step.SIGN_IN
 
 
-def read_form(server: AuthorizationServer, http: Request, form: Params) -> SentForm | None:
+def read_form(server: AuthorizationServer, http: Request, form: Params, step: Step) -> SentForm | None:
     """Return the form, if this server has shown it to this browser or session, and not too long ago. Reads no record.
 
     The form to sign in belongs to the browser, any other one to the session.
     """
-    step = step_of(form)
     session = browser_sessions.session_handle(server, http)
     session_id = session.id if session else None
     holder = browser_sessions.browser_id_of(server, http) if step is Step.SIGN_IN else session_id

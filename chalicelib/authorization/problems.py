@@ -5,15 +5,15 @@ the message and the username; it is removed once the page is shown.
 """
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
-from chalicelib import pages
 from chalicelib.authentication.password import NotSignedIn
-from chalicelib.http.messages import Request, Response, cookie, redirect
+from chalicelib.http.messages import Request, Response, redirect
 from chalicelib.protocol.next_step import Step
 from chalicelib.server import AuthorizationServer
-from chalicelib.sessions import browser_sessions
+from chalicelib.sessions.browser_sessions import cookie_name, own_cookie
 
+COOKIE = "problem"
 LIFETIME = 120
 MAX_COOKIE = 560  # bytes of the value: it must leave room for the request, because gateways limit all header fields
 
@@ -32,7 +32,6 @@ class Problem:
     step: str = ""
     retry_at: int = 0
     username: str | None = None
-    headers: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_sign_in(
@@ -41,7 +40,11 @@ class Problem:
         """Return the problem of a sign-in that was rejected. `status`: where the next attempt need not wait."""
         retry_at = server.now() + failure.retry_after if failure.retry_after else 0
         status, step = failure.status(status), Step.SIGN_IN.name
-        return cls(failure.text, failure.code, status, step, retry_at, username, failure.headers)
+        return cls(failure.text, failure.code, status, step, retry_at, username)
+
+    def headers(self, now: int) -> dict[str, str]:
+        """Return the header fields of the page."""
+        return {"Retry-After": str(self.retry_at - now)} if self.retry_at else {}
 
 
 NO_PROBLEM = Problem()
@@ -51,7 +54,7 @@ FORM_EXPIRED = Problem("This page was out of date. Please try again.", "form_exp
 
 def address_of(server: AuthorizationServer, query: str) -> str:
     """Return the address of the request in `query`."""
-    return f"{pages.base(server.settings)}{server.addresses['authorization_endpoint']}?{query}"
+    return f"{server.path_of('authorization_endpoint')}?{query}"
 
 
 def redirect_with_problem(
@@ -65,7 +68,7 @@ def redirect_with_problem(
         members = [problem.text, problem.code, problem.status, problem.step, problem.retry_at, username]
         sealed = server.keys.seal(json.dumps(members, separators=(",", ":"), ensure_ascii=False), _purpose(http))
         if len(sealed) <= MAX_COOKIE:
-            return response.add(_cookie(server, sealed, LIFETIME))
+            return response.add(own_cookie(server, COOKIE, sealed, LIFETIME))
     return response
 
 
@@ -74,31 +77,20 @@ def take_problem(server: AuthorizationServer, http: Request, step: Step) -> tupl
 
     None is shown for another request or step, or once the next attempt is possible.
     """
-    sealed = http.cookie(_cookie_name(server))
+    sealed = http.cookie(cookie_name(server, COOKIE))
     text = server.keys.unseal(sealed, _purpose(http)) if sealed and len(sealed) <= MAX_COOKIE else None
     if text is None:
         return NO_PROBLEM, {}
     problem = Problem(*json.loads(text))
-    remove = _cookie(server, "", 0)
-    wait = problem.retry_at - server.now()
+    remove = own_cookie(server, COOKIE, "", 0)
     if problem.step not in ("", step.name):
         return NO_PROBLEM, remove
-    if not problem.retry_at:
-        return problem, remove
-    if wait <= 0:
+    if 0 < problem.retry_at <= server.now():
         return Problem(username=problem.username), remove
-    return replace(problem, headers={"Retry-After": str(wait)}), remove
+    return problem, remove
 
 
 def _purpose(http: Request) -> str:
     """Return what the cookie is for: the request, whether its record still exists or not."""
     query = http.query
     return f"problem {query.replaced('request_uri', None).encoded() if 'client_id' in query else query.encoded()}"
-
-
-def _cookie_name(server: AuthorizationServer) -> str:
-    return browser_sessions.cookie_name(server, "problem")
-
-
-def _cookie(server: AuthorizationServer, value: str, max_age: int) -> dict[str, str]:
-    return cookie(_cookie_name(server), value, secure=server.settings.secure, max_age=max_age)

@@ -111,7 +111,7 @@ def show(
     page = pages.page(step.name.lower(), server.settings, **vars(values))
     response = pages.response(page, problem.status, redirect_uri=request.redirect_uri)
     # The address is a long one: it must not be repeated in a header field of the next request.
-    response.add({"Referrer-Policy": "origin", **problem.headers})
+    response.add({"Referrer-Policy": "origin", **problem.headers(server.now())})
     return response.add(browser_cookie).add(removed_cookie)
 
 

@@ -37,8 +37,6 @@ def start_session(interaction: Interaction, verified: VerifiedSignIn) -> Respons
             request = stored_for(server, request, browser_sessions.identify_browser(server, http)[0])
             writes = (*writes, storing(server, request))
     signed_in = browser_sessions.start_session(server, http, verified.user, request.request_id, previous, writes)
-    http.answer_headers.append(browser_sessions.session_cookie(server, signed_in.session))
-    http.answer_headers.extend(browser_sessions.renewed_browser_cookie(server, http))
     return proceed(replace(interaction, request=request, signed_in=signed_in, consent=verified.consent))
 
 

@@ -7,7 +7,6 @@ that a login application asks about: without authentication, so their size and t
 from dataclasses import fields, replace
 from typing import Any
 
-from chalicelib import pages
 from chalicelib.authentication.throttle import network_of
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
 from chalicelib.protocol.durations import HOUR
@@ -84,9 +83,8 @@ def stored_for(server: AuthorizationServer, request: AuthorizationRequest, brows
 
 def redirect_to_stored_request(server: AuthorizationServer, http: Request, request: AuthorizationRequest) -> Response:
     """Return the redirect to a request that is stored, by its handle."""
-    address = pages.base(server.settings) + server.addresses["authorization_endpoint"]
     handle = server.keys.make_handle("req", request.request_id)
-    return redirect(http, with_query(address, {"request_uri": handle}))
+    return redirect(http, with_query(server.path_of("authorization_endpoint"), {"request_uri": handle}))
 
 
 def _count(server: AuthorizationServer, http: Request) -> None:

@@ -206,7 +206,7 @@ def _signed_in(server: AuthorizationServer, http: Request, show: Callable[[_Visi
     if signed_in is not None and not signed_in.user.password_change_required:
         return show(_Visit(server, http, signed_in))
     parameters = {"client_id": builtin_clients.ACCOUNT, "response_type": "code"}
-    return redirect(http, with_query(_path(server, server.addresses["authorization_endpoint"]), parameters))
+    return redirect(http, with_query(server.path_of("authorization_endpoint"), parameters))
 
 
 def _subject(session: Session) -> str:
@@ -214,11 +214,7 @@ def _subject(session: Session) -> str:
 
 
 def _back(visit: _Visit, path: str, done: str) -> Response:
-    return redirect(visit.http, with_query(_path(visit.server, path), {"done": done}))
-
-
-def _path(server: AuthorizationServer, path: str) -> str:
-    return pages.base(server.settings) + path
+    return redirect(visit.http, with_query(pages.base(visit.server.settings) + path, {"done": done}))
 
 
 def _page_of(http: Request, items: list[T]) -> tuple[int, list[T]]:

@@ -40,12 +40,14 @@ def post(server: AuthorizationServer, http: Request) -> Response:
         raise RequestEnded(
             "There is no cookie of this server.", code="cookies_blocked", retry=address_of(server, query)
         )
-    sent = read_form(server, http, form) if form else None
-    if form is None or sent is None:
-        session = browser_sessions.session_handle(server, http)
-        signed_out = form is not None and step_of(form) is not Step.SIGN_IN and session is None
+    if form is None:
+        return redirect_with_problem(server, http, query, FORM_EXPIRED)
+    step = step_of(form)
+    sent = read_form(server, http, form, step)
+    if sent is None:
+        signed_out = step is not Step.SIGN_IN and browser_sessions.session_handle(server, http) is None
         return redirect_with_problem(server, http, query, SIGNED_OUT if signed_out else FORM_EXPIRED)
-    step, decision = step_of(form), form.get("decision")
+    decision = form.get("decision")
     attempt = SignInAttempt.of_form(server, http, form, browser_id) if step is Step.SIGN_IN else None
     lookups = attempt.lookups if attempt else ()
     browser = browser_sessions.read_browser(server, http, *lookups, request_id=sent.request_id)

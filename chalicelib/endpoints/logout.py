@@ -12,7 +12,7 @@ from chalicelib import pages
 from chalicelib.authorization.openid_parameters import MAX_ID_TOKEN
 from chalicelib.authorization.recipient import MAX_ENCODED_STATE
 from chalicelib.http.csrf import is_cross_origin, require_same_origin, require_top_level_navigation
-from chalicelib.http.messages import Params, Request, Response, cookie, redirect, with_query
+from chalicelib.http.messages import Params, Request, Response, redirect, with_query
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidRequest, InvalidToken, RequestEnded
 from chalicelib.protocol.records import Session
@@ -62,7 +62,8 @@ def post(server: AuthorizationServer, http: Request) -> Response:
         # redirect, because an ID token must not be in a URL of this server. The form leads on to the target.
         target = _read(server, http, form).target
         fields = [(name, value) for name, value in _parameters(form).items() if value is not None]
-        page = pages.page("sign_out_again", server.settings, action=_address(server), fields=fields)
+        action = server.path_of("end_session_endpoint")
+        page = pages.page("sign_out_again", server.settings, action=action, fields=fields)
         return pages.response(page, redirect_uri=target)
     return _log_out(server, http, form)
 
@@ -82,7 +83,7 @@ def _log_out(server: AuthorizationServer, http: Request, params: Params) -> Resp
     page = pages.page(
         "sign_out",
         server.settings,
-        action=_address(server),
+        action=server.path_of("end_session_endpoint"),
         fields=[(name, value) for name, value in fields.items() if value is not None],
         client=logout.client,
         username=user.username if user else "",
@@ -118,8 +119,7 @@ def _signed_out(
     else:
         page = pages.page("signed_out", server.settings, client=logout.client, back=_back(logout))
         response = pages.response(page)
-    name = browser_sessions.cookie_name(server, "session")
-    return response.add(cookie(name, "", secure=server.settings.secure, max_age=0))
+    return response.add(browser_sessions.own_cookie(server, "session", "", 0))
 
 
 # ---- reading
@@ -181,10 +181,6 @@ def _names_session(server: AuthorizationServer, logout: _LogoutRequest, session:
 def _subject(session: Session) -> str:
     """Return what the tag of the question proves."""
     return f"SIGN_OUT {session.session_id}"
-
-
-def _address(server: AuthorizationServer) -> str:
-    return pages.base(server.settings) + server.addresses["end_session_endpoint"]
 
 
 def _back(logout: _LogoutRequest) -> str | None:

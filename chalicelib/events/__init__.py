@@ -72,6 +72,6 @@ def record(
 
     Once it succeeds, alone or in a transaction, the event is logged and counted too.
     """
-    event = replace(history.by_request(store, http, sub, name, client), detail=detail)
+    event = history.by_request(store, http, sub, name, client, detail)
     client_id = client.client_id if client else None
     return replace(store.events.inserting(event), on_success=lambda: note(http, name, sub=sub, client_id=client_id))

@@ -23,9 +23,11 @@ _SYSTEMS = {"iPhone": "iPhone", "iPad": "iPad", "Android": "Android", "Windows":
 _SYSTEMS |= {"CrOS": "ChromeOS", "Linux": "Linux"}
 
 
-def by_request(store: Store, http: Request, sub: str, name: str, client: Client | None = None) -> Event:
+def by_request(
+    store: Store, http: Request, sub: str, name: str, client: Client | None = None, detail: str | None = None
+) -> Event:
     """Return the record that `name`, one of EVENTS, has happened to a user by this request."""
-    return _event(store, sub, name, client, source_ip=http.source_ip or None, device=device(http))
+    return _event(store, sub, name, client, source_ip=http.source_ip or None, device=device(http), detail=detail)
 
 
 def device(http: Request) -> str | None:

@@ -12,14 +12,15 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import Future
 from functools import cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from chalicelib.http.addresses import Address, unmapped
 
 if TYPE_CHECKING:
     import ssl
 
-Address = IPv4Address | IPv6Address
 Endpoint = tuple[int, tuple[str, int]]  # address family; address and port
 SECONDS = 4.0
 MOST_ADDRESSES = 4
@@ -58,7 +59,7 @@ def post(url: str, body: bytes, networks: Iterable[str] = ()) -> int:
         raise Undeliverable("the URL must be http or https, with a host and without credentials or spaces")
     endpoints = _look_up(host, port, deadline)
     for _, (address, _) in endpoints:  # reject a host if any of its addresses is private
-        listed = any(_unmapped(ip_address(address)) in ip_network(network) for network in networks)
+        listed = any(unmapped(ip_address(address)) in ip_network(network) for network in networks)
         if not listed and not is_public(ip_address(address)):
             raise Undeliverable("the host has an address that is not public")
         if not listed and parts.scheme != "https":
@@ -83,16 +84,10 @@ def post(url: str, body: bytes, networks: Iterable[str] = ()) -> int:
 
 def is_public(address: Address) -> bool:
     """Return whether an address is one of the public internet and no tunnel to another address."""
-    plain = _unmapped(address)
+    plain = unmapped(address)
     if plain.version == 6 and (plain not in _GLOBAL_UNICAST or any(plain in tunnel for tunnel in _TUNNELS)):
         return False
     return plain.is_global and not plain.is_multicast
-
-
-def _unmapped(address: Address) -> Address:
-    """Return the IPv4 address of an IPv4-mapped one, to which systems connect (RFC 4291 section 2.5.5.2)."""
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
 
 
 def _look_up(host: str, port: int, deadline: float) -> list[Endpoint]:

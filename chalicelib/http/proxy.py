@@ -6,9 +6,9 @@ The address header can be trusted only with the secret: a caller who reaches the
 import hashlib
 import re
 import secrets
-from ipaddress import ip_address
 from typing import Any
 
+from chalicelib.http.addresses import parse_address
 from chalicelib.http.messages import Request
 from chalicelib.protocol.errors import Forbidden, ServerError
 
@@ -50,6 +50,11 @@ def declared(header: str, hashes_text: str) -> dict[str, Any]:
     return {"caller_address_header": header or None, "proxy_secret_hash": tuple(hashes)}
 
 
+def secret_hash(secret: str) -> str:
+    """Return the form in which the settings contain the proxy's secret: its SHA-256, in hexadecimal."""
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
+
+
 def admit(http: Request, address_header: str | None, secret_hashes: tuple[str, ...]) -> None:
     """Set the caller's address from the proxy's header. Does nothing when no proxy is declared.
 
@@ -58,7 +63,7 @@ def admit(http: Request, address_header: str | None, secret_hashes: tuple[str, .
     """
     if not secret_hashes or address_header is None:
         return
-    presented = hashlib.sha256(http.proxy_secret.encode("utf-8", "replace")).hexdigest()
+    presented = secret_hash(http.proxy_secret)
     # All are compared, so that the time does not tell which one is right.
     if not sum(secrets.compare_digest(presented, expected) for expected in secret_hashes):
         raise Forbidden("The request did not come through the proxy of this server.")
@@ -84,9 +89,5 @@ def read_address(text: str, *, always_with_port: bool = False) -> str | None:
             return None
     if not _ADDRESS.fullmatch(text):
         return None
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
+    address = parse_address(text)
+    return None if address is None else str(address)

@@ -4,7 +4,6 @@ Its keys are cached for a minute (`cache`). An unknown key version or `kid` make
 once in ten seconds.
 """
 
-import base64
 import hashlib
 import hmac
 import secrets
@@ -19,7 +18,7 @@ from chalicelib.keys.stored_ring import StoredRing
 from chalicelib.protocol import handles
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.errors import InvalidToken, TemporarilyUnavailable, UnknownKey
-from chalicelib.protocol.handles import Handle, Kind, base64url
+from chalicelib.protocol.handles import Handle, Kind, base64url, from_base64url
 from chalicelib.protocol.records import SealedKeyRing
 from chalicelib.storage.store import Store
 
@@ -136,7 +135,7 @@ class KeyRing:
         from cryptography.exceptions import InvalidTag
 
         try:
-            sealed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            sealed = from_base64url(text)
             secret = self._handle_secret(sealed[0])
             return decrypt(_sealing_key(secret), sealed[1:], purpose.encode()).decode() if secret else None
         except (InvalidTag, IndexError, ValueError):  # ValueError: no base64, or too short

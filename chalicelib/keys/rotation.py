@@ -1,8 +1,9 @@
 """Key rotation: a key is published before it is used, and kept until everything that it signed has expired."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from chalicelib.keys import signing
 from chalicelib.keys.cache import LIFETIME
@@ -18,6 +19,7 @@ PUBLISHED_BEFORE_USE = DAY
 # follows `Cache-Control` may use what it got from that copy for another minute.
 SHORTEST_WAIT = LIFETIME + JWKS_LIFETIME
 _TRIES = 5
+T = TypeVar("T")
 
 
 class RotationRefused(Exception):
@@ -53,8 +55,8 @@ def rotate(ring: KeyRing, now: int, wait: int = PUBLISHED_BEFORE_USE) -> None:
     tokens for a while. Raises RotationRefused when the keys of the last rotation are not used yet, except with a `wait`
     of at most that, or when the aliases in KMS still point to the same keys.
     """
-    for _ in range(_TRIES):
-        document, version = ring.read_document()
+
+    def add(document: dict[str, Any]) -> bool:
         waiting = [key for kind in ("signing", "handles") for key in document[kind] if signing.used_from(key) > now]
         if waiting and wait > SHORTEST_WAIT:
             raise RotationRefused("The keys of the last rotation are not in use yet.")
@@ -66,9 +68,9 @@ def rotate(ring: KeyRing, now: int, wait: int = PUBLISHED_BEFORE_USE) -> None:
         secret = {"version": handle_version, "secret": new_secret(), "created_at": now, "used_from": now + wait}
         document["signing"] += pairs
         document["handles"].append(secret)
-        if ring.replace_document(document, version):
-            return
-    raise RotationRefused("Another process is changing the key ring. Try again.")
+        return True
+
+    _change(ring, add)
 
 
 def is_due(ring: KeyRing, settings: Settings, now: int) -> bool:
@@ -84,20 +86,18 @@ def retire(ring: KeyRing, settings: Settings, now: int, kid: str | None = None) 
 
     Raises RotationRefused when `kid` is unknown, or is the only key in use of its algorithm.
     """
-    for _ in range(_TRIES):
-        document, version = ring.read_document()
+
+    def remove(document: dict[str, Any]) -> list[str]:
         overview = _overview(document, settings, now)
         if kid is None:
             retired = [key.name for key in overview if key.ends_at is not None and key.ends_at <= now]
         else:
             retired = [_require_replaceable(overview, kid, now)]
-        if not retired:
-            return []
         document["signing"] = [key for key in document["signing"] if key["kid"] not in retired]
         document["handles"] = [key for key in document["handles"] if _handle_name(key) not in retired]
-        if ring.replace_document(document, version):
-            return retired
-    raise RotationRefused("Another process is changing the key ring. Try again.")
+        return retired
+
+    return _change(ring, remove)
 
 
 def retire_handles(ring: KeyRing, now: int) -> list[str]:
@@ -106,12 +106,7 @@ def retire_handles(ring: KeyRing, now: int) -> list[str]:
     Every handle becomes invalid: codes, refresh tokens, cookies and forms. Pairwise subjects stay the same, because
     they have a secret of their own. Raises RotationRefused when other processes keep changing the ring.
     """
-    for _ in range(_TRIES):
-        document, version = ring.read_document()
-        removed = _replace_handles(document, now)
-        if ring.replace_document(document, version):
-            return removed
-    raise RotationRefused("Another process is changing the key ring. Try again.")
+    return _change(ring, lambda document: _replace_handles(document, now))
 
 
 def restore_with_new_handles(ring: KeyRing, record: SealedKeyRing, now: int) -> bool:
@@ -131,10 +126,13 @@ def copy(ring: KeyRing, target: KeyRing) -> None:
     document, _ = ring.read_document()
     if any("kms_key_id" in key for key in document["signing"]):
         raise RotationRefused("The signing keys are in KMS, and cannot be copied.")
-    for _ in range(_TRIES):
-        if target.replace_document(document, target.read_document()[1]):
-            return
-    raise RotationRefused("Another process is changing the key ring. Try again.")
+
+    def replace(current: dict[str, Any]) -> bool:
+        current.clear()
+        current.update(document)
+        return True
+
+    _change(target, replace)
 
 
 def reseal(ring: KeyRing) -> None:
@@ -142,9 +140,19 @@ def reseal(ring: KeyRing) -> None:
 
     Raises RotationRefused when other processes keep changing the ring.
     """
+    _change(ring, lambda _document: True)
+
+
+def _change(ring: KeyRing, change: Callable[[dict[str, Any]], T]) -> T:
+    """Change the decrypted ring by a function, and return what it returns. Nothing is written if that is empty.
+
+    After a lost race it is called again, with the current ring. Raises RotationRefused when every race is lost.
+    """
     for _ in range(_TRIES):
-        if ring.replace_document(*ring.read_document()):
-            return
+        document, version = ring.read_document()
+        changed = change(document)
+        if not changed or ring.replace_document(document, version):
+            return changed
     raise RotationRefused("Another process is changing the key ring. Try again.")
 
 

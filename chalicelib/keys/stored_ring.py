@@ -59,8 +59,7 @@ class StoredRing:
             return False
         secret = {"version": 1, "secret": handles.new_secret(), "created_at": self.now}
         document = self._complete({"signing": [], "handles": [secret]})
-        sealed = self.seal.seal(json.dumps(document).encode(), 1)
-        return self._store.keys.insert(SealedKeyRing(RING, sealed, 1))
+        return self._store.keys.insert(self._sealed(document, 1))
 
     def restore(self, record: SealedKeyRing, change: Callable[[dict[str, Any]], object] | None = None) -> bool:
         """Insert a record that this stage can decrypt. Return False, and change nothing, when there is a ring.
@@ -69,9 +68,9 @@ class StoredRing:
         """
         plain = self.seal.unseal(record.sealed, record.version)
         if change:
-            document, version = json.loads(plain), record.version + 1
+            document = json.loads(plain)
             change(document)
-            record = SealedKeyRing(RING, self.seal.seal(json.dumps(document).encode(), version), version)
+            record = self._sealed(document, record.version + 1)
         return self._store.keys.insert(record)
 
     def read(self) -> SealedKeyRing:
@@ -98,8 +97,8 @@ class StoredRing:
 
     def replace(self, document: dict[str, Any], version: int) -> SealedKeyRing | None:
         """Replace that version of the ring. Return None when another process has replaced it before."""
-        sealed = self.seal.seal(json.dumps(document).encode(), version + 1)
-        changes = {"sealed": sealed, "version": version + 1}
+        record = self._sealed(document, version + 1)
+        changes = {"sealed": record.sealed, "version": record.version}
         outcome = self._store.keys.transition((RING,), attr("version").eq(version), changes)
         return None if isinstance(outcome, Refused) else outcome
 
@@ -108,6 +107,9 @@ class StoredRing:
         if self._store.settings.signing == "kms":
             return signing.kms_entry(alg, self.seal.kms, f"alias/signet-{self.stage}-{alg.lower()}", self.now)
         return signing.new_entry(alg, self.now)
+
+    def _sealed(self, document: dict[str, Any], version: int) -> SealedKeyRing:
+        return SealedKeyRing(RING, self.seal.seal(json.dumps(document).encode(), version), version)
 
     def _missing_algorithms(self, document: dict[str, Any]) -> list[str]:
         present = {key["alg"] for key in document["signing"]}

@@ -93,6 +93,14 @@ class Grant(GrantEntry):
         """Whether it ends when the user signs out in the browser where it was granted; not after HTTP Basic sign-in."""
         return self.depends_on_session and self.session_stored is not False
 
+    def last_used(self, now: int) -> int | None:
+        """Return when a token was last issued, None if none was.
+
+        A rotation whose token could not be signed is recorded with a later time.
+        """
+        used = [time for time in (self.redeemed_at, *self.rotated_at.values()) if time is not None]
+        return min(now, max(used)) if used else None
+
     @property
     def last_end(self) -> int:
         """When the grant ends at the latest; without refresh tokens, with its code or access token."""

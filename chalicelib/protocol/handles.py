@@ -35,6 +35,11 @@ def base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
+def from_base64url(text: str) -> bytes:
+    """Return the bytes of base64url without padding. Raises ValueError for any other text."""
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+
+
 def new_id() -> str:
     """Return a record id: 128 random bits, base64url; without a leading `-`, so that it is no command-line option."""
     while (record_id := base64url(secrets.token_bytes(16))).startswith("-"):
@@ -70,7 +75,7 @@ def read(kind: Kind, text: str, secret_of: Callable[[int], bytes | None]) -> Han
         return None
     encoded = text[len(prefix) :]
     try:
-        body = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
+        body = from_base64url(encoded)
         record_id = body[_FIXED:].decode("ascii")
     except (binascii.Error, UnicodeDecodeError):
         return None

@@ -89,8 +89,8 @@ class Session:
     `backchannel_clients`: the clients that get a logout token. `device`: a description of the browser.
 
     `version`: of the records, when the session was created. `active_until`: how long the browser is signed in, moved by
-    the browser; None in records of version 1, where it is
-    `expires_at`. `expires_at`: how long the grants of the session are valid, moved by refresh tokens too.
+    the browser; None in records of version 1, where it is `expires_at`. `expires_at`: how long the grants of the
+    session are valid, moved by refresh tokens too.
     """
 
     session_id: str
@@ -112,6 +112,10 @@ class Session:
     def signed_in_until(self) -> int:
         """When the browser is no longer signed in."""
         return self.expires_at if self.active_until is None else self.active_until
+
+    def is_valid_for(self, user: User) -> bool:
+        """Return whether neither this session nor all sessions of its user have ended."""
+        return self.ended_at is None and self.sessions_generation == user.sessions_generation
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,8 @@ def why_entry_ended(entry: GrantEntry, user: User | None, consent: Consent | Non
 
 
 def _in_valid_session(grant: Grant, client: Client, user: User | None, session: Session | None) -> bool:
-    generation = user.sessions_generation if user else None
     if session is not None:
-        return session.ended_at is None and session.sessions_generation == generation
+        return user is not None and session.is_valid_for(user)
     if grant.session_stored is None:  # a record of version 1: only HTTP Basic sign-in stored no session
         return client.direct_sign_in
-    return not grant.session_stored and grant.sessions_generation == generation
+    return not grant.session_stored and user is not None and grant.sessions_generation == user.sessions_generation

@@ -120,10 +120,6 @@ def is_active(grant: Grant, now: int) -> bool:
 
 def valid_sessions(store: Store, signed_in: SignedInUser) -> list[Session]:
     """Return this session and the user's others that have not ended. The index may not show this one as it is."""
-    this, generation = signed_in.session, signed_in.user.sessions_generation
-    valid = [
-        session
-        for session in store.sessions.find("sub", signed_in.user.sub, index="sub")
-        if session.ended_at is None and session.sessions_generation == generation
-    ]
+    this, user = signed_in.session, signed_in.user
+    valid = [session for session in store.sessions.find("sub", user.sub, index="sub") if session.is_valid_for(user)]
     return [this, *(session for session in valid if session.session_id != this.session_id)]

@@ -29,10 +29,15 @@ def cookie_name(server: AuthorizationServer, what: str) -> str:
     return f"{'__Host-' if server.settings.secure else ''}signet-{what}{server.settings.cookie_suffix}"
 
 
+def own_cookie(server: AuthorizationServer, what: str, value: str, max_age: int | None = None) -> dict[str, str]:
+    """Return the Set-Cookie header of one of our cookies. `max_age` as in `http.messages.cookie`."""
+    return cookie(cookie_name(server, what), value, secure=server.settings.secure, max_age=max_age)
+
+
 def session_cookie(server: AuthorizationServer, session: Session) -> dict[str, str]:
     """Return the Set-Cookie header for a session; it lasts until the browser closes."""
     handle = server.keys.make_handle("sid", session.session_id, session.generation)
-    return cookie(cookie_name(server, "session"), handle, secure=server.settings.secure)
+    return own_cookie(server, "session", handle)
 
 
 def identify_browser(server: AuthorizationServer, http: Request) -> tuple[str, dict[str, str]]:
@@ -44,15 +49,9 @@ def identify_browser(server: AuthorizationServer, http: Request) -> tuple[str, d
     return created, _browser_cookie(server, created)
 
 
-def renewed_browser_cookie(server: AuthorizationServer, http: Request) -> list[dict[str, str]]:
-    """Return the Set-Cookie header that keeps the browser's id for another year; none if it has none."""
-    browser_id = browser_id_of(server, http)
-    return [_browser_cookie(server, browser_id)] if browser_id else []
-
-
 def _browser_cookie(server: AuthorizationServer, browser_id: str) -> dict[str, str]:
     handle = server.keys.make_handle("br", browser_id)
-    return cookie(cookie_name(server, "browser"), handle, secure=server.settings.secure, max_age=YEAR)
+    return own_cookie(server, "browser", handle, YEAR)
 
 
 def browser_id_of(server: AuthorizationServer, http: Request) -> str | None:
@@ -125,8 +124,7 @@ def _lapsed_session(server: AuthorizationServer, http: Request) -> SignedInUser 
 
 
 def _is_valid(session: Session, user: User) -> bool:
-    same = session.sessions_generation == user.sessions_generation
-    return same and session.ended_at is None and user.disabled_at is None
+    return session.is_valid_for(user) and user.disabled_at is None
 
 
 def require_active_user(server: AuthorizationServer, user: User) -> Write[User]:
@@ -148,8 +146,25 @@ def start_session(
     A session of the same user continues under a new cookie, which makes the old one invalid; a session of another user
     ends. Without `previous`, that is the session of this browser which has lapsed, if there is one. Raises AccessDenied
     when the user has been disabled, RequestEnded when one of `also` is refused.
+
+    The response to this request gets the cookies, also if it is an error.
     """
-    store, previous = server.store, previous or _lapsed_session(server, http)
+    signed_in = _start(server, http, user, request_id, previous or _lapsed_session(server, http), also)
+    http.answer_headers.append(session_cookie(server, signed_in.session))
+    if browser_id := browser_id_of(server, http):  # kept for another year
+        http.answer_headers.append(_browser_cookie(server, browser_id))
+    return signed_in
+
+
+def _start(
+    server: AuthorizationServer,
+    http: Request,
+    user: User,
+    request_id: str,
+    previous: SignedInUser | None,
+    also: tuple[Write[Any], ...],
+) -> SignedInUser:
+    store = server.store
     active = require_active_user(server, user)
     if previous and previous.user.sub != user.sub:
         sign_out(server, http, previous.session)
@@ -157,7 +172,7 @@ def start_session(
     session = previous.session if previous else None
     for _ in range(_TRIES):
         # The copy of the user's generation stays as it is, so it must be current.
-        if session is None or session.ended_at or session.sessions_generation != user.sessions_generation:
+        if session is None or not session.is_valid_for(user):
             break
         changes = signed_in_again(server, session, request_id)
         condition = store.sessions.unchanged(session, "ended_at", "generation", "sessions_generation")

@@ -8,7 +8,7 @@ from chalicelib.http.messages import Request
 from chalicelib.protocol import claims
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import AccessDenied
-from chalicelib.protocol.grant import Grant, GrantEntry
+from chalicelib.protocol.grant import GrantEntry
 from chalicelib.protocol.next_step import SignedInUser
 from chalicelib.protocol.records import Consent, User
 from chalicelib.server import AuthorizationServer
@@ -73,12 +73,13 @@ def _connected_application(
     if not starts:
         return None
     claim_names = [claims.requested_outside_scope(grant.claims, grant.scope) for grant in grants]
+    now = server.now()
     return ConnectedApplication(
         client=client,
         scope=remembered.scope.union(*(entry.scope for entry in entries)),
         claims=remembered.claims.union(*claim_names),
         since=min(starts),
-        last_used=max([_last_used(grant, server.now()) for grant in grants], default=max(starts)),
+        last_used=max([grant.last_used(now) or min(now, grant.created_at) for grant in grants], default=max(starts)),
         redirect_uri=max(grants, key=lambda grant: grant.created_at).redirect_uri if grants else None,
         devices=tuple(sorted({grant.device for grant in grants if grant.device})),
         ends_with_session=all(entry.ends_at_sign_out for entry in entries),
@@ -86,11 +87,6 @@ def _connected_application(
         remembered=not remembered.empty,
         generation=consent.generation,
     )
-
-
-def _last_used(grant: Grant, now: int) -> int:
-    # A rotation whose token could not be signed has a time in the future.
-    return min(now, max([grant.redeemed_at or grant.created_at, *grant.rotated_at.values()]))
 
 
 # ---- endings by the user. `seen`: what the page has shown, so that the same form sent twice ends once. They return

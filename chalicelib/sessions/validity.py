@@ -9,6 +9,8 @@ from chalicelib.protocol.records import Consent, Session, User
 from chalicelib.protocol.validity import NO_CLIENT, why_ended
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.revocation import revoke_grant
+from chalicelib.storage.store import Store
+from chalicelib.storage.table import Lookup
 
 _TRIES = 5
 
@@ -30,8 +32,8 @@ def read_state(server: AuthorizationServer, client: Client, grant: Grant) -> Gra
     """
     records = _read(server, grant)
     for _ in range(_TRIES):
-        if _state(grant, client, records).ended is None:
-            return _state(grant, client, records)
+        if (state := _state(grant, client, records)).ended is None:
+            return state
         before = records
         records = _read(server, grant) if _may_be_torn(grant, *records) else records
         if records == before:
@@ -57,11 +59,16 @@ def require_valid(server: AuthorizationServer, client: Client, grant: Grant) -> 
 _Records = tuple[User | None, Session | None, Consent | None]
 
 
+def lookups(store: Store, grant: Grant) -> tuple[Lookup[User], Lookup[Session], Lookup[Consent]]:
+    """Return the records that a grant depends on, with impossible keys for those that it does not depend on."""
+    sub = (grant.sub if grant.has_user else None) or ""
+    session_id = grant.session_id if grant.depends_on_session else ""
+    return store.users.lookup(sub), store.sessions.lookup(session_id), store.consents.lookup(sub, grant.client_id)
+
+
 def _read(server: AuthorizationServer, grant: Grant) -> _Records:
-    store, sub = server.store, grant.sub if grant.has_user else None
-    of_user, of_consent = store.users.lookup(sub or ""), store.consents.lookup(sub or "", grant.client_id)
-    of_session = store.sessions.lookup(grant.session_id if grant.depends_on_session else "")
-    records = store.read_all((of_user, of_session, of_consent))
+    of_user, of_session, of_consent = lookups(server.store, grant)
+    records = server.store.read_all((of_user, of_session, of_consent))
     return records.get(of_user), records.get(of_session), records.get(of_consent)
 
 

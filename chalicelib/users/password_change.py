@@ -41,18 +41,16 @@ def change_own_password(
     changes the password once. Raises AccessDenied when the user or the session has been changed in between.
     """
     store, user, session = server.store, signed_in.user, signed_in.session
-    changed, changes = _with_password(user, password), dict[str, Any](generation=session.generation + 1)
+    changed = _with_password(user, password)
+    writes: tuple[Write[Any], ...]
     if verified:
         changes = signed_in_again(server, session, session.request_id or "")
-    writes: tuple[Write[Any], ...] = (
-        verified.writes_for(changed)
-        if verified
-        else (
-            events.record(store, http, events.PASSWORD_CHANGED, user.sub),
-            *remember_browser(server, http, changed, browser_id_of(server, http)),
-            *remember_network(server, http, changed),
-        )
-    )
+        writes = verified.writes_for(changed)
+    else:
+        changes = {"generation": session.generation + 1}
+        event = events.record(store, http, events.PASSWORD_CHANGED, user.sub)
+        browser = remember_browser(server, http, changed, browser_id_of(server, http))
+        writes = (event, *browser, *remember_network(server, http, changed))
     try:
         _write(store, user, changed, keep_session(store, session, user, changed, **changes), *writes)
     except AccessDenied:

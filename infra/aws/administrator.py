@@ -5,10 +5,10 @@ import sys
 import click
 
 from chalicelib.authentication import passwords
+from chalicelib.protocol.errors import AccessDenied
 from chalicelib.protocol.identifiers import username_identifier
-from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store
-from chalicelib.storage.table import Refused
+from chalicelib.users.password_change import change_password
 from chalicelib.users.registration import register_user
 
 ADMINISTRATOR = "admin"
@@ -20,9 +20,8 @@ def create_administrator(store: Store, stage: str) -> None:
     A file or the log of a CI job would keep the password. Until the administrator has changed it, each deployment sets
     and shows a new one, because the first may have been lost or never shown.
     """
-    users, identifiers = store.users, store.identifiers
-    identifier = identifiers.get(username_identifier(ADMINISTRATOR))
-    user = users.get(identifier.sub) if identifier else None
+    identifier = store.identifiers.get(username_identifier(ADMINISTRATOR))
+    user = store.users.get(identifier.sub) if identifier else None
     if user and not user.password_change_required:
         return
     if not sys.stdout.isatty():
@@ -34,8 +33,9 @@ def create_administrator(store: Store, stage: str) -> None:
         password = register_user(store, username=ADMINISTRATOR, admin=True)[1]
     else:
         password = passwords.generate_password()
-        changed = {"password_hash": passwords.hash_password(password)}
-        if isinstance(users.transition((user.sub,), attr("password_change_required").eq(True), changed), Refused):
+        try:
+            change_password(store, user, password, must_be_replaced=True)
+        except AccessDenied:
             return  # the administrator has just changed it
     click.echo(f"\nAdministrator: {ADMINISTRATOR}, password {password}")
     click.echo("The password is shown only once and must be changed at the first sign-in.")

@@ -13,8 +13,8 @@ import boto3
 import click
 import yaml
 
-from chalicelib.server import AuthorizationServer
 from chalicelib.settings import Settings
+from chalicelib.storage.store import Store
 from infra.aws import code, front, package
 from infra.aws.administrator import create_administrator
 from infra.aws.advisories import known_vulnerabilities, summary
@@ -23,9 +23,8 @@ from infra.aws.deployment import Deployment
 from infra.aws.libraries import ARCHITECTURES
 from infra.aws.package import API, Package
 from infra.aws.stacks import resumable
-from infra.local.embedded import STAGE
 from infra.local.state import CHECKOUT
-from infra.operator.commands import CommandError, did_you_mean, example
+from infra.operator.commands import CommandError, did_you_mean, example, require_aws_stage
 from infra.operator.doctor import check
 from infra.operator.keys import create_ring_of_new_stage
 from infra.operator.terminal import visible
@@ -79,7 +78,7 @@ def settle_front(deployment: Deployment) -> None:
 
 def create_keys_and_administrator(deployment: Deployment) -> None:
     """Create the key ring, and the first account unless the operator does not want it."""
-    store = _server(deployment).store
+    store = _store(deployment)
     create_ring_of_new_stage(store)
     if deployment.admin:
         create_administrator(store, deployment.stage)
@@ -101,7 +100,7 @@ def examine(deployment: Deployment) -> None:
     if not deployment.doctor:
         return
     click.echo("\nRunning the doctor.")
-    findings = check(deployment.outputs["Issuer"], _server(deployment).store)
+    findings = check(deployment.outputs["Issuer"], _store(deployment))
     problems = [finding for finding in findings if finding.ok is False]
     for finding in problems:
         click.echo(f"✗ {finding.name}: {visible(finding.detail)}\n  → {visible(finding.fix)}")
@@ -131,9 +130,8 @@ def _built(deployment: Deployment) -> Package:
     return deployment.package
 
 
-def _server(deployment: Deployment) -> AuthorizationServer:
-    signing = deployment.data.parameters()["Signing"]
-    return AuthorizationServer.connect(replace(deployment.settings, signing=signing))
+def _store(deployment: Deployment) -> Store:
+    return Store(replace(deployment.settings, signing=deployment.data.parameters()["Signing"]))
 
 
 # ---- the commands
@@ -166,13 +164,6 @@ def _known(pairs: dict[str, str]) -> dict[str, str]:
     return pairs
 
 
-def require_aws_stage(stage: str) -> str:
-    """Return the stage. Raises click.UsageError for `local`, and SettingsError for a name that is not allowed."""
-    if stage == STAGE:
-        raise click.UsageError(f"Name the stage, for example --stage prod; `{STAGE}` is not in AWS.")
-    return Settings.from_environ({"SIGNET_STAGE": stage}).stage
-
-
 def check_settings(server: Mapping[str, str]) -> None:
     """Raise SettingsError when the server would not start with the settings in its parameters."""
     variables = {name: server.get(parameter, "") for parameter, name in package.setting_parameters().items()}
@@ -203,7 +194,7 @@ def data(stage: str, /, yes: bool, force: bool, overrides: dict[str, str], given
     with resumable():
         deployment = Deployment(require_aws_stage(stage), {**given, **overrides}, boto3.Session(), yes, force)
         deploy_data(deployment)
-        create_ring_of_new_stage(_server(deployment).store)
+        create_ring_of_new_stage(_store(deployment))
 
 
 @click.command(epilog=example("deploy --stage prod --param AlarmTopicArn=arn:aws:sns:eu-central-1:123456789012:alarms"))
@@ -232,15 +223,15 @@ def deploy(
     if issuer is not None:
         overrides["Issuer"] = issuer and Settings.from_environ({"SIGNET_ISSUER": issuer}).issuer
     with resumable(), TemporaryDirectory(prefix="signet-") as folder:
-        deployment = Deployment(stage, overrides, boto3.Session(), yes, force, architecture, not no_admin, Path(folder))
-        deployment.front, deployment.rotate_secret = front_, rotate_front_secret
-        deployment.doctor = not no_doctor
+        deployment = Deployment(
+            stage, overrides, boto3.Session(), yes, force, architecture, admin=not no_admin, folder=Path(folder),
+            front=front_, rotate_secret=rotate_front_secret, doctor=not no_doctor,
+        )  # fmt: skip
         server = deployment.parameters(API, deployment.api, {})
         if bool(server["DomainName"]) != bool(server["CertificateArn"]):
             raise CommandError("Set both DomainName and CertificateArn, or neither.")
         if bool(server["MonthlyBudget"].strip("0.")) != bool(server["BudgetEmail"]):
             raise CommandError("Set both MonthlyBudget and BudgetEmail, or neither.")
-        front.check_proxy(server)
         check_settings(server)
         front.check_front(deployment, server)
         for step in STEPS:

@@ -7,10 +7,9 @@ import click
 from botocore.exceptions import ClientError
 
 from infra.aws import front
-from infra.aws.deploy import require_aws_stage
 from infra.aws.deployment import Deployment
 from infra.aws.stacks import Stack, resumable
-from infra.operator.commands import example, require_terminal
+from infra.operator.commands import example, require_aws_stage, require_terminal
 
 KEY_DELETION_DAYS = 30
 

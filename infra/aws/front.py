@@ -5,7 +5,6 @@ until every edge location has the new one. A server that is already in use requi
 to the front, and the front is removed only when its address leads elsewhere.
 """
 
-import hashlib
 import json
 import secrets
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ import click
 import yaml
 from botocore.exceptions import ClientError
 
-from chalicelib.http import proxy
+from chalicelib.http.proxy import secret_hash
 from infra.aws.deployment import Deployment
 from infra.operator.commands import CommandError
 from infra.operator.doctor.front import NAME_HEADER, sent_secret
@@ -29,14 +28,6 @@ ADDRESS_HEADER = "X-Signet-Caller-Address"
 COMPUTED = {"Stage", "PublicDomain", "OriginDomain", "OriginHost", "OriginSecret"}
 _CERTIFICATE = "FrontCertificateArn"
 _DENIED = ("AccessDenied", "AccessDeniedException")
-
-
-def check_proxy(server: Mapping[str, str]) -> None:
-    """Raise CommandError when the server's parameters declare a proxy that it would not accept at start."""
-    try:
-        proxy.declared(server["CallerAddressHeader"], server["ProxySecretHash"])
-    except ValueError as error:
-        raise CommandError(f"{error}.") from error
 
 
 def check_front(deployment: Deployment, server: Mapping[str, str]) -> None:
@@ -120,7 +111,7 @@ def settle(deployment: Deployment) -> bool:
     if deployment.front != CLOUDFRONT:
         return False
     accepted = deployment.api.parameters().get("ProxySecretHash", "")
-    if accepted == _sha256(deployment.front_secret):
+    if accepted == secret_hash(deployment.front_secret):
         return False
     if not accepted and not leads_to_front(deployment):
         click.echo("\nThe server does not require the front yet, because its address does not lead there.")
@@ -166,9 +157,5 @@ def _current_secret(deployment: Deployment) -> str:
 
 
 def _accept(deployment: Deployment, *accepted: str) -> None:
-    hashes = dict.fromkeys(_sha256(secret) for secret in accepted if secret)
+    hashes = dict.fromkeys(secret_hash(secret) for secret in accepted if secret)
     deployment.overrides |= {"CallerAddressHeader": ADDRESS_HEADER, "ProxySecretHash": " ".join(hashes)}
-
-
-def _sha256(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()

@@ -4,10 +4,9 @@ import boto3
 import click
 
 from chalicelib.keys.ring import KeyRing
-from infra.aws.deploy import require_aws_stage
 from infra.aws.stacks import resumable
 from infra.aws.tables import Tables
-from infra.operator.commands import CommandError, confirm, example, open_store, yes_option
+from infra.operator.commands import CommandError, confirm, example, open_store, require_aws_stage, yes_option
 from infra.operator.keys import replace_handles, restore_from_backup
 
 

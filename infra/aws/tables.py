@@ -95,12 +95,12 @@ class Tables:
 
     def _wait(self, name: str) -> dict[str, Any]:
         """Wait until a table is active, and return its description."""
-        status = (self._describe(name) or {}).get("TableStatus")
-        if status != "ACTIVE":
-            click.echo(f"Waiting for {name}, which is {status}.")
+        table = self._describe(name) or {}
+        if table.get("TableStatus") == "ACTIVE":
+            return table
+        click.echo(f"Waiting for {name}, which is {table.get('TableStatus')}.")
         self._dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig=_WAIT)
-        table: dict[str, Any] = self._dynamodb.describe_table(TableName=name)["Table"]
-        return table
+        return self._describe(name) or {}
 
     def _create(self, name: str) -> None:
         members = {member: self._schema[name][member] for member in _MEMBERS if member in self._schema[name]}

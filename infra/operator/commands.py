@@ -36,6 +36,13 @@ def example(*commands: str) -> str:
     return "\b\n" + "\n".join(["Example:" if len(lines) == 1 else "Examples:", *(f"  {line}" for line in lines)])
 
 
+def require_aws_stage(stage: str) -> str:
+    """Return the stage. Raises click.UsageError for `local`, and SettingsError for a name that is not allowed."""
+    if stage == embedded.STAGE:
+        raise click.UsageError(f"Name the stage, for example --stage prod; `{embedded.STAGE}` is not in AWS.")
+    return Settings.from_environ({"SIGNET_STAGE": stage}).stage
+
+
 @contextmanager
 def open_store(stage: str) -> Iterator[Store]:
     """Open the data of a stage: the embedded database of this checkout for `local`, AWS for any other stage.

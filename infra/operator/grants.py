@@ -16,8 +16,9 @@ from chalicelib.protocol.validity import why_ended
 from chalicelib.sessions.active_grants import INDEX
 from chalicelib.sessions.connected_applications import forget_consent
 from chalicelib.sessions.revocation import revoke_grant
+from chalicelib.sessions.validity import lookups
 from chalicelib.storage.store import MAX_BATCH, Records, Store
-from chalicelib.storage.table import Lookup, Refused
+from chalicelib.storage.table import Refused
 from chalicelib.users import accounts
 from infra.operator.clients import find_client
 from infra.operator.commands import (
@@ -197,25 +198,20 @@ def _read_grants(store: Store, user: User | None, client_id: str | None) -> list
 
 
 def _with_records(store: Store, grants: Iterable[Grant]) -> list[_Access]:
-    grants = list(grants)
-    records = store.read_all([lookup for grant in grants for lookup in _lookups(store, grant)])
+    needed = [(grant, lookups(store, grant)) for grant in grants]
+    records = store.read_all(
+        lookup for grant, of_grant in needed for lookup in (store.clients.lookup(grant.client_id), *of_grant)
+    )
     return [
         _Access(
             grant,
             _find_client(store, grant.client_id, records),
-            records.get(store.users.lookup(grant.sub or "")),
-            records.get(store.sessions.lookup(grant.session_id)),
-            records.get(store.consents.lookup(grant.sub or "", grant.client_id)),
+            records.get(of_user),
+            records.get(of_session),
+            records.get(of_consent),
         )
-        for grant in grants
+        for grant, (of_user, of_session, of_consent) in needed
     ]
-
-
-def _lookups(store: Store, grant: Grant) -> list[Lookup[Any]]:
-    lookups: list[Lookup[Any]] = [store.clients.lookup(grant.client_id)]
-    if grant.has_user and grant.sub:
-        lookups += [store.users.lookup(grant.sub), store.consents.lookup(grant.sub, grant.client_id)]
-    return [*lookups, *([store.sessions.lookup(grant.session_id)] if grant.depends_on_session else [])]
 
 
 def remembered_consents(store: Store, consents: Iterable[Consent]) -> Iterator[Consent]:
@@ -248,8 +244,6 @@ def _require_client(store: Store, client_id: str | None) -> Client | None:
 def _document(access: _Access, now: int) -> dict[str, Any]:
     """Return a grant with the names of its user and client, without secrets."""
     grant, user, client = access.grant, access.user, access.client
-    # A rotation whose response could not be made is recorded with a later time.
-    used = [time for time in (grant.redeemed_at, *grant.rotated_at.values()) if time is not None]
     return present_members(
         {
             "grant_id": grant.grant_id,
@@ -263,7 +257,7 @@ def _document(access: _Access, now: int) -> dict[str, Any]:
             "device": grant.device,
             "created_at": grant.created_at,
             "redeemed_at": grant.redeemed_at,
-            "last_used_at": min(now, max(used)) if used else None,
+            "last_used_at": grant.last_used(now),
             "ends_at": grant.valid_until,
             "revoked_at": grant.revoked_at,
             "ended": access.why_ended(now),

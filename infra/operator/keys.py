@@ -26,6 +26,7 @@ from infra.operator.commands import (
     open_store,
     present_members,
     record_event,
+    require_aws_stage,
     yes_option,
 )
 from infra.operator.terminal import print_json, print_table, time_text
@@ -83,8 +84,7 @@ def copy_ring(stage: str, /, region: str, as_json: bool) -> None:
 
     `data` creates the tables and the key of that stage. Copy the ring again after each rotation.
     """
-    if stage == STAGE:
-        raise click.UsageError(f"Name the stage, for example --stage prod; `{STAGE}` is not in AWS.")
+    stage = require_aws_stage(stage)
     with open_ring(stage) as (store, ring):
         target = Store(replace(store.settings, region=region))
         if region == store.dynamodb.client.meta.region_name:

@@ -55,9 +55,11 @@ ATTRIBUTES = {
     "chalicelib/protocol/records.py": {
         "claims",
         "consents_generation",
+        "ended_at",
         "grants_generation",
         "registration_id",
         "scope",
+        "sessions_generation",
     },
     "chalicelib/protocol/validity.py": {
         "client_generation",
@@ -65,7 +67,6 @@ ATTRIBUTES = {
         "depends_on_session",
         "direct_sign_in",
         "disabled_at",
-        "ended_at",
         "has_user",
         "registration_id",
         "session_stored",
@@ -88,7 +89,6 @@ ATTRIBUTES = {
     "chalicelib/users/accounts.py": {"sub", "username"},
     "chalicelib/users/password_change.py": {"disabled_at", "grants_generation", "password_hash", "sessions_generation"},
     "chalicelib/tokens/resources.py": {"resource"},
-    "infra/aws/administrator.py": {"password_change_required"},
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from chalicelib.server import AuthorizationServer
 from tests.support.browser import Answer, Browser, basic
-from tests.support.gateways import GATEWAYS, Gateway, GatewayBrowser, GatewayRequest
+from tests.support.gateways import GATEWAYS, HTTP_2, Gateway, GatewayBrowser, GatewayRequest
 from tests.support.site import Registered, Site
 
 DOMAIN = "login.example.com"
@@ -192,7 +192,7 @@ def test_front_may_remove_the_base_path_itself(domain: DomainBrowser) -> None:
 @pytest.mark.parametrize("base", ["/oauth2", "/account", "/.well-known", "/playground"])
 def test_base_path_can_have_the_name_of_a_path_of_the_server(site_with: Callable[..., Site], base: str) -> None:
     site = site_with(issuer=f"https://{DOMAIN}{base}", playground=True)
-    browser = GatewayBrowser(site, Gateway("custom domain", CustomDomain(GATEWAYS[4]), DOMAIN))
+    browser = GatewayBrowser(site, Gateway("custom domain", CustomDomain(HTTP_2), DOMAIN))
     metadata = browser.get(base + OPENID).json
     assert browser.get(urlsplit(metadata["jwks_uri"]).path).json["keys"]
     assert browser.get(OAUTH + base).json == metadata

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from infra.local.state import CHECKOUT
-from tests.deployment.test_make_run import Program, free_port
+from tests.support.emulator import free_port
+from tests.support.local_server import Program
 
 TEXT = (CHECKOUT / "Dockerfile").read_text("utf-8")
 INSTRUCTIONS = [

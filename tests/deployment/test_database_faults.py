@@ -19,11 +19,6 @@ from tests.support.site import Site
 LAG = 5
 
 
-@pytest.fixture
-def store(site: Site) -> Store:
-    return site.server.store
-
-
 def session(site: Site, name: str = "s-1") -> Session:
     return Session(name, "u-1", site.clock(), site.clock() + 3600)
 

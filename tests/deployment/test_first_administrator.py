@@ -46,7 +46,7 @@ def test_password_that_the_administrator_has_just_changed_is_kept(
     users = site.server.store.users
     administrator = register_user(site.server.store, username=ADMINISTRATOR, admin=True)[0]
     changed = replace(administrator, password_hash="changed", password_change_required=False)
-    with wire.before("UpdateItem", lambda: users.put(changed)):
+    with wire.before("TransactWriteItems", lambda: users.put(changed)):
         create_administrator(site.server.store, "prod")
     assert users.get(administrator.sub) == changed
     assert capsys.readouterr().out == ""

@@ -1,6 +1,5 @@
 """The front of a stage: its template, and the order in which `deploy` changes server and distribution."""
 
-import hashlib
 import json
 import shutil
 import subprocess
@@ -15,7 +14,7 @@ import yaml
 
 import app
 from chalicelib import pages
-from chalicelib.http import proxy
+from chalicelib.http.proxy import SECRET_HEADER, secret_hash
 from chalicelib.pages.stylesheet import style_sheet
 from infra.aws import front
 from infra.aws.deployment import Deployment
@@ -28,11 +27,6 @@ from tests.support.browser import Browser
 from tests.support.site import Site
 
 _CFN_LINT = "import sys; from cfnlint.runner import main; sys.exit(main())"
-
-
-def sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
 
 # The managed policies of CloudFront (developer guide, "Use managed cache policies" and "… origin request policies").
 DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
@@ -120,7 +114,7 @@ def test_every_request_has_the_secret_and_the_address_and_all_of_the_callers_hea
     assert origin["OriginCustomHeaders"] == [
         {"HeaderName": "X-Signet-Proxy-Secret", "HeaderValue": {"Ref": "OriginSecret"}}
     ]
-    assert origin["OriginCustomHeaders"][0]["HeaderName"].lower() == proxy.SECRET_HEADER
+    assert origin["OriginCustomHeaders"][0]["HeaderName"].lower() == SECRET_HEADER
     for path, behavior in behaviors(distribution).items():
         assert behavior["OriginRequestPolicyId"] == {
             "Fn::If": ["AsksForPublicHost", ALL_VIEWER, ALL_VIEWER_EXCEPT_HOST]
@@ -246,7 +240,7 @@ class FakeDeployment:
     def _note(self) -> None:
         """Note how many secrets the server accepts, and whether it accepts the front's."""
         hashes = self.api.values.get("ProxySecretHash", "").split()
-        self.log.append((len(hashes), not hashes or sha256(self.front_stack.sent) in hashes))
+        self.log.append((len(hashes), not hashes or secret_hash(self.front_stack.sent) in hashes))
 
     def run(self, choice: str | None = "cloudfront", *, rotate: bool = False) -> None:
         """Run the steps of `deploy` for the front and the server."""
@@ -281,7 +275,10 @@ def test_new_stage_requires_the_secret_of_its_front_at_once() -> None:
     new = FakeDeployment(used=False)
     new.run()
     assert len(new.front_stack.sent) >= 43  # 256 bits
-    assert new.api.values == {"ProxySecretHash": sha256(new.front_stack.sent), "CallerAddressHeader": ADDRESS_HEADER}
+    assert new.api.values == {
+        "ProxySecretHash": secret_hash(new.front_stack.sent),
+        "CallerAddressHeader": ADDRESS_HEADER,
+    }
     assert [accepted for accepted, _ in new.log] == [1, 1]
 
 
@@ -298,7 +295,7 @@ def test_stage_in_use_requires_the_secret_only_when_its_address_leads_to_the_fro
     secret = used.front_stack.sent
     used.run(None)
     assert used.front_stack.sent == secret
-    assert used.api.values["ProxySecretHash"] == sha256(secret)
+    assert used.api.values["ProxySecretHash"] == secret_hash(secret)
     assert all(accepted for _, accepted in used.log)
 
 
@@ -309,7 +306,7 @@ def test_rotation_is_never_without_a_secret_that_the_server_accepts() -> None:
     stage.run(rotate=True)
     assert stage.log == [(2, True), (2, True), (1, True)]
     assert stage.front_stack.sent != before
-    assert stage.api.values["ProxySecretHash"] == sha256(stage.front_stack.sent)
+    assert stage.api.values["ProxySecretHash"] == secret_hash(stage.front_stack.sent)
     stage.run()
     assert stage.log == [(1, True)] * 2
 
@@ -326,7 +323,7 @@ def test_interrupted_rotation_is_completed_by_the_next_deployment(rotated_in_fro
         front.deploy_front(deployment)
     stage.run(None)
     assert all(accepted for _, accepted in stage.log)
-    assert stage.api.values["ProxySecretHash"] == sha256(stage.front_stack.sent)
+    assert stage.api.values["ProxySecretHash"] == secret_hash(stage.front_stack.sent)
 
 
 @pytest.mark.parametrize(
@@ -418,15 +415,15 @@ class FakeCloudFront:
 @pytest.mark.parametrize(
     ("hashes", "changes", "ok", "detail"),
     [
-        (sha256("the secret"), {}, True, "d1.cloudfront.net is deployed"),
+        (secret_hash("the secret"), {}, True, "d1.cloudfront.net is deployed"),
         ("", {}, False, "callers can go past it"),
-        (sha256("another"), {}, False, "every request gets status 403"),
-        (f"{sha256('another')} {sha256('the secret')}", {}, False, "the secret before the last rotation"),
-        (sha256("the secret"), {"WebACLId": ""}, False, "It has no firewall"),
-        (sha256("the secret"), {"Status": "InProgress"}, False, "not deployed everywhere"),
-        (sha256("the secret"), {"Enabled": False}, False, "not deployed everywhere"),
+        (secret_hash("another"), {}, False, "every request gets status 403"),
+        (f"{secret_hash('another')} {secret_hash('the secret')}", {}, False, "the secret before the last rotation"),
+        (secret_hash("the secret"), {"WebACLId": ""}, False, "It has no firewall"),
+        (secret_hash("the secret"), {"Status": "InProgress"}, False, "not deployed everywhere"),
+        (secret_hash("the secret"), {"Enabled": False}, False, "not deployed everywhere"),
         ("", {"Comment": "Signet prod-eu"}, None, "This stage has no front"),
-        (sha256("x"), {"Comment": "Signet prod-eu"}, None, "the secret of your own proxy"),
+        (secret_hash("x"), {"Comment": "Signet prod-eu"}, None, "the secret of your own proxy"),
     ],
 )
 def test_doctor_checks_that_server_and_front_agree(

@@ -24,12 +24,6 @@ _RANDOM = re.compile(
 )
 
 
-@pytest.fixture(params=GATEWAYS, ids=lambda gateway: gateway.name)
-def gateway(request: pytest.FixtureRequest) -> Gateway:
-    gateway: Gateway = request.param
-    return gateway
-
-
 @pytest.fixture
 def behind(site: Site, gateway: Gateway) -> GatewayBrowser:
     """Return a browser behind the gateway of a server with a pinned issuer."""

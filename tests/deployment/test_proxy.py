@@ -1,6 +1,5 @@
 """A declared proxy in front of every gateway: its secret is required, and the caller's address is the one it tells."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +8,11 @@ import pytest
 
 import app
 from chalicelib.http import gateway as gateways
-from chalicelib.http.proxy import SECRET_HEADER, read_address
+from chalicelib.http.proxy import SECRET_HEADER, read_address, secret_hash
 from chalicelib.settings import Settings, SettingsError
 from tests.support.browser import Answer
 from tests.support.faults import Wire
-from tests.support.gateways import ADDRESS, GATEWAYS, Gateway, GatewayBrowser, GatewayRequest
+from tests.support.gateways import ADDRESS, GATEWAYS, HTTP_2, Gateway, GatewayBrowser, GatewayRequest
 from tests.support.site import Site
 
 SECRET, NEXT_SECRET = "the-secret-of-the-proxy", "the-next-secret-of-the-proxy"
@@ -21,10 +20,6 @@ CLOUDFRONT, PLAIN = "CloudFront-Viewer-Address", "X-Caller"
 CALLER = "203.0.113.9"
 WRONG = "not the password"
 Pairs = list[tuple[str, str]]
-
-
-def sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class ProxiedBrowser(GatewayBrowser):
@@ -40,16 +35,10 @@ class ProxiedBrowser(GatewayBrowser):
         return super().deliver(method, url, [*kept, *self.added], body)
 
 
-@pytest.fixture(params=GATEWAYS, ids=lambda gateway: gateway.name)
-def gateway(request: pytest.FixtureRequest) -> Gateway:
-    gateway: Gateway = request.param
-    return gateway
-
-
 @pytest.fixture
 def proxied_site(site_with: Callable[..., Site]) -> Site:
     """A server that declares CloudFront."""
-    return site_with(caller_address_header=CLOUDFRONT, proxy_secret_hash=(sha256(SECRET),))
+    return site_with(caller_address_header=CLOUDFRONT, proxy_secret_hash=(secret_hash(SECRET),))
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
@@ -95,7 +84,7 @@ def test_throttle_counts_by_the_address_that_the_proxy_tells(proxied_site: Site,
 
 
 def test_both_secrets_are_accepted_while_it_is_rotated(site_with: Callable[..., Site], gateway: Gateway) -> None:
-    hashes = (sha256(SECRET), sha256(NEXT_SECRET))
+    hashes = (secret_hash(SECRET), secret_hash(NEXT_SECRET))
     rotating = site_with(caller_address_header=CLOUDFRONT, proxy_secret_hash=hashes)
     statuses = [
         ProxiedBrowser(rotating, gateway, secret=secret).get("/healthz").status
@@ -121,15 +110,13 @@ def calls(site: Site, wire: Wire, gateway: Gateway, headers: Pairs) -> list[tupl
     return results
 
 
-@pytest.mark.parametrize("secret", [None, "", "guess", sha256(SECRET), f"{SECRET}, {SECRET}", f" {SECRET}x"])
+@pytest.mark.parametrize("secret", [None, "", "guess", secret_hash(SECRET), f"{SECRET}, {SECRET}", f" {SECRET}x"])
 def test_request_without_the_secret_is_rejected_everywhere_and_nothing_is_read_or_written(
     proxied_site: Site, wire: Wire, caplog: pytest.LogCaptureFixture, secret: str | None
 ) -> None:
     caplog.set_level("INFO", "signet")
     headers = [(CLOUDFRONT, f"{CALLER}:1")] + ([] if secret is None else [(SECRET_HEADER, secret)])
-    for method, path, answer, calls_made in calls(
-        proxied_site, wire, GATEWAYS[2], [*headers, (CLOUDFRONT, f"{CALLER}:1")]
-    ):
+    for method, path, answer, calls_made in calls(proxied_site, wire, GATEWAYS[2], headers):
         assert (answer.status, calls_made) == (403, []), (method, path)
         assert not [name for name, _ in answer.headers if name.lower() == "set-cookie"]
         assert SECRET not in answer.body
@@ -190,7 +177,7 @@ def test_missing_or_unreadable_address_is_a_server_error_before_anything_is_read
 ) -> None:
     caplog.set_level("INFO", "signet")
     address = [] if value is None else [(CLOUDFRONT, value)]
-    for method, path, answer, calls_made in calls(proxied_site, wire, GATEWAYS[4], [(SECRET_HEADER, SECRET), *address]):
+    for method, path, answer, calls_made in calls(proxied_site, wire, HTTP_2, [(SECRET_HEADER, SECRET), *address]):
         assert (answer.status, calls_made) == (500, []), (method, path)
     (detail,) = {line["detail"] for line in lines(caplog)}
     assert detail == f"SIGNET_CALLER_ADDRESS_HEADER: the header {CLOUDFRONT} is missing or is not one address"
@@ -234,7 +221,7 @@ def test_address_of_another_proxy_has_no_port(
     site_with: Callable[..., Site], gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "signet")
-    at = site_with(caller_address_header=PLAIN, proxy_secret_hash=(sha256(SECRET),))
+    at = site_with(caller_address_header=PLAIN, proxy_secret_hash=(secret_hash(SECRET),))
     sent = [("X-Signet-Proxy-Secret", SECRET), (PLAIN, "2001:db8::7:4653")]
     assert GatewayBrowser(at, gateway).deliver("GET", "/healthz", sent).status == 200
     assert [line["source_ip"] for line in lines(caplog)] == ["2001:db8::7:4653"]
@@ -245,6 +232,11 @@ def test_address_of_another_proxy_has_no_port(
 # ---- the settings
 
 HASH = "ab" * 32
+
+
+def test_secret_is_declared_by_its_sha256() -> None:
+    # FIPS 180-2 appendix B.1
+    assert secret_hash("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,10 @@
 """Restores from backups: what they bring back, what ends with them, and the commands of docs/operate.md."""
 
-import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +20,10 @@ from infra.aws.tables import Tables
 from infra.local.state import CHECKOUT
 from infra.operator.commands import CommandError
 from infra.operator.doctor import check
-from tests.deployment.test_ministack import EXPECTED_FAILURES, Stage
 from tests.support.browser import Browser
-from tests.support.emulator import REGION, ApiProxy, Emulator, NotInstallable, interpreter
-from tests.support.operator import RunCommand, command_runner, output_json
-from tests.support.packaging import packaged
+from tests.support.emulated_stage import EXPECTED_FAILURES, Stage
+from tests.support.emulator import REGION, ApiProxy, Emulator, interpreter
+from tests.support.operator import RunCommand, command_runner, output_json, use_site_store
 from tests.support.site import PASSWORD, STAGE, Site
 from tests.support.tampering_proxy import finding_names, get_finding
 
@@ -201,14 +197,7 @@ def backups(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backups]:
     backend, kms = moto_backend(), boto3.client("kms")
     before = dict(backend.tables)
     kms.create_alias(AliasName=f"alias/signet-{STAGE}", TargetKeyId=kms.create_key()["KeyMetadata"]["KeyId"])
-
-    @contextmanager
-    def opened(_stage: str) -> Iterator[Store]:
-        yield site.server.store
-
-    # The settings of the environment do not have the key of the ring.
-    for module in ("infra.aws.restore", "infra.operator.keys"):
-        monkeypatch.setattr(f"{module}.open_store", opened)
+    use_site_store(site, monkeypatch)
     yield Backups(site)
     backend.tables.clear()
     backend.tables.update(before)
@@ -460,29 +449,14 @@ class Terminal:
 
 
 @pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    try:
-        interpreter()
-    except NotInstallable as reason:
-        if os.environ.get("CI"):
-            pytest.fail(f"The emulated AWS is required in CI: {reason}")
-        pytest.skip(f"The emulated AWS is not available: {reason}")
-    emulator = Emulator(tmp_path_factory.mktemp("ministack"))
-    yield emulator
-    emulator.close()
-
-
-@pytest.fixture(scope="module")
-def terminal(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Terminal:
-    package = tmp_path_factory.mktemp("package") / "package.json"
-    package.write_text(json.dumps(asdict(packaged()), default=str))
+def terminal(emulator: Emulator, package: Path, tmp_path_factory: pytest.TempPathFactory) -> Terminal:
     return Terminal(emulator, tmp_path_factory.mktemp("terminal"), package)
 
 
 @pytest.fixture(scope="module")
-def prod(emulator: Emulator, terminal: Terminal) -> Iterator[Stage]:
+def prod(emulator: Emulator, package: Path) -> Iterator[Stage]:
     """The stage `prod`, deployed."""
-    stage = Stage("prod", emulator, ApiProxy(emulator, "prod"), Path(terminal.environment["SIGNET_TEST_PACKAGE"]))
+    stage = Stage("prod", emulator, ApiProxy(emulator, "prod"), package)
     done = stage.deploy("--no-admin")
     assert done.returncode == 0, done.stderr
     yield stage

@@ -23,6 +23,7 @@ from chalicelib.storage.dynamodb import pack
 from infra import schema
 from tests.bench.capacity import item_size
 from tests.support import faults
+from tests.support.account import account_form, submit_form
 from tests.support.browser import CHALLENGE, Answer, Browser
 from tests.support.faults import Fault, Proceed, Wire
 from tests.support.operator import CommandResult, RunCommand
@@ -161,9 +162,8 @@ class Situation:
 
     def press(self, action: str, **fields: str) -> Callable[[], Answer]:
         """Return the request of a button on the account page."""
-        tag = self.browser.get("/account/password").form.fields["tag"]
-        form = {"tag": tag, "action": action, "client_id": self.client.id, **fields}
-        return partial(self.browser.post, "/account", form, {"Sec-Fetch-Site": "same-origin"})
+        form = account_form(self.browser, action, client_id=self.client.id, **fields)
+        return partial(submit_form, self.browser, form)
 
 
 def sign_out_by_the_application(situation: Situation) -> Callable[[], Answer]:

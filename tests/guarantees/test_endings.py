@@ -15,6 +15,7 @@ import pytest
 
 from chalicelib.protocol.durations import HOUR
 from infra.local.faults import IndexLag
+from tests.support.account import submit_action
 from tests.support.database_faults import KillAfter
 from tests.support.endings import (
     BYE,
@@ -24,8 +25,8 @@ from tests.support.endings import (
     SETTINGS,
     Grants,
     World,
-    change_password,
     ended,
+    own_world,
 )
 from tests.support.operator import RunCommand
 from tests.support.resource_servers import API, introspect
@@ -104,7 +105,8 @@ def sign_out_by_operator(_world: World, run: RunCommand) -> None:
 
 
 def change_own_password(world: World, _run: RunCommand) -> None:
-    change_password(world.browser, PASSWORD, NEW_PASSWORD)
+    new = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
+    assert submit_action(world.browser, "change_password", password=PASSWORD, **new).status == 303
     world.password = NEW_PASSWORD
 
 
@@ -251,13 +253,8 @@ ENDINGS = {
 @pytest.fixture(scope="module")
 def _world(_site: Site) -> Iterator[World]:
     """A world on a server of its own, which is created once."""
-    _site.reset()
-    site = Site(**SETTINGS)
-    world = World(site)
-    yield world
-    world.close()
-    site.close()
-    _site.secrets.update(site.secrets)
+    with own_world(_site, World) as world:
+        yield world
 
 
 @pytest.fixture

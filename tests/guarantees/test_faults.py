@@ -11,13 +11,14 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
 from chalicelib import events
-from chalicelib.authentication import let_in, passwords
+from chalicelib.authentication import passwords
 from chalicelib.keys.stored_ring import RING
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.records import Consent, Identifier, User
 from chalicelib.storage.table import Table
 from tests.support import faults
-from tests.support.browser import CHALLENGE, Answer, Browser, basic
+from tests.support.account import account_form, submit_form
+from tests.support.browser import Answer, Browser, authorization_parameters, basic
 from tests.support.faults import ALWAYS, Fault, Proceed, Wire
 from tests.support.grants import update_client
 from tests.support.site import PASSWORD, STAGE, Registered, Site, tables
@@ -137,14 +138,7 @@ def authorize_without_a_session(env: Environment) -> CheckedRequest:
 
 
 def authorize_by_post(env: Environment) -> CheckedRequest:
-    request = {
-        "response_type": "code",
-        "client_id": env.client.id,
-        "redirect_uri": env.client.record.redirect_uris[0],
-        "state": "af0ifjsldkj",
-        "code_challenge": CHALLENGE,
-        "code_challenge_method": "S256",
-    }
+    request = authorization_parameters(env.client, scope=None)
 
     def finish(answer: Answer) -> None:
         env.complete_from_sign_in(env.browser.request("GET", answer.location))
@@ -485,15 +479,14 @@ def press(env: Environment, action: str, **fields: str) -> CheckedRequest:
     other.close()
     assert handle
     env.browser.code(env.client)
-    tag = env.browser.get("/account/password").form.fields["tag"]
-    form = {"tag": tag, "action": action, "client_id": env.client.id, "session": handle.id, **fields}
+    form = account_form(env.browser, action, client_id=env.client.id, session=handle.id, **fields)
 
     def finish(answer: Answer) -> None:
         assert answer.location.startswith("/account")
         assert_invalid_grant(env.browser.refresh(env.client, tokens["refresh_token"]))
         assert env.browser.get("/account").status == 200, "this browser stays signed in"
 
-    return CheckedRequest(partial(env.browser.post, "/account", form, {"Sec-Fetch-Site": "same-origin"}), finish)
+    return CheckedRequest(partial(submit_form, env.browser, form), finish)
 
 
 def remove_one_application(env: Environment) -> CheckedRequest:
@@ -530,8 +523,7 @@ def change_password_on_the_account_page(env: Environment) -> CheckedRequest:
 
 
 def open_a_let_in_link(env: Environment) -> CheckedRequest:
-    link, _ = let_in.create_link(env.site.server.store, env.site.server.keys, env.site.settings.issuer, env.user)
-    env.site.secrets.add(link.partition("=")[2])
+    link = env.site.let_in_link(env.user)
 
     def finish(answer: Answer) -> None:
         assert "This browser is known now" in env.browser.submit(answer).body

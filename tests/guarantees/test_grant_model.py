@@ -34,7 +34,7 @@ from chalicelib.protocol.records import User
 from chalicelib.users import accounts
 from chalicelib.users.password_change import change_password
 from tests.support.browser import VERIFIER, Answer, basic
-from tests.support.gateways import GATEWAYS, GatewayBrowser
+from tests.support.gateways import HTTP_2, GatewayBrowser
 from tests.support.site import PASSWORD, STAGE, Site, tables
 
 OPENID = frozenset({"openid", "email", "profile"})
@@ -311,7 +311,7 @@ class Environment:
 
     def _sign_in(self, username: str) -> GatewayBrowser:
         """Return a browser in which a user has signed in and has allowed OPENID."""
-        browser = GatewayBrowser(self.site, GATEWAYS[4])
+        browser = GatewayBrowser(self.site, HTTP_2)
         page = browser.sign_in(browser.authorize(self.clients["web"], scope=" ".join(OPENID)), username)
         if page.form.buttons:  # not allowed in another browser before
             page = browser.submit(page, decision="allow_always")
@@ -414,7 +414,7 @@ class GrantMachine(RuleBasedStateMachine):
         """Send an authorization request with HTTP Basic, which starts no session, and redeem the code."""
         username = data.draw(st.sampled_from(sorted(self.env.users)), "user")
         scope = data.draw(st.sampled_from([OPENID, OPENID, REGISTERED_SCOPE]), "scope")
-        answer = GatewayBrowser(self.site, GATEWAYS[4]).authorize(
+        answer = GatewayBrowser(self.site, HTTP_2).authorize(
             self.clients["terminal"],
             "/oauth2/code",
             headers=basic(username, self.passwords[username]),

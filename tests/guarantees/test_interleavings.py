@@ -19,9 +19,10 @@ from chalicelib.protocol.records import Session
 from chalicelib.users import accounts
 from chalicelib.users.password_change import change_password
 from tests.guarantees.orders import Action, Order, every_order
+from tests.support.account import submit_form
 from tests.support.browser import VERIFIER, Answer, Browser, basic
 from tests.support.faults import Wire
-from tests.support.gateways import GATEWAYS, GatewayBrowser
+from tests.support.gateways import HTTP_2, GatewayBrowser
 from tests.support.grants import insert_grant
 from tests.support.site import PASSWORD, Site, tables
 from tests.support.threads import run_concurrently
@@ -44,7 +45,7 @@ class Scene:
         self.client = site.client(trusted=True, scope="openid email profile offline_access")
         self.cautious_client = site.client(client_name="Cautious", scope="openid email")  # asks for consent
         self.start_time = site.clock.time
-        self.machine = GatewayBrowser(site, GATEWAYS[4])
+        self.machine = GatewayBrowser(site, HTTP_2)
         site.secrets.add(NEW_PASSWORD)
         site.server.keys.jwks()  # cached in a running server
 
@@ -61,7 +62,7 @@ class Scene:
         for client in (self.client, self.cautious_client):
             assert self.site.server.client(client.id)
         self.session, self.browser = self._sign_in(session_lifetime)
-        self.second_session, self.second_browser = self._sign_in(session_lifetime)
+        _, self.second_browser = self._sign_in(session_lifetime)
         self.access_tokens: list[str] = []
         self.refresh_token = ""
         self.grant = insert_grant(
@@ -92,13 +93,13 @@ class Scene:
             sessions_generation=self.user.sessions_generation,
         )
         assert self.store.sessions.insert(session)
-        browser = GatewayBrowser(self.site, GATEWAYS[4])
+        browser = GatewayBrowser(self.site, HTTP_2)
         browser.cookies["signet-session"] = self.site.server.keys.make_handle("sid", session.session_id, 1)
         return session, browser
 
     def tab_of(self, browser: Browser) -> GatewayBrowser:
         """Return another tab of a browser, with its own copy of the cookies."""
-        tab = GatewayBrowser(self.site, GATEWAYS[4])
+        tab = GatewayBrowser(self.site, HTTP_2)
         tab.cookies.update(browser.cookies)
         return tab
 
@@ -130,7 +131,7 @@ class Scene:
         handle = self.site.server.keys.read_handle("sid", browser.cookies["signet-session"])
         assert handle
         form = {"tag": self.site.server.keys.form_tag(f"account {handle.id}"), "action": action, **fields}
-        return browser.post("/account", form, {"Sec-Fetch-Site": "same-origin"})
+        return submit_form(browser, form)
 
     def change_own_password(self, browser: Browser) -> Answer:
         new = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
@@ -666,7 +667,7 @@ def test_request_with_two_concurrent_decisions_is_answered_once(
     site: Site, wire: Wire, decisions: tuple[str, ...]
 ) -> None:
     site.user("alice")
-    client, browser = site.client(), GatewayBrowser(site, GATEWAYS[4])
+    client, browser = site.client(), GatewayBrowser(site, HTTP_2)
     browser.sign_in(browser.authorize(client))
 
     def actions() -> list[Action]:

@@ -15,6 +15,7 @@ from chalicelib.authentication import passwords
 from chalicelib.protocol.errors import AccessDenied
 from chalicelib.protocol.records import User
 from chalicelib.users.password_change import change_password
+from tests.support.account import is_signed_in
 from tests.support.browser import Answer, Browser, basic
 from tests.support.faults import Wire
 from tests.support.site import PASSWORD, Registered, Site
@@ -94,7 +95,7 @@ def test_sign_in_whose_request_is_answered_in_another_tab_in_between_keeps_its_s
     """The error page brings the cookie, so that the session that was stored can be used, and ended by its user."""
     client = site.client(trusted=True)
     page = browser.authorize(client)
-    tab, _ = tabs_of(browser, browsers)
+    tab = browsers(tab_of=browser)
     # The transactions count the attempt, store the session, and store the grant.
     with wire.before("TransactWriteItems", partial(tab.sign_in, page), skip=2):
         assert browser.sign_in(page).status == 400
@@ -119,14 +120,6 @@ def hashing_together() -> Iterator[None]:
         yield
 
 
-def tabs_of(browser: Browser, browsers: Callable[..., Browser]) -> list[Browser]:
-    """Return two tabs with the cookies of a browser."""
-    tabs = [browsers(), browsers()]
-    for tab in tabs:
-        tab.cookies.update(browser.cookies)
-    return tabs
-
-
 def change_own_password(tab: Browser, new_password: str) -> Callable[[], Answer]:
     """Return the function that changes the password on the account page, which is shown now."""
     tab.site.secrets.add(new_password)
@@ -138,10 +131,6 @@ def change_own_password(tab: Browser, new_password: str) -> Callable[[], Answer]
         new_password=new_password,
         new_password_again=new_password,
     )
-
-
-def is_signed_in(browser: Browser) -> bool:
-    return browser.get("/account/browsers").status == 200
 
 
 def can_sign_in(browser: Browser, client: Registered, password: str) -> bool:
@@ -158,7 +147,7 @@ def test_two_concurrent_password_changes_change_it_once(
     assert "new_password" in page.form.fields
     new_passwords = ["new password number 0", "new password number 1"]
     site.secrets.update(new_passwords)
-    tabs = tabs_of(browser, browsers)
+    tabs = [browsers(tab_of=browser) for _ in range(2)]
     # Both requests are authorized before one of them writes; the other is signed out by then.
     actions = [
         partial(tab.submit, page, new_password=new, new_password_again=new)
@@ -184,7 +173,8 @@ def test_two_new_passwords_at_the_same_time_in_two_tabs_change_it_to_the_acknowl
     client = site.client(trusted=True)
     tokens, second_browser = browser.tokens(client), browsers()
     second_browser.tokens(client)
-    new_passwords, tabs = ["new password number 0", "new password number 1"], tabs_of(browser, browsers)
+    new_passwords = ["new password number 0", "new password number 1"]
+    tabs = [browsers(tab_of=browser) for _ in range(2)]
     actions = [change_own_password(tab, new) for tab, new in zip(tabs, new_passwords, strict=True)]
     with hashing_together():
         answers = run_concurrently(actions)
@@ -201,7 +191,7 @@ def test_password_form_that_is_sent_twice_changes_the_password_once(
 ) -> None:
     client = site.client(trusted=True)
     browser.tokens(client)
-    tabs = tabs_of(browser, browsers)
+    tabs = [browsers(tab_of=browser) for _ in range(2)]
     actions = [change_own_password(tab, NEW_PASSWORD) for tab in tabs]
     with hashing_together():
         answers = run_concurrently(actions)
@@ -243,7 +233,7 @@ def test_own_password_is_changed_or_refused_when_the_session_changes_concurrentl
     client = site.client(trusted=True)
     tokens, second_browser = browser.tokens(client), browsers()
     second_browser.tokens(client)
-    tab, _ = tabs_of(browser, browsers)
+    tab = browsers(tab_of=browser)
 
     def sign_out_others(each: Browser) -> Callable[[], Answer]:
         return partial(each.send, each.get("/account/password"), action="sign_out_others")

@@ -14,7 +14,8 @@ from chalicelib.protocol.records import Session, User
 from chalicelib.sessions import browser_sessions, connected_applications
 from chalicelib.users import accounts
 from tests.support import faults
-from tests.support.browser import CHALLENGE, VERIFIER, Answer, Browser, basic
+from tests.support.account import is_signed_in, read_form, submit_form
+from tests.support.browser import VERIFIER, Answer, Browser, authorization_parameters, basic
 from tests.support.faults import Wire
 from tests.support.site import PASSWORD, Registered, Site
 from tests.support.threads import run_concurrently
@@ -26,14 +27,6 @@ WRONG_VERIFIER = VERIFIER[::-1]
 @pytest.fixture
 def user(site: Site) -> User:
     return site.user("alice")
-
-
-def copies_of_browser(browsers: Browsers, browser: Browser, tabs: int) -> list[Browser]:
-    """Return browsers with the same cookies, each with its own connection."""
-    copies = [browsers() for _ in range(tabs)]
-    for tab in copies:
-        tab.cookies.update(browser.cookies)
-    return copies
 
 
 def all_grants(site: Site) -> list[Grant]:
@@ -193,7 +186,7 @@ def test_ten_concurrent_posts_of_a_consent_form_give_one_code(
 ) -> None:
     client = site.client()
     page = browser.sign_in(browser.authorize(client))
-    tabs = copies_of_browser(browsers, browser, 10)
+    tabs = [browsers(tab_of=browser) for _ in range(10)]
     answers = run_concurrently(partial(tab.submit, page, decision="allow_once") for tab in tabs)
     (winner,) = with_status(answers, 303)
     rejected = with_status(answers, 400)
@@ -209,7 +202,7 @@ def test_concurrent_allow_and_deny_give_one_response(
     client = site.client()
     page = browser.sign_in(browser.authorize(client))
     decisions = ["allow_once", "deny", "allow_always", "deny"] * 2
-    tabs = zip(copies_of_browser(browsers, browser, 8), decisions, strict=True)
+    tabs = zip([browsers(tab_of=browser) for _ in decisions], decisions, strict=True)
     answers = run_concurrently(partial(tab.submit, page, decision=decision) for tab, decision in tabs)
     (winner,) = with_status(answers, 303)
     assert len(with_status(answers, 400)) == 7
@@ -221,7 +214,7 @@ def test_five_concurrent_posts_of_a_sign_in_form_give_one_code(
 ) -> None:
     client = site.client(trusted=True)
     page = browser.authorize(client)
-    tabs = copies_of_browser(browsers, browser, site.settings.sign_in_attempts)
+    tabs = [browsers(tab_of=browser) for _ in range(site.settings.sign_in_attempts)]
     answers = run_concurrently(partial(tab.sign_in, page) for tab in tabs)
     (winner,) = with_status(answers, 303)
     assert len(with_status(answers, 400)) == 4
@@ -235,7 +228,7 @@ def test_five_concurrent_sign_ins_in_a_session_continue_it_or_start_another_and_
     client = site.client()
     tokens = browser.tokens(client)
     page = browser.authorize(client, prompt="login")
-    tabs = copies_of_browser(browsers, browser, site.settings.sign_in_attempts)
+    tabs = [browsers(tab_of=browser) for _ in range(site.settings.sign_in_attempts)]
     answers = run_concurrently(partial(tab.send, page, username="alice", password=PASSWORD) for tab in tabs)
     assert [answer.status for answer in answers] == [303] * 5
     assert len({tab.cookies["signet-session"] for tab in tabs}) == 5
@@ -256,7 +249,7 @@ def test_concurrent_consents_with_different_scopes_are_all_remembered(
     browser.sign_in(browser.authorize(client))
     scopes = ["openid email", "openid profile", "openid phone", "openid address"]
     pages = [browser.authorize(client, scope=scope) for scope in scopes]
-    tabs = zip(copies_of_browser(browsers, browser, 4), pages, strict=True)
+    tabs = zip([browsers(tab_of=browser) for _ in pages], pages, strict=True)
     answers = run_concurrently(partial(tab.submit, page, decision="allow_always") for tab, page in tabs)
     assert [answer.status for answer in answers] == [303] * 4
     assert len({answer.code for answer in answers}) == 4
@@ -271,9 +264,8 @@ def test_request_opened_by_two_browsers_is_bound_to_one(
     site: Site, browser: Browser, browsers: Browsers, wire: Wire
 ) -> None:
     client, other_browser = site.client(), browsers()
-    parameters = {"response_type": "code", "client_id": client.id, "redirect_uri": client.record.redirect_uris[0]}
-    parameters |= {"scope": "openid", "code_challenge": CHALLENGE, "code_challenge_method": "S256"}
-    location = browser.post("/oauth2/authorize", parameters | {"login_hint": "alice"}).location
+    parameters = authorization_parameters(client, state=None, login_hint="alice")
+    location = browser.post("/oauth2/authorize", parameters).location
     assert location.startswith("/oauth2/authorize?request_uri=req_"), "stored, because it names a person"
     answers: list[Answer] = []
     with wire.before("UpdateItem", lambda: answers.append(other_browser.get(location))):
@@ -287,7 +279,7 @@ def test_sign_in_while_the_session_ends_creates_another_session(
 ) -> None:
     client = site.client(trusted=True)
     browser.code(client)
-    (tab,) = copies_of_browser(browsers, browser, 1)
+    tab = browsers(tab_of=browser)
     sign_out_page, page = tab.get("/oauth2/logout"), browser.authorize(client, prompt="login")
     with wire.before("TransactWriteItems", lambda: tab.send(sign_out_page, decision="sign_out")):
         assert browser.sign_in(page).code
@@ -299,7 +291,7 @@ def test_sign_ins_again_in_two_tabs_continue_one_session(
 ) -> None:
     client = site.client(trusted=True)
     tokens = browser.tokens(client)
-    (tab,) = copies_of_browser(browsers, browser, 1)
+    tab = browsers(tab_of=browser)
     page, page_of_tab = browser.authorize(client, prompt="login"), tab.authorize(client, prompt="login")
     codes: list[str] = []
     with wire.before("TransactWriteItems", lambda: codes.append(tab.sign_in(page_of_tab).code), skip=1):
@@ -433,7 +425,7 @@ def test_code_is_valid_when_another_tab_signs_in_again_concurrently(
     """The earlier cookie becomes invalid, but the session and its grants stay."""
     client = site.client(trusted=True)
     browser.code(client)
-    (tab,) = copies_of_browser(browsers, browser, 1)
+    tab = browsers(tab_of=browser)
     page = tab.authorize(client, prompt="login")
     with wire.before("PutItem", lambda: tab.sign_in(page)):
         code = browser.authorize(client).code
@@ -446,7 +438,7 @@ def test_codes_created_while_their_session_ends_are_invalid(
 ) -> None:
     client = site.client()
     browser.code(client, decision="allow_always")
-    tabs = copies_of_browser(browsers, browser, 12)
+    tabs = [browsers(tab_of=browser) for _ in range(12)]
     actions: list[Callable[[], Answer | None]] = [partial(tab.authorize, client) for tab in tabs]
     actions.insert(6, partial(end_sessions, site, user))
     answers = [answer for answer in run_concurrently(actions) if answer]
@@ -460,16 +452,9 @@ def test_codes_created_while_their_session_ends_are_invalid(
 # ---- the buttons of the account page
 
 
-def is_signed_in(browser: Browser) -> bool:
-    return browser.get("/account/browsers").status == 200
-
-
 def button(browser: Browser, path: str, action: str, **fields: str) -> Callable[[], Answer]:
     """Return the function that presses a button of an account page as it is shown now."""
-    page = browser.get(path)
-    forms = [Answer(page.status, [], "<form" + part, page.url).form for part in page.body.split("<form")[1:]]
-    (form,) = (form for form in forms if ("action", action) in form.buttons and fields.items() <= form.fields.items())
-    return partial(browser.post, "/account", form.fields | {"action": action}, {"Sec-Fetch-Site": "same-origin"})
+    return partial(submit_form, browser, read_form(browser.get(path), action, **fields))
 
 
 def test_sign_out_of_all_other_browsers_in_two_tabs_ends_the_others_once(
@@ -478,7 +463,7 @@ def test_sign_out_of_all_other_browsers_in_two_tabs_ends_the_others_once(
     client = site.client(trusted=True)
     tokens, second_browser = browser.tokens(client), browsers()
     second_tokens = second_browser.tokens(client)
-    tabs = copies_of_browser(browsers, browser, 2)
+    tabs = [browsers(tab_of=browser) for _ in range(2)]
     answers = run_concurrently([button(tab, "/account/browsers", "sign_out_others") for tab in tabs])
     assert [answer.status for answer in answers] == [303] * 2
     assert is_signed_in(browser)
@@ -527,7 +512,7 @@ def test_sign_out_of_all_other_browsers_is_done_or_refused_when_another_tab_chan
     client = site.client(trusted=True)
     tokens, second_browser = browser.tokens(client), browsers()
     second_browser.tokens(client)
-    (tab,) = copies_of_browser(browsers, browser, 1)
+    tab = browsers(tab_of=browser)
     sign_in_page, sign_out_page = tab.authorize(client, prompt="login"), tab.get("/oauth2/logout")
     changes: dict[str, Callable[[], Answer]] = {
         "sign in again": partial(tab.sign_in, sign_in_page),
@@ -550,7 +535,7 @@ def test_access_removed_in_two_tabs_is_removed_once(
     clients = [site.client(scope="openid offline_access") for _ in range(2)]
     tokens = [browser.tokens(client, decision="allow_always", scope="openid offline_access") for client in clients]
     fields = {"client_id": clients[0].id} if action == "revoke" else {}
-    tabs = copies_of_browser(browsers, browser, 2)
+    tabs = [browsers(tab_of=browser) for _ in range(2)]
     answers = run_concurrently([button(tab, "/account", action, **fields) for tab in tabs])
     assert [answer.status for answer in answers] == [303] * 2
     statuses = [
@@ -633,7 +618,7 @@ def test_extension_does_not_shorten_a_session_in_which_the_user_signs_in_again(
     changes = {"auth_time": soon + 60 - settings.session_absolute_lifetime, "expires_at": soon, "active_until": soon}
     store = site.server.store
     store.sessions.transition((only_session(site).session_id,), None, changes)
-    (tab,) = copies_of_browser(browsers, browser, 1)
+    tab = browsers(tab_of=browser)
     page = tab.authorize(client, prompt="login")
     store.sessions.transition((only_session(site).session_id,), None, changes)
     uses: dict[str, Callable[[], Answer]] = {

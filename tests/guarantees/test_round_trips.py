@@ -11,23 +11,21 @@ from typing import Any
 import pytest
 
 import app
-from chalicelib.authentication import let_in
 from chalicelib.authorization import flow, grant
 from chalicelib.storage.dynamodb import DynamoDB
 from chalicelib.users import accounts
 from tests.bench.capacity import Meter
+from tests.support.account import submit_form
 from tests.support.browser import CHALLENGE, Answer, Browser, basic
-from tests.support.gateways import GATEWAYS, GatewayBrowser
+from tests.support.gateways import BrowserAt
 from tests.support.grants import create_code, update_client
 from tests.support.site import PASSWORD, STAGE, Registered, Site, tables
 
-(HTTP_2,) = (front for front in GATEWAYS if front.name == "HTTP 2.0")
 SendRequest = Callable[[], Answer]
 Measure = Callable[[SendRequest, int], "Cost"]
 NEW_PASSWORD = "a new password of her own"
 FIREFOX = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"}
 TYPICAL_SCOPE = "openid profile email"
-SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 
 
 # ---- requests: each function prepares the state and returns the request; the client is cached
@@ -160,14 +158,10 @@ def sign_in_at_a_public_address(
     site: Site, browser: Browser, client: Registered, *, is_known: bool, password: str = PASSWORD
 ) -> SendRequest:
     """From a network that is new, or known by a sign-in a moment ago."""
-
-    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-        event["requestContext"]["http"]["sourceIp"] = "5.1.1.1"
-        return site.http_handler(event, context)
-
+    address = "5.1.1.1"
     if is_known:
-        GatewayBrowser(site, HTTP_2, handler).code(client)
-    browser = GatewayBrowser(site, HTTP_2, handler)
+        BrowserAt(site, address).code(client)
+    browser = BrowserAt(site, address)
     return partial(browser.send, browser.authorize(client), username="alice", password=password)
 
 
@@ -365,14 +359,12 @@ def act(site: Site, browser: Browser, client: Registered, *, action: str) -> Sen
     form = {"tag": page.form.fields["tag"], "action": action, "client_id": client.id, "session": session_id}
     site.secrets.add(NEW_PASSWORD)
     form |= {"password": PASSWORD, "new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
-    return partial(browser.post, "/account", form, SAME_ORIGIN)
+    return partial(submit_form, browser, form)
 
 
 def open_let_in_link(site: Site, browser: Browser, client: Registered) -> SendRequest:
     user = next(iter(site.server.store.users.scan()))
-    link, _ = let_in.create_link(site.server.store, site.server.keys, site.settings.issuer, user)
-    site.secrets.add(link.partition("=")[2])
-    return partial(browser.request, "GET", link)
+    return partial(browser.request, "GET", site.let_in_link(user))
 
 
 def use_let_in_link(site: Site, browser: Browser, client: Registered) -> SendRequest:

@@ -24,18 +24,16 @@ from chalicelib.tokens.subjects import subject
 from chalicelib.users import accounts
 from infra.local.faults import IndexLag
 from tests.guarantees.test_endings import ENDINGS, SESSION
+from tests.support.account import listed_clients, shows_account_of, sign_in_to_account
 from tests.support.browser import Browser
 from tests.support.endings import (
     CLIENT_IDS,
     PAUSE,
-    SETTINGS,
     Grants,
     World,
     ended,
-    listed_clients,
+    own_world,
     put_items,
-    shows_account_of,
-    sign_in,
 )
 from tests.support.operator import RunCommand, output_json
 from tests.support.receivers import Receiver
@@ -81,7 +79,7 @@ class Version1World(World):
         self._cache_clients()
         self.site.clock.advance(PAUSE)
         self.subs |= stored["subs"]
-        self.browser, self.second_browser, self.bobs_browser, self.fourth_browser = (
+        self.browser, self.second_browser, self.bobs_browser, _ = (
             self._browser(*session) for session in stored["sessions"].values()
         )
         self.grants |= {
@@ -159,13 +157,8 @@ class Version1World(World):
 @pytest.fixture(scope="module")
 def stored_world(_site: Site) -> Iterator[Version1World]:
     """The records of version 1 on a server of their own."""
-    _site.reset()
-    site = Site(**SETTINGS, backchannel_networks=("127.0.0.0/8",))
-    world = Version1World(site)
-    yield world
-    world.close()
-    site.close()
-    _site.secrets.update(site.secrets)
+    with own_world(_site, Version1World, backchannel_networks=("127.0.0.0/8",)) as world:
+        yield world
 
 
 @pytest.fixture
@@ -335,7 +328,7 @@ def test_export_of_version_1_is_imported(
     assert imported["problems"] == []
     assert imported["added"] == {"scope": 1, "client": 2, "user": 2, "consent": 2}
     browser = browsers()
-    assert sign_in(browser).status == 200
+    assert sign_in_to_account(browser).status == 200
     assert listed_clients(browser) == {"remembered"}
     record = site.server.store.clients.get("remembered")
     assert record

@@ -23,6 +23,7 @@ from playwright.sync_api import expect
 from infra.local.state import CHECKOUT
 from tests.support.browser import Answer, Browser
 from tests.support.chromium import Window
+from tests.support.emulator import free_port
 from tests.support.operator import RunCommand, output_json
 from tests.support.site import Registered, Site
 
@@ -112,13 +113,6 @@ def commands(text: str) -> list[list[str]]:
     blocks = re.findall(r"^( *```sh\n.*?)```", text, re.DOTALL | re.MULTILINE)
     lines = "\n".join(textwrap.dedent(block).partition("\n")[2] for block in blocks).replace("\\\n", " ")
     return [shlex.split(line) for line in lines.splitlines() if line.strip()]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def is_listening(port: int) -> bool:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from infra.local.state import CHECKOUT, StateFolder
-from tests.deployment.test_make_run import COMMANDS, Program, environment, free_port
+from tests.support.emulator import free_port
+from tests.support.local_server import COMMANDS, Program, environment
 
 pytestmark = pytest.mark.slow
 

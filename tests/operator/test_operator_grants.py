@@ -1,8 +1,7 @@
 """`signet grant …`, `scope …`, `key …` and `history`."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -432,23 +431,6 @@ def test_described_scopes_are_exported_and_imported(
 
 
 # ---- keys
-
-
-@pytest.fixture
-def with_keys(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the key commands use the key ring of the site, and restore it afterwards."""
-    site.server.keys.jwks()
-    before = site.server.store.keys.get("main")
-    assert before
-
-    @contextmanager
-    def opened(_stage: str) -> Iterator[Store]:
-        yield site.server.store
-
-    monkeypatch.setattr("infra.operator.keys.open_store", opened)
-    yield
-    site.server.store.keys.put(before)
-    site.server.keys.forget_cached_keys()
 
 
 @pytest.mark.usefixtures("with_keys")

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -25,19 +24,10 @@ from infra.operator.terminal import time_text
 from tests.support.operator import RunCommand, output_json
 from tests.support.site import STAGE, Site, dump_tables
 
+pytestmark = pytest.mark.usefixtures("with_keys")
+
 RESTORED = "signet-restored-keys"
 STANDBY = "eu-west-1"
-
-
-@pytest.fixture(autouse=True)
-def with_keys(site: Site, restore_key_ring: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the commands use the key ring of the site, whose key the settings of the environment do not have."""
-
-    @contextmanager
-    def opened(_stage: str) -> Iterator[Store]:
-        yield site.server.store
-
-    monkeypatch.setattr("infra.operator.keys.open_store", opened)
 
 
 def lose_ring(site: Site) -> None:
@@ -112,7 +102,7 @@ def test_deployment_creates_the_ring_of_a_new_stage_and_keeps_an_existing_one(si
 def test_deployment_does_not_replace_a_lost_ring(site: Site, monkeypatch: pytest.MonkeyPatch, record: str) -> None:
     getattr(site, record)()
     lose_ring(site)
-    monkeypatch.setattr(deploy, "_server", lambda _: site.server)
+    monkeypatch.setattr(deploy, "_store", lambda _: site.server.store)
     with pytest.raises(CommandError, match="signet key create --stage test"):
         deploy.create_keys_and_administrator(cast(Deployment, SimpleNamespace()))
     assert not site.server.keys.exists()

@@ -25,7 +25,6 @@ from tests.support.site import STAGE, Site
 
 HASH = "ab" * 32
 PROXY = {"SIGNET_CALLER_ADDRESS_HEADER": "CloudFront-Viewer-Address", "SIGNET_PROXY_SECRET_HASH": f"{HASH} {HASH}"}
-LEAST = {f"SIGNET_{name.upper()}": low for name, (low, _) in LIMITS.items()}
 
 
 def shown(environ: dict[str, str]) -> dict[str, tuple[str, str]]:

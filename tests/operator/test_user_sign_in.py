@@ -2,8 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -11,28 +10,18 @@ import pytest
 from chalicelib.keys.stored_ring import RING
 from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.records import User
-from chalicelib.storage.store import Store
 from chalicelib.users import accounts
 from infra.operator.doctor import inside
 from tests.support.browser import Browser
 from tests.support.faults import Wire
+from tests.support.let_in import WRONG, lock_out, sign_in_status
 from tests.support.operator import CommandResult, RunCommand, output_json
-from tests.support.site import PASSWORD, Registered, Site, dump_tables
+from tests.support.site import Registered, Site, dump_tables
 
-WRONG = "not this one"
+pytestmark = pytest.mark.usefixtures("with_keys")
+
 ACCOUNT_LINK = re.compile(r"\S+/account/let-in\?link=let_[A-Za-z0-9_-]+")
 Browsers = Callable[..., Browser]
-
-
-@pytest.fixture(autouse=True)
-def with_keys(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the commands use the key ring of the site, whose key the settings of the environment do not have."""
-
-    @contextmanager
-    def opened(_stage: str) -> Iterator[Store]:
-        yield site.server.store
-
-    monkeypatch.setattr("infra.operator.keys.open_store", opened)
 
 
 @pytest.fixture
@@ -51,18 +40,6 @@ def link_in(site: Site, result: CommandResult) -> str:
     (link,) = ACCOUNT_LINK.findall(result.out)
     site.secrets.add(parse_qs(urlsplit(link).query)["link"][0])
     return str(link)
-
-
-def sign_in_status(browser: Browser, client: Registered, password: str = PASSWORD) -> int:
-    return browser.sign_in(browser.authorize(client, prompt="login"), password=password).status
-
-
-def lock_out(browsers: Browsers, client: Registered) -> None:
-    """Let another browser at the same address use up the tries of all unknown browsers."""
-    unknown = browsers()
-    for _ in range(5):
-        assert sign_in_status(unknown, client, WRONG) == 400
-    assert sign_in_status(unknown, client) == 429
 
 
 def history(run_command: RunCommand) -> list[str]:

@@ -15,6 +15,7 @@ from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.records import Consent, Session, User
 from chalicelib.storage.store import Store
 from tests.support import faults
+from tests.support.account import submit_action
 from tests.support.browser import Answer, Browser
 from tests.support.faults import Wire
 from tests.support.grants import insert_grant
@@ -254,9 +255,7 @@ def test_grant_that_could_not_be_revoked_is_rejected_by_the_next_try(setup: Setu
 def keep_session(setup: Setup) -> tuple[User, Session]:
     """Sign out all other browsers; return the user and the session as they were before."""
     user, session = setup.user, setup.session
-    tag = setup.browser.get("/account/password").form.fields["tag"]
-    form = {"tag": tag, "action": "sign_out_others"}
-    assert setup.browser.post("/account", form, {"Sec-Fetch-Site": "same-origin"}).status == 303
+    assert submit_action(setup.browser, "sign_out_others").status == 303
     assert setup.session.sessions_generation == setup.user.sessions_generation == user.sessions_generation + 1
     return user, session
 

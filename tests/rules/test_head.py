@@ -9,7 +9,7 @@ import app
 from chalicelib.protocol.durations import HOUR
 from tests.support.browser import Answer, Browser, basic
 from tests.support.faults import Wire
-from tests.support.gateways import GATEWAYS, Gateway, GatewayBrowser
+from tests.support.gateways import GATEWAYS, HTTP_2, Gateway, GatewayBrowser
 from tests.support.site import PASSWORD, Registered, Site, dump_tables
 
 ROUTES = (*app.JSON_ROUTES, *app.PAGE_ROUTES)
@@ -23,7 +23,7 @@ OWN = {"set-cookie", "content-length", "date", "server", "connection"}
 @pytest.fixture
 def browser(site: Site) -> Browser:
     """Return a browser whose requests reach the handler: Chalice's local server may add a length."""
-    return GatewayBrowser(site, GATEWAYS[4])
+    return GatewayBrowser(site, HTTP_2)
 
 
 @pytest.fixture

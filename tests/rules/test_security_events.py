@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from chalicelib import events
-from chalicelib.authentication import let_in
 from chalicelib.events import log as event_log
-from tests.support.browser import Answer, Browser, basic
+from tests.support.account import submit_action
+from tests.support.browser import Browser, basic
 from tests.support.leaks import all_secrets, find_leaks
 from tests.support.site import PASSWORD, Registered, Site
 
@@ -43,12 +43,6 @@ def client(site: Site) -> Registered:
     return site.client(grant_types=grant_types, scope="openid offline_access photos")
 
 
-def post_account(browser: Browser, action: str, **fields: str) -> Answer:
-    page = browser.get("/account/password")
-    form = {"tag": page.form.fields["tag"], "action": action, **fields}
-    return browser.post("/account", form, {"Sec-Fetch-Site": "same-origin"})
-
-
 # ---- actions, when alice is signed in and the client has tokens for her
 
 
@@ -64,9 +58,7 @@ def exceed_attempts(site: Site, browser: Browser, client: Registered, tokens: di
 
 def use_a_let_in_link(site: Site, browser: Browser, client: Registered, tokens: dict[str, Any]) -> None:
     [alice] = site.server.store.users.scan()
-    link, _ = let_in.create_link(site.server.store, site.server.keys, site.settings.issuer, alice)
-    site.secrets.add(link.partition("=")[2])
-    browser.submit(browser.request("GET", link))
+    browser.submit(browser.request("GET", site.let_in_link(alice)))
 
 
 def sign_in(site: Site, browser: Browser, client: Registered, tokens: dict[str, Any]) -> None:
@@ -104,12 +96,12 @@ def revoke_token(site: Site, browser: Browser, client: Registered, tokens: dict[
 
 
 def revoke_access(site: Site, browser: Browser, client: Registered, tokens: dict[str, Any]) -> None:
-    post_account(browser, "revoke", client_id=client.id)
+    submit_action(browser, "revoke", client_id=client.id)
 
 
 def change_password(site: Site, browser: Browser, client: Registered, tokens: dict[str, Any]) -> None:
     form = {"password": PASSWORD, "new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
-    assert post_account(browser, "change_password", **form).status == 303
+    assert submit_action(browser, "change_password", **form).status == 303
 
 
 def sign_out(site: Site, browser: Browser, client: Registered, tokens: dict[str, Any]) -> None:

@@ -295,8 +295,7 @@ def test_request_does_not_undo_an_extension_that_was_made_since_it_read_the_sess
     earlier: str,
     later: str,
 ) -> None:
-    applications, tab = [Application(browser, client), Application(browser, client)], browsers(server)
-    tab.cookies.update(browser.cookies)
+    applications, tab = [Application(browser, client), Application(browser, client)], browsers(tab_of=browser)
     applications[1].use_connection_of(tab)
     server.clock.advance(QUARTER)
 
@@ -354,8 +353,7 @@ def test_extension_does_not_shorten_a_session_whose_user_signs_in_again_at_the_s
     server: Site, browser: Browser, browsers: Callable[..., Browser], client: Registered, wire: Wire
 ) -> None:
     browser.tokens(client)
-    tab = browsers(server)
-    tab.cookies.update(browser.cookies)
+    tab = browsers(tab_of=browser)
     start, late = server.clock(), server.clock() + ABSOLUTE - QUARTER
     change_session(server, active_until=late + 60, expires_at=late + 60)
     server.clock.time = late
@@ -437,8 +435,7 @@ def test_refresh_does_not_undo_what_the_browser_moved_in_a_session_of_version_1(
     both: bool,
 ) -> None:
     """The refresh has read the record without `active_until`."""
-    tab = browsers(server)
-    tab.cookies.update(browser.cookies)
+    tab = browsers(tab_of=browser)
     server.clock.advance(QUARTER)
 
     def move() -> None:

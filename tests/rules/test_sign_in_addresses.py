@@ -10,10 +10,9 @@ from chalicelib.authentication.sign_in_addresses import note_sign_in
 from chalicelib.events import log as event_log
 from chalicelib.http.messages import Request
 from chalicelib.protocol.durations import HOUR
-from tests.support.gateways import GATEWAYS, GatewayBrowser
+from tests.support.gateways import BrowserAt
 from tests.support.site import Site
 
-(HTTP_2,) = (front for front in GATEWAYS if front.name == "HTTP 2.0")
 PROXY, ELSEWHERE = "203.0.113.7", "198.51.100.9"
 
 
@@ -29,10 +28,6 @@ def test_eighteenth_sign_in_from_one_address_by_ten_users_is_logged_with_the_add
 ) -> None:
     """Failed sign-ins do not count, and neither does what else needs the password."""
 
-    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-        event["requestContext"]["http"]["sourceIp"] = PROXY
-        return site.http_handler(event, context)
-
     def logged() -> list[dict[str, Any]]:
         lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == event_log.log.name]
         return [line for line in lines if line.get("event") == events.SIGN_INS_FROM_ONE_ADDRESS]
@@ -42,7 +37,7 @@ def test_eighteenth_sign_in_from_one_address_by_ten_users_is_logged_with_the_add
     with caplog.at_level("INFO", event_log.log.name):
         for number, name in enumerate([*names, *names[:8]]):
             assert logged() == [], number
-            browser = GatewayBrowser(site, HTTP_2, handler)
+            browser = BrowserAt(site, PROXY)
             page = browser.authorize(client)
             assert number or browser.sign_in(page, name, "not this one").status == 400
             assert browser.sign_in(page, name).status == 303

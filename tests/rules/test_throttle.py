@@ -24,11 +24,10 @@ from chalicelib.protocol.records import Attempts, Identifier, User
 from chalicelib.users.password_change import change_password
 from tests.support.browser import Answer, Browser, basic
 from tests.support.faults import Proceed, Wire, refusal
-from tests.support.gateways import GATEWAYS, GatewayBrowser
+from tests.support.gateways import BrowserAt
 from tests.support.site import PASSWORD, Registered, Site, dump_tables, tables
 from tests.support.threads import run_concurrently
 
-(HTTP_2,) = (front for front in GATEWAYS if front.name == "HTTP 2.0")
 WRONG = "not this one"
 NEW_PASSWORD = "another pass phrase"
 # Addresses of three networks. All others of these tests are in other networks, too.
@@ -39,28 +38,13 @@ SAME_ORIGIN, CROSS_SITE = {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": 
 LOGIN = "https://login.example.com"
 LOGIN_SETTINGS = {"login_url": f"{LOGIN}/sign-in", "login_origins": (LOGIN,)}
 WINDOWS = ("hour_failures", "day_failures")
-Browsers = Callable[..., Browser]
-
-
-class _BrowserAt(GatewayBrowser):
-    """A browser with its own IP address."""
-
-    def __init__(self, site: Site, address: str):
-        super().__init__(site, HTTP_2, self._at_address)
-        self.address = address
-
-    def _at_address(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
-        event["requestContext"]["http"]["sourceIp"] = self.address
-        return self.site.http_handler(event, context)
-
-
-BrowserAt = Callable[[str], _BrowserAt]
+OpenBrowser = Callable[[str], BrowserAt]
 
 
 @pytest.fixture
-def browser_at(site: Site) -> BrowserAt:
+def browser_at(site: Site) -> OpenBrowser:
     """Create a browser with an IP address."""
-    return partial(_BrowserAt, site)
+    return partial(BrowserAt, site)
 
 
 @pytest.fixture
@@ -111,7 +95,7 @@ def send_directly(
     return statuses([browser.authorize(client, "/oauth2/code", headers={**headers, **each}) for each in credentials])
 
 
-def throttle_of(browser: _BrowserAt, username: str = "alice", browser_id: str | None = None) -> Throttle:
+def throttle_of(browser: BrowserAt, username: str = "alice", browser_id: str | None = None) -> Throttle:
     """Return the throttle of a sign-in, for a test of what several requests leave."""
     server, name = browser.site.server, username_identifier(username)
     identifier = server.store.identifiers.get(name)
@@ -119,7 +103,7 @@ def throttle_of(browser: _BrowserAt, username: str = "alice", browser_id: str | 
     return Throttle(server, account, browser.address, browser_id, from_browser=browser_id is not None)
 
 
-def insert_failures(browser: _BrowserAt, times: int, username: str = "alice") -> None:
+def insert_failures(browser: BrowserAt, times: int, username: str = "alice") -> None:
     """Store what so many wrong passwords from an unknown browser and network leave, without sending them all."""
     throttle, attempts = throttle_of(browser, username), browser.site.server.store.attempts
     throttle.count(browser.site.server.store.read_all(throttle.lookups), None)
@@ -144,14 +128,14 @@ def wait_of(browser: Browser, client: Registered) -> int:
     return int(answer.header("retry-after") or 0)
 
 
-def sign_in_at(browser_at: BrowserAt, client: Registered, address: str = ADDRESS) -> _BrowserAt:
+def sign_in_at(browser_at: OpenBrowser, client: Registered, address: str = ADDRESS) -> BrowserAt:
     """Return a browser that has signed in, at an address."""
     browser = browser_at(address)
     assert statuses(send_passwords(browser, client, PASSWORD)) == [303]
     return browser
 
 
-def fail_from_networks(browser_at: BrowserAt, client: Registered, numbers: range) -> list[int]:
+def fail_from_networks(browser_at: OpenBrowser, client: Registered, numbers: range) -> list[int]:
     """Send one wrong password from each of these networks; return the statuses: 401 if it was checked."""
     return [send_directly(browser_at(f"5.2.{number}.1"), client, WRONG)[0] for number in numbers]
 
@@ -161,7 +145,7 @@ def records(site: Site) -> dict[str, Attempts]:
 
 
 def test_inserted_failures_are_those_that_wrong_passwords_leave(
-    site: Site, browser_at: BrowserAt, client: Registered
+    site: Site, browser_at: OpenBrowser, client: Registered
 ) -> None:
     for name in ("alice", "nobody"):
         left = []
@@ -180,7 +164,7 @@ def test_inserted_failures_are_those_that_wrong_passwords_leave(
 @pytest.mark.spec("RFC 6585 §4")
 @pytest.mark.spec("RFC 6749 §10.10 d")
 def test_five_wrong_passwords_in_an_hour_are_checked(
-    site: Site, browser_at: BrowserAt, client: Registered, checked: list[str]
+    site: Site, browser_at: OpenBrowser, client: Registered, checked: list[str]
 ) -> None:
     answers = send_passwords(browser_at(ADDRESS), client, *[WRONG] * LIMIT, WRONG, PASSWORD)
     assert statuses(answers) == [400] * LIMIT + [429] * 2
@@ -195,7 +179,7 @@ def test_five_wrong_passwords_in_an_hour_are_checked(
     assert not is_throttled(browser_at("5.1.1.254"), client)
 
 
-def test_window_begins_with_its_first_failure(site: Site, browser_at: BrowserAt, client: Registered) -> None:
+def test_window_begins_with_its_first_failure(site: Site, browser_at: OpenBrowser, client: Registered) -> None:
     fail(browser_at(ADDRESS), client, 1)
     site.clock.advance(40 * MINUTE)
     fail(browser_at(ADDRESS), client, LIMIT - 1)
@@ -205,7 +189,7 @@ def test_window_begins_with_its_first_failure(site: Site, browser_at: BrowserAt,
     assert wait_of(browser_at(ADDRESS), client) == HOUR
 
 
-def test_fifteen_wrong_passwords_in_a_day_are_checked(site: Site, browser_at: BrowserAt, client: Registered) -> None:
+def test_fifteen_wrong_passwords_in_a_day_are_checked(site: Site, browser_at: OpenBrowser, client: Registered) -> None:
     for _ in range(2):
         insert_failures(browser_at(ADDRESS), LIMIT)
         site.clock.advance(HOUR)
@@ -226,8 +210,8 @@ def test_rejected_attempt_says_when_the_next_is_possible_and_what_helps(
     shown = []
     for wait in (0, HOUR - 100, 99, 1):
         site.clock.advance(wait)
-        shown.append(send_passwords(_BrowserAt(site, ADDRESS), client, WRONG)[0])
-    shown.append(send_passwords(_BrowserAt(site, ADDRESS), client, WRONG)[0])
+        shown.append(send_passwords(BrowserAt(site, ADDRESS), client, WRONG)[0])
+    shown.append(send_passwords(BrowserAt(site, ADDRESS), client, WRONG)[0])
     assert statuses(shown) == [400, 429, 429, 400, 429]
     for page, text in zip((shown[1], shown[2], shown[4]), ("100 seconds", "2 seconds", "23 hours"), strict=True):
         problem = re.search(r'<p class="problem"[^>]*>(.*?)</p>', page.body)
@@ -239,7 +223,7 @@ def test_rejected_attempt_says_when_the_next_is_possible_and_what_helps(
     assert "help.example.com" not in problem[1], "a wrong password needs no support"
 
 
-def test_success_is_not_counted_and_earlier_failures_are(browser_at: BrowserAt, client: Registered) -> None:
+def test_success_is_not_counted_and_earlier_failures_are(browser_at: OpenBrowser, client: Registered) -> None:
     """In a network that is never known."""
     insert_failures(browser_at(PRIVATE_ADDRESS), LIMIT - 1)
     for _ in range(2):
@@ -260,13 +244,13 @@ def test_success_is_not_counted_and_earlier_failures_are(browser_at: BrowserAt, 
     ],
 )
 def test_unknown_networks_are_a_24_and_a_48(
-    browser_at: BrowserAt, client: Registered, first: str, second: str, same: bool
+    browser_at: OpenBrowser, client: Registered, first: str, second: str, same: bool
 ) -> None:
     insert_failures(browser_at(first), LIMIT)
     assert is_throttled(browser_at(second), client) == same
 
 
-def test_forwarding_headers_do_not_change_the_address(browser_at: BrowserAt, client: Registered) -> None:
+def test_forwarding_headers_do_not_change_the_address(browser_at: OpenBrowser, client: Registered) -> None:
     browser = browser_at(ADDRESS)
     insert_failures(browser, LIMIT)
     page = browser.authorize(client)
@@ -279,7 +263,7 @@ def test_forwarding_headers_do_not_change_the_address(browser_at: BrowserAt, cli
 def test_number_of_attempts_is_a_setting(
     site_with: Callable[..., Site], client: Registered, attempts: int, sent: list[int]
 ) -> None:
-    browser = _BrowserAt(site_with(sign_in_attempts=attempts), ADDRESS)
+    browser = BrowserAt(site_with(sign_in_attempts=attempts), ADDRESS)
     assert statuses(send_passwords(browser, client, *[WRONG] * len(sent))) == sent
 
 
@@ -287,13 +271,13 @@ def test_number_of_attempts_is_a_setting(
 
 
 @pytest.mark.parametrize("name", ["ALICE", "Alice", "\uff21lice"])
-def test_all_forms_of_a_username_share_one_count(browser_at: BrowserAt, client: Registered, name: str) -> None:
+def test_all_forms_of_a_username_share_one_count(browser_at: OpenBrowser, client: Registered, name: str) -> None:
     insert_failures(browser_at(ADDRESS), LIMIT)
     assert is_throttled(browser_at(ADDRESS), client, name)
 
 
 def test_all_names_of_a_user_share_their_counts(
-    site: Site, browser_at: BrowserAt, client: Registered, user: User
+    site: Site, browser_at: OpenBrowser, client: Registered, user: User
 ) -> None:
     """And what is known about them."""
     site.server.store.identifiers.insert(Identifier(username_identifier("alice@example.com"), user.sub))
@@ -306,7 +290,7 @@ def test_all_names_of_a_user_share_their_counts(
 
 
 def test_name_of_a_user_and_the_same_sub_of_another_do_not_share_a_count(
-    site: Site, browser_at: BrowserAt, client: Registered, user: User
+    site: Site, browser_at: OpenBrowser, client: Registered, user: User
 ) -> None:
     """An imported user may have any string as sub, such as the name that another one types."""
     name = username_identifier("nobody")
@@ -317,7 +301,7 @@ def test_name_of_a_user_and_the_same_sub_of_another_do_not_share_a_count(
 
 
 def test_throttling_does_not_reveal_which_accounts_exist(
-    site: Site, browser_at: BrowserAt, client: Registered, caplog: pytest.LogCaptureFixture
+    site: Site, browser_at: OpenBrowser, client: Registered, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen = []
     for number, username in enumerate(("alice", "nobody")):
@@ -369,7 +353,7 @@ def test_wrong_passwords_for_many_accounts_throttle_their_address_until_the_hour
 ) -> None:
     assert site.settings.sign_in_attempts_per_address == 50
     site = site_with(sign_in_attempts_per_address=6)
-    browser_at = partial(_BrowserAt, site)
+    browser_at = partial(BrowserAt, site)
     site.clock.time += HOUR - site.clock.time % HOUR + 1000
     owner = sign_in_at(browser_at, client)
     checked.clear()
@@ -397,8 +381,8 @@ def test_successful_sign_ins_from_one_address_are_not_counted(
     site = site_with(sign_in_attempts_per_address=2)
     for number in range(3):
         site.user(f"user{number}")
-        assert not is_throttled(_BrowserAt(site, ADDRESS), client, f"user{number}")
-    assert send_directly(_BrowserAt(site, ADDRESS), client, WRONG, WRONG, WRONG, username="bob") == [401, 401, 429]
+        assert not is_throttled(BrowserAt(site, ADDRESS), client, f"user{number}")
+    assert send_directly(BrowserAt(site, ADDRESS), client, WRONG, WRONG, WRONG, username="bob") == [401, 401, 429]
 
 
 def test_success_is_taken_back_from_the_hour_of_the_address_in_which_it_was_counted(
@@ -406,7 +390,7 @@ def test_success_is_taken_back_from_the_hour_of_the_address_in_which_it_was_coun
 ) -> None:
     """Otherwise successes of own accounts, in flight at the end of an hour, would allow as many guesses in the next."""
     site = site_with(sign_in_attempts_per_address=2)
-    browser_at = partial(_BrowserAt, site)
+    browser_at = partial(BrowserAt, site)
     site.clock.time += HOUR - site.clock.time % HOUR
     fail(browser_at(ADDRESS), client, 1, "bob")
     site.clock.advance(HOUR - 1)
@@ -425,14 +409,14 @@ def test_attempt_that_is_counted_after_its_hour_is_limited_by_that_hour_of_the_a
 ) -> None:
     site = site_with(sign_in_attempts_per_address=1)
     site.clock.time += HOUR - site.clock.time % HOUR - 1
-    insert_failures(_BrowserAt(site, ADDRESS), 1, "bob")
+    insert_failures(BrowserAt(site, ADDRESS), 1, "bob")
     with wire.before("BatchGetItem", partial(site.clock.advance, 1)):
-        assert send_directly(_BrowserAt(site, ADDRESS), client, WRONG) == [429]
+        assert send_directly(BrowserAt(site, ADDRESS), client, WRONG) == [429]
     assert checked == []
 
 
 def test_successes_in_flight_at_the_end_of_an_hour_leave_no_negative_count_of_the_address(
-    site: Site, browser_at: BrowserAt
+    site: Site, browser_at: OpenBrowser
 ) -> None:
     own = [site.user(f"own{number}") for number in range(6)]
     site.clock.time += HOUR - site.clock.time % HOUR - 1
@@ -480,15 +464,15 @@ def test_address_is_one_ipv4_address_or_a_56(
 ) -> None:
     site = site_with(sign_in_attempts_per_address=1)
     assert (network_of(first) == network_of(second)) == same
-    fail(_BrowserAt(site, first), client, 1, "bob")
-    assert is_throttled(_BrowserAt(site, second), client) == same
+    fail(BrowserAt(site, first), client, 1, "bob")
+    assert is_throttled(BrowserAt(site, second), client) == same
 
 
 # ---- an account, from everywhere: a hundred failures in a day, and twenty from networks without one
 
 
 def test_hundred_failures_are_counted_in_a_day_and_twenty_more_from_networks_without_one(
-    site: Site, browser_at: BrowserAt, client: Registered, checked: list[str], caplog: pytest.LogCaptureFixture
+    site: Site, browser_at: OpenBrowser, client: Registered, checked: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """So 40 networks keep a traveller on a new network out. None of them keeps a known browser or network out."""
     owner = sign_in_at(browser_at, client)
@@ -521,7 +505,7 @@ def test_day_of_an_account_is_fixed_so_nearly_twice_its_failures_are_possible_ar
     site_with: Callable[..., Site], client: Registered, checked: list[str]
 ) -> None:
     site = site_with(sign_in_attempts_per_account=2, sign_in_attempts_reserved=1)
-    browser_at = partial(_BrowserAt, site)
+    browser_at = partial(BrowserAt, site)
     assert fail_from_networks(browser_at, client, range(1)) == [401]
     site.clock.advance(DAY - 1)
     assert fail_from_networks(browser_at, client, range(1, 4)) == [401, 401, 429]
@@ -533,7 +517,7 @@ def test_first_attempt_of_a_network_succeeds_beyond_the_limit_of_an_account(
     site_with: Callable[..., Site], client: Registered
 ) -> None:
     site = site_with(sign_in_attempts_per_account=2, sign_in_attempts_reserved=1)
-    browser_at = partial(_BrowserAt, site)
+    browser_at = partial(BrowserAt, site)
     fail(browser_at(ADDRESS), client, 2)
     for number in range(3):
         assert not is_throttled(browser_at(f"5.2.{number}.1"), client), "a success does not use up what is reserved"
@@ -551,7 +535,7 @@ def test_attempts_beyond_the_limit_of_an_account_wait_for_its_network_or_its_day
 ) -> None:
     """The record of the account begins earlier than that of the second network, and later than that of the first."""
     site = site_with(sign_in_attempts_per_account=2, sign_in_attempts_reserved=1)
-    browser_at = partial(_BrowserAt, site)
+    browser_at = partial(BrowserAt, site)
     fail(browser_at(ADDRESS), client, 1)
     site.clock.advance(10 * HOUR)
     fail(browser_at(OTHER_ADDRESS), client, 1)
@@ -572,7 +556,7 @@ def test_failures_of_known_browsers_and_networks_count_for_the_account(
 ) -> None:
     """But they are not limited by it."""
     site = site_with(sign_in_attempts_per_account=4, sign_in_attempts_reserved=0)
-    browser_at = partial(_BrowserAt, site)
+    browser_at = partial(BrowserAt, site)
     owner = sign_in_at(browser_at, client)
     fail(owner, client, 2)
     fail(browser_at(ADDRESS), client, 1)
@@ -590,7 +574,7 @@ def test_success_at_the_limit_of_an_account_is_not_reported_as_reaching_it(
     site_with: Callable[..., Site], client: Registered, caplog: pytest.LogCaptureFixture
 ) -> None:
     site = site_with(sign_in_attempts_per_account=2)
-    browser_at = partial(_BrowserAt, site)
+    browser_at = partial(BrowserAt, site)
     fail(browser_at(ADDRESS), client, 1)
     assert not is_throttled(browser_at(OTHER_ADDRESS), client)
     assert count_events(caplog, events.SIGN_IN_LIMIT_REACHED) == 0
@@ -602,7 +586,7 @@ def test_success_at_the_limit_of_an_account_is_not_reported_as_reaching_it(
 
 
 def test_fifth_failure_in_a_row_makes_a_known_browser_unknown(
-    browser_at: BrowserAt, client: Registered, checked: list[str]
+    browser_at: OpenBrowser, client: Registered, checked: list[str]
 ) -> None:
     """It then has what every unknown browser in its network has."""
     owner = sign_in_at(browser_at, client, PRIVATE_ADDRESS)
@@ -616,7 +600,7 @@ def test_fifth_failure_in_a_row_makes_a_known_browser_unknown(
 
 
 def test_attack_from_the_same_address_does_not_keep_a_known_browser_out(
-    browser_at: BrowserAt, client: Registered
+    browser_at: OpenBrowser, client: Registered
 ) -> None:
     owner = sign_in_at(browser_at, client)
     fail(browser_at(ADDRESS), client, LIMIT)
@@ -626,7 +610,7 @@ def test_attack_from_the_same_address_does_not_keep_a_known_browser_out(
 
 
 def test_browser_is_known_for_ninety_days_after_a_success(
-    site: Site, browser_at: BrowserAt, client: Registered
+    site: Site, browser_at: OpenBrowser, client: Registered
 ) -> None:
     """A failure does not prolong this."""
     owner = sign_in_at(browser_at, client, PRIVATE_ADDRESS)
@@ -645,7 +629,7 @@ def test_lifetimes_of_known_browsers_and_networks_are_settings(
     site_with: Callable[..., Site], client: Registered
 ) -> None:
     site = site_with(known_browser_lifetime=2 * DAY, known_network_lifetime=DAY)
-    browser_at = partial(_BrowserAt, site)
+    browser_at = partial(BrowserAt, site)
     owner = sign_in_at(browser_at, client)
     site.clock.advance(DAY)
     for _ in range(3):
@@ -656,7 +640,7 @@ def test_lifetimes_of_known_browsers_and_networks_are_settings(
 
 
 def test_copied_browser_cookie_has_four_attempts_between_two_sign_ins_of_its_owner(
-    browser_at: BrowserAt, client: Registered
+    browser_at: OpenBrowser, client: Registered
 ) -> None:
     """In all browsers that it is copied to. The fifth makes the browser unknown, also for the owner."""
     owner = sign_in_at(browser_at, client, PRIVATE_ADDRESS)
@@ -670,15 +654,15 @@ def test_copied_browser_cookie_has_four_attempts_between_two_sign_ins_of_its_own
     assert is_throttled(owner, client)
 
 
-def with_cookie_of(owner: _BrowserAt) -> _BrowserAt:
+def with_cookie_of(owner: BrowserAt) -> BrowserAt:
     """Return another browser, with a copy of the cookie that tells browsers apart."""
-    browser = _BrowserAt(owner.site, owner.address)
+    browser = BrowserAt(owner.site, owner.address)
     browser.cookies = {"signet-browser": owner.cookies["signet-browser"]}
     return browser
 
 
 def test_browser_cookie_is_sent_again_for_a_year_with_each_sign_in(
-    site: Site, browser_at: BrowserAt, client: Registered
+    site: Site, browser_at: OpenBrowser, client: Registered
 ) -> None:
     """So a browser that is used stays known. Its id stays the same."""
     owner = sign_in_at(browser_at, client, PRIVATE_ADDRESS)
@@ -698,7 +682,7 @@ def test_browser_cookie_is_sent_again_for_a_year_with_each_sign_in(
 
 
 def test_browser_is_known_only_to_the_accounts_that_signed_in_with_it(
-    site: Site, browser_at: BrowserAt, client: Registered
+    site: Site, browser_at: OpenBrowser, client: Registered
 ) -> None:
     site.user("bob")
     shared = browser_at(PRIVATE_ADDRESS)
@@ -713,7 +697,7 @@ def test_browser_is_known_only_to_the_accounts_that_signed_in_with_it(
 
 
 @pytest.mark.parametrize("cookie", ["", "br_forged", "CUT"])
-def test_forged_browser_cookie_is_ignored(browser_at: BrowserAt, client: Registered, cookie: str) -> None:
+def test_forged_browser_cookie_is_ignored(browser_at: OpenBrowser, client: Registered, cookie: str) -> None:
     owner, forging_browser = sign_in_at(browser_at, client, PRIVATE_ADDRESS), browser_at(PRIVATE_ADDRESS)
     insert_failures(browser_at(PRIVATE_ADDRESS), LIMIT)
     forging_browser.cookies = {"signet-browser": owner.cookies["signet-browser"][:-1] if cookie == "CUT" else cookie}
@@ -724,7 +708,7 @@ def test_forged_browser_cookie_is_ignored(browser_at: BrowserAt, client: Registe
 
 
 def test_known_network_has_five_failures_in_an_hour_and_twenty_in_a_day(
-    site: Site, browser_at: BrowserAt, client: Registered, checked: list[str]
+    site: Site, browser_at: OpenBrowser, client: Registered, checked: list[str]
 ) -> None:
     sign_in_at(browser_at, client)
     for _ in range(4):
@@ -737,7 +721,7 @@ def test_known_network_has_five_failures_in_an_hour_and_twenty_in_a_day(
     assert not is_throttled(browser_at("5.1.1.9"), client)
 
 
-def test_success_in_a_known_network_is_not_counted(browser_at: BrowserAt, client: Registered) -> None:
+def test_success_in_a_known_network_is_not_counted(browser_at: OpenBrowser, client: Registered) -> None:
     sign_in_at(browser_at, client)
     fail(browser_at(ADDRESS), client, LIMIT - 1)
     for _ in range(2):
@@ -749,7 +733,7 @@ def test_success_in_a_known_network_is_not_counted(browser_at: BrowserAt, client
 def test_network_is_known_for_thirty_days_after_a_success(site_with: Callable[..., Site], client: Registered) -> None:
     """A failure does not prolong this."""
     site = site_with(sign_in_attempts_per_account=1, sign_in_attempts_reserved=0)
-    browser_at = partial(_BrowserAt, site)
+    browser_at = partial(BrowserAt, site)
     sign_in_at(browser_at, client)
     site.clock.advance(20 * DAY)
     sign_in_at(browser_at, client)
@@ -774,7 +758,7 @@ def test_network_is_known_for_thirty_days_after_a_success(site_with: Callable[..
     ],
 )
 def test_network_is_remembered_only_with_a_public_address(
-    browser_at: BrowserAt, user: User, address: str, is_public: bool
+    browser_at: OpenBrowser, user: User, address: str, is_public: bool
 ) -> None:
     writes = throttle_of(browser_at(address)).remembering_network(user.password_generation)
     assert bool(writes) == is_public
@@ -786,7 +770,7 @@ def test_network_without_a_public_address_is_never_known(
 ) -> None:
     """Such addresses say that the server is behind a proxy, or they are those of other networks too."""
     site = site_with(sign_in_attempts_per_account=1, sign_in_attempts_reserved=0)
-    browser_at = partial(_BrowserAt, site)
+    browser_at = partial(BrowserAt, site)
     owner = sign_in_at(browser_at, client, address)
     insert_failures(browser_at(OTHER_ADDRESS), 1)
     assert is_throttled(browser_at(address), client)
@@ -807,13 +791,13 @@ def test_known_networks_are_a_24_and_a_64(
     site_with: Callable[..., Site], client: Registered, first: str, second: str, same: bool
 ) -> None:
     site = site_with(sign_in_attempts_per_account=1, sign_in_attempts_reserved=0)
-    browser_at = partial(_BrowserAt, site)
+    browser_at = partial(BrowserAt, site)
     sign_in_at(browser_at, client, first)
     fail(browser_at(OTHER_ADDRESS if first != OTHER_ADDRESS else ADDRESS), client, 1)
     assert is_throttled(browser_at(second), client) != same
 
 
-def test_known_network_is_written_only_once_a_day(site: Site, browser_at: BrowserAt, client: Registered) -> None:
+def test_known_network_is_written_only_once_a_day(site: Site, browser_at: OpenBrowser, client: Registered) -> None:
     owner, before = sign_in_at(browser_at, client), []
     for wait in (DAY, 1):
         site.clock.advance(wait)
@@ -837,7 +821,7 @@ def known_network(site: Site) -> Attempts:
 
 
 def test_sixty_browsers_with_a_phished_password_have_five_attempts_each_and_none_after_it_was_changed(
-    site: Site, browser_at: BrowserAt, client: Registered, user: User, checked: list[str]
+    site: Site, browser_at: OpenBrowser, client: Registered, user: User, checked: list[str]
 ) -> None:
     phished = [sign_in_at(browser_at, client, PRIVATE_ADDRESS), *(known_browser(site, user) for _ in range(59))]
     insert_failures(browser_at(PRIVATE_ADDRESS), LIMIT)
@@ -851,9 +835,9 @@ def test_sixty_browsers_with_a_phished_password_have_five_attempts_each_and_none
     assert checked == []
 
 
-def known_browser(site: Site, user: User) -> _BrowserAt:
+def known_browser(site: Site, user: User) -> BrowserAt:
     """Return a browser that is known to a user, without signing in."""
-    browser, browser_id = _BrowserAt(site, PRIVATE_ADDRESS), new_id()
+    browser, browser_id = BrowserAt(site, PRIVATE_ADDRESS), new_id()
     throttle = throttle_of(browser, user.username, browser_id)
     site.server.store.transact(*throttle.remembering_browser(user.password_generation))
     browser.cookies["signet-browser"] = site.server.keys.make_handle("br", browser_id)
@@ -869,13 +853,13 @@ def change_password_of(site: Site, user: User, password: str = PASSWORD, *, must
 
 
 @pytest.fixture
-def one_failure(site_with: Callable[..., Site]) -> BrowserAt:
+def one_failure(site_with: Callable[..., Site]) -> OpenBrowser:
     """Create a browser with an IP address, of a server where one failure keeps out what is not known."""
-    return partial(_BrowserAt, site_with(sign_in_attempts_per_account=1, sign_in_attempts_reserved=0))
+    return partial(BrowserAt, site_with(sign_in_attempts_per_account=1, sign_in_attempts_reserved=0))
 
 
 def test_new_password_forgets_known_networks(
-    site: Site, one_failure: BrowserAt, client: Registered, user: User
+    site: Site, one_failure: OpenBrowser, client: Registered, user: User
 ) -> None:
     sign_in_at(one_failure, client)
     fail(one_failure(OTHER_ADDRESS), client, 1)
@@ -885,7 +869,7 @@ def test_new_password_forgets_known_networks(
 
 
 def test_network_is_known_again_after_a_success_with_the_new_password(
-    site: Site, one_failure: BrowserAt, client: Registered, user: User
+    site: Site, one_failure: OpenBrowser, client: Registered, user: User
 ) -> None:
     sign_in_at(one_failure, client)
     change_password_of(site, user)
@@ -895,7 +879,7 @@ def test_network_is_known_again_after_a_success_with_the_new_password(
 
 
 def test_guess_that_read_the_user_before_a_new_password_is_checked_against_the_old_one(
-    site: Site, browser_at: BrowserAt, client: Registered, user: User, wire: Wire
+    site: Site, browser_at: OpenBrowser, client: Registered, user: User, wire: Wire
 ) -> None:
     """So a browser known by the old password tells nothing about the new one."""
     owner = sign_in_at(browser_at, client, PRIVATE_ADDRESS)
@@ -907,7 +891,7 @@ def test_guess_that_read_the_user_before_a_new_password_is_checked_against_the_o
 
 
 def test_own_new_password_keeps_this_browser_and_network_known_and_forgets_others(
-    one_failure: BrowserAt, client: Registered, user: User
+    one_failure: OpenBrowser, client: Registered, user: User
 ) -> None:
     owner, other = sign_in_at(one_failure, client), sign_in_at(one_failure, client, OTHER_ADDRESS)
     owner.site.secrets.add(NEW_PASSWORD)
@@ -918,7 +902,7 @@ def test_own_new_password_keeps_this_browser_and_network_known_and_forgets_other
 
 
 def test_required_new_password_keeps_this_browser_and_network_known_and_forgets_others(
-    site: Site, one_failure: BrowserAt, client: Registered, user: User
+    site: Site, one_failure: OpenBrowser, client: Registered, user: User
 ) -> None:
     other, owner = sign_in_at(one_failure, client, OTHER_ADDRESS), one_failure(ADDRESS)
     change_password_of(site, user, must_be_replaced=True)
@@ -928,7 +912,7 @@ def test_required_new_password_keeps_this_browser_and_network_known_and_forgets_
     assert_others_are_unknown(one_failure, client, owner, other)
 
 
-def assert_others_are_unknown(one_failure: BrowserAt, client: Registered, owner: _BrowserAt, other: _BrowserAt) -> None:
+def assert_others_are_unknown(one_failure: OpenBrowser, client: Registered, owner: BrowserAt, other: BrowserAt) -> None:
     """Assert that a browser and its network are known, and that neither another browser nor its network is."""
     fail(one_failure(THIRD_ADDRESS), client, 1)
     assert statuses(send_passwords(other, client, NEW_PASSWORD)) == [429]
@@ -969,7 +953,7 @@ def sign_in_externally(browser: Browser, client: Registered) -> Answer:
 )
 def test_success_of_the_old_password_during_a_change_makes_the_network_neither_unknown_nor_known(
     site: Site,
-    browser_at: BrowserAt,
+    browser_at: OpenBrowser,
     client: Registered,
     user: User,
     wire: Wire,
@@ -986,7 +970,7 @@ def test_success_of_the_old_password_during_a_change_makes_the_network_neither_u
             assert statuses(send_passwords(browser_at("5.1.1.99"), client, NEW_PASSWORD)) == [303]
 
     with wire.before("TransactWriteItems", change, skip=1):
-        answer = sign_in_with_old(_BrowserAt(site_with(**settings), ADDRESS), client)
+        answer = sign_in_with_old(BrowserAt(site_with(**settings), ADDRESS), client)
     assert "code=" not in (answer.header("location") or "")
     generations = [record.generation for record in records(site).values() if record.generation is not None]
     assert generations == [user.password_generation + 1] * (2 if is_known else 0), (
@@ -995,7 +979,7 @@ def test_success_of_the_old_password_during_a_change_makes_the_network_neither_u
 
 
 def test_new_hash_of_the_same_password_forgets_nothing(
-    site: Site, browser_at: BrowserAt, client: Registered, user: User
+    site: Site, browser_at: OpenBrowser, client: Registered, user: User
 ) -> None:
     weak_hash = argon2.using(type="ID", memory_cost=16, time_cost=1, parallelism=1).hash(PASSWORD)
     site.server.store.users.put(replace(user, password_hash=weak_hash))
@@ -1016,7 +1000,7 @@ def test_new_user_starts_with_a_random_password_generation(site: Site) -> None:
 # ---- concurrency
 
 
-def send_together(browsers: list[_BrowserAt], client: Registered, *usernames: str) -> list[int]:
+def send_together(browsers: list[BrowserAt], client: Registered, *usernames: str) -> list[int]:
     """Send one wrong password from each browser at the same time; return the statuses in ascending order."""
     pages = [browser.authorize(client, prompt="login") for browser in browsers]
     names = usernames or ("alice",) * len(browsers)
@@ -1029,14 +1013,14 @@ def send_together(browsers: list[_BrowserAt], client: Registered, *usernames: st
 
 
 def test_concurrent_attempts_in_an_unknown_network_get_its_limit(
-    browser_at: BrowserAt, client: Registered, checked: list[str]
+    browser_at: OpenBrowser, client: Registered, checked: list[str]
 ) -> None:
     assert send_together([browser_at(ADDRESS) for _ in range(12)], client) == [400] * LIMIT + [429] * (12 - LIMIT)
     assert len(checked) == LIMIT
 
 
 def test_concurrent_attempts_in_a_known_network_get_its_limit(
-    browser_at: BrowserAt, client: Registered, checked: list[str]
+    browser_at: OpenBrowser, client: Registered, checked: list[str]
 ) -> None:
     sign_in_at(browser_at, client)
     checked.clear()
@@ -1045,7 +1029,7 @@ def test_concurrent_attempts_in_a_known_network_get_its_limit(
 
 
 def test_concurrent_attempts_with_a_copied_browser_cookie_get_the_limit_of_a_browser(
-    browser_at: BrowserAt, client: Registered, checked: list[str]
+    browser_at: OpenBrowser, client: Registered, checked: list[str]
 ) -> None:
     owner = sign_in_at(browser_at, client, PRIVATE_ADDRESS)
     insert_failures(browser_at(PRIVATE_ADDRESS), LIMIT)
@@ -1059,7 +1043,7 @@ def test_concurrent_attempts_for_different_accounts_get_the_limit_of_the_address
     site_with: Callable[..., Site], client: Registered, checked: list[str]
 ) -> None:
     site = site_with(sign_in_attempts_per_address=6)
-    browsers = [_BrowserAt(site, ADDRESS) for _ in range(12)]
+    browsers = [BrowserAt(site, ADDRESS) for _ in range(12)]
     assert send_together(browsers, client, *(f"user{number}" for number in range(12))) == [400] * 6 + [429] * 6
     assert len(checked) == 6
 
@@ -1069,7 +1053,7 @@ def test_concurrent_attempts_from_different_networks_get_the_limit_of_the_accoun
 ) -> None:
     """And one of them is reported as reaching it."""
     site = site_with(sign_in_attempts_per_account=5, sign_in_attempts_reserved=2)
-    browsers = [_BrowserAt(site, f"5.2.{number % 8}.1") for number in range(16)]
+    browsers = [BrowserAt(site, f"5.2.{number % 8}.1") for number in range(16)]
     assert send_together(browsers, client) == [400] * 7 + [429] * 9
     assert len(checked) == 7
     assert count_events(caplog, events.SIGN_IN_LIMIT_REACHED) == 1
@@ -1079,13 +1063,13 @@ def test_concurrent_attempts_of_a_network_get_one_of_those_that_are_reserved(
     site_with: Callable[..., Site], client: Registered, checked: list[str]
 ) -> None:
     site = site_with(sign_in_attempts_per_account=1)
-    fail(_BrowserAt(site, ADDRESS), client, 1)
-    assert send_together([_BrowserAt(site, OTHER_ADDRESS) for _ in range(12)], client) == [400] + [429] * 11
+    fail(BrowserAt(site, ADDRESS), client, 1)
+    assert send_together([BrowserAt(site, OTHER_ADDRESS) for _ in range(12)], client) == [400] + [429] * 11
     assert len(checked) == 2
 
 
 def test_correct_password_among_concurrent_wrong_ones_signs_in_or_is_throttled(
-    browser_at: BrowserAt, client: Registered, checked: list[str]
+    browser_at: OpenBrowser, client: Registered, checked: list[str]
 ) -> None:
     browsers = [browser_at(ADDRESS) for _ in range(12)]
     pages = [browser.authorize(client) for browser in browsers]
@@ -1103,7 +1087,7 @@ def test_correct_password_among_concurrent_wrong_ones_signs_in_or_is_throttled(
 def test_attempt_during_a_successful_one_finds_it_counted_until_it_is_taken_back(
     site_with: Callable[..., Site], client: Registered, wire: Wire
 ) -> None:
-    browser_at = partial(_BrowserAt, site_with(sign_in_attempts=1))
+    browser_at = partial(BrowserAt, site_with(sign_in_attempts=1))
     page, another = browser_at(PRIVATE_ADDRESS), browser_at(PRIVATE_ADDRESS)
     sent: list[Answer] = []
     with wire.before("TransactWriteItems", lambda: sent.extend(send_passwords(another, client, WRONG)), skip=1):
@@ -1131,7 +1115,7 @@ def test_success_is_taken_back_once_when_its_transaction_is_repeated(
 
     site = site_with(**settings)
     with wire.fault_in("TransactWriteItems", make_and_say_in_progress, tries=1, skip=1):
-        sign_in_once(_BrowserAt(site, ADDRESS), client)
+        sign_in_once(BrowserAt(site, ADDRESS), client)
     assert wire.calls.count("TransactWriteItems") == 2
     assert {(record.hour_failures, record.day_failures) for record in records(site).values()} == {(0, 0)}
     assert count_events(caplog, events.SIGN_IN) == 1
@@ -1143,7 +1127,7 @@ def test_success_is_taken_back_once_when_its_transaction_is_repeated(
 def test_first_failures_that_overtake_each_other_are_both_counted(
     site_with: Callable[..., Site], client: Registered, wire: Wire
 ) -> None:
-    browser_at = partial(_BrowserAt, site_with(sign_in_attempts=2))
+    browser_at = partial(BrowserAt, site_with(sign_in_attempts=2))
     with wire.before("TransactWriteItems", lambda: fail(browser_at(PRIVATE_ADDRESS), client, 1)):
         fail(browser_at(PRIVATE_ADDRESS), client, 1)
     assert is_throttled(browser_at(PRIVATE_ADDRESS), client)
@@ -1168,7 +1152,7 @@ def test_attempt_that_is_overtaken_by_the_last_one_within_a_limit_is_rejected(
     address: str,
     username: str,
 ) -> None:
-    browser_at = partial(_BrowserAt, site_with(**settings))
+    browser_at = partial(BrowserAt, site_with(**settings))
     fail(browser_at(ADDRESS), client, 1)
     with wire.before("TransactWriteItems", lambda: fail(browser_at(address), client, 1, username)):
         (answer,) = send_passwords(browser_at(THIRD_ADDRESS if address == OTHER_ADDRESS else address), client, WRONG)
@@ -1176,7 +1160,7 @@ def test_attempt_that_is_overtaken_by_the_last_one_within_a_limit_is_rejected(
 
 
 def test_attempt_that_is_overtaken_by_the_fifth_failure_of_its_browser_is_one_of_an_unknown_browser(
-    browser_at: BrowserAt, client: Registered, wire: Wire
+    browser_at: OpenBrowser, client: Registered, wire: Wire
 ) -> None:
     owner = sign_in_at(browser_at, client, PRIVATE_ADDRESS)
     insert_failures(browser_at(PRIVATE_ADDRESS), LIMIT)
@@ -1188,7 +1172,7 @@ def test_attempt_that_is_overtaken_by_the_fifth_failure_of_its_browser_is_one_of
 
 @pytest.mark.parametrize("address", [PRIVATE_ADDRESS, ADDRESS], ids=["browser", "network"])
 def test_attempt_that_is_overtaken_by_a_sign_in_with_a_new_password_is_one_of_an_unknown_browser(
-    one_failure: BrowserAt, client: Registered, user: User, wire: Wire, address: str
+    one_failure: OpenBrowser, client: Registered, user: User, wire: Wire, address: str
 ) -> None:
     """Its user was read before, so it does not count for what is known now."""
     owner = sign_in_at(one_failure, client, address)
@@ -1219,7 +1203,7 @@ def test_attempt_that_is_overtaken_by_a_success_at_the_limit_of_the_account_reac
 ) -> None:
     """The success was counted when the attempt read the count, and takes it back before the attempt is counted."""
     site = site_with(sign_in_attempts_per_account=2)
-    store, browser_at = site.server.store, partial(_BrowserAt, site)
+    store, browser_at = site.server.store, partial(BrowserAt, site)
     owner = sign_in_at(browser_at, client, PRIVATE_ADDRESS)
     fail(browser_at(OTHER_ADDRESS), client, 1)
     throttle = Throttle(site.server, Account(user.sub, is_user=True), THIRD_ADDRESS, None)
@@ -1254,12 +1238,12 @@ def test_attempt_beyond_a_limit_writes_nothing_and_checks_no_password(
     username: str,
 ) -> None:
     site = site_with(**settings)
-    insert_failures(_BrowserAt(site, ADDRESS), failures)
+    insert_failures(BrowserAt(site, ADDRESS), failures)
     assert_nothing_is_written(site, client, checked, caplog, address, username)
 
 
 def test_attempt_beyond_the_limit_of_a_known_network_writes_nothing_and_checks_no_password(
-    site: Site, browser_at: BrowserAt, client: Registered, checked: list[str], caplog: pytest.LogCaptureFixture
+    site: Site, browser_at: OpenBrowser, client: Registered, checked: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     sign_in_at(browser_at, client)
     fail(browser_at(ADDRESS), client, LIMIT)
@@ -1270,7 +1254,7 @@ def assert_nothing_is_written(
     site: Site, client: Registered, checked: list[str], caplog: pytest.LogCaptureFixture, address: str, username: str
 ) -> None:
     """Assert that an attempt is rejected after two reads, whatever its password is."""
-    browser = _BrowserAt(site, address)
+    browser = BrowserAt(site, address)
     page, before = browser.authorize(client), dump_tables()
     checked.clear()
     for password in (WRONG, PASSWORD):
@@ -1289,7 +1273,7 @@ def test_unlocked_account_can_be_tried_from_everywhere_again(
 ) -> None:
     """Also in the networks that had too many failures, known or not, and more than once."""
     site = site_with(sign_in_attempts_per_account=12, sign_in_attempts_reserved=0)
-    browser_at = partial(_BrowserAt, site)
+    browser_at = partial(BrowserAt, site)
     sign_in_at(browser_at, client)
     for _ in range(2):
         fail(browser_at(ADDRESS), client, LIMIT)
@@ -1307,7 +1291,7 @@ def test_unlocking_an_account_leaves_the_counts_of_others_and_of_addresses(
     site_with: Callable[..., Site], client: Registered, user: User
 ) -> None:
     site = site_with(sign_in_attempts_per_address=LIMIT + 1)
-    browser_at = partial(_BrowserAt, site)
+    browser_at = partial(BrowserAt, site)
     insert_failures(browser_at(ADDRESS), LIMIT, "bob")
     insert_failures(browser_at(ADDRESS), 1)
     unlock(site.server.store, site.server.keys, user.sub)
@@ -1319,7 +1303,7 @@ def test_unlocking_lasts_as_long_as_the_windows_that_it_ends(
     site_with: Callable[..., Site], client: Registered, user: User
 ) -> None:
     site = site_with(sign_in_attempts_per_day=LIMIT)
-    browser_at = partial(_BrowserAt, site)
+    browser_at = partial(BrowserAt, site)
     insert_failures(browser_at(ADDRESS), LIMIT)
     unlock(site.server.store, site.server.keys, user.sub)
     site.clock.advance(DAY - 1)
@@ -1332,7 +1316,7 @@ def test_attempt_during_which_its_account_is_unlocked_is_counted_afterwards(
     site_with: Callable[..., Site], client: Registered, user: User, wire: Wire
 ) -> None:
     site = site_with(sign_in_attempts=2)
-    browser_at = partial(_BrowserAt, site)
+    browser_at = partial(BrowserAt, site)
     fail(browser_at(ADDRESS), client, 1)
     with wire.before("TransactWriteItems", lambda: unlock(site.server.store, site.server.keys, user.sub)):
         fail(browser_at(ADDRESS), client, 1)
@@ -1343,7 +1327,7 @@ def test_attempt_during_which_its_account_is_unlocked_is_counted_afterwards(
 # ---- HTTP Basic, and the login application
 
 
-def test_http_basic_shares_the_counts_of_the_form(site: Site, browser_at: BrowserAt, client: Registered) -> None:
+def test_http_basic_shares_the_counts_of_the_form(site: Site, browser_at: OpenBrowser, client: Registered) -> None:
     browser = browser_at(ADDRESS)
     direct = partial(browser.authorize, client, "/oauth2/code")
     sent = [direct(headers=basic("alice", WRONG)) for _ in range(LIMIT)]
@@ -1366,7 +1350,7 @@ def test_http_basic_shares_the_counts_of_the_form(site: Site, browser_at: Browse
 @pytest.mark.parametrize("address", [PRIVATE_ADDRESS, ADDRESS], ids=["browser", "network"])
 @pytest.mark.parametrize("origin", ["none", "cross-site", "same-site", None])
 def test_http_basic_attempt_that_a_link_may_have_caused_does_not_count_for_the_known_browser_or_network(
-    browser_at: BrowserAt, client: Registered, origin: str | None, address: str
+    browser_at: OpenBrowser, client: Registered, origin: str | None, address: str
 ) -> None:
     """A redirect by another site, after an address that was typed in, has the origin "none" too."""
     owner = sign_in_at(browser_at, client, address)
@@ -1379,7 +1363,7 @@ def test_http_basic_attempt_that_a_link_may_have_caused_does_not_count_for_the_k
 
 
 def test_http_basic_attempts_that_a_page_of_this_server_leads_to_count_for_the_known_browser(
-    browser_at: BrowserAt, client: Registered
+    browser_at: OpenBrowser, client: Registered
 ) -> None:
     owner = sign_in_at(browser_at, client, PRIVATE_ADDRESS)
     insert_failures(browser_at(PRIVATE_ADDRESS), LIMIT)
@@ -1388,7 +1372,7 @@ def test_http_basic_attempts_that_a_page_of_this_server_leads_to_count_for_the_k
 
 
 def test_http_basic_success_that_a_link_may_have_caused_makes_only_the_network_known(
-    site: Site, browser_at: BrowserAt, client: Registered
+    site: Site, browser_at: OpenBrowser, client: Registered
 ) -> None:
     """The link may have the credentials of its author, who must not have more attempts in this browser."""
     owner = browser_at(ADDRESS)
@@ -1400,7 +1384,7 @@ def test_http_basic_success_that_a_link_may_have_caused_makes_only_the_network_k
 
 
 def test_correct_password_is_not_counted_when_the_request_fails(
-    site: Site, browser_at: BrowserAt, client: Registered
+    site: Site, browser_at: OpenBrowser, client: Registered
 ) -> None:
     """With prompt=none and no consent, no session is created, but the password was correct."""
     client_with_consent = site.client(direct_sign_in=True)
@@ -1428,7 +1412,7 @@ def test_attempts_of_the_login_application_do_not_count_for_the_known_browser_an
     site: Site, site_with_login: Site, client: Registered
 ) -> None:
     """Its form may be posted in the browser of another user."""
-    owner = _BrowserAt(site_with_login, ADDRESS)
+    owner = BrowserAt(site_with_login, ADDRESS)
     assert owner.follow(post_externally(owner, client, PASSWORD)).code
     locations = [post_externally(owner, client, WRONG).location for _ in range(LIMIT + 1)]
     errors = [dict(parse_qsl(urlsplit(location).query))["error"] for location in locations]
@@ -1442,7 +1426,7 @@ def test_success_in_the_login_application_makes_the_network_known_and_then_the_b
     site: Site, site_with_login: Site, client: Registered
 ) -> None:
     """The browser once it has followed the redirect, with its own cookies."""
-    owner = _BrowserAt(site_with_login, ADDRESS)
+    owner = BrowserAt(site_with_login, ADDRESS)
 
     def lifetimes() -> list[int]:
         return sorted(record.expires_at - site.clock.time for record in records(site).values() if record.generation)
@@ -1457,7 +1441,7 @@ def test_success_in_the_login_application_makes_the_network_known_and_then_the_b
 
 
 def test_attempts_are_logged_and_in_the_users_history(
-    site: Site, browser_at: BrowserAt, client: Registered, user: User, caplog: pytest.LogCaptureFixture
+    site: Site, browser_at: OpenBrowser, client: Registered, user: User, caplog: pytest.LogCaptureFixture
 ) -> None:
     browser = browser_at(ADDRESS)
     send_passwords(browser, client, *[WRONG] * LIMIT, PASSWORD)
@@ -1480,7 +1464,7 @@ def test_attempts_are_logged_and_in_the_users_history(
     assert {event.sub for event in site.server.store.events.scan()} == {user.sub}, "unknown usernames have no history"
 
 
-def test_counts_tell_no_name_and_expire(site: Site, browser_at: BrowserAt, client: Registered, user: User) -> None:
+def test_counts_tell_no_name_and_expire(site: Site, browser_at: OpenBrowser, client: Registered, user: User) -> None:
     fail(browser_at(ADDRESS), client, 1, "bob@example.com")
     fail(browser_at(ADDRESS), client, 1)
     sign_in_at(browser_at, client)

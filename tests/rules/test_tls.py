@@ -13,12 +13,9 @@ from chalicelib import web
 from chalicelib.server import AuthorizationServer
 from infra.aws.package import API
 from tests.support.browser import Answer
-from tests.support.gateways import GATEWAYS, GatewayBrowser, Handler
+from tests.support.gateways import HTTP_2, GatewayBrowser, Handler
 from tests.support.grants import create_code
 from tests.support.site import PASSWORD, Site
-
-HTTP_2 = next(front for front in GATEWAYS if front.name == "HTTP 2.0")
-
 
 ISSUER = "https://id.example.com"
 

@@ -1,7 +1,7 @@
 """HTTP handling of all endpoints: CORS, methods, headers, exceptions. Gateways: tests/deployment/test_gateways.py."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
@@ -15,7 +15,7 @@ from chalicelib.protocol.errors import ServerError
 from chalicelib.server import AuthorizationServer
 from chalicelib.settings import Settings
 from tests.support.browser import CHALLENGE, VERIFIER, Answer, Browser, basic
-from tests.support.gateways import GATEWAYS, GatewayBrowser, GatewayRequest, http_2
+from tests.support.gateways import HTTP_2, GatewayBrowser, GatewayRequest, http_2
 from tests.support.grants import create_code
 from tests.support.site import Registered, Site
 
@@ -26,7 +26,6 @@ CLIENT_PATHS = ["/oauth2/token", "/oauth2/userinfo", "/oauth2/revoke"]
 PAGE_PATHS = sorted({route.path for route in app.PAGE_ROUTES})
 FORM = "application/x-www-form-urlencoded"
 ORIGIN = "https://client.example.com"
-HTTP_2 = next(front for front in GATEWAYS if front.name == "HTTP 2.0")
 
 
 def methods_of(path: str) -> set[str]:
@@ -287,23 +286,24 @@ def test_every_response_has_the_security_headers(site: Site, issuer: str | None)
 IN_A_POPUP = {"/oauth2/authorize", "/oauth2/code", "/oauth2/logout"}
 
 
-def test_pages_of_a_request_keep_the_window_that_opened_them_and_no_others_do(site: Site) -> None:
-    """Applications open an authorization or logout request in a popup."""
-    browser = GatewayBrowser(site, HTTP_2)
+def every_answer(browser: Browser) -> Iterator[tuple[str, str, Answer]]:
+    """Send a request with each method of each path; yield its method, its path and the answer."""
     for path in (*PATHS, "/nothing"):
         for method in methods_of(path) or {"GET"}:
-            answer = browser.request(method, path, "" if method == "POST" else None, {"Content-Type": FORM})
-            expected = "unsafe-none" if path in IN_A_POPUP else "same-origin"
-            assert answer.header("cross-origin-opener-policy") == expected, (method, path)
+            yield method, path, browser.request(method, path, "" if method == "POST" else None, {"Content-Type": FORM})
+
+
+def test_pages_of_a_request_keep_the_window_that_opened_them_and_no_others_do(site: Site) -> None:
+    """Applications open an authorization or logout request in a popup."""
+    for method, path, answer in every_answer(GatewayBrowser(site, HTTP_2)):
+        expected = "unsafe-none" if path in IN_A_POPUP else "same-origin"
+        assert answer.header("cross-origin-opener-policy") == expected, (method, path)
 
 
 def test_only_what_any_origin_may_read_can_be_loaded_by_other_origins(site: Site) -> None:
-    browser = GatewayBrowser(site, HTTP_2)
-    for path in (*PATHS, "/nothing"):
-        for method in methods_of(path) or {"GET"}:
-            answer = browser.request(method, path, "" if method == "POST" else None, {"Content-Type": FORM})
-            expected = "cross-origin" if path in PUBLIC_PATHS else "same-origin"
-            assert answer.header("cross-origin-resource-policy") == expected, (method, path)
+    for method, path, answer in every_answer(GatewayBrowser(site, HTTP_2)):
+        expected = "cross-origin" if path in PUBLIC_PATHS else "same-origin"
+        assert answer.header("cross-origin-resource-policy") == expected, (method, path)
 
 
 BAD_VALUES = ["a\r\nSet-Cookie: b=c", "a\nb", "a\rb", "a\0b", "é", "\u2603", "\x7f", "a\tb", "a\x0bb", "a\n"]

@@ -169,17 +169,7 @@ class Browser:
 
     def authorize(self, client: Registered, path: str = "/oauth2/authorize", **parameters: Any) -> Answer:
         """Send an authorization request with PKCE; a parameter of None is left out."""
-        given: dict[str, str | None] = {
-            "response_type": "code",
-            "client_id": client.id,
-            "redirect_uri": client.record.redirect_uris[0],
-            "scope": "openid",
-            "state": "af0ifjsldkj",
-            "code_challenge": CHALLENGE,
-            "code_challenge_method": "S256",
-        }
-        present = {name: value for name, value in (given | parameters).items() if value is not None}
-        return self.get(path, **present)
+        return self.get(path, **authorization_parameters(client, **parameters))
 
     def sign_in(self, page: Answer, username: str = "alice", password: str = PASSWORD) -> Answer:
         """Send the sign-in form of a page."""
@@ -230,6 +220,20 @@ class Browser:
 
     def userinfo(self, access_token: str) -> Answer:
         return self.get("/oauth2/userinfo", headers={"Authorization": f"Bearer {access_token}"})
+
+
+def authorization_parameters(client: Registered, **changes: Any) -> dict[str, Any]:
+    """Return the parameters of an authorization request with PKCE; one of None is left out."""
+    given = {
+        "response_type": "code",
+        "client_id": client.id,
+        "redirect_uri": client.record.redirect_uris[0],
+        "scope": "openid",
+        "state": "af0ifjsldkj",
+        "code_challenge": CHALLENGE,
+        "code_challenge_method": "S256",
+    }
+    return {name: value for name, value in (given | changes).items() if value is not None}
 
 
 def basic(user_id: str, password: str, scheme: str = "Basic") -> dict[str, str]:

@@ -18,7 +18,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, WebError, expect, sync_playwright
 
-from tests.support.browser import CHALLENGE, Browser
+from tests.support.browser import Browser, authorization_parameters
 from tests.support.site import PASSWORD, Registered, Site
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -331,16 +331,7 @@ def violations(page: Page) -> list[tuple[str, str, list[str]]]:
 
 def authorization(client: Registered, redirect_uri: str, **parameters: str) -> str:
     """Return the path and query of an authorization request with PKCE."""
-    given = {
-        "response_type": "code",
-        "client_id": client.id,
-        "redirect_uri": redirect_uri,
-        "scope": "openid",
-        "state": "af0ifjsldkj",
-        "code_challenge": CHALLENGE,
-        "code_challenge_method": "S256",
-    }
-    return "/oauth2/authorize?" + urlencode(given | parameters)
+    return "/oauth2/authorize?" + urlencode(authorization_parameters(client, redirect_uri=redirect_uri, **parameters))
 
 
 def redeem_latest_code(site: Site, client: Registered, application: Application, redirect_uri: str) -> dict[str, Any]:

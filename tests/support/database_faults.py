@@ -36,4 +36,3 @@ def kill_after() -> Iterator[KillAfter]:
 
     with mock.patch.object(socketserver.ThreadingMixIn, "process_request_thread", serve_until_killed):
         yield FAULTS.kill_after
-    FAULTS.kill = None

@@ -1,16 +1,24 @@
-"""Users with grants of every kind, what each grant can still be used for, and the buttons of the account page.
+"""Users with grants of every kind, and what each grant can still be used for.
 
 A use that consumes something has a grant of its own, so that the uses do not influence each other.
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
-from typing import Any
+from typing import Any, TypeVar
 
 from chalicelib.protocol.records import User
 from chalicelib.storage.store import Store
+from tests.support.account import (
+    account_form,
+    listed_clients,
+    open_sign_in,
+    read_form,
+    shows_account_of,
+    sign_in_to_account,
+    submit_form,
+)
 from tests.support.browser import Answer, Browser, basic
 from tests.support.resource_servers import API, introspect
 from tests.support.site import PASSWORD, Registered, Site
@@ -35,6 +43,7 @@ CACHED = 60  # seconds, as in `chalicelib.server`
 SETTINGS = {"refresh_token_retry_window": 60}
 BYE = "https://client.example.com/bye"
 Outcomes = dict[str, bool]
+W = TypeVar("W", bound="World")
 
 
 @dataclass
@@ -140,7 +149,7 @@ class World:
     def sign_in(self, username: str) -> Browser:
         """Return a new browser in which a user has signed in."""
         browser = self.open_browser()
-        assert sign_in(browser, username).status == 200
+        assert sign_in_to_account(browser, username).status == 200
         return browser
 
     def register_client(self, client_id: str) -> None:
@@ -223,15 +232,13 @@ class World:
 
     # ---- outcomes
 
-    def press(self, browser: Browser, path: str, **fields: str) -> None:
+    def press(self, browser: Browser, path: str, action: str, **fields: str) -> None:
         """Press the only button of an account page whose form has these fields."""
         page = browser.get(path)
         assert page.status == 200, page.location
-        if self.shown:
-            (form,) = (form for form in _Forms(page.body).forms if fields.items() <= form.items())
-        else:  # it was shown before
-            form = fields | {"tag": _Forms(browser.get("/account/password").body).forms[-1]["tag"]}
-        answer = browser.post("/account", form, {"Sec-Fetch-Site": "same-origin"})
+        # A button that the lagging index hides was shown before.
+        form = read_form(page, action, **fields) if self.shown else account_form(browser, action, **fields)
+        answer = submit_form(browser, form)
         assert answer.status == 303, answer.body
 
     def outcomes(self, *, consuming: bool = True) -> Outcomes:
@@ -248,7 +255,8 @@ class World:
         for column, grants in self.grants.items():
             add(column, grants.read_uses())
         viewer, remembered = self.open_browser(), self.registered["remembered"]
-        can_sign_in = sign_in(viewer, "alice", self.password).status == 200
+        answer = viewer.send(open_sign_in(viewer), username="alice", password=self.password)
+        can_sign_in = answer.status == 303 and viewer.request("GET", answer.location).status == 200
         if self.shown:
             listed = listed_clients(viewer) if can_sign_in else set()
             for column in LISTED:
@@ -284,6 +292,18 @@ class World:
         return bool(userinfo.json["sub"] == self.subs[username])
 
 
+@contextmanager
+def own_world(shared: Site, kind: type[W], **settings: Any) -> Iterator[W]:
+    """Create a world on a server of its own, with these settings too; `shared` is emptied and gets its secrets."""
+    shared.reset()
+    site = Site(**SETTINGS, **settings)
+    world = kind(site)
+    yield world
+    world.close()
+    site.close()
+    shared.secrets.update(site.secrets)
+
+
 def put_items(store: Store, items: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """Put items, each with the name of its table, by DynamoDB's API."""
     writes = [(table, {"PutRequest": {"Item": item}}) for table, item in items]
@@ -317,49 +337,3 @@ def _works(answer: Answer, *errors: str) -> bool:
 
 def _is_active(answer: Answer) -> bool:
     return bool(answer.json["active"])
-
-
-# ---- the account page
-
-
-class _Forms(HTMLParser):
-    """The forms of a page, each with its fields and the value of its button."""
-
-    def __init__(self, body: str):
-        super().__init__()
-        self.forms: list[dict[str, str]] = []
-        self.feed(body)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
-        if tag == "form":
-            self.forms.append({})
-        elif tag in ("input", "button") and "name" in values and self.forms:
-            self.forms[-1][values["name"]] = values.get("value", "")
-
-
-def sign_in(browser: Browser, username: str = "alice", password: str = PASSWORD) -> Answer:
-    """Open the account page and sign in; return the page that is shown then."""
-    page = browser.request("GET", browser.get("/account").location)
-    answer = browser.send(page, username=username, password=password)
-    return browser.request("GET", answer.location) if answer.status == 303 else answer
-
-
-def change_password(browser: Browser, current: str, new: str) -> None:
-    """Change the password on the account page."""
-    page = browser.get("/account/password")
-    answer = browser.send(page, action="change_password", password=current, new_password=new, new_password_again=new)
-    assert answer.status == 303, answer.body
-
-
-def listed_clients(browser: Browser) -> set[str]:
-    """Return the ids of the clients that the account page lists with a button to remove their access."""
-    page = browser.get("/account")
-    assert page.status == 200
-    return {form["client_id"] for form in _Forms(page.body).forms if "client_id" in form}
-
-
-def shows_account_of(browser: Browser, username: str) -> bool:
-    """Return whether the account page is shown to this user."""
-    page = browser.get("/account/browsers")
-    return page.status == 200 and re.search(rf"Signed in as .*<bdi>{username}</bdi>", page.body) is not None

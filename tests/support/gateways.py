@@ -182,12 +182,13 @@ def _base64(body: bytes) -> dict[str, Any]:
     return {"body": base64.b64encode(body).decode(), "isBase64Encoded": True}
 
 
+HTTP_2 = Gateway("HTTP 2.0", http_2, "h2.execute-api.eu-west-1.amazonaws.com")
 GATEWAYS = (
     Gateway("REST", rest, "r3st.execute-api.eu-west-1.amazonaws.com", "api"),
     Gateway("REST in base64", rest_binary, "r64.execute-api.eu-west-1.amazonaws.com", "api"),
     Gateway("HTTP 1.0", http_1, "h1.execute-api.eu-west-1.amazonaws.com"),
     Gateway("HTTP 1.0 with a stage", http_1, "h1s.execute-api.eu-west-1.amazonaws.com", "v1"),
-    Gateway("HTTP 2.0", http_2, "h2.execute-api.eu-west-1.amazonaws.com"),
+    HTTP_2,
     Gateway("HTTP 2.0 with a stage", http_2, "h2s.execute-api.eu-west-1.amazonaws.com", "v1"),
     Gateway("Function URL", function_url, "furl.lambda-url.eu-west-1.on.aws"),
 )
@@ -230,6 +231,18 @@ class GatewayBrowser(Browser):
         self._store_cookies(answer)
         self.record_secrets(answer)
         return answer
+
+
+class BrowserAt(GatewayBrowser):
+    """A browser with its own IP address."""
+
+    def __init__(self, site: Site, address: str):
+        super().__init__(site, HTTP_2, self._at_address)
+        self.address = address
+
+    def _at_address(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        event["requestContext"]["http"]["sourceIp"] = self.address
+        return self.site.http_handler(event, context)
 
 
 def _response_headers(result: dict[str, Any], payload_2: bool) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,18 @@ def command_runner(
         return CommandResult(code, *capsys.readouterr())
 
     return run_command
+
+
+def use_site_store(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands use the store of the site: the settings of the environment do not have the key of its key ring."""
+    for module in ("infra.operator.keys", "infra.aws.restore"):
+        monkeypatch.setattr(f"{module}.open_store", lambda _stage: nullcontext(site.server.store))
+
+
+@pytest.fixture
+def with_keys(site: Site, restore_key_ring: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands use the key ring of the site, and restore it afterwards."""
+    use_site_store(site, monkeypatch)
 
 
 @pytest.fixture

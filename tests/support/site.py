@@ -11,6 +11,7 @@ from moto.dynamodb.models import dynamodb_backends
 
 import app
 from chalicelib import web
+from chalicelib.authentication import let_in
 from chalicelib.clients import registration
 from chalicelib.keys.stored_ring import RING
 from chalicelib.protocol.client import Client
@@ -100,6 +101,17 @@ class Site:
         """Create a user with PASSWORD unless another password is given; None has the server create one."""
         user, random_password = register_user(self.server.store, username=username, password=password, **members)
         self.secrets.update(filter(None, [random_password, password]))
+        return user
+
+    def let_in_link(self, user: User) -> str:
+        """Create a link of the operator that makes a browser known for a user."""
+        link, _ = let_in.create_link(self.server.store, self.server.keys, self.settings.issuer, user)
+        self.secrets.add(link.partition("=")[2])
+        return link
+
+    def read_user(self, username: str = "alice") -> User:
+        """Return the record of a user as it is now."""
+        (user,) = (user for user in self.server.store.users.scan() if user.username == username)
         return user
 
 

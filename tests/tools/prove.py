@@ -62,7 +62,7 @@ METHODS = {
 # file -> functions whose Python conditions are clauses too
 RULES: dict[str, tuple[str, ...]] = {
     "chalicelib/protocol/grant.py": ("ends_with_session", "has_user", "depends_on_session"),
-    "chalicelib/protocol/records.py": ("empty", "valid_for"),
+    "chalicelib/protocol/records.py": ("empty", "valid_for", "is_valid_for"),
     "chalicelib/protocol/validity.py": ("why_ended", "why_entry_ended", "_in_valid_session"),
     "chalicelib/sessions/backchannel_logout.py": ("_must_be_told",),
     "chalicelib/sessions/browser_sessions.py": ("read_browser", "_is_valid"),

@@ -1,13 +1,12 @@
 """The check of a stage's front: the CloudFront distribution that `deploy --front cloudfront` creates."""
 
-import hashlib
 from typing import Any
 
+from chalicelib.http.proxy import SECRET_HEADER, secret_hash
 from infra.operator.doctor.findings import Verdict, judge, skipped
 from infra.operator.doctor.stage import Inside
 
 NAME_HEADER = "X-Signet-Front"
-_SECRET_HEADER = "x-signet-proxy-secret"  # noqa: S105  the name of a header
 
 
 def front(inside: Inside) -> Verdict:
@@ -25,7 +24,7 @@ def front(inside: Inside) -> Verdict:
         problems.append("The distribution is not deployed everywhere or not enabled")
     if not distribution["WebACLId"]:
         problems.append("It has no firewall")
-    sent = hashlib.sha256(sent_secret(cloudfront, distribution["Id"]).encode()).hexdigest()
+    sent = secret_hash(sent_secret(cloudfront, distribution["Id"]))
     if not hashes:
         problems.append("The server does not require it, so that callers can go past it")
     elif sent not in hashes:
@@ -41,7 +40,7 @@ def sent_secret(cloudfront: Any, distribution: str) -> str:
     config = cloudfront.get_distribution_config(Id=distribution)["DistributionConfig"]
     for origin in config["Origins"]["Items"]:
         for header in origin.get("CustomHeaders", {}).get("Items", ()):
-            if header["HeaderName"].lower() == _SECRET_HEADER:
+            if header["HeaderName"].lower() == SECRET_HEADER:
                 return str(header["HeaderValue"])
     return ""
 

@@ -1,11 +1,11 @@
 """The check of where sign-ins come from: behind a proxy that was not declared, everyone has its address."""
 
 from collections import defaultdict
-from ipaddress import ip_address
 from itertools import islice
 
 from chalicelib import events
 from chalicelib.authentication.sign_in_addresses import NEARLY_ALL, REMEMBERED, USERS
+from chalicelib.http.addresses import is_global
 from chalicelib.protocol.durations import DAY
 from infra.operator.doctor.findings import Verdict, judge, skipped
 from infra.operator.doctor.stage import Inside
@@ -31,15 +31,8 @@ def addresses(inside: Inside) -> Verdict:
     address = max(users, key=lambda each: len(users[each]))
     count = len(users[address])
     problems = []
-    if count == total and not _is_public(address):
+    if count == total and not is_global(address):
         problems.append(f"All {total} sign-ins came from {address}, which is a private address")
     elif count >= NEARLY_ALL and count * REMEMBERED >= total * NEARLY_ALL and len(set(users[address])) >= USERS:
         problems.append(f"{count} of {total} sign-ins came from {address}")
     return judge(problems, f"{total} sign-ins of the last days came from {len(users)} addresses.", _FIX)
-
-
-def _is_public(address: str) -> bool:
-    try:
-        return ip_address(address).is_global
-    except ValueError:
-        return False

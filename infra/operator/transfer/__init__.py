@@ -31,7 +31,7 @@ from chalicelib.storage.table import Table
 from infra.operator.commands import CommandError, example, open_store
 from infra.operator.grants import remembered_consents
 from infra.operator.terminal import print_json, visible
-from infra.operator.transfer.foreign_users import ForeignUsers, reject_duplicates
+from infra.operator.transfer.foreign_users import FORMATS, ForeignUsers, reject_duplicates
 from infra.operator.transfer.insertion import Outcome, insert_record, without_expensive_hash
 from infra.operator.transfer.json_lines import KINDS, Entry, Record, end_line, header_line, parse_entries, record_line
 
@@ -149,7 +149,7 @@ class Tally:
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["signet", "cognito", "keycloak"]),
+    type=click.Choice(["signet", *FORMATS]),
     default="signet",
     show_default=True,
     help="Signet's export; Cognito's CSV or list-users JSON; Keycloak's realm JSON.",

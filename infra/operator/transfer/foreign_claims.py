@@ -1,11 +1,11 @@
 """What users of other servers have in common: which claims Signet supports, and a `sub` for those without one."""
 
-import base64
 import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from chalicelib.protocol import scopes
+from chalicelib.protocol.handles import base64url
 
 CLAIMS = set(scopes.CLAIMS) - {"sub", "preferred_username"}
 
@@ -18,4 +18,4 @@ def with_values(claims: Mapping[str, Any]) -> dict[str, Any]:
 
 def derived_sub(origin: str, name: str) -> str:
     """Return a `sub` for a user without one in the file: the same each time that the file is read."""
-    return base64.urlsafe_b64encode(hashlib.sha256(f"{origin} {name}".encode()).digest()[:16]).rstrip(b"=").decode()
+    return base64url(hashlib.sha256(f"{origin} {name}".encode()).digest()[:16])

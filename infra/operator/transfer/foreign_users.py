@@ -24,7 +24,7 @@ class Format:
     `is_federated` says whether a user signs in at another provider, so that native users come before.
     """
 
-    read: Callable[[Path], Iterator[tuple[str, dict[str, Any] | None]]]
+    read: Callable[[Path], Iterator[tuple[str, dict[str, Any]]]]
     convert: Callable[[dict[str, Any], int, Counter[str]], User]
     is_federated: Callable[[dict[str, Any]], bool] = lambda _: False
 
@@ -50,8 +50,7 @@ class ForeignUsers:
         """
         form = FORMATS[format_]
         try:
-            users = [(place, user) for place, user in form.read(self.path) if user is not None]
-            users.sort(key=lambda placed: form.is_federated(placed[1]))
+            users = sorted(form.read(self.path), key=lambda placed: form.is_federated(placed[1]))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"it is not a user export of {format_.capitalize()} ({error})") from error
         return [self._entry(place, form, user) for place, user in users]

@@ -34,13 +34,13 @@ _ADDRESS = {
 _DIGESTS = {"pbkdf2-sha512": "sha512", "pbkdf2-sha256": "sha256", "pbkdf2": "sha1"}
 
 
-def read(path: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
+def read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the users in a realm's JSON, in a users file, or in a list of users."""
     document = json.loads(path.read_text("utf-8-sig"))
     users = document["users"] if isinstance(document, dict) else document
     for number, user in enumerate(users, 1):
-        # Service accounts of clients are not users.
-        yield f"entry {number}", None if user.get("serviceAccountClientId") else user
+        if not user.get("serviceAccountClientId"):  # the account of a client is no user
+            yield f"entry {number}", user
 
 
 def convert(entry: dict[str, Any], now: int, left_behind: Counter[str]) -> User:

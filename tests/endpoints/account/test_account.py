@@ -18,15 +18,11 @@ from tests.endpoints.account.conftest import (
     NEW_PASSWORD,
     listed_names,
     read_events,
-    read_user,
     remember_consent,
-    sign_in_to_account,
-    submit_action,
-    submit_form,
-    tag_of,
     visible_text,
 )
 from tests.endpoints.authorize.conftest import asks_for_consent
+from tests.support.account import account_form, open_sign_in, sign_in_to_account, submit_action, submit_form
 from tests.support.browser import Answer, Browser
 from tests.support.faults import ALWAYS, Fault, Wire, answer_lost, throttled, unreachable
 from tests.support.site import PASSWORD, Registered, Site
@@ -69,7 +65,7 @@ def test_existing_session_opens_the_account_page_without_a_sign_in(site: Site, b
 def test_required_password_change_comes_before_the_account_page(site: Site, browser: Browser) -> None:
     user = site.user("alice")
     site.server.store.users.put(replace(user, password_change_required=True))
-    page = browser.request("GET", browser.get("/account").location)
+    page = open_sign_in(browser)
     page = browser.submit(page, username="alice", password=PASSWORD)
     assert "new_password" in page.form.fields
     assert browser.get("/account").status == 302
@@ -195,7 +191,7 @@ def test_removal_is_one_write_whatever_the_number_of_grants(
     site: Site, alice: Browser, wire: Wire, action: str
 ) -> None:
     client, grants = site.client(), site.server.store.grants
-    form = {"action": action, "client_id": client.id, "tag": tag_of(alice.get("/account/password"))}
+    form = account_form(alice, action, client_id=client.id)
     calls_by_number = []
     for number in (1, 150):
         tokens = [alice.tokens(client, scope=scope) for scope in ("openid", "openid offline_access")]
@@ -309,7 +305,7 @@ def test_session_of_another_user_cannot_be_signed_out(
     site.user("bob")
     bob = browsers()
     sign_in_to_account(bob, "bob")
-    bobs = next(session for session in site.server.store.sessions.scan() if session.sub != read_user(site).sub)
+    bobs = next(session for session in site.server.store.sessions.scan() if session.sub != site.read_user().sub)
     assert submit_action(alice, "sign_out", session=bobs.session_id).status == 303
     assert bob.get("/account").status == 200
 
@@ -330,7 +326,7 @@ def test_password_change_ends_other_sessions_and_grants(
     assert other.userinfo(tokens["access_token"]).status == 401
     assert alice.get("/account").status == 200
     new_browser = browsers()
-    start = new_browser.request("GET", new_browser.get("/account").location)
+    start = open_sign_in(new_browser)
     rejected = new_browser.submit(start, username="alice", password=PASSWORD)
     assert "The username or the password is not right." in rejected.body
     accepted = new_browser.send(start, username="alice", password=NEW_PASSWORD)
@@ -361,11 +357,11 @@ def test_password_change_is_stored_as_a_whole_or_not_at_all(
     page = alice.get("/account/password")
     with wire.fault_in("TransactWriteItems", fault, tries, skip=1):  # the first one counts the attempt
         assert alice.send(page, None, action="change_password", **CHANGE).status == status
-    names = [event.name for event in site.server.store.events.find("sub", read_user(site).sub)]
+    names = [event.name for event in site.server.store.events.find("sub", site.read_user().sub)]
     assert sorted(names) == sorted([*recorded, *[events.SIGN_IN] * 2])
     changed = status == 303
     assert [delivery.sessions_below for delivery in site.server.store.deliveries.scan()] == (
-        [read_user(site).sessions_generation] if changed else []
+        [site.read_user().sessions_generation] if changed else []
     )
     assert (other.userinfo(tokens["access_token"]).status == 401) is changed
     assert alice.get("/account").status == 200
@@ -404,7 +400,7 @@ def test_rejected_password_change_leaves_the_password(
     for secret in filter(None, (present, new, again)):
         assert f'value="{secret}"' not in answer.body
     new_browser = Browser(site)
-    page = new_browser.request("GET", new_browser.get("/account").location)
+    page = open_sign_in(new_browser)
     assert new_browser.send(page, username="alice", password=PASSWORD).location == f"{site.settings.issuer}/account"
     new_browser.close()
 
@@ -444,14 +440,14 @@ def test_activity_lists_events_with_their_ip_address(site: Site, alice: Browser)
 
 def test_activity_lists_failed_sign_ins(site: Site, alice: Browser, browsers: Callable[..., Browser]) -> None:
     new_browser = browsers()
-    page = new_browser.request("GET", new_browser.get("/account").location)
+    page = open_sign_in(new_browser)
     new_browser.send(page, username="alice", password="a wrong password")
     assert "Sign-in failed" in visible_text(alice.get("/account/activity"))
 
 
 def add_events(site: Site, *names: str, **members: Any) -> None:
     """Store events of alice, one each second from now on; a client has the number of its event."""
-    sub, now = read_user(site).sub, site.clock()
+    sub, now = site.read_user().sub, site.clock()
     for number, name in enumerate(names):
         event = Event(sub, f"{now + number}.x", name, now + number, now + DAY, client_name=f"Application {number:03}")
         site.server.store.events.put(replace(event, **members))
@@ -570,7 +566,7 @@ def test_form_with_an_invalid_tag_action_or_origin_is_rejected(
 ) -> None:
     client = site.client()
     tokens = alice.tokens(client)
-    valid = {"tag": tag_of(alice.get("/account")), "action": "revoke", "client_id": client.id}
+    valid = account_form(alice, "revoke", client_id=client.id)
     answer = alice.post("/account", valid | changed, {"Sec-Fetch-Site": "same-origin"} | headers)
     assert answer.status == 400
     assert "<h1>" in answer.body
@@ -581,14 +577,13 @@ def test_tag_of_another_users_page_is_rejected(site: Site, alice: Browser, brows
     site.user("bob")
     bob = browsers()
     sign_in_to_account(bob, "bob")
-    form = {"tag": tag_of(bob.get("/account/password")), "action": "revoke_all"}
-    assert alice.post("/account", form, {"Sec-Fetch-Site": "same-origin"}).status == 400
+    assert submit_form(alice, account_form(bob, "revoke_all")).status == 400
 
 
 def test_form_without_a_session_is_redirected_to_sign_in(site: Site, alice: Browser) -> None:
-    tag = tag_of(alice.get("/account/password"))
+    form = account_form(alice, "revoke_all")
     alice.cookies.pop("signet-session")
-    answer = alice.post("/account", {"tag": tag, "action": "revoke_all"}, {"Sec-Fetch-Site": "same-origin"})
+    answer = submit_form(alice, form)
     assert answer.status == 303
     assert "client_id=account" in answer.location
 

@@ -17,15 +17,11 @@ from tests.endpoints.account.conftest import (
     NEW_PASSWORD,
     listed_names,
     read_events,
-    read_form,
-    read_user,
     remember_consent,
-    sign_in_to_account,
-    submit_action,
-    submit_form,
     visible_text,
 )
 from tests.endpoints.authorize.conftest import asks_for_consent
+from tests.support.account import read_form, sign_in_to_account, submit_action, submit_form
 from tests.support.browser import Answer, Browser, basic
 from tests.support.faults import Wire
 from tests.support.grants import insert_grant, update_client
@@ -49,13 +45,6 @@ def other(site: Site, browsers: Browsers, alice: Browser) -> Browser:
     return browser
 
 
-def copy_of(browser: Browser, browsers: Browsers) -> Browser:
-    """Return another tab of a browser."""
-    tab = browsers()
-    tab.cookies.update(browser.cookies)
-    return tab
-
-
 def read_report(browser: Browser, answer: Answer) -> str:
     """Return what the page that follows a form says about what was done."""
     page = browser.follow(answer)
@@ -65,7 +54,7 @@ def read_report(browser: Browser, answer: Answer) -> str:
 
 def read_generations(site: Site) -> list[int]:
     """Return all numbers that an ending of alice's access increments."""
-    user = read_user(site)
+    user = site.read_user()
     consents = sorted((consent.client_id, consent.generation) for consent in site.server.store.consents.scan())
     return [
         user.sessions_generation,
@@ -73,6 +62,12 @@ def read_generations(site: Site) -> list[int]:
         user.consents_generation,
         *(generation for _, generation in consents),
     ]
+
+
+def read_button(page: Answer, action: str, client: Registered) -> dict[str, str]:
+    """Return what the button of an action sends; if each application has one, that of the client."""
+    fields = {"client_id": client.id} if action == "revoke" else {}
+    return read_form(page, action, **fields)
 
 
 # ---- a form that is sent twice
@@ -92,9 +87,8 @@ def test_form_sent_again_ends_nothing_more(
     site: Site, alice: Browser, other: Browser, clients: list[Registered], action: str
 ) -> None:
     path, name, report = ACTIONS[action]
-    form = read_form(alice.get(path), action)
-    generations = read_generations(site)
-    client = next((client for client in clients if client.id == form.get("client_id")), clients[0])
+    client, generations = clients[0], read_generations(site)
+    form = read_button(alice.get(path), action, client)
     assert read_report(alice, submit_form(alice, form)) == report
     ended = read_generations(site)
     assert sum(ended) - sum(generations) == (2 if action == "revoke_all" else 1)
@@ -114,8 +108,8 @@ def test_form_sent_twice_at_once_ends_access_once(
     site: Site, alice: Browser, browsers: Browsers, clients: list[Registered], wire: Wire, action: str
 ) -> None:
     path, name, report = ACTIONS[action]
-    form = read_form(alice.get(path), action)
-    generations, tab = read_generations(site), copy_of(alice, browsers)
+    form = read_button(alice.get(path), action, clients[0])
+    generations, tab = read_generations(site), browsers(tab_of=alice)
     answers: list[Answer] = []
     with wire.before("TransactWriteItems", lambda: answers.append(submit_form(tab, form))):
         answers.append(submit_form(alice, form))
@@ -136,9 +130,8 @@ class Stale:
 
 def end_and_start_again(site: Site, alice: Browser, other: Browser, clients: list[Registered], action: str) -> Stale:
     """Read a form; then end access in another way, and let the application have access and alice be signed in again."""
-    path, _, _ = ACTIONS[action]
-    form = read_form(alice.get(path), action)
-    client = next((client for client in clients if client.id == form.get("client_id")), clients[0])
+    path, client = ACTIONS[action][0], clients[0]
+    form = read_button(alice.get(path), action, client)
     if action == "revoke":
         assert submit_action(alice, "revoke", client_id=client.id).status == 303
     else:
@@ -167,9 +160,8 @@ def test_page_that_follows_one_that_was_out_of_date_ends_everything(
 ) -> None:
     stale, (path, _, report) = end_and_start_again(site, alice, other, clients, action), ACTIONS[action]
     page = alice.follow(submit_form(alice, stale.form))
-    shown = {"client_id": stale.client.id} if action == "revoke" else {}
     assert page.url.startswith(path + "?")
-    assert read_report(alice, submit_form(alice, read_form(page, action, **shown))) == report
+    assert read_report(alice, submit_form(alice, read_button(page, action, stale.client))) == report
     answer = other.authorize(stale.client, prompt="none").answer
     assert answer["error"] == ("login_required" if action == "sign_out_others" else "consent_required")
     assert other.refresh(stale.client, stale.tokens["refresh_token"]).json["error"] == "invalid_grant"
@@ -179,11 +171,11 @@ def test_users_record_changed_during_an_ending_keeps_that_change(
     site: Site, alice: Browser, clients: list[Registered], wire: Wire
 ) -> None:
     form = read_form(alice.get("/account"), "revoke_all")
-    user = read_user(site)
+    user = site.read_user()
     renamed = replace(user, claims={"name": "Alice"})
     with wire.before("TransactWriteItems", lambda: site.server.store.users.put(renamed)):
         assert submit_form(alice, form).status == 303
-    assert read_user(site) == replace(
+    assert site.read_user() == replace(
         renamed, grants_generation=user.grants_generation + 1, consents_generation=user.consents_generation + 1
     )
     assert listed_names(alice) == []
@@ -242,11 +234,11 @@ def test_session_that_is_not_the_users_is_not_signed_out(
     bob = browsers()
     site.user("bob")
     sign_in_to_account(bob, "bob")
-    alices, bobs = (read_session(site, read_user(site, name)).session_id for name in ("alice", "bob"))
+    alices, bobs = (read_session(site, site.read_user(name)).session_id for name in ("alice", "bob"))
     values = {
         "bob's": bobs,
         "unknown": alices + "x",
-        "only the sub": read_user(site).sub,
+        "only the sub": site.read_user().sub,
         "empty": "",
         "too long": alices + "x" * 512,
         "NUL": alices + "\0",
@@ -281,7 +273,7 @@ def test_other_browsers_are_not_reported_as_signed_out_when_this_session_ends_in
     site: Site, alice: Browser, other: Browser, browsers: Browsers, wire: Wire
 ) -> None:
     """That the session stays is proved in the same write."""
-    form, tab = read_form(alice.get("/account/browsers"), "sign_out_others"), copy_of(alice, browsers)
+    form, tab = read_form(alice.get("/account/browsers"), "sign_out_others"), browsers(tab_of=alice)
 
     def sign_out() -> None:
         assert tab.send(tab.get("/oauth2/logout"), decision="sign_out").status == 200
@@ -296,7 +288,7 @@ def test_other_browsers_are_not_reported_as_signed_out_when_this_session_ends_in
 def test_signing_in_again_while_all_others_are_signed_out_keeps_the_session(
     site: Site, alice: Browser, other: Browser, browsers: Browsers, wire: Wire
 ) -> None:
-    form, tab = read_form(alice.get("/account/browsers"), "sign_out_others"), copy_of(alice, browsers)
+    form, tab = read_form(alice.get("/account/browsers"), "sign_out_others"), browsers(tab_of=alice)
     page = tab.authorize(site.client(trusted=True), prompt="login")
     with wire.before("TransactWriteItems", lambda: tab.sign_in(page)):
         assert submit_form(alice, form).status == 303
@@ -319,7 +311,7 @@ def test_signing_out_all_others_keeps_the_grants_of_this_browser(site: Site, ali
 def test_password_form_sent_twice_at_once_changes_the_password_once(
     site: Site, alice: Browser, other: Browser, browsers: Browsers, wire: Wire, skipped: int
 ) -> None:
-    page, tab, user = alice.get("/account/password"), copy_of(alice, browsers), read_user(site)
+    page, tab, user = alice.get("/account/password"), browsers(tab_of=alice), site.read_user()
     answers: list[Answer] = []
 
     def send_in_another_tab() -> None:
@@ -328,7 +320,7 @@ def test_password_form_sent_twice_at_once_changes_the_password_once(
     with wire.before("TransactWriteItems", send_in_another_tab, skip=skipped):
         alice.send(page, None, action="change_password", **CHANGE)
     assert answers[0].status == 303
-    changed = read_user(site)
+    changed = site.read_user()
     generations = (user.sessions_generation + 1, user.grants_generation + 1)
     assert (changed.sessions_generation, changed.grants_generation) == generations
     assert [browser.get("/account").status for browser in (tab, other)] == [200, 302]
@@ -339,7 +331,7 @@ def test_password_form_sent_twice_at_once_changes_the_password_once(
 def test_second_of_two_password_forms_continues_when_both_passwords_were_verified_before(
     site: Site, alice: Browser, browsers: Browsers, wire: Wire
 ) -> None:
-    page, tab = alice.get("/account/password"), copy_of(alice, browsers)
+    page, tab = alice.get("/account/password"), browsers(tab_of=alice)
     answers: list[Answer] = []
 
     def send_in_another_tab() -> None:
@@ -355,7 +347,7 @@ def test_second_of_two_password_forms_continues_when_both_passwords_were_verifie
 def test_second_of_two_password_forms_with_different_passwords_is_rejected(
     site: Site, alice: Browser, browsers: Browsers, wire: Wire
 ) -> None:
-    page, tab = alice.get("/account/password"), copy_of(alice, browsers)
+    page, tab = alice.get("/account/password"), browsers(tab_of=alice)
     different = CHANGE | {"new_password": "a third password", "new_password_again": "a third password"}
     site.secrets.add("a third password")
 
@@ -455,7 +447,7 @@ def test_access_that_cannot_be_listed_completely_can_be_removed(site: Site, alic
 
 
 def test_more_applications_than_a_batch_has_room_for_are_all_listed(site: Site, alice: Browser) -> None:
-    user, number = read_user(site), MAX_BATCH + 10
+    user, number = site.read_user(), MAX_BATCH + 10
     for each in range(number):
         client = site.client(client_name=f"Application {each:03}")
         if each % 2:

@@ -11,7 +11,7 @@ from chalicelib.authorization import recipient, request
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.records import AuthorizationRequest
-from tests.support.browser import CHALLENGE, Answer, Browser
+from tests.support.browser import CHALLENGE, Answer, Browser, authorization_parameters
 from tests.support.site import STAGE, Registered, Site, tables
 
 REDIRECT_URI = "https://client.example.com/cb"
@@ -80,17 +80,8 @@ def read_request(site: Site, page: Answer) -> AuthorizationRequest:
 
 def authorize_stored(browser: Browser, client: Registered, **parameters: str) -> Answer:
     """Send an authorization request that is stored, because it was posted with a login_hint; return its page."""
-    form = {
-        "response_type": "code",
-        "client_id": client.id,
-        "redirect_uri": REDIRECT_URI,
-        "scope": "openid",
-        "state": STATE,
-        "login_hint": "alice",
-        "code_challenge": CHALLENGE,
-        "code_challenge_method": "S256",
-    }
-    answer = browser.post("/oauth2/authorize", form | parameters)
+    form = authorization_parameters(client, **({"login_hint": "alice"} | parameters))
+    answer = browser.post("/oauth2/authorize", form)
     assert answer.location.startswith("/oauth2/authorize?request_uri=req_")
     return browser.follow(answer)
 

@@ -15,7 +15,7 @@ from chalicelib.protocol.records import AuthorizationRequest
 from chalicelib.protocol.scopes import SCOPES
 from chalicelib.storage.dynamodb import pack, unpack
 from tests.endpoints.authorize.conftest import REDIRECT_URI, read_claims
-from tests.support.browser import CHALLENGE, Browser
+from tests.support.browser import Browser, authorization_parameters
 from tests.support.site import Registered, Site
 
 (ACR,) = ACR_VALUES
@@ -77,8 +77,7 @@ def test_essential_acr_that_cannot_be_met_is_an_error(
 
 def test_claims_of_8192_characters_are_accepted_by_post(browser: Browser, client: Registered) -> None:
     browser.answer(client)
-    parameters = {"response_type": "code", "client_id": client.id, "redirect_uri": REDIRECT_URI, "scope": "openid"}
-    parameters |= {"code_challenge": CHALLENGE, "code_challenge_method": "S256"}
+    parameters = authorization_parameters(client, state=None)
     text = json.dumps({"userinfo": {"email": None}, "padding": ""})
     longest = text.replace('""', '"' + "x" * (8192 - len(text)) + '"')
     assert len(longest) == 8192

@@ -10,7 +10,7 @@ import pytest
 
 from chalicelib.keys import signing
 from tests.endpoints.authorize.conftest import REDIRECT_URI, asks_to_sign_in, read_claims
-from tests.support.browser import CHALLENGE, Browser, basic
+from tests.support.browser import Browser, authorization_parameters, basic
 from tests.support.grants import update_client
 from tests.support.site import PASSWORD, Registered, Site
 
@@ -91,8 +91,7 @@ def test_hint_does_not_replace_consent_or_a_new_sign_in(
 
 @pytest.mark.spec("OpenID Connect Core §3.1.2.1 a")
 def test_hint_is_accepted_by_post(browsers: Callable[..., Browser], client: Registered, hint: str) -> None:
-    parameters = {"response_type": "code", "client_id": client.id, "redirect_uri": REDIRECT_URI, "scope": "openid"}
-    parameters |= {"code_challenge": CHALLENGE, "code_challenge_method": "S256", "id_token_hint": hint}
+    parameters = authorization_parameters(client, state=None, id_token_hint=hint)
     bob = browsers()
     bob.sign_in(bob.authorize(client), "bob")
     page = bob.follow(bob.post("/oauth2/authorize", parameters))

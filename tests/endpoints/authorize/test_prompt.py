@@ -120,8 +120,7 @@ def test_sign_ins_in_two_tabs_at_once_continue_one_session(
     """So that signing out ends the grants of both."""
     first = browser.tokens(trusted_client)
     pages = [browser.authorize(trusted_client, prompt="login") for _ in range(2)]
-    tab = browsers()
-    tab.cookies.update(browser.cookies)
+    tab = browsers(tab_of=browser)
     codes: list[str] = []
     # The first transaction counts the attempt, the second one continues the session, which was read before.
     with wire.before("TransactWriteItems", lambda: codes.append(tab.sign_in(pages[0]).code), skip=1):

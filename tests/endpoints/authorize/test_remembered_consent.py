@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from chalicelib.clients import registration
-from chalicelib.protocol.records import Consent, User
+from chalicelib.protocol.records import Consent
 from chalicelib.users import accounts
 from tests.endpoints.authorize.conftest import asks_for_consent, read_grant
+from tests.support.account import submit_action
 from tests.support.browser import Answer, Browser, basic
 from tests.support.faults import Wire
 from tests.support.site import PASSWORD, Registered, Site
@@ -19,35 +20,24 @@ EMAIL = '{"userinfo": {"email": null}}'
 NEW_PASSWORD = "quite another password"
 
 
-def read_user(site: Site) -> User:
-    (user,) = site.server.store.users.scan()
-    return user
-
-
 def read_consent(site: Site) -> Consent:
     (consent,) = site.server.store.consents.scan()
     return consent
-
-
-def submit_on_account_page(browser: Browser, **fields: str) -> None:
-    """Press a button of the account page, in another tab."""
-    tag = browser.get("/account/password").form.fields["tag"]
-    assert browser.post("/account", {"tag": tag, **fields}, {"Sec-Fetch-Site": "same-origin"}).status == 303
 
 
 # ---- endings: each ends the grants of the client too
 
 
 def remove_access(browser: Browser, client: Registered) -> None:
-    submit_on_account_page(browser, action="revoke", client_id=client.id)
+    assert submit_action(browser, "revoke", client_id=client.id).status == 303
 
 
 def remove_all_access(browser: Browser, _client: Registered) -> None:
-    submit_on_account_page(browser, action="revoke_all")
+    assert submit_action(browser, "revoke_all").status == 303
 
 
 def end_all_grants_of_user(browser: Browser, _client: Registered) -> None:
-    accounts.end_all_grants(browser.site.server.store, read_user(browser.site))
+    accounts.end_all_grants(browser.site.server.store, browser.site.read_user())
 
 
 def register_again(browser: Browser, client: Registered) -> None:
@@ -141,8 +131,7 @@ def asking_client(request: pytest.FixtureRequest, site: Site, browser: Browser) 
 def test_allow_always_in_two_tabs_at_once_remembers_both(
     site: Site, browser: Browser, browsers: Browsers, asking_client: Registered, wire: Wire
 ) -> None:
-    tab = browsers()
-    tab.cookies.update(browser.cookies)
+    tab = browsers(tab_of=browser)
     page, other_page = (
         each.authorize(asking_client, scope=f"openid {scope}")
         for each, scope in zip((browser, tab), ("email", "profile"), strict=True)
@@ -160,8 +149,7 @@ def test_allow_always_in_two_tabs_at_once_remembers_both(
 def test_same_request_allowed_in_two_tabs_at_once_continues_without_a_question(
     site: Site, browser: Browser, browsers: Browsers, asking_client: Registered, wire: Wire
 ) -> None:
-    tab = browsers()
-    tab.cookies.update(browser.cookies)
+    tab = browsers(tab_of=browser)
     page, other_page = browser.authorize(asking_client), tab.authorize(asking_client)
     codes: list[str] = []
     with wire.before("TransactWriteItems", lambda: codes.append(tab.submit(other_page, decision="allow_always").code)):
@@ -175,8 +163,7 @@ def test_consent_is_not_recorded_when_access_is_removed_at_the_same_time(
     site: Site, browser: Browser, browsers: Browsers, asking_client: Registered, wire: Wire, end: End
 ) -> None:
     """The request is shown again, and can be answered."""
-    tab = browsers()
-    tab.cookies.update(browser.cookies)
+    tab = browsers(tab_of=browser)
     page = browser.authorize(asking_client)
     before = list(site.server.store.grants.scan())
     with wire.before("TransactWriteItems", lambda: end(tab, asking_client)):
@@ -214,7 +201,7 @@ def test_consent_is_recorded_only_while_both_generations_of_the_user_are_current
     """A changed password increments the first one alone."""
     site.user()
     page = browser.sign_in(browser.authorize(site.client()))
-    user = read_user(site)
+    user = site.read_user()
     changed = replace(user, **{name: getattr(user, name) + 1})
     with wire.before("TransactWriteItems", lambda: site.server.store.users.put(changed)):
         answer = browser.send(page, decision="allow_always")
@@ -229,9 +216,9 @@ def test_code_of_consent_given_once_is_rejected_when_access_is_removed_at_the_sa
 ) -> None:
     """The grant copies what was read before."""
     site.user()
-    client, tab = site.client(), browsers()
+    client = site.client()
     page = browser.sign_in(browser.authorize(client, scope="openid offline_access"))
-    tab.cookies.update(browser.cookies)
+    tab = browsers(tab_of=browser)
     with wire.before("TransactWriteItems", lambda: end(tab, client)):
         code = browser.submit(page, decision="allow_once").code
     assert browser.redeem(client, code).json["error"] == "invalid_grant"
@@ -279,7 +266,7 @@ def by_consent(browser: Browser, client: Registered) -> Answer:
 
 
 def by_changing_the_password(browser: Browser, client: Registered) -> Answer:
-    browser.site.server.store.users.put(replace(read_user(browser.site), password_change_required=True))
+    browser.site.server.store.users.put(replace(browser.site.read_user(), password_change_required=True))
     browser.site.secrets.add(NEW_PASSWORD)
     page = browser.authorize(client)
     return browser.submit(page, new_password=NEW_PASSWORD, new_password_again=NEW_PASSWORD)

@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 import jwt
 import pytest
 
-from tests.endpoints.authorize.conftest import REDIRECT_URI, read_grant, read_request, read_stored_request
-from tests.support.browser import CHALLENGE, VERIFIER, Answer, Browser, basic
+from tests.endpoints.authorize.conftest import read_grant, read_request, read_stored_request
+from tests.support.browser import VERIFIER, Answer, Browser, authorization_parameters, basic
 from tests.support.grants import create_code
 from tests.support.resource_servers import introspect, register_resource_server
 from tests.support.site import Registered, Site, dump_tables
@@ -31,13 +31,7 @@ def client(site: Site) -> Registered:
 
 def authorization_url(client: Registered, resources: list[str]) -> str:
     """Return the path and query of an authorization request."""
-    parameters: dict[str, Any] = {
-        "response_type": "code",
-        "client_id": client.id,
-        "redirect_uri": REDIRECT_URI,
-        "scope": "openid",
-    }
-    parameters |= {"code_challenge": CHALLENGE, "code_challenge_method": "S256", "resource": resources}
+    parameters = authorization_parameters(client, state=None, resource=resources)
     return "/oauth2/authorize?" + urlencode(parameters, doseq=True)
 
 

@@ -17,7 +17,7 @@ from tests.endpoints.authorize.conftest import (
     read_grant,
     read_stored_request,
 )
-from tests.support.browser import CHALLENGE, Answer, Browser
+from tests.support.browser import Answer, Browser, authorization_parameters
 from tests.support.grants import update_client
 from tests.support.site import PASSWORD, Site
 
@@ -26,9 +26,7 @@ from tests.support.site import PASSWORD, Site
 def handle(site: Site, browser: Browser) -> str:
     """The path and query that continue a request which was posted with a login_hint."""
     client = site.client(client_id="print", trusted=True)
-    parameters = {"response_type": "code", "client_id": client.id, "redirect_uri": REDIRECT_URI, "state": "a b+c&d=é"}
-    parameters |= {"scope": "openid", "login_hint": "alice"}
-    parameters |= {"code_challenge": CHALLENGE, "code_challenge_method": "S256"}
+    parameters = authorization_parameters(client, state="a b+c&d=é", login_hint="alice")
     answer = browser.post(
         "/oauth2/authorize", parameters, {"Sec-Fetch-Site": "cross-site", "Origin": "https://a.example"}
     )

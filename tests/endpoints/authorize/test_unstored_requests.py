@@ -10,10 +10,10 @@ import pytest
 from chalicelib.authorization.problems import MAX_COOKIE
 from chalicelib.authorization.stored_request import MAX_QUERY, MAX_STORED
 from chalicelib.protocol.durations import HOUR
-from tests.endpoints.authorize.conftest import REDIRECT_URI, asks_for_consent, asks_to_sign_in
-from tests.support.browser import CHALLENGE, Answer, Browser, basic
+from tests.endpoints.authorize.conftest import asks_for_consent, asks_to_sign_in
+from tests.support.browser import Answer, Browser, authorization_parameters, basic
 from tests.support.faults import Wire
-from tests.support.gateways import GATEWAYS, MAX_HEAD, Gateway, GatewayBrowser
+from tests.support.gateways import GATEWAYS, MAX_HEAD, BrowserAt, Gateway, GatewayBrowser
 from tests.support.site import PASSWORD, STAGE, Registered, Site, dump_tables, tables
 
 # About what Chromium sends besides the cookies and the Referer.
@@ -47,14 +47,9 @@ def count_requests() -> int:
     return len(tables()[f"signet-{STAGE}-requests"].items)
 
 
-def parameters_of(client: Registered, **changes: str) -> dict[str, str]:
-    given = {"response_type": "code", "client_id": client.id, "redirect_uri": REDIRECT_URI, "scope": "openid"}
-    return given | {"code_challenge": CHALLENGE, "code_challenge_method": "S256", "state": "xyz"} | changes
-
-
 def with_length(client: Registered, size: int) -> dict[str, Any]:
     """Return the parameters of a request whose query has this many bytes."""
-    parameters = parameters_of(client, state="")
+    parameters = authorization_parameters(client, state="")
     for name in ("state", "nonce", "ui_locales", "login_hint_"):
         missing = size - len(urlencode(parameters))
         parameters[name] = "s" * max(0, min(missing - (0 if name == "state" else len(name) + 2), 2048))
@@ -236,7 +231,7 @@ def test_message_about_a_new_password_is_not_shown_on_the_sign_in_page(
 
 
 def test_wrong_password_for_a_stored_request_leads_back_to_its_handle(browser: Browser, client: Registered) -> None:
-    answer = browser.post("/oauth2/authorize", parameters_of(client, login_hint="alice"))
+    answer = browser.post("/oauth2/authorize", authorization_parameters(client, login_hint="alice"))
     page = browser.get(answer.location)
     sent = browser.send(page, username="alice", password="wrong")
     assert sent.location == answer.location
@@ -273,9 +268,10 @@ def test_basic_sign_in_for_a_long_query_beyond_the_limit_continues_and_keeps_the
     site = site_with(stored_requests_per_address=1)
     site.user()
     client, direct = site.client(), site.client(direct_sign_in=True)
-    browser = browser_at(site, "192.0.2.1")
+    browser = BrowserAt(site, "192.0.2.1")
     browser.code(client)
-    browser_at(site, "192.0.2.1").post("/oauth2/authorize", parameters_of(client, login_hint="x"))  # the only one
+    parameters = authorization_parameters(client, login_hint="x")
+    BrowserAt(site, "192.0.2.1").post("/oauth2/authorize", parameters)  # the only one
     own = browser.cookies["signet-session"]
     answer = browser.get("/oauth2/code", basic("alice", PASSWORD), **with_length(direct, MAX_QUERY + 1))
     assert "request_uri=req_" in answer.location, "a request of a signed-in user is not counted"
@@ -292,7 +288,7 @@ def test_basic_sign_in_for_a_query_that_is_too_long_to_be_stored_keeps_the_user_
     client = site.client(direct_sign_in=True)
     browser.code(client)
     filler = {f"x{number}": "x" * 2000 for number in range(MAX_STORED // 2000 + 1)}
-    answer = browser.get("/oauth2/code", basic("alice", PASSWORD), **parameters_of(client), **filler)
+    answer = browser.get("/oauth2/code", basic("alice", PASSWORD), **authorization_parameters(client), **filler)
     assert answer.answer["error"] == "invalid_request"
     assert asks_for_consent(browser.authorize(client)), "the user is still signed in"
 
@@ -331,7 +327,7 @@ def test_gateways_of_these_tests_reject_more_than_api_gateway_accepts(site: Site
 
 
 def test_posted_request_is_sent_on_by_get_and_not_stored(browser: Browser, client: Registered) -> None:
-    sent = parameters_of(client, state="a b+c&d=é", claims='{"userinfo": {"email": null}}', ui_locales="de")
+    sent = authorization_parameters(client, state="a b+c&d=é", claims='{"userinfo": {"email": null}}', ui_locales="de")
     answer = browser.post("/oauth2/authorize", sent, {"Sec-Fetch-Site": "cross-site"})
     target = urlsplit(answer.location)
     assert answer.status == 303
@@ -352,7 +348,7 @@ def test_posted_request_that_names_a_person_is_stored_and_not_in_an_address(
         for subject in ('{"value": "alice-1"}', '{"values": ["alice-1", "bob-2"]}')
     ]
     for name, value in (*person, *claims):
-        answer = browser.post("/oauth2/authorize", parameters_of(client, **{name: value}))
+        answer = browser.post("/oauth2/authorize", authorization_parameters(client, **{name: value}))
         assert answer.location.startswith("/oauth2/authorize?request_uri=req_")
         for text in (value, "alice"):
             assert text not in answer.location
@@ -364,7 +360,7 @@ def test_parameter_that_is_not_of_the_protocol_is_not_repeated_in_an_address(
     browser: Browser, client: Registered, name: str
 ) -> None:
     """A client may send its secret by mistake, which must not be in a log or in the history of a browser."""
-    genuine = parameters_of(client)
+    genuine = authorization_parameters(client)
     answer = browser.post("/oauth2/authorize", genuine | {name: "s3cret-value"})
     assert dict(parse_qsl(urlsplit(answer.location).query)) == genuine
     assert count_requests() == 0
@@ -373,22 +369,12 @@ def test_parameter_that_is_not_of_the_protocol_is_not_repeated_in_an_address(
 def test_posted_request_is_limited_in_bytes(browser: Browser, client: Registered) -> None:
     filler = "&".join(f"x{number}={'x' * 2000}" for number in range(MAX_STORED // 2000 + 1))
     form = {"Content-Type": "application/x-www-form-urlencoded"}
-    sent = parameters_of(client, login_hint="alice")
+    sent = authorization_parameters(client, login_hint="alice", state="xyz")
     answer = browser.request("POST", "/oauth2/authorize", urlencode(sent) + "&" + filler, form)
     assert answer.answer["error"] == "invalid_request"
     assert answer.answer["state"] == "xyz"
     assert not tables()[f"signet-{STAGE}-attempts"].items
     assert count_requests() == 0
-
-
-def browser_at(site: Site, address: str) -> GatewayBrowser:
-    """Return a new browser whose requests come from this IP address."""
-
-    def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
-        event["requestContext"]["http"]["sourceIp"] = address
-        return site.http_handler(event, context)
-
-    return GatewayBrowser(site, next(each for each in GATEWAYS if each.name == "HTTP 2.0"), handle)
 
 
 @pytest.mark.parametrize(
@@ -404,11 +390,11 @@ def test_stored_requests_are_limited_for_an_address(
 ) -> None:
     site = site_with(stored_requests_per_address=3)
     client = site.client()
-    parameters = parameters_of(client, login_hint="alice")
+    parameters = authorization_parameters(client, login_hint="alice")
     site.clock.time += -site.clock.time % HOUR  # the beginning of an hour
 
     def post(address: str) -> Answer:
-        return browser_at(site, address).post("/oauth2/authorize", parameters)
+        return BrowserAt(site, address).post("/oauth2/authorize", parameters)
 
     answers = [post(address) for address in addresses]
     assert ["request_uri" in answer.location for answer in answers] == [True, True, True, False]
@@ -425,12 +411,13 @@ def test_request_beyond_the_limit_makes_no_call_in_the_rest_of_the_hour(
     """Otherwise a flood would cost a write for each of its requests."""
     site = site_with(stored_requests_per_address=2)
     client = site.client()
+    parameters = authorization_parameters(client, login_hint="alice")
     site.clock.time += -site.clock.time % HOUR
     calls: list[list[str]] = []
 
     def post(address: str = "203.0.113.9") -> Answer:
         before = len(wire.calls)
-        answer = browser_at(site, address).post("/oauth2/authorize", parameters_of(client, login_hint="alice"))
+        answer = BrowserAt(site, address).post("/oauth2/authorize", parameters)
         calls.append(wire.calls[before:])
         return answer
 

@@ -10,9 +10,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 
 from chalicelib.authorization.external_login import ANSWER_LIFETIME, MAX_ANSWERS
-from chalicelib.protocol.records import AuthorizationRequest, Scope, User
+from chalicelib.protocol.records import Scope, User
+from tests.endpoints.authorize.conftest import read_stored_request
 from tests.endpoints.code.conftest import CREDENTIALS, WRONG_CREDENTIALS, count_sessions_and_grants, is_error_page
-from tests.support.browser import CHALLENGE, Answer, Browser
+from tests.support.browser import Answer, Browser, authorization_parameters
 from tests.support.faults import Wire
 from tests.support.gateways import GATEWAYS, Gateway, GatewayBrowser
 from tests.support.site import PASSWORD, Registered, Site, dump_tables
@@ -85,11 +86,6 @@ def post_and_follow(browser: Browser, handle: str | None, **fields: Any) -> Answ
 def fetch_request(browser: Browser, handle: str, **headers: str) -> Answer:
     """Fetch the details of the request, as a script of the login application does: without cookies."""
     return browser.get("/oauth2/code", {**JSON, "Cookie": "", **headers}, request_uri=handle)
-
-
-def read_stored_request(site: Site) -> AuthorizationRequest:
-    (request,) = site.server.store.requests.scan()
-    return request
 
 
 # ---- the flow
@@ -620,9 +616,7 @@ def test_concurrent_uses_of_an_answer_create_one_session(
     site: Site, browser: Browser, browsers: Callable[..., Browser], client: Registered
 ) -> None:
     posted = post_form(browser, read_handle(browser.authorize(client)), **CREDENTIALS)
-    tabs = [browsers() for _ in range(10)]
-    for tab in tabs:
-        tab.cookies.update(browser.cookies)
+    tabs = [browsers(tab_of=browser) for _ in range(10)]
     answers = run_concurrently(partial(tab.follow, posted) for tab in tabs)
     assert {answer.status for answer in answers} <= {302, 400}
     assert count_sessions_and_grants() == (1, 0)
@@ -645,17 +639,7 @@ def test_answer_cookie_and_password_are_not_in_the_tables_or_the_url(
 
 def build_request(client: Registered, **fields: Any) -> dict[str, Any]:
     """Return an authorization request with the user's credentials."""
-    return {
-        "response_type": "code",
-        "client_id": client.id,
-        "redirect_uri": REDIRECT_URI,
-        "scope": "openid",
-        "state": "af0ifjsldkj",
-        "code_challenge": CHALLENGE,
-        "code_challenge_method": "S256",
-        "j_username": "alice",
-        "j_password": PASSWORD,
-    } | fields
+    return authorization_parameters(client, **({"j_username": "alice", "j_password": PASSWORD} | fields))
 
 
 def test_complete_authorization_request_with_credentials_returns_a_code(

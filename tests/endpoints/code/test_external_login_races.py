@@ -59,10 +59,10 @@ def test_decision_is_rejected_when_the_request_is_answered_concurrently(
 
 
 def test_answer_used_in_two_tabs_creates_one_session(login_site: Site, browsers: Browsers, wire: Wire) -> None:
-    browser, tab = browsers(login_site), browsers(login_site)
+    browser = browsers(login_site)
     handle = browser.authorize(login_site.client(trusted=True)).answer["request_uri"]
     answer = post_form(browser, handle, **CREDENTIALS)
-    tab.cookies.update(browser.cookies)
+    tab = browsers(tab_of=browser)
     responses: list[Answer] = []
     with wire.before("TransactWriteItems", lambda: responses.append(tab.follow(answer))):
         assert browser.follow(answer).status == 400

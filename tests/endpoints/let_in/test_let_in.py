@@ -10,18 +10,16 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from chalicelib import events
-from chalicelib.authentication import let_in
 from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.records import User
 from chalicelib.users import accounts
 from chalicelib.users.password_change import change_password
 from tests.support.browser import Answer, Browser
 from tests.support.faults import Wire
+from tests.support.let_in import TRIES, WRONG, lock_out, sign_in_status
 from tests.support.site import PASSWORD, Registered, Site, dump_tables
 
 PATH = "/account/let-in"
-WRONG = "not this one"
-TRIES = 5
 USED, ENDED = "The link was used in another browser.", "The link has expired"
 ASK = "sk the people who run this server for a new link"
 Browsers = Callable[..., Browser]
@@ -40,14 +38,7 @@ def client(site: Site, alice: User) -> Registered:
 
 @pytest.fixture
 def link(site: Site, alice: User) -> str:
-    return create_link(site, alice)
-
-
-def create_link(site: Site, user: User) -> str:
-    """Return a new link of the operator."""
-    link, _ = let_in.create_link(site.server.store, site.server.keys, site.settings.issuer, user)
-    site.secrets.add(handle_of(link))
-    return link
+    return site.let_in_link(alice)
 
 
 def handle_of(link: str) -> str:
@@ -69,18 +60,6 @@ def assert_known(answer: Answer) -> None:
     assert answer.status == 200
     assert "This browser is known now" in answer.body
     assert 'href="/account">Sign in</a>' in answer.body
-
-
-def lock_out(browsers: Browsers, client: Registered) -> None:
-    """Let another browser at the same address use up the tries of all unknown browsers."""
-    unknown = browsers()
-    for _ in range(TRIES):
-        assert unknown.sign_in(unknown.authorize(client), password=WRONG).status == 400
-    assert sign_in_status(unknown, client) == 429
-
-
-def sign_in_status(browser: Browser, client: Registered, password: str = PASSWORD) -> int:
-    return browser.sign_in(browser.authorize(client, prompt="login"), password=password).status
 
 
 # ---- what it does
@@ -146,7 +125,7 @@ def test_opening_the_link_changes_nothing(site: Site, browsers: Browsers, link: 
 def test_page_names_the_server_and_the_user(site_with: Callable[..., Site], browsers: Browsers) -> None:
     site = site_with(name="Acme & Sons")
     browser = browsers(site)
-    page = open_link(browser, create_link(site, site.user("alice")))
+    page = open_link(browser, site.let_in_link(site.user("alice")))
     assert "Acme & Sons" in unescape(page.body)
     assert "alice" in page.body
     assert page.body.count("<button") == 1
@@ -207,8 +186,8 @@ def test_one_of_two_browsers_that_press_at_once_is_known(
 def test_same_browser_that_presses_twice_at_once_sees_one_page_and_has_one_event(
     site: Site, browsers: Browsers, browser: Browser, link: str, wire: Wire
 ) -> None:
-    page, tab = open_link(browser, link), browsers()
-    tab.cookies.update(browser.cookies)
+    page = open_link(browser, link)
+    tab = browsers(tab_of=browser)
     with wire.before("TransactWriteItems", lambda: assert_known(tab.submit(page))):
         assert_known(browser.submit(page))
     assert [event.name for event in site.server.store.events.scan()] == [events.BROWSER_LET_IN]
@@ -325,7 +304,7 @@ def test_button_shown_again_works_unless_the_browser_rejects_cookies(browser: Br
 
 
 def test_form_of_another_link_is_rejected(site: Site, browser: Browser, alice: User, link: str) -> None:
-    page = open_link(browser, create_link(site, alice))
+    page = open_link(browser, site.let_in_link(alice))
     assert browser.submit(page, link=handle_of(link)).status == 400
     assert_known(browser.submit(page))
 

@@ -129,9 +129,7 @@ def test_concurrent_logouts_record_one_event_and_one_delivery(
 ) -> None:
     client = site.client(trusted=True, backchannel_logout_uri=BACKCHANNEL_URI)
     hint = browser.tokens(client)["id_token"]
-    tabs = [browsers() for _ in range(10)]
-    for tab in tabs:
-        tab.cookies.update(browser.cookies)
+    tabs = [browsers(tab_of=browser) for _ in range(10)]
     answers = run_concurrently(partial(log_out, tab, id_token_hint=hint) for tab in tabs)
     assert [answer.status for answer in answers] == [200] * 10
     assert len(outbox_of(site)) == 1
@@ -151,8 +149,7 @@ def test_client_that_is_used_during_logout_is_told_and_gets_no_tokens(
     hint = browser.tokens(first)["id_token"]
     if not new:
         browser.code(second)
-    tab = browsers()
-    tab.cookies.update(browser.cookies)
+    tab = browsers(tab_of=browser)
     codes: list[str] = []
     with wire.before("TransactWriteItems", lambda: codes.append(tab.code(second))):
         assert log_out(browser, id_token_hint=hint, post_logout_redirect_uri=TARGET).location == TARGET
@@ -169,8 +166,7 @@ def test_client_is_not_added_to_a_session_that_has_just_ended(
     """It would not be told; its grant is not created."""
     hint = browser.tokens(client)["id_token"]
     new = site.client(trusted=True, backchannel_logout_uri=BACKCHANNEL_URI)
-    tab = browsers()
-    tab.cookies.update(browser.cookies)
+    tab = browsers(tab_of=browser)
     with wire.before("TransactWriteItems", lambda: log_out(tab, id_token_hint=hint)):
         page = browser.authorize(new)
     assert "password" in page.form.fields
@@ -183,8 +179,7 @@ def test_session_ended_during_logout_is_not_ended_twice(
 ) -> None:
     client = site.client(trusted=True, backchannel_logout_uri=BACKCHANNEL_URI)
     hint = browser.tokens(client)["id_token"]
-    tab = browsers()
-    tab.cookies.update(browser.cookies)
+    tab = browsers(tab_of=browser)
 
     def log_out_in_another_tab() -> None:
         log_out(tab, id_token_hint=hint)
@@ -214,8 +209,7 @@ def test_sign_out_wins_over_concurrent_refreshes_and_codes(
     for _ in range(3):
         tokens, code = browser.tokens(client), browser.code(client)
         apps = [browsers() for _ in range(10)]
-        tab = browsers()
-        tab.cookies.update(browser.cookies)
+        tab = browsers(tab_of=browser)
         requests: list[Callable[[], Answer]] = [partial(a.refresh, client, tokens["refresh_token"]) for a in apps[:5]]
         requests += [partial(a.redeem, client, code) for a in apps[5:6]]
         requests.insert(3, partial(log_out, browser, id_token_hint=tokens["id_token"]))

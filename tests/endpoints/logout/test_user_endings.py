@@ -11,7 +11,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
 from chalicelib import events
 from chalicelib.protocol.durations import MINUTE
-from chalicelib.protocol.records import Session, User
+from chalicelib.protocol.records import Session
 from chalicelib.sessions import backchannel_logout
 from chalicelib.sessions.backchannel_logout import SECOND_SEARCH
 from chalicelib.storage.table import Refused
@@ -21,6 +21,7 @@ from chalicelib.users.password_change import change_password
 from infra.local.faults import IndexLag
 from tests.endpoints.logout.conftest import Browsers, Receivers, log_out, outbox_of, register_client, sessions_of
 from tests.support import faults
+from tests.support.account import account_form, submit_form
 from tests.support.browser import Browser
 from tests.support.faults import Wire
 from tests.support.site import PASSWORD, Site
@@ -87,33 +88,28 @@ def world(op: Site, browsers: Browsers, receivers: Receivers) -> World:
     return World(op, browsers, receivers)
 
 
-def read_user(site: Site) -> User:
-    (user,) = site.server.store.users.scan()
-    return user
-
-
 # ---- endings
 
 
 def disable(browser: Browser) -> None:
-    accounts.disable(browser.site.server.store, read_user(browser.site))
+    accounts.disable(browser.site.server.store, browser.site.read_user())
 
 
 def disable_and_enable(browser: Browser) -> None:
     store = browser.site.server.store
-    accounts.enable(store, accounts.disable(store, read_user(browser.site)))
+    accounts.enable(store, accounts.disable(store, browser.site.read_user()))
 
 
 def sign_out(browser: Browser) -> None:
-    accounts.sign_out(browser.site.server.store, read_user(browser.site))
+    accounts.sign_out(browser.site.server.store, browser.site.read_user())
 
 
 def set_password(browser: Browser) -> None:
-    change_password(browser.site.server.store, read_user(browser.site), NEW_PASSWORD)
+    change_password(browser.site.server.store, browser.site.read_user(), NEW_PASSWORD)
 
 
 def delete(browser: Browser) -> None:
-    accounts.delete(browser.site.server.store, read_user(browser.site))
+    accounts.delete(browser.site.server.store, browser.site.read_user())
 
 
 def sign_out_others(browser: Browser) -> None:
@@ -128,7 +124,7 @@ def change_own_password(browser: Browser) -> None:
 
 def change_required_password(browser: Browser) -> None:
     site = browser.site
-    site.server.store.users.put(replace(read_user(site), password_change_required=True))
+    site.server.store.users.put(replace(site.read_user(), password_change_required=True))
     page = browser.authorize(site.client(trusted=True))
     assert browser.submit(page, new_password=NEW_PASSWORD, new_password_again=NEW_PASSWORD).code
 
@@ -201,12 +197,11 @@ def test_session_that_was_kept_is_not_told_when_the_index_shows_it_as_before(
 
 def test_session_that_is_kept_again_during_the_search_is_not_told(world: World, wire: Wire) -> None:
     """The user was read before."""
-    tag = world.browser.get("/account/password").form.fields["tag"]
-    form = {"tag": tag, "action": "sign_out_others"}
+    form = account_form(world.browser, "sign_out_others")
     ended = [session for session in world.sessions() if session != world.kept]
 
     def sign_out_again() -> None:
-        assert world.browser.post("/account", form, {"Sec-Fetch-Site": "same-origin"}).status == 303
+        assert submit_form(world.browser, form).status == 303
 
     sign_out_again()
     with wire.before("Query", sign_out_again, skip=1):  # the first one reads the outbox
@@ -257,7 +252,7 @@ def test_deletion_keeps_a_session_whose_client_the_index_does_not_show_yet(
     op.clock.advance(5)
     browser.tokens(client)
     store = op.server.store
-    (indexed,), (session,) = store.sessions.find("sub", read_user(op).sub, index="sub"), sessions_of(op)
+    (indexed,), (session,) = store.sessions.find("sub", op.read_user().sub, index="sub"), sessions_of(op)
     assert indexed.backchannel_clients == frozenset()
     assert session.backchannel_clients == {client.id}
     delete(browser)
@@ -281,7 +276,7 @@ def test_session_of_a_new_sign_in_is_not_told(world: World) -> None:
 
 def test_session_of_a_user_imported_again_is_not_told(world: World) -> None:
     """Generations are random, so that those of the new user may be lower."""
-    old, user, store = world.sessions(), read_user(world.op), world.op.server.store
+    old, user, store = world.sessions(), world.op.read_user(), world.op.server.store
     (identifier,) = store.identifiers.scan()
     delete(world.browser)
     store.users.put(replace(user, sessions_generation=user.sessions_generation - 5))

@@ -1,0 +1,25 @@
+"""IP addresses of callers and of other servers."""
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+Address = IPv4Address | IPv6Address
+
+
+def parse_address(text: str) -> Address | None:
+    """Return the address in a text, None if it is not one; for an IPv4-mapped address the IPv4 address."""
+    try:
+        return unmapped(ip_address(text))
+    except ValueError:
+        return None
+
+
+def unmapped(address: Address) -> Address:
+    """Return the IPv4 address of an IPv4-mapped one, to which systems connect (RFC 4291 section 2.5.5.2)."""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def is_global(text: str) -> bool:
+    """Return whether a text is an address that no other host has: not private, loopback, link-local or shared."""
+    address = parse_address(text)
+    return address is not None and address.is_global
