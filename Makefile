@@ -10,7 +10,7 @@ TEST_VENV = sh infra/venv.sh test
 # Each process runs whole files, the slowest first: tests/tools/durations.py.
 PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run test quick check prove audit venv
+.PHONY: help run test quick interop check prove audit venv
 
 help:  ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,11 @@ test:  ## Run all tests, with a process for each core. ARGS=… runs pytest with
 quick:  ## Run the tests without browser, deployment and slow files, in under a minute on two cores
 	@$(TEST_VENV)
 	@.venv/bin/python -m pytest $(PARALLEL) --quick $(ARGS)
+
+interop:  ## Install programs of other projects, such as the MCP SDKs and oauth2-proxy, and run the tests with them
+	@$(TEST_VENV)
+	@sh tests/interop/install.sh
+	@.venv/bin/python -m pytest $(PARALLEL) -m programs $(or $(ARGS),tests/interop tests/browser)
 
 check:  ## Check style and types
 	@$(TEST_VENV)

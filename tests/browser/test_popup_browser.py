@@ -6,22 +6,20 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from tests.interop.test_relying_party import FOLDER
+from tests.interop.programs import NODE_FOLDER, not_installed
 from tests.support.chromium import Application, Window
 from tests.support.site import Registered, Site
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.programs]
 
-LIBRARY = FOLDER / "node_modules" / "oidc-client-ts" / "dist" / "browser" / "oidc-client-ts.min.js"
+LIBRARY = NODE_FOLDER / "node_modules" / "oidc-client-ts" / "dist" / "browser" / "oidc-client-ts.min.js"
 
 
 @pytest.fixture(scope="module")
 def library() -> Path:
     """The file of oidc-client-ts for browsers."""
     if not LIBRARY.exists():
-        pytest.skip(
-            "oidc-client-ts is not installed: npm install --no-package-lock --prefix tests/interop/relying_party"
-        )
+        pytest.skip(not_installed("The npm package oidc-client-ts"))
     return LIBRARY
 
 

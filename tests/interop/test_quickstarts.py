@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import textwrap
@@ -21,16 +20,16 @@ import requests
 from playwright.sync_api import expect
 
 from infra.local.state import CHECKOUT
+from tests.interop.programs import NODE_FOLDER, is_listening, not_installed
 from tests.support.browser import Answer, Browser
 from tests.support.chromium import Window
 from tests.support.emulator import free_port
 from tests.support.operator import RunCommand, output_json
 from tests.support.site import Registered, Site
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.programs]
 
 QUICKSTARTS = CHECKOUT / "docs" / "quickstarts"
-NODE = Path(__file__).parent / "relying_party"
 WEB_APPLICATIONS = ["flask_authlib", "express_openid_client"]
 API = "https://api.example.com/photos"
 NAME = "Alice <b>Liddell</b>"
@@ -59,7 +58,7 @@ class Quickstart:
         source, copy = QUICKSTARTS / name, folder / "docs" / "quickstarts" / name
         shutil.copytree(source, copy, ignore=shutil.ignore_patterns("node_modules", "__pycache__"))
         if dependencies(source):
-            (copy / "node_modules").symlink_to(NODE / "node_modules")
+            (copy / "node_modules").symlink_to(NODE_FOLDER / "node_modules")
         for file in copy.glob("*.*"):
             file.write_text(file.read_text("utf-8").replace("http://127.0.0.1:8000", self.issuer), "utf-8")
         self._port = free_port()
@@ -115,11 +114,6 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(line) for line in lines.splitlines() if line.strip()]
 
 
-def is_listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.fixture
 def start(site: Site, run_command: RunCommand, tmp_path: Path) -> Iterator[Callable[[str], Quickstart]]:
     """Register and start a quick start."""
@@ -127,12 +121,12 @@ def start(site: Site, run_command: RunCommand, tmp_path: Path) -> Iterator[Calla
 
     def start(name: str) -> Quickstart:
         missing = [
-            package for package in dependencies(QUICKSTARTS / name) if not (NODE / "node_modules" / package).exists()
+            package
+            for package in dependencies(QUICKSTARTS / name)
+            if not (NODE_FOLDER / "node_modules" / package).exists()
         ]
         if missing:
-            pytest.skip(
-                f"{missing[0]} is not installed: npm install --no-package-lock --prefix {NODE.relative_to(CHECKOUT)}"
-            )
+            pytest.skip(not_installed(f"The npm package {missing[0]}"))
         if name == "express_openid_client" and shutil.which("node") is None:
             pytest.skip("Node.js is not installed.")
         quickstart = Quickstart(name, tmp_path, site, run_command)
@@ -421,7 +415,7 @@ def test_quick_start_has_at_most_40_lines(folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", folders(), ids=lambda folder: folder.name)
 def test_quick_start_pins_the_packages_that_the_tests_install(folder: Path) -> None:
-    assert dependencies(folder).items() <= dependencies(NODE).items()
+    assert dependencies(folder).items() <= dependencies(NODE_FOLDER).items()
 
 
 def test_index_lists_every_quick_start() -> None:

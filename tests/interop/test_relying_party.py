@@ -1,79 +1,31 @@
 """openid-client (Node.js) as a relying party that verifies every signature, from sign-in to logout."""
 
-import json
-import os
-import shutil
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
+from tests.interop.programs import NODE_FOLDER, Program, node_with
 from tests.support.browser import Browser
 from tests.support.site import Registered, Site
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.programs]
 
-FOLDER = Path(__file__).parent / "relying_party"
 CALLBACK = "https://client.example.com/cb"
 GOODBYE = "https://client.example.com/goodbye"
 
 
-class RelyingParty:
-    """The Node program; it reads and writes lines of JSON."""
-
-    def __init__(self, node: str, task: dict[str, Any]):
-        self._process = subprocess.Popen(
-            [node, "sign_in.mjs"],
-            cwd=FOLDER,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={"PATH": os.environ["PATH"]},
-        )
-        self.send(task)
-
-    def send(self, message: dict[str, Any]) -> None:
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps(message) + "\n")
-        self._process.stdin.flush()
-
-    def receive(self) -> dict[str, Any]:
-        assert self._process.stdout
-        assert self._process.stderr
-        line = self._process.stdout.readline()
-        assert line, self._process.stderr.read()
-        message: dict[str, Any] = json.loads(line)
-        return message
-
-    def close(self) -> None:
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if stream:
-                stream.close()
-        self._process.kill()
-        self._process.wait()
-
-
-@pytest.fixture(scope="module")
-def node() -> str:
-    """The path of Node. `npm install --prefix tests/interop/relying_party` installs the package."""
-    path = shutil.which("node")
-    if path is None:
-        pytest.skip("Node is not installed.")
-    if not (FOLDER / "node_modules" / "openid-client").exists():
-        pytest.skip(
-            "openid-client is not installed: npm install --no-package-lock --prefix tests/interop/relying_party"
-        )
-    return path
-
-
 @pytest.fixture
-def parties(node: str) -> Iterator[list[RelyingParty]]:
-    started: list[RelyingParty] = []
-    yield started
+def start() -> Iterator[Callable[[dict[str, Any]], Program]]:
+    """Return a function that starts the relying party with a task."""
+    started: list[Program] = []
+
+    def start(task: dict[str, Any]) -> Program:
+        started.append(Program([node_with("openid-client"), "sign_in.mjs"], NODE_FOLDER, task))
+        return started[-1]
+
+    yield start
     for party in started:
         party.close()
 
@@ -105,14 +57,13 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_openid_client_signs_in_refreshes_introspects_and_logs_out(
-    site: Site, browser: Browser, node: str, parties: list[RelyingParty], kind: str
+    site: Site, browser: Browser, start: Callable[[dict[str, Any]], Program], kind: str
 ) -> None:
     registration, options = KINDS[kind]
     user = site.user("alice", claims={"name": "Alice Liddell"})
     client = site.client(**({"post_logout_redirect_uris": (GOODBYE,), "redirect_uris": [CALLBACK]} | registration))
     metadata = {name: value for name, value in registration.items() if name.endswith("_alg")}
-    party = RelyingParty(
-        node,
+    party = start(
         {
             "issuer": site.settings.issuer,
             "client_id": client.id,
@@ -124,7 +75,6 @@ def test_openid_client_signs_in_refreshes_introspects_and_logs_out(
         }
         | options,
     )
-    parties.append(party)
     party.send(_complete_authorization(site, browser, client, party.receive()["open"]))
     result = party.receive()
     assert result["userinfo"]["sub"] == result["claims"]["sub"] == result["refreshed"]["sub"]

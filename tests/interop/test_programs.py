@@ -1,0 +1,35 @@
+"""docs/quickstarts/README.md lists the programs of other projects that `make interop` installs, with their versions."""
+
+import json
+import re
+
+from infra.local.state import CHECKOUT
+from tests.interop.programs import FOLDER, NODE_FOLDER
+
+
+def test_documented_programs_have_the_versions_that_are_installed() -> None:
+    text = (CHECKOUT / "docs" / "quickstarts" / "README.md").read_text("utf-8")
+    table = text.partition("## Other programs")[2].partition("\n## ")[0]
+    documented = [
+        re.findall(r"\d+\.\d+\.\d+", versions) for versions in re.findall(r"^\| .*? \| (\d.*?) \|", table, re.MULTILINE)
+    ]
+    python, (sdk,), (client,), (express,), (proxy,) = documented
+    requirements = [FOLDER / "mcp_python" / f"requirements-{version}.txt" for version in (1, 2)]
+    assert all(
+        f"\nmcp=={version} " in file.read_text("utf-8") for version, file in zip(python, requirements, strict=True)
+    )
+    packages = json.loads((NODE_FOLDER / "package.json").read_text("utf-8"))["dependencies"]
+    assert {
+        "@modelcontextprotocol/sdk": sdk,
+        "@modelcontextprotocol/client": client,
+        "express-openid-connect": express,
+    }.items() <= packages.items()
+    assert f"oauth2_proxy=v{proxy}\n" in (FOLDER / "install.sh").read_text("utf-8")
+
+
+def test_lock_file_has_the_packages_that_the_tests_name() -> None:
+    packages = json.loads((NODE_FOLDER / "package.json").read_text("utf-8"))["dependencies"]
+    lock = json.loads((NODE_FOLDER / "package-lock.json").read_text("utf-8"))["packages"]
+    assert lock[""]["dependencies"] == packages
+    assert all("integrity" in package for name, package in lock.items() if name)
+    assert not any("resolved" in package for package in lock.values()), "no names of registries"
