@@ -11,13 +11,13 @@ from chalice import Chalice
 from chalice import Response as ChaliceResponse
 
 from chalicelib import pages
+from chalicelib.authorization.error_page import error_page
 from chalicelib.authorization.response import send_response
 from chalicelib.events.log import log_request
 from chalicelib.http import cors, gateway, proxy
 from chalicelib.http.gateway import Event
 from chalicelib.http.messages import NO_STORE, Request, Response, json_response
 from chalicelib.http.security_headers import security_headers
-from chalicelib.pages.explanations import explain
 from chalicelib.protocol.errors import (
     MethodNotAllowed,
     NotFound,
@@ -149,10 +149,7 @@ class Application:
             return send_response(server, http, http.recipient, error.parameters())
         if http.path not in self._page_paths and not isinstance(error, NotFound):
             return json_response(error.parameters(), error.status, NO_STORE | error.headers)
-        page = pages.page(
-            "error", server.settings, explanation=explain(error.code), error=error, request_id=http.request_id
-        )
-        return pages.response(page, error.status).add(error.headers)
+        return error_page(server, http, error)
 
 
 def build(

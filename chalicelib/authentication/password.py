@@ -101,7 +101,7 @@ class SignInAttempt:
     ):
         self.username = username
         self._server, self._http = server, http
-        self._password = password
+        self.password = password
         # No username is longer, and normalising 60 kB of combining characters takes seconds.
         self._identifier = username_identifier(trim(username) if len(username) <= MAX_USERNAME else "")
         self._browser_id, self._from_browser = browser_id, from_browser
@@ -126,6 +126,11 @@ class SignInAttempt:
         """The records that `verify` needs."""
         return (self._server.store.identifiers.lookup(self._identifier),)
 
+    def sub(self, records: Records) -> str | None:
+        """Return the user whose username it is, None if no user has it. `records` were read for `lookups`."""
+        identifier = records.get(self._server.store.identifiers.lookup(self._identifier))
+        return identifier.sub if identifier else None
+
     def verify(
         self,
         records: Records,
@@ -140,8 +145,7 @@ class SignInAttempt:
         when the request is meant for another user.
         """
         store = self._server.store
-        identifier = records.get(store.identifiers.lookup(self._identifier))
-        sub = identifier.sub if identifier else None
+        sub = self.sub(records)
         account = Account(sub or self._identifier, is_user=sub is not None)
         throttle = Throttle(
             self._server, account, self._http.source_ip, self._browser_id, from_browser=self._from_browser
@@ -162,7 +166,7 @@ class SignInAttempt:
         # A wrong password takes as long for a username that does not exist; the right one of a disabled user, too.
         enabled = user if user and user.disabled_at is None else None
         correct = passwords.verify(
-            self._password, enabled.password_hash if enabled else None, self._server.settings.password_failure_cost
+            self.password, enabled.password_hash if enabled else None, self._server.settings.password_failure_cost
         )
         if not correct or user is None:
             events.note(self._http, events.SIGN_IN_FAILED, sub=sub)
@@ -184,10 +188,10 @@ class SignInAttempt:
 
     def _rehash(self, user: User) -> User:
         """Return the user, with a new hash if theirs was made elsewhere or with other parameters."""
-        if not passwords.needs_rehash(user.password_hash, self._password):
+        if not passwords.needs_rehash(user.password_hash, self.password):
             return user
         unchanged = attr("password_hash").eq(user.password_hash)
-        changes = {"password_hash": passwords.hash_password(self._password)}
+        changes = {"password_hash": passwords.hash_password(self.password)}
         rehashed = self._server.store.users.transition((user.sub,), unchanged, changes)
         return user if isinstance(rehashed, Refused) else rehashed
 

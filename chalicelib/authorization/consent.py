@@ -1,16 +1,15 @@
 """The user's decision whether an application may have access."""
 
 from dataclasses import replace
-from typing import NoReturn
 
 from chalicelib import events
 from chalicelib.authorization.flow import finish, remaining_step
 from chalicelib.authorization.forms import query_of
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import redirect_with_problem
-from chalicelib.authorization.request import ANSWERED
+from chalicelib.authorization.repeated_answer import redirect_to_answer
 from chalicelib.authorization.screens import redirect_to_request
-from chalicelib.authorization.stored_request import answering
+from chalicelib.authorization.stored_request import answering, waits_for_get
 from chalicelib.http.messages import Response
 from chalicelib.protocol.errors import AccessDenied, RequestEnded
 from chalicelib.protocol.handles import new_id
@@ -32,7 +31,7 @@ def decide(interaction: Interaction, signed_in: SignedInUser, decision: str | No
     Raises AccessDenied when the user denies, RequestEnded for an unknown decision or a second one.
     """
     if decision == "deny":
-        _deny(interaction, signed_in)
+        return _deny(interaction, signed_in)
     if decision == "switch":
         return _switch_account(interaction)
     decision = check_decision(decision)
@@ -55,10 +54,12 @@ def _switch_account(interaction: Interaction) -> Response:
     return redirect_to_request(replace(interaction, request=again))
 
 
-def _deny(interaction: Interaction, signed_in: SignedInUser) -> NoReturn:
-    """Answer the request with AccessDenied. Raises RequestEnded when it has been answered already."""
-    server, client = interaction.server, interaction.client
-    denied = events.record(server.store, interaction.http, events.CONSENT_DENIED, signed_in.user.sub, client)
-    if server.store.transact(answering(server, interaction.request), denied):
-        raise RequestEnded(ANSWERED, code="request_answered")
+def _deny(interaction: Interaction, signed_in: SignedInUser) -> Response:
+    """Answer the request with AccessDenied, also when it was answered a moment ago: nothing is granted by this form."""
+    server, http, client, request = interaction.server, interaction.http, interaction.client, interaction.request
+    if not request.answered:
+        denied = events.record(server.store, http, events.CONSENT_DENIED, signed_in.user.sub, client)
+        refused = server.store.transact(answering(server, http, request, None), denied)
+        if refused is None and waits_for_get(http, request):
+            return redirect_to_answer(interaction)
     raise AccessDenied("The user denied the request.")

@@ -8,12 +8,13 @@ from typing import Any
 
 from chalicelib.authorization.grant import NotGranted, create_grant
 from chalicelib.authorization.interaction import Interaction
-from chalicelib.authorization.request import ANSWERED
+from chalicelib.authorization.repeated_answer import redirect_to_answer, repeat_answer
+from chalicelib.authorization.request import ended
 from chalicelib.authorization.response import send_response
 from chalicelib.authorization.screens import redirect_to_request, show
+from chalicelib.authorization.stored_request import waits_for_get
 from chalicelib.builtin_clients import ACCOUNT
 from chalicelib.http.messages import Response, redirect
-from chalicelib.protocol.errors import RequestEnded
 from chalicelib.protocol.next_step import SignedInUser, Step, next_step
 from chalicelib.protocol.recipient import Recipient
 from chalicelib.storage.table import Write
@@ -54,11 +55,37 @@ def finish(
     http, client, request = interaction.http, interaction.client, interaction.request
     if client.client_id == ACCOUNT:  # the account page needs no code, only the session
         return redirect(http, request.redirect_uri)
+    if request.answered:
+        return answer_again(interaction, signed_in)
     outcome = create_grant(interaction, signed_in, consent_given=consent_given, remember=remember, also=also)
     if outcome is NotGranted.ALREADY_ANSWERED:
-        raise RequestEnded(ANSWERED, code="request_answered")
+        return _answer_again_at_once(interaction, signed_in)
     if isinstance(outcome, NotGranted):
         if request.stored or http.method == "POST":  # read everything again
             return redirect_to_request(interaction)
         return proceed(replace(interaction, signed_in=None, consent=None))
-    return send_response(interaction.server, http, http.recipient or Recipient.of(client, request), outcome)
+    return _send(interaction, outcome)
+
+
+def answer_again(interaction: Interaction, signed_in: SignedInUser) -> Response:
+    """Return the answer to a request that was answered in this browser a moment ago, as `repeat_answer`."""
+    if waits_for_get(interaction.http, interaction.request):
+        return redirect_to_answer(interaction)
+    return _send(interaction, repeat_answer(interaction, signed_in))
+
+
+def _answer_again_at_once(interaction: Interaction, signed_in: SignedInUser) -> Response:
+    """Return the answer to a request that another HTTP request of this browser has just answered."""
+    request = interaction.request
+    current = interaction.server.store.requests.get(request.request_id)
+    if current is None or current.taken_at is None or interaction.http.method != "POST":
+        raise ended(current)
+    return answer_again(replace(interaction, request=request.answered_as(current)), signed_in)
+
+
+def _send(interaction: Interaction, parameters: dict[str, str]) -> Response:
+    http = interaction.http
+    if waits_for_get(http, interaction.request):
+        return redirect_to_answer(interaction)
+    recipient = http.recipient or Recipient.of(interaction.client, interaction.request)
+    return send_response(interaction.server, http, recipient, parameters)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from chalicelib import pages
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.recipient import find_recipient, set_recipient_of
-from chalicelib.authorization.request import read_request, require_unanswered
+from chalicelib.authorization.request import read_request, require_current, require_repeatable
 from chalicelib.authorization.stored_request import is_short
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.client import Client
@@ -22,6 +22,7 @@ from chalicelib.protocol.next_step import Step
 from chalicelib.protocol.records import AuthorizationRequest
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
+from chalicelib.sessions.repeated_form import digest_form
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TIME = re.compile(r"[0-9]{1,12}")
@@ -42,12 +43,13 @@ class SentForm:
     """A form that this server has shown to this browser.
 
     `request_id`: of its request. `shown_at`: when. `terms`: a digest of what the request asked for, with the defaults
-    that the client had then.
+    that the client had then. `digest`: what a session keeps of it.
     """
 
     request_id: str
     shown_at: int
     terms: str
+    digest: str = ""
 
 
 def query_of(interaction: Interaction) -> str:
@@ -99,6 +101,7 @@ def read_form(server: AuthorizationServer, http: Request, form: Params, step: St
     sent = SentForm(request_id, int(shown_at), terms)
     if not server.keys.is_valid_form_tag(_subject(sent, step, http.query.encoded(), holder), tag):
         return None
+    sent = replace(sent, digest=digest_form(server, tag))
     age = server.now() - sent.shown_at
     return sent if -_CLOCK_DIFFERENCE <= age < server.settings.request_lifetime else None
 
@@ -108,20 +111,26 @@ def request_of(
 ) -> tuple[AuthorizationRequest, Client] | None:
     """Return the request that a form belongs to, and its client; errors go to the recipient from now on.
 
-    `stored`: the record of `request_id`. Without one, the request in the query is read and checked again. Returns None
-    when it asks for something else than the page has shown, or has expired, so that it must be started again. Raises
-    RequestEnded when it has been answered or belongs to another browser, and the OAuthError of a request that the
+    `stored`: the record of `request_id`. Without one, the request in the query is read and checked again; also when it
+    has been answered without another record than that, so that the answer can be repeated. Returns None when it asks
+    for something else than the page has shown, or has expired, so that it must be started again. Raises RequestEnded
+    when it has been answered some time ago or belongs to another browser, and the OAuthError of a request that the
     client may no longer make.
     """
-    if stored is None and not http.query.raw("request_uri"):
+    answered = stored is not None and stored.taken_at is not None
+    if (stored is None or (answered and not stored.stored)) and not http.query.raw("request_uri"):
+        if stored is not None:
+            require_repeatable(server, stored)
         recipient = find_recipient(server, http, http.query)
         request = read_request(server, http.query, recipient)
         expires_at = sent.shown_at + server.settings.request_lifetime
         request = replace(request, request_id=sent.request_id, created_at=sent.shown_at, expires_at=expires_at)
+        if stored is not None:
+            request = request.answered_as(stored)
         return (request, recipient.client) if _terms(request) == sent.terms else None
     if stored is None and "client_id" in http.query:
         return None
-    request, client = require_unanswered(server, http, stored)
+    request, client = require_current(server, http, stored)
     if not request.stored or request.browser_id != browser_sessions.browser_id_of(server, http):
         raise RequestEnded("This request was started in another browser.", code="wrong_browser")
     set_recipient_of(http, client, request)

@@ -9,13 +9,14 @@ from typing import Any
 
 from chalicelib import events
 from chalicelib.authorization.interaction import Interaction
-from chalicelib.authorization.stored_request import answering
+from chalicelib.authorization.stored_request import answering, waits_for_get
 from chalicelib.events import history
 from chalicelib.protocol import claims
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.next_step import SignedInUser
 from chalicelib.protocol.records import Consent, User
+from chalicelib.sessions.lifetime import REPEATED_FOR
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Write
 from chalicelib.tokens.issue import id_token, max_refresh_lifetime
@@ -38,19 +39,18 @@ def create_grant(
 ) -> dict[str, str] | NotGranted:
     """Create the grant; return the parameters of the authorization response, or why there is no grant.
 
-    `consent_given`: the user has just allowed it; `remember` stores that consent; `also`: further writes of it. One
-    write, or a transaction with what must be written with it.
+    No parameters if the answer waits for a GET. `consent_given`: the user has just allowed it; `remember` stores that
+    consent; `also`: further writes of it. One write, or a transaction with what must be written with it.
     """
     server, http, client, request = interaction.server, interaction.http, interaction.client, interaction.request
     store, user = server.store, signed_in.user
     grant = _new_grant(interaction, signed_in)
-    code = server.keys.make_handle("code", grant.grant_id)
-    answer = {"code": code}
-    if "id_token" in request.response_type.split():  # signed before anything is written, because that may fail
-        answer["id_token"] = id_token(server, client, grant, nonce=request.nonce, code=code, user=user)
+    # Signed before anything is written, because that may fail.
+    parameters = {} if waits_for_get(http, request) else response_parameters(interaction, user, grant)
     creation = store.grants.inserting(grant)
     # Stored or sent by a form, a request is answered only once.
-    answer_once = [answering(server, request)] if request.stored or http.method == "POST" else []
+    once = request.stored or http.method == "POST"
+    answer_once = [answering(server, http, request, grant.grant_id)] if once else []
     writes: list[Write[Any]] = [*answer_once, *also, *_join_session(interaction, signed_in)]
     if consent_given:
         writes.append(events.record(store, http, events.CONSENT_GIVEN, user.sub, client))
@@ -59,8 +59,25 @@ def create_grant(
     if refused := store.transact(creation, *writes):
         answered = bool(answer_once) and refused.of(answer_once[0]) is not None
         return NotGranted.ALREADY_ANSWERED if answered else NotGranted.CHANGED
-    events.note(http, events.CODE_ISSUED, sub=user.sub)
-    return answer
+    if parameters:
+        events.note(http, events.CODE_ISSUED, sub=user.sub)
+    return parameters
+
+
+def response_parameters(interaction: Interaction, user: User, grant: Grant) -> dict[str, str]:
+    """Return the parameters of the authorization response for a new grant: its code, and an ID token if requested."""
+    server, client, request = interaction.server, interaction.client, interaction.request
+    code = server.keys.make_handle("code", grant.grant_id)
+    if "id_token" not in request.response_type.split():
+        return {"code": code}
+    return {"code": code, "id_token": id_token(server, client, grant, nonce=request.nonce, code=code, user=user)}
+
+
+def code_times(interaction: Interaction) -> tuple[int, int, int]:
+    """Return `created_at`, `code_expires_at` and `expires_at` of a new grant."""
+    server, now = interaction.server, interaction.server.now()
+    lifetime = interaction.client.authorization_code_lifetime or server.settings.authorization_code_lifetime
+    return now, now + lifetime, now + max(lifetime, REPEATED_FOR)  # until then, the answer can be repeated
 
 
 def _join_session(interaction: Interaction, signed_in: SignedInUser) -> list[Write[Any]]:
@@ -105,8 +122,7 @@ def _remember_consent(interaction: Interaction, user: User) -> list[Write[Any]]:
 
 def _new_grant(interaction: Interaction, signed_in: SignedInUser) -> Grant:
     server, client, request = interaction.server, interaction.client, interaction.request
-    now = server.now()
-    code_expires_at = now + (client.authorization_code_lifetime or server.settings.authorization_code_lifetime)
+    now, code_expires_at, expires_at = code_times(interaction)
     return Grant(
         grant_id=new_id(),
         client_id=client.client_id,
@@ -125,7 +141,7 @@ def _new_grant(interaction: Interaction, signed_in: SignedInUser) -> Grant:
         amr=signed_in.session.amr,
         created_at=now,
         code_expires_at=code_expires_at,
-        expires_at=code_expires_at,
+        expires_at=expires_at,
         ends_at=now + max_refresh_lifetime(server, client),
         nonce=request.nonce,
         code_challenge=request.code_challenge,

@@ -22,6 +22,7 @@ from chalicelib.protocol.records import NO_SCOPE, AuthorizationRequest
 from chalicelib.protocol.response_types import check_response
 from chalicelib.protocol.scopes import parse_scope
 from chalicelib.server import AuthorizationServer
+from chalicelib.sessions.lifetime import REPEATED_FOR
 from chalicelib.tokens import resources
 from chalicelib.tokens.issue import registered_scope
 
@@ -84,7 +85,7 @@ def _read(server: AuthorizationServer, params: Params, recipient: Recipient) -> 
 
 def ended(request: AuthorizationRequest | None) -> RequestEnded:
     """Return the error for a request that can no longer be answered: it was answered, or is absent."""
-    answered = request is not None and request.taken_at is not None
+    answered = request is not None and request.answered
     return RequestEnded(ANSWERED, code="request_answered" if answered else "request_expired")
 
 
@@ -97,13 +98,32 @@ def read_stored_request(server: AuthorizationServer, http: Request, text: str) -
 def require_unanswered(
     server: AuthorizationServer, http: Request, request: AuthorizationRequest | None
 ) -> tuple[AuthorizationRequest, Client]:
-    """Return a stored request that is still to be answered, and its client, which `http.client` becomes.
+    """Return a stored request that is still to be answered, and its client, as `require_current`.
+
+    Raises RequestEnded for any other.
+    """
+    if request is not None and request.answered:
+        raise ended(request)
+    return require_current(server, http, request)
+
+
+def require_repeatable(server: AuthorizationServer, request: AuthorizationRequest) -> None:
+    """Raise RequestEnded for a request that was answered some time ago: its answer is not repeated."""
+    if request.taken_at is not None and server.now() - request.taken_at >= REPEATED_FOR:
+        raise ended(request)
+
+
+def require_current(
+    server: AuthorizationServer, http: Request, request: AuthorizationRequest | None
+) -> tuple[AuthorizationRequest, Client]:
+    """Return a stored request that can be answered, now or again, and its client, which `http.client` becomes.
 
     Raises RequestEnded for any other, and for one that the client, as it is registered now, could not make: nothing is
     sent to a redirect URI, and no scope is granted, that the operator has removed since.
     """
-    if request is None or request.taken_at is not None:
+    if request is None:
         raise ended(request)
+    require_repeatable(server, request)
 
     def may_request(client: Client) -> bool:
         return redirect_target(client, request.redirect_uri) is not None and request.scope <= client.scopes

@@ -7,51 +7,68 @@ from chalicelib.authentication.password import MAX_USERNAME, NotSignedIn, SignIn
 from chalicelib.authorization.flow import proceed, remaining_step
 from chalicelib.authorization.forms import query_of
 from chalicelib.authorization.interaction import Interaction
-from chalicelib.authorization.problems import Problem, redirect_with_problem
+from chalicelib.authorization.problems import SIGNED_OUT, Problem, redirect_with_problem
 from chalicelib.authorization.stored_request import stored_for, storing
 from chalicelib.http.messages import Params, Response
 from chalicelib.protocol.next_step import SignedInUser, Step
 from chalicelib.sessions import browser_sessions
+from chalicelib.sessions.repeated_form import find_repeated
 from chalicelib.storage.store import Records
 from chalicelib.users.password_change import change_own_password
 
 
-def answer_credentials(interaction: Interaction, attempt: SignInAttempt, records: Records) -> Response:
-    """Sign in the user whose credentials a form has. `records` were read for the lookups of `attempt`."""
+def answer_credentials(
+    interaction: Interaction, attempt: SignInAttempt, records: Records, form: str, *, may_repeat: bool
+) -> Response:
+    """Sign in the user whose credentials a form has. `records` were read for the lookups of `attempt`.
+
+    `form`: its digest. `may_repeat`: whether it may be one that was sent before.
+    """
+    server, http, sub = interaction.server, interaction.http, attempt.sub(records)
+    if may_repeat and sub and (signed_in := find_repeated(server, http, sub, form, attempt.password)):
+        return _continue_as(interaction, signed_in)
     try:
         verified = attempt.verify(records, interaction.client, interaction.request)
     except NotSignedIn as failure:
-        problem = Problem.of_sign_in(interaction.server, failure, attempt.username[:MAX_USERNAME])
-        return redirect_with_problem(interaction.server, interaction.http, query_of(interaction), problem)
-    return start_session(interaction, verified)
+        problem = Problem.of_sign_in(server, failure, attempt.username[:MAX_USERNAME])
+        return redirect_with_problem(server, http, query_of(interaction), problem)
+    return start_session(interaction, verified, form)
 
 
-def start_session(interaction: Interaction, verified: VerifiedSignIn) -> Response:
-    """Sign the user in, in place of `interaction.signed_in`, and continue with the request."""
+def start_session(interaction: Interaction, verified: VerifiedSignIn, form: str = "") -> Response:
+    """Sign the user in, in place of `interaction.signed_in`, and continue with the request. `form`: its digest."""
     server, http, request = interaction.server, interaction.http, interaction.request
     previous, writes = interaction.signed_in, verified.writes
-    if http.method == "POST" and not request.stored:
+    if http.method == "POST" and not request.stored and not request.answered:
         expected = browser_sessions.unstored_session(server, http, verified.user, request.request_id)
         if remaining_step(replace(interaction, signed_in=expected, consent=verified.consent)):
             # The user continues after a redirect, for which the request is stored.
             request = stored_for(server, request, browser_sessions.identify_browser(server, http)[0])
             writes = (*writes, storing(server, request))
-    signed_in = browser_sessions.start_session(server, http, verified.user, request.request_id, previous, writes)
+    signed_in = browser_sessions.start_session(server, http, verified.user, request.request_id, previous, writes, form)
     return proceed(replace(interaction, request=request, signed_in=signed_in, consent=verified.consent))
 
 
-def answer_new_password(interaction: Interaction, signed_in: SignedInUser, form: Params) -> Response:
-    """Change the password of a user who must choose one, and continue with the request."""
-    server, http = interaction.server, interaction.http
-    password, user = form.raw("new_password") or "", signed_in.user
-    if remaining_step(interaction) is not Step.CHANGE_PASSWORD:
-        # The form was sent twice, and the first one has changed the password; or the user must sign in again.
+def answer_new_password(interaction: Interaction, form: Params, digest: str) -> Response:
+    """Change the password of a user who must choose one, and continue with the request. `digest`: of the form."""
+    server, http, signed_in = interaction.server, interaction.http, interaction.signed_in
+    password, repeated = form.raw("new_password") or "", form.raw("new_password_again") or ""
+    changed = signed_in is None or not signed_in.user.password_change_required
+    if changed and (signed_in_now := find_repeated(server, http, None, digest, password)):
+        return _continue_as(interaction, signed_in_now)
+    if signed_in is None:
+        return redirect_with_problem(server, http, query_of(interaction), SIGNED_OUT)
+    if remaining_step(interaction) is not Step.CHANGE_PASSWORD:  # in another tab, or the user must sign in again
         return redirect_with_problem(server, http, query_of(interaction))
-    repeated = form.raw("new_password_again") or ""
-    if text := password_rules.find_problem(server.settings, user, password, repeated, must_differ=True):
+    if text := password_rules.find_problem(server.settings, signed_in.user, password, repeated, must_differ=True):
         problem = Problem(text, "new_password", 400, Step.CHANGE_PASSWORD.name)
         return redirect_with_problem(server, http, query_of(interaction), problem)
-    signed_in = change_own_password(server, http, signed_in, password)
-    http.answer_headers.append(browser_sessions.session_cookie(server, signed_in.session))
-    consent = server.store.consents.get(user.sub, interaction.client.client_id)
+    return _continue_as(interaction, change_own_password(server, http, signed_in, password, digest))
+
+
+def _continue_as(interaction: Interaction, signed_in: SignedInUser) -> Response:
+    """Continue with the request in a session that has a new cookie."""
+    server = interaction.server
+    interaction.http.answer_headers.append(browser_sessions.session_cookie(server, signed_in.session))
+    consent = server.store.consents.get(signed_in.user.sub, interaction.client.client_id)
     return proceed(replace(interaction, signed_in=signed_in, consent=consent))

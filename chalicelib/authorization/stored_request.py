@@ -13,14 +13,14 @@ from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.errors import InvalidRequest, TemporarilyUnavailable
 from chalicelib.protocol.records import AuthorizationRequest
 from chalicelib.server import AuthorizationServer
+from chalicelib.sessions.browser_sessions import browser_id_of
+from chalicelib.sessions.lifetime import REPEATED_FOR
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Write
 
 # Bytes of a query that a form's action can repeat: API Gateway takes 10,240 bytes of request line and header fields.
 MAX_QUERY = 4000
 MAX_STORED = 16 * 1024
-# How long a record stays once it is answered, so that a form that is sent twice finds it.
-ANSWERED_FOR = 60
 MAX_REMEMBERED = 10_000
 
 
@@ -54,25 +54,46 @@ def storing(server: AuthorizationServer, request: AuthorizationRequest) -> Write
 
     It is refused once the request has been answered.
     """
-    members = {field.name: getattr(request, field.name) for field in fields(request) if field.name != "request_id"}
-    set_ = {name: value for name, value in members.items() if value is not None and value != frozenset()}
-    remove = tuple(name for name in members if name not in set_)
+    set_ = _members(request)
+    remove = tuple(field.name for field in fields(request) if field.name not in ("request_id", *set_))
     unanswered = attr("taken_at").not_exists() & attr("browser_id").eq(request.browser_id)
     return server.store.requests.changing((request.request_id,), unanswered, set_, remove=remove, create=True)
 
 
-def answering(server: AuthorizationServer, request: AuthorizationRequest) -> Write[AuthorizationRequest]:
-    """Return the write that answers a request. It is refused once the request has been answered.
+def waits_for_get(http: Request, request: AuthorizationRequest) -> bool:
+    """Return whether this HTTP request is not answered with the page that posts the response, but redirected to it.
 
-    The record is created if there is none: with it, a form that was sent twice is answered once.
+    So the page can be reloaded, and the form that it follows can be sent twice.
+    """
+    return http.method == "POST" and request.response_mode == "form_post"
+
+
+def answering(
+    server: AuthorizationServer, http: Request, request: AuthorizationRequest, grant_id: str | None
+) -> Write[AuthorizationRequest]:
+    """Return the write that answers a request: with a grant, or by a denial. Refused once it has been answered.
+
+    The record is created if there is none: with it, a form that was sent twice is answered once. It has the whole
+    request if the answer waits for a GET with its handle.
     """
     now = server.now()
-    set_: dict[str, Any] = {"taken_at": now, "expires_at": max(request.expires_at, now + ANSWERED_FOR)}
-    if not request.stored:
+    set_: dict[str, Any] = {"taken_at": now, "expires_at": max(request.expires_at, now + REPEATED_FOR)}
+    set_["sent"] = 0 if waits_for_get(http, request) else 1
+    if grant_id is not None:
+        set_["grant_id"] = grant_id
+    if not request.stored and waits_for_get(http, request):
+        set_ = _members(replace(request, browser_id=browser_id_of(server, http))) | set_
+    elif not request.stored:
         required = ("client_id", "redirect_uri", "created_at")
         set_ |= {name: getattr(request, name) for name in required}
     unanswered = attr("taken_at").not_exists()
     return server.store.requests.changing((request.request_id,), unanswered, set_, create=not request.stored)
+
+
+def _members(request: AuthorizationRequest) -> dict[str, Any]:
+    """Return the attributes of a request that are stored, without its key."""
+    members = {field.name: getattr(request, field.name) for field in fields(request) if field.name != "request_id"}
+    return {name: value for name, value in members.items() if value is not None and value != frozenset()}
 
 
 def stored_for(server: AuthorizationServer, request: AuthorizationRequest, browser_id: str) -> AuthorizationRequest:

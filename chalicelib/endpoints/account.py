@@ -5,9 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from chalicelib import builtin_clients, events, pages
-from chalicelib.authentication import password_rules
-from chalicelib.authentication.password import NotSignedIn, SignInAttempt
+from chalicelib import builtin_clients, pages
 from chalicelib.events.activity import is_event_id, read_page
 from chalicelib.http.csrf import is_cross_origin, require_same_origin
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
@@ -17,7 +15,7 @@ from chalicelib.protocol.next_step import SignedInUser
 from chalicelib.protocol.records import Session
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import active_grants, browser_sessions, connected_applications
-from chalicelib.users.password_change import change_own_password
+from chalicelib.users import password_form
 
 T = TypeVar("T")
 PER_PAGE = 20
@@ -132,7 +130,7 @@ def post(server: AuthorizationServer, http: Request) -> Response:
             raise RequestEnded("This form asks for an unknown action. Please start again.")
         return action(visit, form)
 
-    return _signed_in(server, http, act)
+    return _signed_in(server, http, act, form)
 
 
 # ---- what the buttons do
@@ -165,27 +163,17 @@ def _sign_out_others(visit: _Visit, form: Params) -> Response:
 
 def _change_password(visit: _Visit, form: Params) -> Response:
     """Change the password. The current one is required too, because the browser may be unattended."""
-    server, http, user = visit.server, visit.http, visit.signed_in.user
-    new = form.raw("new_password") or ""
-    problem = password_rules.find_problem(server.settings, user, new, form.raw("new_password_again") or "")
-    if problem:
-        return visit.page("password", 400, problem=problem, field="new_password")
-    current_password, browser_id = form.raw("password") or "", browser_sessions.browser_id_of(server, http)
-    attempt = SignInAttempt(server, http, user.username, current_password, browser_id)
-    client = server.client(builtin_clients.ACCOUNT)
-    if client is None:
-        raise NotFound("There is nothing at this address.")
     try:
-        records = server.store.read_all(attempt.lookups)
-        verified = attempt.verify(records, client, purpose=events.PASSWORD_CHANGED)
-    except NotSignedIn as failure:
-        text = failure.text if failure.retry_after else "This is not your current password."
-        page = visit.page("password", failure.status(400), problem=text, field="password")
+        signed_in = password_form.change(visit.server, visit.http, visit.signed_in, form)
+    except password_form.NotChanged as failure:
+        page = visit.page("password", failure.status, problem=failure.text, field=failure.field)
         return page.add(failure.headers)
-    rehashed = replace(visit.signed_in, user=verified.user)
-    signed_in = change_own_password(server, http, rehashed, new, verified)
+    return _password_changed(replace(visit, signed_in=signed_in))
+
+
+def _password_changed(visit: _Visit) -> Response:
     answer = _back(visit, "/account/password", "password_changed")
-    return answer.add(browser_sessions.session_cookie(server, signed_in.session))
+    return answer.add(browser_sessions.session_cookie(visit.server, visit.signed_in.session))
 
 
 _ACTIONS: dict[str, Callable[[_Visit, Params], Response]] = {
@@ -200,9 +188,18 @@ _ACTIONS: dict[str, Callable[[_Visit, Params], Response]] = {
 # ---- helpers
 
 
-def _signed_in(server: AuthorizationServer, http: Request, show: Callable[[_Visit], Response]) -> Response:
-    """Return what `show` returns for the signed-in user; a redirect to the sign-in page for anyone else."""
-    signed_in = browser_sessions.read_browser(server, http).signed_in
+def _signed_in(
+    server: AuthorizationServer, http: Request, show: Callable[[_Visit], Response], form: Params | None = None
+) -> Response:
+    """Return what `show` returns for the signed-in user; a redirect to the sign-in page for anyone else.
+
+    `form`: one that may be a second copy of the form that has just changed the password, under the cookie from before.
+    """
+    browser = browser_sessions.read_browser(server, http)
+    sent = form if form and form.get("action") == "change_password" else None
+    if sent and browser.session and (repeated := password_form.find_changed(server, http, browser.session, sent)):
+        return _password_changed(_Visit(server, http, repeated))
+    signed_in = browser.signed_in
     if signed_in is not None and not signed_in.user.password_change_required:
         return show(_Visit(server, http, signed_in))
     parameters = {"client_id": builtin_clients.ACCOUNT, "response_type": "code"}

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from chalicelib.authorization.external_login import take_answer
-from chalicelib.authorization.flow import proceed
+from chalicelib.authorization.flow import answer_again, proceed
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import address_of
 from chalicelib.authorization.recipient import find_recipient, set_recipient_of
-from chalicelib.authorization.request import PARAMETERS, read_request, require_unanswered
+from chalicelib.authorization.request import PARAMETERS, ended, read_request, require_current, require_unanswered
 from chalicelib.authorization.stored_request import is_short, redirect_to_stored_request, store_unauthenticated
 from chalicelib.http.messages import Request, Response, redirect
 from chalicelib.protocol.errors import InvalidRequest, RequestEnded
@@ -65,6 +65,8 @@ def post(server: AuthorizationServer, http: Request) -> Response:
 
 
 def _continue(server: AuthorizationServer, http: Request, stored: AuthorizationRequest | None) -> Response:
+    if stored and stored.answered and stored.response_mode == "form_post":
+        return _give_answer(server, http, stored)
     request, client = require_unanswered(server, http, stored)
     request, browser_cookie = _bind(server, http, request)
     http.answer_headers.append(browser_cookie)
@@ -73,6 +75,18 @@ def _continue(server: AuthorizationServer, http: Request, stored: AuthorizationR
     interaction = Interaction(server, http, client, request, browser.signed_in, browser.consent)
     answered = take_answer(interaction) if request.answer else None
     return answered or proceed(interaction)
+
+
+def _give_answer(server: AuthorizationServer, http: Request, stored: AuthorizationRequest) -> Response:
+    """Return the page that posts the answer to a request, which was answered in this browser a moment ago."""
+    request, client = require_current(server, http, stored)
+    if request.browser_id != browser_id_of(server, http):
+        raise RequestEnded("This request was started in another browser.", code="wrong_browser")
+    set_recipient_of(http, client, request)
+    signed_in = read_browser(server, http).signed_in
+    if signed_in is None:
+        raise ended(request)
+    return answer_again(Interaction(server, http, client, request, signed_in), signed_in)
 
 
 def _bind(

@@ -57,9 +57,11 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     request, client = request_and_client
     interaction = Interaction(server, http, client, request, browser.signed_in)
     if attempt:
-        return answer_credentials(interaction, attempt, browser.records)
+        # Only then can it have been sent before, so that further records must be read.
+        may_repeat = bool(browser.request or (browser.session and browser.session.renewed_by == sent.digest))
+        return answer_credentials(interaction, attempt, browser.records, sent.digest, may_repeat=may_repeat)
+    if step is Step.CHANGE_PASSWORD:
+        return answer_new_password(interaction, form, sent.digest)
     if browser.signed_in is None:
         return redirect_with_problem(server, http, query, SIGNED_OUT)
-    if step is Step.CHANGE_PASSWORD:
-        return answer_new_password(interaction, browser.signed_in, form)
     return decide(interaction, browser.signed_in, decision)

@@ -2,7 +2,7 @@
 
 An ID token of the session of this browser ends it without a question: no other site has that token. For everything
 else the user is asked, so that no link or image signs anyone out. Then the browser goes to the application's
-post_logout_redirect_uri, if that is registered; otherwise a page says what happened.
+post_logout_redirect_uri. If that is not registered, the user is signed out too, and a page says what happened.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from typing import Any
 
 from chalicelib import pages
 from chalicelib.authorization.openid_parameters import MAX_ID_TOKEN
-from chalicelib.authorization.recipient import MAX_ENCODED_STATE
+from chalicelib.authorization.recipient import MAX_SHOWN, MAX_STATE, read_state
 from chalicelib.http.csrf import is_cross_origin, require_same_origin, require_top_level_navigation
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidRequest, InvalidToken, RequestEnded
-from chalicelib.protocol.records import Session
+from chalicelib.protocol.records import Session, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 from chalicelib.tokens.issue import ID_TOKEN_TYPE
@@ -27,7 +27,7 @@ PARAMETERS = {
     "logout_hint": 320,
     "client_id": 128,
     "post_logout_redirect_uri": 2048,
-    "state": 2048,
+    "state": MAX_STATE,
     "ui_locales": 2048,
 }
 
@@ -37,13 +37,15 @@ class _LogoutRequest:
     """A logout request, every check passed.
 
     `client` is the client that asks, `hint` the claims of its ID token; each None without, or where it is not valid.
-    `target` is where the browser goes afterwards, with `state`.
+    `target` is where the browser goes afterwards, with `state`; None if the application named no address, or
+    (`unregistered`) one that is not registered.
     """
 
     client: Client | None
     hint: dict[str, Any] | None
     target: str | None
     state: str | None
+    unregistered: bool = False
 
 
 def get(server: AuthorizationServer, http: Request) -> Response:
@@ -71,8 +73,8 @@ def post(server: AuthorizationServer, http: Request) -> Response:
 def _log_out(server: AuthorizationServer, http: Request, params: Params) -> Response:
     require_top_level_navigation(http)
     logout = _read(server, http, params)
-    session, user = browser_sessions.read_session(server, http)
-    if session is None or session.ended_at is not None or _names_session(server, logout, session):
+    session, user = _read_session(server, http)
+    if session is None or _names_session(server, logout, session):
         return _signed_out(server, http, logout, session)
     fields = {
         "tag": server.keys.form_tag(_subject(session)),
@@ -86,7 +88,9 @@ def _log_out(server: AuthorizationServer, http: Request, params: Params) -> Resp
         action=server.path_of("end_session_endpoint"),
         fields=[(name, value) for name, value in fields.items() if value is not None],
         client=logout.client,
-        username=user.username if user else "",
+        username=user.username if user and _is_signed_in(server, session, user) else "",
+        unregistered=logout.unregistered,
+        request_id=http.request_id,
     )
     return pages.response(page, redirect_uri=logout.target)
 
@@ -95,14 +99,16 @@ def _answer(server: AuthorizationServer, http: Request, form: Params) -> Respons
     """Follow the user's answer. Raises RequestEnded for a form that was not shown in this session."""
     require_same_origin(server.issuer, http)
     logout = _read(server, http, form)
-    session, _ = browser_sessions.read_session(server, http)
-    if session is None or session.ended_at is not None:  # it was ended in another tab
+    session, user = _read_session(server, http)
+    if session is None:  # it was ended in another tab
         return _signed_out(server, http, logout, session)
     if not server.keys.is_valid_form_tag(_subject(session), form.get("tag") or ""):
         raise RequestEnded("This form was shown to another user, or not by this server.", code="form_not_ours")
     decision = form.get("decision")
     if decision == "stay":
-        return pages.response(pages.page("still_signed_in", server.settings, client=logout.client, back=_back(logout)))
+        signed_in = _is_signed_in(server, session, user)
+        page = pages.page("still_signed_in", server.settings, client=logout.client, signed_in=signed_in)
+        return pages.response(page)
     if decision != "sign_out":
         raise RequestEnded("The decision must be sign_out or stay.", code="form_not_ours")
     return _signed_out(server, http, logout, session)
@@ -117,8 +123,8 @@ def _signed_out(
     if logout.target:
         response = redirect(http, with_query(logout.target, {"state": logout.state}))
     else:
-        page = pages.page("signed_out", server.settings, client=logout.client, back=_back(logout))
-        response = pages.response(page)
+        about = {"client": logout.client, "unregistered": logout.unregistered, "request_id": http.request_id}
+        response = pages.response(pages.page("signed_out", server.settings, **about))
     return response.add(browser_sessions.own_cookie(server, "session", "", 0))
 
 
@@ -132,11 +138,11 @@ def _parameters(params: Params) -> dict[str, str | None]:
 def _read(server: AuthorizationServer, http: Request, params: Params) -> _LogoutRequest:
     """Return the checked request (sections 2, 3 and 4).
 
-    Raises InvalidRequest, which is shown on a page: after an error the browser is not redirected.
+    The browser is not redirected to an address that is not registered; the log says so. Raises InvalidRequest, which is
+    shown on a page, for any other problem.
     """
     values = _parameters(params)
-    client_id, target, state = values["client_id"], values["post_logout_redirect_uri"], values["state"]
-    params.get("state", at_most_encoded=MAX_ENCODED_STATE)
+    client_id, target, state = values["client_id"], values["post_logout_redirect_uri"], read_state(params)
     hint: dict[str, Any] | None = None
     if values["id_token_hint"]:
         try:
@@ -149,25 +155,32 @@ def _read(server: AuthorizationServer, http: Request, params: Params) -> _Logout
         if client_id not in (None, hint["aud"]):
             raise InvalidRequest("The id_token_hint was issued to another client than client_id.")
         client_id = str(hint["aud"])
-    if target and client_id is None:
-        raise InvalidRequest("A post_logout_redirect_uri needs the id_token_hint or the client_id.")
     client = http.client = _client(server, client_id, target) if client_id else None
-    return _LogoutRequest(client, hint, target, state)
+    if target is None or (client and target in client.post_logout_redirect_uris):
+        return _LogoutRequest(client, hint, target, state)
+    http.error = InvalidRequest(
+        "The post_logout_redirect_uri is not one that the application has registered."
+        if client_id
+        else "A post_logout_redirect_uri needs the id_token_hint or the client_id.",
+        code="post_logout_redirect_uri_mismatch",
+        detail=f"client {client_id or 'unknown'} sent post_logout_redirect_uri {target[:MAX_SHOWN]}",
+    )
+    return _LogoutRequest(client, hint, None, None, unregistered=True)
 
 
 def _client(server: AuthorizationServer, client_id: str, target: str | None) -> Client | None:
-    """Return the client that asks. Raises InvalidRequest unless `target` is registered for it, compared exactly."""
+    """Return the client that asks, with a record in which `target` is registered, compared exactly, if there is one."""
 
     def is_registered(client: Client) -> bool:
         return target is None or target in client.post_logout_redirect_uris
 
-    client = server.client(client_id, accept=is_registered)
-    if target is not None and client is None:
-        raise InvalidRequest(
-            "The post_logout_redirect_uri is not one that the application has registered.",
-            code="post_logout_redirect_uri_mismatch",
-        )
-    return client
+    return server.client(client_id, accept=is_registered) or server.client(client_id)
+
+
+def _read_session(server: AuthorizationServer, http: Request) -> tuple[Session | None, User | None]:
+    """Return the session of this browser and its user, None if it has ended. The user may have to sign in again."""
+    session, user = browser_sessions.read_session(server, http)
+    return (session, user) if session and user and session.is_valid_for(user) else (None, None)
 
 
 def _names_session(server: AuthorizationServer, logout: _LogoutRequest, session: Session) -> bool:
@@ -183,5 +196,6 @@ def _subject(session: Session) -> str:
     return f"SIGN_OUT {session.session_id}"
 
 
-def _back(logout: _LogoutRequest) -> str | None:
-    return logout.client.client_uri if logout.client else None
+def _is_signed_in(server: AuthorizationServer, session: Session, user: User | None) -> bool:
+    """Return whether the browser is signed in: its session may last longer, for the grants that depend on it."""
+    return user is not None and user.disabled_at is None and session.signed_in_until > server.now()

@@ -5,6 +5,7 @@ Users see theirs on the account page, the operator sees all by `signet history`.
 
 import re
 import secrets
+import time
 
 from chalicelib.http.messages import Request
 from chalicelib.protocol.client import Client
@@ -15,10 +16,11 @@ from chalicelib.storage.store import Store
 LIFETIME = 90 * DAY
 OPERATOR = "operator"
 KEYS = "the keys"
-# Tokens of a User-Agent header (RFC 9110 section 10.1.5). The first match counts: Edge and Opera send Chrome as well,
+# Tokens of a User-Agent header (RFC 9110 section 10.1.5). The first match counts: all others send Chrome or Safari too,
 # Chrome sends Safari, Android sends Linux, and an iPad may send Mac OS X.
-_BROWSERS = {"Edg": "Edge", "OPR": "Opera", "Firefox": "Firefox", "FxiOS": "Firefox", "CriOS": "Chrome"}
-_BROWSERS |= {"Chrome": "Chrome", "Safari": "Safari"}
+_BROWSERS = dict.fromkeys(("Edg", "EdgA", "EdgiOS", "Edge"), "Edge") | {"SamsungBrowser": "Samsung Internet"}
+_BROWSERS |= dict.fromkeys(("OPR", "OPT", "OPiOS"), "Opera") | dict.fromkeys(("Firefox", "FxiOS"), "Firefox")
+_BROWSERS |= dict.fromkeys(("Chrome", "CriOS"), "Chrome") | {"Safari": "Safari"}
 _SYSTEMS = {"iPhone": "iPhone", "iPad": "iPad", "Android": "Android", "Windows": "Windows", "Mac OS X": "Mac"}
 _SYSTEMS |= {"CrOS": "ChromeOS", "Linux": "Linux"}
 
@@ -57,9 +59,11 @@ def about_client(client_id: str) -> str:
 
 def _event(store: Store, about: str, name: str, client: Client | None, **members: str | None) -> Event:
     now = store.now()
+    # Events of one second are listed in the order in which they happened.
+    moment = f"{time.time_ns():016x}"
     return Event(
         sub=about,
-        event_id=f"{now}.{secrets.token_hex(8)}",
+        event_id=f"{now}.{moment}{secrets.token_hex(8)}",
         name=name,
         created_at=now,
         expires_at=now + LIFETIME,

@@ -8,20 +8,23 @@ works without the script, and loads nothing from other hosts except the operator
     change_password  user, form, problem
     consent          client, user, new_permissions, allowed_before, remembered, access_end, redirect_uri,
                      on_device, own_scheme, form, problem
-    sign_out         action, fields, client (that asked for it, or None), username (or "")
+    sign_out         action, fields, client (that asked for it, or None), username (or ""), unregistered, request_id
     sign_out_again   action, fields
-    signed_out       client, back (a link to it, or None)
-    still_signed_in  client, back
+    signed_out       client, unregistered, request_id
+    still_signed_in  client, signed_in
     let_in           action, fields, username, problem
     let_in_done      username
     form_post        action, fields, client (None if it has no name)
-    error            explanation, error, request_id
+    error            explanation, error, request_id, start_again (an address, or ""), client (or None), account,
+                     has_session, sign_out (which links it has)
     errors           explanations
     home             issuer, addresses, playground
     account_…        user, tag, done, problem, current_page, date, and values from endpoints/account.py
     playground       step, and values from endpoints/playground.py
 
-`fields` are the hidden fields of a form, as pairs of name and value. A page is `narrow` (a card) or `wide`.
+`fields` are the hidden fields of a form, as pairs of name and value. `unregistered`: whether the application named a
+post_logout_redirect_uri that is not registered. `done`: what an action did, with which the title begins. A page is
+`narrow` (a card) or `wide`.
 """
 
 import hashlib
@@ -38,6 +41,8 @@ from chalicelib.settings import Settings
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+    from chalicelib.protocol.client import Client
 
 _FOLDER = Path(__file__).parent
 SCRIPT = (_FOLDER / "signet.js").read_text("utf-8")
@@ -87,8 +92,10 @@ def page(name: str, settings: Settings, **values: Any) -> Page:
         "style_version": style_sheet(settings)[1],
         "script_version": SCRIPT_VERSION,
         "host_of": host_of,
+        "home_of": home_of,
         "web_address": web_address,
         "problem": "",
+        "done": "",
         "min_length": settings.password_min_length,
     }
     html = _environment().get_template(f"{name}.html").render(common | values)
@@ -127,6 +134,12 @@ def host_of(uri: str) -> str:
     """Return what users recognize of a redirect URI: its host with port, or a private-use scheme with the colon."""
     parts = urlsplit(uri)
     return parts.netloc if origin_of(uri) else f"{parts.scheme}:"
+
+
+def home_of(client: "Client | None") -> str | None:
+    """Return a page of the application, by which a user can go back to it; None if the operator registered none."""
+    registered = (client.client_uri, *client.post_logout_redirect_uris) if client else ()
+    return next((uri for uri in registered if web_address(uri)), None)
 
 
 def web_address(uri: str | None) -> str | None:

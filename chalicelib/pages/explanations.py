@@ -49,11 +49,10 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "post_logout_redirect_uri_mismatch": Explanation(
         "The application's address is not registered",
-        "The application asked to send you to an address that is not registered for it. You are still signed in.",
-        "Go back and contact the people who run the application. To sign out now, open the sign-out page of this "
-        "server directly.",
-        "Register exactly this post_logout_redirect_uri, or send a registered one. They are compared character by "
-        "character.",
+        "The application asked to send you to an address that is not registered for it. You were not sent there.",
+        "To sign out, open the sign-out page of this server, and press the button there.",
+        "Register exactly this post_logout_redirect_uri, or send a registered one, with the id_token_hint or the "
+        "client_id. They are compared character by character.",
     ),
     "request_expired": Explanation(
         "This page has expired",

@@ -15,6 +15,20 @@ for (const button of document.querySelectorAll("button[data-shows]")) {
   button.hidden = false;
 }
 
+// A button that is pressed twice sends its form once. It is disabled only after the form was made, which its value is
+// part of. It works again when the user comes back to this page, and after a while: an application on the device may
+// have opened, or nothing has answered.
+for (const form of document.querySelectorAll("form:not([data-sends-itself])")) {
+  const enable = (enabled) => {
+    for (const button of form.querySelectorAll("button[type=submit]")) button.disabled = !enabled;
+  };
+  form.addEventListener("submit", () => {
+    setTimeout(() => enable(false));
+    setTimeout(() => enable(true), 10000);
+  });
+  window.addEventListener("pageshow", () => enable(true));
+}
+
 // Forms that only forward a response submit themselves.
 for (const form of document.querySelectorAll("form[data-sends-itself]")) {
   HTMLFormElement.prototype.submit.call(form);

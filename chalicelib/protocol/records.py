@@ -88,6 +88,9 @@ class Session:
     `sessions_generation`: a copy of the user's. `request_id`: the authorization request of the last sign-in.
     `backchannel_clients`: the clients that get a logout token. `device`: a description of the browser.
 
+    `renewed_by`: a digest of the form by which the user last signed in or changed the password, "" when it was
+    none, and `renewed_at` when. `repeats`: how often the same form has come again (`sessions.repeated_form`).
+
     `version`: of the records, when the session was created. `active_until`: how long the browser is signed in, moved by
     the browser; None in records of version 1, where it is `expires_at`. `expires_at`: how long the grants of the
     session are valid, moved by refresh tokens too.
@@ -107,6 +110,9 @@ class Session:
     version: int = 1
     active_until: int | None = None
     ended_at: int | None = None
+    renewed_at: int = 0
+    renewed_by: str = ""
+    repeats: int = 0
 
     @property
     def signed_in_until(self) -> int:
@@ -123,8 +129,11 @@ class AuthorizationRequest:
     """A validated authorization request (RFC 6749 section 4.1.1, OpenID Connect Core section 3.1.2.1).
 
     `redirect_uri_sent`: whether the request had a `redirect_uri`. `browser_id`: the browser that it is bound to, None
-    until the first GET. `taken_at`: when it was answered. `claims`: the stored form of the `claims` parameter.
-    `hinted_sub`: the user that `id_token_hint` names.
+    until the first GET. `claims`: the stored form of the `claims` parameter. `hinted_sub`: the user that
+    `id_token_hint` names.
+
+    `taken_at`: when it was answered; with the grant `grant_id`, or denied if there is none. `sent`: how often that
+    answer was sent.
 
     With a login application: `asked_sub` is the user that it asks for consent, None while it authenticates the user;
     `answer` is what it has posted, until the same browser continues the request; `answers` counts what it posted.
@@ -155,11 +164,30 @@ class AuthorizationRequest:
     answer: dict[str, Any] = field(default_factory=dict)
     answers: int = 0
     taken_at: int | None = None
+    grant_id: str | None = None
+    sent: int = 0
 
     @property
     def stored(self) -> bool:
         """Whether there is a record of it, which belongs to a browser."""
         return self.browser_id is not None
+
+    @property
+    def answered(self) -> bool:
+        """Whether it was answered. The same browser can get the answer again for a minute."""
+        return self.taken_at is not None
+
+    def answered_as(self, stored: "AuthorizationRequest") -> "AuthorizationRequest":
+        """Return this request with the answer that its record has."""
+        return replace(self, taken_at=stored.taken_at, grant_id=stored.grant_id, sent=stored.sent)
+
+
+@dataclass(frozen=True)
+class RequestClient:
+    """The client of an authorization request, also while an expired record is not deleted yet: for a link to it."""
+
+    request_id: str
+    client_id: str
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from chalicelib.protocol.handles import Handle, new_id
 from chalicelib.protocol.next_step import SignedInUser
 from chalicelib.protocol.records import AuthorizationRequest, Consent, Session, User
 from chalicelib.server import AuthorizationServer
-from chalicelib.sessions.lifetime import extend, lifetime_from
+from chalicelib.sessions.lifetime import extend, lifetime_from, renewed, renewed_now, was_renewed_by
 from chalicelib.sessions.revocation import end_session
 from chalicelib.storage.store import Records
 from chalicelib.storage.table import Lookup, Write
@@ -69,9 +69,11 @@ def session_handle(server: AuthorizationServer, http: Request) -> Handle | None:
 class BrowserState:
     """What one read says about a browser: who is signed in, and the records that were asked for with it.
 
-    `consent` is what the user allowed the client, `request` the stored authorization request; `records` are the others.
+    `session` is that of the cookie, also of one from before the last sign-in. `consent` is what the user allowed the
+    client, `request` the stored authorization request; `records` are the others.
     """
 
+    session: Session | None
     signed_in: SignedInUser | None
     consent: Consent | None
     request: AuthorizationRequest | None
@@ -100,11 +102,11 @@ def read_browser(
         # A batch is no snapshot: a transaction that kept this session may have been made in between.
         session, user = store.read(of_session, of_user)
     if not handle or not session or not user or not _is_valid(session, user) or session.generation != handle.generation:
-        return BrowserState(None, None, request, records)
+        return BrowserState(session, None, None, request, records)
     if session.signed_in_until <= server.now():
-        return BrowserState(None, None, request, records)
+        return BrowserState(session, None, None, request, records)
     signed_in = SignedInUser(user, extend(server, session, by_browser=True))
-    return BrowserState(signed_in, records.get(of_consent), request, records)
+    return BrowserState(signed_in.session, signed_in, records.get(of_consent), request, records)
 
 
 def read_session(server: AuthorizationServer, http: Request) -> tuple[Session | None, User | None]:
@@ -140,16 +142,18 @@ def start_session(
     request_id: str,
     previous: SignedInUser | None = None,
     also: tuple[Write[Any], ...] = (),
+    form: str = "",
 ) -> SignedInUser:
-    """Sign a user in for a request, in one transaction with the writes `also`.
+    """Sign a user in for a request, in one transaction with the writes `also`. `form`: the digest of the form.
 
     A session of the same user continues under a new cookie, which makes the old one invalid; a session of another user
-    ends. Without `previous`, that is the session of this browser which has lapsed, if there is one. Raises AccessDenied
-    when the user has been disabled, RequestEnded when one of `also` is refused.
+    ends. Without `previous`, that is the session of this browser which has lapsed, if there is one. The same form, sent
+    twice at once, starts or continues one session. Raises AccessDenied when the user has been disabled, RequestEnded
+    when one of `also` is refused.
 
     The response to this request gets the cookies, also if it is an error.
     """
-    signed_in = _start(server, http, user, request_id, previous or _lapsed_session(server, http), also)
+    signed_in = _start(server, http, user, request_id, previous or _lapsed_session(server, http), also, form)
     http.answer_headers.append(session_cookie(server, signed_in.session))
     if browser_id := browser_id_of(server, http):  # kept for another year
         http.answer_headers.append(_browser_cookie(server, browser_id))
@@ -163,6 +167,7 @@ def _start(
     request_id: str,
     previous: SignedInUser | None,
     also: tuple[Write[Any], ...],
+    form: str,
 ) -> SignedInUser:
     store = server.store
     active = require_active_user(server, user)
@@ -174,7 +179,7 @@ def _start(
         # The copy of the user's generation stays as it is, so it must be current.
         if session is None or not session.is_valid_for(user):
             break
-        changes = signed_in_again(server, session, request_id)
+        changes = signed_in_again(server, session, request_id, form)
         condition = store.sessions.unchanged(session, "ended_at", "generation", "sessions_generation")
         continuing = store.sessions.changing((session.session_id,), condition, changes)
         refused = store.transact(continuing, active, *also)
@@ -182,19 +187,37 @@ def _start(
             return SignedInUser(user, replace(session, **changes))
         refusal = refused.of(continuing)  # another tab has signed in
         session = refusal.record if refusal else None
-    session = replace(unstored_session(server, http, user, request_id).session, generation=1)
-    refused = store.transact(store.sessions.inserting(session), active, *also)
+        if session and was_renewed_by(server, session, user, form):
+            store.transact(active, *also)  # if it is refused, the attempt stays counted
+            return SignedInUser(user, session)
+    started = replace(unstored_session(server, http, user, request_id).session, generation=1)
+    started = replace(started, **renewed_now(server, form))
+    if form:
+        started = replace(started, session_id=session_id_of_form(user.sub, form))
+    inserting = store.sessions.inserting(started)
+    refused = store.transact(inserting, active, *also)
     if refused and refused.of(active):
         raise AccessDenied("This account cannot sign in now.")
+    refusal = refused.of(inserting) if refused else None
+    if refusal and form:
+        if refusal.record and was_renewed_by(server, refusal.record, user, form):
+            store.transact(active, *also)
+            return SignedInUser(user, refusal.record)
+        return _start(server, http, user, request_id, None, also, "")  # the form of a session that has ended
     if refused:
         raise RequestEnded("This sign-in has been used already.", code="request_answered")
-    return SignedInUser(user, session)
+    return SignedInUser(user, started)
 
 
-def signed_in_again(server: AuthorizationServer, session: Session, request_id: str) -> dict[str, Any]:
+def session_id_of_form(sub: str, form: str) -> str:
+    """Return the id of the session that a form starts: so the same form, sent twice at once, starts one."""
+    return f"{sub}.{form}"
+
+
+def signed_in_again(server: AuthorizationServer, session: Session, request_id: str, form: str) -> dict[str, Any]:
     """Return the changes of a session in which its user has signed in again, for a request: with a new cookie."""
     now = server.now()
-    changes = {"auth_time": now, "generation": session.generation + 1, "request_id": request_id}
+    changes = {"auth_time": now, "request_id": request_id, **renewed(server, session, form)}
     return changes | lifetime_from(server, now)
 
 

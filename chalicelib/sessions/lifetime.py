@@ -10,14 +10,36 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib.protocol.errors import TemporarilyUnavailable
-from chalicelib.protocol.records import Session
+from chalicelib.protocol.records import Session, User
 from chalicelib.server import AuthorizationServer
+
+# For so long, a form that a browser sends again gets the answer again.
+REPEATED_FOR = 60
 
 
 def lifetime_from(server: AuthorizationServer, auth_time: int) -> dict[str, Any]:
     """Return the two times of a session that the browser uses now, whose user signed in at `auth_time`."""
     end = _end(server, auth_time)
     return {"expires_at": end, "active_until": end}
+
+
+def renewed(server: AuthorizationServer, session: Session, form: str) -> dict[str, Any]:
+    """Return the changes of a session that continues under a new cookie. `form`: the digest of its form, "" if none."""
+    return {"generation": session.generation + 1, **renewed_now(server, form)}
+
+
+def renewed_now(server: AuthorizationServer, form: str) -> dict[str, Any]:
+    """Return what a session keeps of the form by which it was started or continued now."""
+    return {"renewed_at": server.now(), "renewed_by": form, "repeats": 0}
+
+
+def was_renewed_by(server: AuthorizationServer, session: Session, user: User, form: str) -> bool:
+    """Return whether this form has just renewed the session, and it is this user who is signed in there."""
+    if not form or session.renewed_by != form or server.now() - session.renewed_at >= REPEATED_FOR:
+        return False
+    if session.sub != user.sub:
+        return False
+    return session.signed_in_until > server.now() and session.is_valid_for(user) and user.disabled_at is None
 
 
 def extend(server: AuthorizationServer, session: Session, *, by_browser: bool) -> Session:

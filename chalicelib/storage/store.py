@@ -15,6 +15,7 @@ from chalicelib.protocol.records import (
     Delivery,
     Event,
     Identifier,
+    RequestClient,
     Scope,
     SealedKeyRing,
     Session,
@@ -58,6 +59,8 @@ class Store:
         self.grant_entries = self._table("grants", GrantEntry, "grant_id")
         # Other records of the same table: both are about sign-ins, and expire soon.
         self.let_in_links = self._table("attempts", LetInLink, "attempts_id")
+        # Without `expires_at`: it reads expired records too, until DynamoDB deletes them.
+        self.request_clients = self._table("requests", RequestClient, "request_id")
 
     def _table(self, kind: str, record: type[R], *key: str) -> Table[R]:
         return Table(self.dynamodb, self.now, f"signet-{self.settings.stage}-{kind}", record, *key)

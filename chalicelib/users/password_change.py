@@ -12,6 +12,7 @@ from chalicelib.protocol.next_step import SignedInUser
 from chalicelib.protocol.records import Session, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_sessions import browser_id_of, signed_in_again
+from chalicelib.sessions.lifetime import renewed
 from chalicelib.sessions.revocation import keep_session, tell_clients, without_grants, without_sessions
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Write
@@ -32,22 +33,24 @@ def change_own_password(
     http: Request,
     signed_in: SignedInUser,
     password: str,
+    form: str,
     verified: VerifiedSignIn | None = None,
 ) -> SignedInUser:
     """Change the password of the signed-in user, whose session continues under a new cookie. All others end.
 
-    `verified`: the attempt that has proved the current password, if it was asked for: it is a new sign-in, and records
-    the change in the history. This browser and its network stay known. All is one transaction. The same form sent twice
-    changes the password once. Raises AccessDenied when the user or the session has been changed in between.
+    `form`: the digest of the form. `verified`: the attempt that has proved the current password, if it was asked for:
+    it is a new sign-in, and records the change in the history. This browser and its network stay known. All is one
+    transaction. The same form, sent twice, changes the password once. Raises AccessDenied when the user or the session
+    has been changed in between.
     """
     store, user, session = server.store, signed_in.user, signed_in.session
     changed = _with_password(user, password)
     writes: tuple[Write[Any], ...]
     if verified:
-        changes = signed_in_again(server, session, session.request_id or "")
+        changes = signed_in_again(server, session, session.request_id or "", form)
         writes = verified.writes_for(changed)
     else:
-        changes = {"generation": session.generation + 1}
+        changes = renewed(server, session, form)
         event = events.record(store, http, events.PASSWORD_CHANGED, user.sub)
         browser = remember_browser(server, http, changed, browser_id_of(server, http))
         writes = (event, *browser, *remember_network(server, http, changed))

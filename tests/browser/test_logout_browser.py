@@ -111,6 +111,20 @@ def test_application_with_an_id_token_signs_the_user_out_with_a_link(
     assert not is_signed_in(window)
 
 
+@with_and_without_javascript
+def test_application_with_an_unregistered_address_signs_the_user_out_and_is_linked(
+    site: Site, windows: Callable[..., Window], client: Registered, application: Application, script: bool
+) -> None:
+    window = windows(java_script_enabled=script)
+    token = sign_in_to_application(window, client, application)
+    window.to("/oauth2/logout", id_token_hint=token, post_logout_redirect_uri=application.url("/other", "localhost"))
+    assert window.heading() == "You are signed out"
+    assert "asked to send you to an address that is not registered for it." in window.text()
+    window.page.get_by_role("link", name="Back to Photo Print").click()
+    assert window.heading() == "Good bye"
+    assert not is_signed_in(window)
+
+
 @pytest.mark.spec("OpenID Connect RP-Initiated Logout §2 c")
 @with_and_without_javascript
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["another site", "another port"])

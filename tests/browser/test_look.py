@@ -22,12 +22,13 @@ ALL_PAGES = {
     *("home", "errors", "error", "error_of_a_request", "sign_in", "sign_in_again"),
     *("change_password", "change_password_again", "consent", "consent_to_more"),
     *("consent_on_this_device", "consent_own_scheme", "form_post"),
-    *("sign_out", "still_signed_in", "signed_out", "let_in", "let_in_done"),
+    *("sign_out", "sign_out_unregistered", "still_signed_in", "signed_out", "signed_out_unregistered"),
+    *("let_in", "let_in_done"),
     *("playground", "playground_code", "playground_tokens", "playground_resource", "playground_old_code"),
-    *("account_applications", "account_browsers", "account_activity", "account_password"),
+    *("account_applications", "account_browsers", "account_activity", "account_password", "account_done"),
 }
 # What other templates extend or include, and a page that sends its form by itself (tested in endpoints/logout).
-NOT_IN_GALLERY = {"base", "form", "account", "account_parts", "sign_out_again"}
+NOT_IN_GALLERY = {"base", "form", "account", "account_parts", "parts", "script", "sign_out_again"}
 EXPECTED_ERRORS = ["status of 400 (Bad Request)", "net::ERR_ABORTED [/callback]"]
 
 
@@ -96,6 +97,7 @@ def check_reflow(page: Page, name: str) -> None:
     for width, sizes in shapes:
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate(TOO_WIDE, sizes) == [], (name, width)
+        assert page.evaluate(LONE_DOTS) == [], (name, width)
     page.set_viewport_size({"width": 1280, "height": 800})
 
 
@@ -110,6 +112,28 @@ TOO_WIDE = """sizes => {
     page.removeAttribute('style')
     return wide
 }"""
+
+# Dots without a phrase before and behind them on the same line. A dot is in the text, or stands before an element.
+LONE_DOTS = """() => [...document.querySelectorAll('.parts')].flatMap(parts => {
+    const rects = node => {
+        const range = document.createRange()
+        range.selectNodeContents(node)
+        return [...range.getClientRects()].filter(rect => rect.width)
+    }
+    const phrases = [...parts.children].flatMap(rects)
+    const texts = [...parts.childNodes].filter(node => node.nodeType === 3 && node.data.includes('·')).flatMap(rects)
+    const before = [...parts.children].flatMap(element => {
+        const dot = getComputedStyle(element, '::before')
+        if (!dot.content.includes('·')) return []
+        const box = element.getBoundingClientRect(), left = box.left + parseFloat(dot.left)
+        return [{left, right: left + parseFloat(dot.width), top: box.top, bottom: rects(element)[0].bottom}]
+    })
+    const edge = parts.getBoundingClientRect().left
+    return [...texts, ...before].filter(dot => dot.left >= edge && !(
+        phrases.some(each => each.right <= dot.left + 1 && each.top < dot.bottom && each.bottom > dot.top) &&
+        phrases.some(each => each.left >= dot.left && each.top < dot.bottom && each.bottom > dot.top)
+    )).map(() => parts.textContent)
+})"""
 
 
 # ---- hostile texts

@@ -120,11 +120,6 @@ class CheckedRequest:
     denies: bool = False
 
 
-def assert_answered_already(answer: Answer) -> None:
-    assert answer.status == 400
-    assert "answered already" in answer.body
-
-
 def assert_invalid_grant(answer: Answer) -> None:
     assert answer.status == 400
     assert answer.json["error"] == "invalid_grant"
@@ -248,9 +243,21 @@ def sign_in_with_remembered_consent(env: Environment) -> CheckedRequest:
         partial(env.browser.send, page, username="alice", password=PASSWORD),
         env.complete_from_code,
         redirects_after=2,
-        consumed_by="TransactWriteItems",
-        check_consumed=lambda answer: None if answer.status in (302, 303) else assert_answered_already(answer),
     )
+
+
+def sign_in_pressed_again(env: Environment) -> CheckedRequest:
+    env.browser.code(env.client, decision="allow_always")
+    env.browser.cookies.clear()
+    page = env.browser.authorize(env.client)
+    cookies = dict(env.browser.cookies)
+
+    def send() -> Answer:
+        env.browser.cookies = dict(cookies)
+        return env.browser.send(page, username="alice", password=PASSWORD)
+
+    assert send().code
+    return CheckedRequest(send, env.complete_from_code, redirects_after=2)
 
 
 def wrong_password(env: Environment) -> CheckedRequest:
@@ -268,14 +275,21 @@ def wrong_password(env: Environment) -> CheckedRequest:
 
 def allow_once(env: Environment) -> CheckedRequest:
     page = env.browser.sign_in(env.browser.authorize(env.client))
-    send = partial(env.browser.send, page, decision="allow_once")
     return CheckedRequest(
-        send,
-        env.complete_from_code,
-        redirects_after=2,
-        consumed_by="TransactWriteItems",
-        check_consumed=assert_answered_already,
+        partial(env.browser.send, page, decision="allow_once"), env.complete_from_code, redirects_after=2
     )
+
+
+def allow_pressed_again(env: Environment) -> CheckedRequest:
+    checked = allow_once(env)
+    assert checked.send().code
+    return checked
+
+
+def give_the_answer_by_form_post(env: Environment) -> CheckedRequest:
+    page = env.browser.sign_in(env.browser.authorize(env.client, response_mode="form_post"))
+    address = env.browser.send(page, decision="allow_once").location
+    return CheckedRequest(partial(env.browser.get, address), env.complete_from_code, redirects_after=2)
 
 
 def allow_always(env: Environment) -> CheckedRequest:
@@ -286,9 +300,7 @@ def allow_always(env: Environment) -> CheckedRequest:
         env.complete_from_code(env.browser.authorize(env.client))
 
     send = partial(env.browser.send, page, decision="allow_always")
-    return CheckedRequest(
-        send, finish, redirects_after=2, consumed_by="TransactWriteItems", check_consumed=assert_answered_already
-    )
+    return CheckedRequest(send, finish, redirects_after=2)
 
 
 def deny(env: Environment) -> CheckedRequest:
@@ -303,8 +315,6 @@ def deny(env: Environment) -> CheckedRequest:
         send,
         finish,
         redirects_after=2,
-        consumed_by="TransactWriteItems",
-        check_consumed=assert_answered_already,
         denies=True,
     )
 
@@ -598,8 +608,11 @@ SCENARIOS: list[Callable[[Environment], CheckedRequest]] = [
     sign_in_again,
     sign_in_as_another_user,
     sign_in_with_remembered_consent,
+    sign_in_pressed_again,
     wrong_password,
     allow_once,
+    allow_pressed_again,
+    give_the_answer_by_form_post,
     allow_always,
     deny,
     change_password,
@@ -786,7 +799,6 @@ def _shape(answer: Answer) -> tuple[int, set[str]]:
 
 def _assert_unavailable(env: Environment, answer: Answer, *, by_redirect: bool, description: str) -> None:
     if by_redirect:
-        assert answer.status in (302, 303), description
         assert answer.answer["error"] == "temporarily_unavailable", description
         assert answer.answer["state"] == "af0ifjsldkj"
         assert answer.answer["iss"] == env.site.settings.issuer

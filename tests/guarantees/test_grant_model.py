@@ -198,6 +198,8 @@ class ModelGrant:
         if not correct:
             self.revoked = True
             return "wrong proof"
+        if now >= self.code_expires_at:  # the record stays for a minute, so that the answer can be repeated
+            return "ended"
         valid = self.is_valid(now)
         self.redeemed, self.generation = True, 1
         self.expires_at = now + (REFRESH_TOKEN_LIFETIMES[client] or ACCESS_TOKEN_LIFETIME)
@@ -436,7 +438,7 @@ class GrantMachine(RuleBasedStateMachine):
         code_end = self.now + CODE_LIFETIMES[client]
         ends_at = self.now + (ABSOLUTE_LIFETIME if REFRESH_TOKEN_LIFETIMES[client] else 0)
         grant = ModelGrant(
-            client, username, session, scope, uri_sent, challenged, answer.code, code_end, ends_at, code_end
+            client, username, session, scope, uri_sent, challenged, answer.code, self.now + 60, ends_at, code_end
         )
         self.grants.append(grant)
         self.changed = [grant]

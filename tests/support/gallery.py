@@ -105,7 +105,13 @@ class Gallery:
         for name in ("applications", "browsers", "activity", "password"):
             self.page.goto(f"{issuer}/account" + (f"/{name}" if name != "applications" else ""))
             yield f"account_{name}"
+        self.page.goto(f"{issuer}/account/browsers")
+        self._send("sign_out_others")
+        yield "account_done"
         query = urlencode({"client_id": self.client.client_id})
+        unregistered = query + "&" + urlencode({"post_logout_redirect_uri": f"{HOME}/bye"})
+        self.page.goto(f"{issuer}/oauth2/logout?{unregistered}")
+        yield "sign_out_unregistered"
         self.page.goto(f"{issuer}/oauth2/logout?{query}")
         yield "sign_out"
         self._send("stay")
@@ -113,6 +119,8 @@ class Gallery:
         self.page.goto(f"{issuer}/oauth2/logout?{query}")
         self._send("sign_out")
         yield "signed_out"
+        self.page.goto(f"{issuer}/oauth2/logout?{unregistered}")
+        yield "signed_out_unregistered"
         user = self.site.server.store.users.get(self.user.sub)
         assert user
         self.page.goto(self.site.let_in_link(user))
@@ -184,7 +192,9 @@ class Gallery:
         """Render the pages that one user cannot reach by a visit, with the same templates and headers."""
         fields = [("state", self.words.state), ("iss", self.site.settings.issuer)]
         error = InvalidRequest(f"The parameter {self.words.client_name} is repeated.")
-        yield self._show("error_of_a_request", "error", explanation=explain(error.code), error=error, request_id="x1")
+        values: dict[str, Any] = {"explanation": explain(error.code), "error": error, "request_id": "x1"}
+        values |= {"client": self.client, "start_again": "/", "account": True, "has_session": True, "sign_out": True}
+        yield self._show("error_of_a_request", "error", **values)
         # A script sends the form; the answer 204 makes the browser stay on the page.
         self.page.route(HOME, lambda route: route.fulfill(status=204))
         yield self._show("form_post", client=self.client, action=HOME, fields=fields)

@@ -49,7 +49,7 @@ def read_report(browser: Browser, answer: Answer) -> str:
     """Return what the page that follows a form says about what was done."""
     page = browser.follow(answer)
     assert page.status == 200
-    return unescape(re.findall(r'<p class="done" role="status">(.*?)</p>', page.body)[0])
+    return unescape(re.findall(r'<p class="done" role="status"[^>]*>(.*?)</p>', page.body)[0])
 
 
 def read_generations(site: Site) -> list[int]:

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 import pytest
 
 from chalicelib.authorization.stored_request import answering, storing
+from chalicelib.http.messages import Request
 from chalicelib.keys.rotation import retire_handles
 from chalicelib.protocol.records import AuthorizationRequest
 from tests.endpoints.authorize.conftest import (
@@ -221,7 +222,7 @@ def test_altered_handle_is_rejected(site: Site, browser: Browser, handle: str, c
 
 
 def test_form_that_was_sent_twice_stores_its_request_for_its_browser_until_it_is_answered(site: Site) -> None:
-    store, now = site.server.store, site.clock.time
+    store, now, post = site.server.store, site.clock.time, Request("POST", "/oauth2/code")
     request = AuthorizationRequest("r", "print", REDIRECT_URI, expires_at=now + 60, created_at=now, browser_id="mine")
 
     def store_again(browser_id: str) -> bool:
@@ -230,6 +231,6 @@ def test_form_that_was_sent_twice_stores_its_request_for_its_browser_until_it_is
     assert store_again("mine")
     assert store_again("mine"), "the form was sent twice"
     assert not store_again("another"), "it belongs to the browser that was first"
-    assert store.transact(answering(site.server, request)) is None
+    assert store.transact(answering(site.server, post, request, "g")) is None
     assert not store_again("mine"), "it was answered in between"
-    assert store.transact(answering(site.server, request)), "and is answered once"
+    assert store.transact(answering(site.server, post, request, "g")), "and is answered once"

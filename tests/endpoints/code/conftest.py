@@ -79,7 +79,7 @@ def follow_to_new_page(browser: Browser, page: Answer, sent: Answer, text: str =
 def retry_address(answer: Answer) -> str:
     """Return the address of the link in the page that says that our cookie is missing."""
     assert is_error_page(answer, "cookies_blocked"), answer.body
-    (address,) = re.findall(r'<a href="([^"]*)">Try again</a>', answer.body)
+    (address,) = re.findall(r'<a [^>]*href="([^"]*)">Try again</a>', answer.body)
     return html.unescape(address)
 
 

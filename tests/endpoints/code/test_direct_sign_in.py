@@ -115,6 +115,7 @@ def test_consent_page_of_a_direct_sign_in_can_be_answered_once(site: Site, brows
     consent_page = browser.authorize(site.client(direct_sign_in=True), PATH, headers=ALICE)
     answer = browser.submit(consent_page, decision=decision)
     assert answer.answer.get("error", "code") == ("code" if decision == "allow_once" else "access_denied")
+    site.clock.advance(60)
     assert is_error_page(browser.submit(consent_page, decision="allow_once"), "has been answered already")
 
 

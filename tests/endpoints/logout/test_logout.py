@@ -1,5 +1,6 @@
 """RP-initiated logout: confirmation, redirects, rejected requests and requests of other sites."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,9 @@ from chalicelib.keys import rotation
 from chalicelib.protocol.errors import InvalidClientMetadata
 from chalicelib.protocol.records import User
 from tests.endpoints.logout.conftest import TARGET, Browsers, has_session, log_out, sessions_of
+from tests.support.account import sign_in_to_account, submit_action
 from tests.support.browser import Answer, Browser
+from tests.support.links import next_steps
 from tests.support.site import Registered, Site
 
 RP = "OpenID Connect RP-Initiated Logout"
@@ -44,14 +47,14 @@ def test_signed_out_page_is_shown_without_a_redirect_uri(browser: Browser, clien
     answer = log_out(browser, id_token_hint=browser.tokens(client)["id_token"], state="x")
     assert answer.status == 200
     assert "You are signed out" in answer.body
-    assert "Photo Print" not in answer.body  # the client has no client_uri to link to
+    assert next_steps(answer) == {"Back to Photo Print": TARGET, "Sign in to your account": "/account"}
     assert not has_session(browser, client)
 
 
 def test_signed_out_page_links_to_the_client_uri(site: Site, browser: Browser, alice: User) -> None:
-    client = site.client(client_uri="https://client.example.com/")
+    client = site.client(client_uri="https://client.example.com/", post_logout_redirect_uris=(TARGET,))
     answer = log_out(browser, id_token_hint=browser.tokens(client)["id_token"])
-    assert 'href="https://client.example.com/"' in answer.body
+    assert next_steps(answer)["Back to Photo Print"] == "https://client.example.com/"
 
 
 def test_redirect_to_a_private_use_scheme(browser: Browser, client: Registered, alice: User) -> None:
@@ -263,6 +266,13 @@ def test_request_without_a_hint_requires_confirmation(
     assert not has_session(browser, client)
 
 
+@pytest.mark.parametrize("state", ["x" * 4096, "ü" * 1360])
+def test_state_of_4096_bytes_is_returned(browser: Browser, client: Registered, alice: User, state: str) -> None:
+    hint = browser.tokens(client)["id_token"]
+    answer = log_out(browser, id_token_hint=hint, post_logout_redirect_uri=TARGET, state=state)
+    assert answer.location == f"{TARGET}&{urlencode({'state': state})}"
+
+
 @pytest.mark.parametrize("target", [TARGET, None])
 def test_declined_confirmation_keeps_the_session(
     browser: Browser, client: Registered, alice: User, target: str | None
@@ -272,8 +282,39 @@ def test_declined_confirmation_keeps_the_session(
     answer = browser.send(confirmation, decision="stay")
     assert answer.status == 200
     assert "You are still signed in" in answer.body
+    assert next_steps(answer) == {"Back to Photo Print": TARGET, "Your account": "/account"}
     assert has_session(browser, client)
     assert browser.userinfo(tokens["access_token"]).status == 200
+
+
+def test_browser_that_must_sign_in_again_is_not_told_that_it_is_signed_in(
+    site: Site, browser: Browser, client: Registered, alice: User
+) -> None:
+    """A refresh token keeps the session after the browser is signed out of it by time."""
+    refresh_token = browser.tokens(client)["refresh_token"]
+    site.clock.advance(site.settings.session_idle_lifetime - 1)
+    assert browser.refresh(client, refresh_token).status == 200
+    site.clock.advance(2)
+    assert not has_session(browser, client)
+    confirmation = log_out(browser)
+    assert is_confirmation(confirmation)
+    assert "You are signed in as" not in confirmation.body
+    answer = browser.send(confirmation, decision="stay")
+    assert "You did not sign out" in answer.body
+    assert "still signed in" not in answer.body
+    assert next_steps(answer) == {"Sign in to your account": "/account"}
+
+
+def test_session_that_was_ended_from_another_browser_needs_no_confirmation(
+    site: Site, browser: Browser, browsers: Browsers, client: Registered, alice: User
+) -> None:
+    browser.tokens(client)
+    confirmation, other = log_out(browser), browsers()
+    sign_in_to_account(other)
+    submit_action(other, "sign_out_others")
+    before = len(list(site.server.store.events.scan()))
+    assert "You are signed out" in browser.send(confirmation, decision="stay").body
+    assert len(list(site.server.store.events.scan())) == before, "there was nothing to end"
 
 
 def test_confirmation_allows_form_action_to_the_redirect_target_only(
@@ -344,30 +385,97 @@ def test_post_logout_redirect_uri_must_be_https_or_a_private_use_scheme(site: Si
         site.client(post_logout_redirect_uris=(uri,))
 
 
+UNREGISTERED = [
+    "https://evil.example/",
+    TARGET + "&a=b",
+    TARGET + "/",
+    TARGET + "#x",
+    TARGET.partition("?")[0],
+    TARGET.replace("https", "http"),
+    TARGET.replace("client", "CLIENT"),
+    TARGET.replace(".com", ".com:443"),
+    "https://client.example.com/cb",
+    "javascript:alert(1)",
+    " " + TARGET,
+]
+NOT_SENT = "asked to send you to an address that is not registered for it. You are not sent there."
+
+
+def is_not_sent(answer: Answer, heading: str) -> bool:
+    """Return whether a page says that the post_logout_redirect_uri is not registered, without repeating it."""
+    page = answer.status == 200 and answer.header("location") is None and heading in answer.body
+    return page and NOT_SENT in answer.body and "evil" not in answer.body and "javascript:" not in answer.body
+
+
+@pytest.mark.spec(f"{RP} §2 c", f"{RP} §3 a", f"{RP} §3 b")
+@pytest.mark.parametrize("uri", UNREGISTERED)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_id_token_with_an_unregistered_uri_ends_the_session_without_a_redirect(
+    site: Site,
+    browser: Browser,
+    client: Registered,
+    alice: User,
+    caplog: pytest.LogCaptureFixture,
+    method: str,
+    uri: str,
+) -> None:
+    given = {"id_token_hint": browser.tokens(client)["id_token"], "post_logout_redirect_uri": uri, "state": "x"}
+    answer = log_out(browser, **given) if method == "GET" else browser.post("/oauth2/logout", given)
+    assert is_not_sent(answer, "You are signed out")
+    assert next_steps(answer)["Back to Photo Print"] == TARGET
+    assert "signet-session" not in browser.cookies
+    line = json.loads(caplog.records[-1].getMessage())
+    assert (line["code"], line["client_id"]) == ("post_logout_redirect_uri_mismatch", client.id)
+    assert line["detail"] == f"client {client.id} sent post_logout_redirect_uri {uri}"
+    assert line["request_id"] in answer.body
+    assert not has_session(browser, client)
+    (session,) = sessions_of(site)
+    assert session.ended_at == site.clock.time
+
+
+@pytest.mark.spec(f"{RP} §2 h", f"{RP} §3 a", f"{RP} §6")
+@pytest.mark.parametrize(
+    ("client_id", "uri"),
+    [("CLIENT", "https://evil.example/"), (None, TARGET), ("unknown", TARGET), ("OTHER", TARGET)],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_unregistered_uri_without_an_id_token_requires_confirmation_and_is_not_followed(
+    site: Site, browser: Browser, client: Registered, alice: User, method: str, client_id: str | None, uri: str
+) -> None:
+    ids = {"CLIENT": client.id, "OTHER": site.client().id}
+    given = {"post_logout_redirect_uri": uri, "state": "x"}
+    given |= {"client_id": ids.get(client_id, client_id)} if client_id else {}
+    browser.tokens(client)
+    confirmation = log_out(browser, **given) if method == "GET" else browser.post("/oauth2/logout", given)
+    assert is_confirmation(confirmation)
+    assert is_not_sent(confirmation, "Do you want to sign out of")
+    assert (confirmation.header("content-security-policy") or "").endswith("form-action 'self'")
+    assert has_session(browser, client)
+    answer = browser.send(confirmation, decision="sign_out")
+    assert (answer.status, answer.header("location")) == (200, None)
+    assert "You are signed out" in answer.body
+    assert not has_session(browser, client)
+
+
+def test_unregistered_uri_in_a_browser_without_a_session_shows_the_signed_out_page(
+    browser: Browser, client: Registered
+) -> None:
+    answer = log_out(browser, client_id=client.id, post_logout_redirect_uri="https://evil.example/")
+    assert is_not_sent(answer, "You are signed out")
+    assert "still signed in" not in answer.body
+
+
 @pytest.mark.spec(f"{RP} §2 a", f"{RP} §2 c", f"{RP} §3 a", f"{RP} §3 b", f"{RP} §4 a", f"{RP} §4 c")
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"post_logout_redirect_uri": "https://evil.example/"}, "not one that the application has registered"),
-        ({"post_logout_redirect_uri": TARGET + "&a=b"}, "not one that"),
-        ({"post_logout_redirect_uri": TARGET + "/"}, "not one that"),
-        ({"post_logout_redirect_uri": TARGET + "#x"}, "not one that"),
-        ({"post_logout_redirect_uri": TARGET.partition("?")[0]}, "not one that"),
-        ({"post_logout_redirect_uri": TARGET.replace("https", "http")}, "not one that"),
-        ({"post_logout_redirect_uri": TARGET.replace("client", "CLIENT")}, "not one that"),
-        ({"post_logout_redirect_uri": TARGET.replace(".com", ".com:443")}, "not one that"),
-        ({"post_logout_redirect_uri": "https://client.example.com/cb"}, "not one that"),
-        ({"post_logout_redirect_uri": "javascript:alert(1)"}, "not one that"),
-        ({"post_logout_redirect_uri": " " + TARGET}, "not one that"),
         ({"client_id": "another"}, "issued to another client"),
         ({"client_id": "OTHER"}, "issued to another client"),
-        ({"id_token_hint": None}, "needs the id_token_hint or the client_id"),
-        ({"id_token_hint": None, "client_id": "unknown"}, "not one that"),
-        ({"id_token_hint": None, "client_id": "OTHER"}, "not one that"),
         ({"id_token_hint": "x" * 8193}, "longer than 8192"),
         ({"client_id": "x" * 129}, "longer than 128"),
         ({"post_logout_redirect_uri": "x" * 2049}, "longer than 2048"),
-        ({"state": "x" * 2049}, "longer than 2048"),
+        ({"state": "x" * 4097}, "longer than 4096"),
+        ({"state": "x" * 3000 + "ü" * 600}, "longer than 4096 bytes"),
         ({"state": "\U0001f600" * 1000}, "longer than 8192 characters when encoded"),
         ({"state": "a\r\nSet-Cookie: x=y"}, "control character"),
         ({"logout_hint": "x" * 321}, "longer than 320"),
@@ -390,8 +498,8 @@ def test_invalid_request_shows_an_error_and_keeps_the_session(
     answer = log_out(browser, **given) if method == "GET" else browser.post("/oauth2/logout", given)
     assert answer.status == 400, answer.body
     assert answer.header("location") is None
-    assert "evil" not in answer.body
     assert message in answer.body
+    assert next_steps(answer) == {"Sign out here": "/oauth2/logout", "Your account": "/account"}
     assert has_session(browser, client)
 
 
@@ -413,13 +521,13 @@ def test_body_that_is_not_a_utf_8_form_is_rejected(browser: Browser, client: Reg
     assert has_session(browser, client)
 
 
-def test_redirect_to_a_disabled_client_is_rejected(
-    site: Site, browser: Browser, client: Registered, alice: User
-) -> None:
+def test_disabled_client_is_not_redirected_to(site: Site, browser: Browser, client: Registered, alice: User) -> None:
     hint = browser.tokens(client)["id_token"]
     site.server.store.clients.put(replace(client.record, disabled_at=1))
     site.clock.advance(60)
-    assert log_out(browser, id_token_hint=hint, post_logout_redirect_uri=TARGET).status == 400
+    confirmation = log_out(browser, id_token_hint=hint, post_logout_redirect_uri=TARGET)
+    assert is_confirmation(confirmation)
+    assert is_not_sent(confirmation, "Do you want to sign out of")
     assert is_confirmation(log_out(browser, id_token_hint=hint))
 
 
@@ -535,8 +643,6 @@ def test_confirmation_sent_by_another_site_is_rejected(
         ({"tag": ""}, 400),
         ({"decision": "maybe"}, 400),
         ({"decision": ""}, 400),
-        ({"post_logout_redirect_uri": "https://evil.example/"}, 400),
-        ({"client_id": "unknown"}, 400),
     ],
 )
 def test_changed_confirmation_is_rejected(
@@ -548,6 +654,17 @@ def test_changed_confirmation_is_rejected(
     assert answer.status == status
     assert answer.header("location") is None
     assert has_session(browser, client)
+
+
+@pytest.mark.parametrize("changed", [{"post_logout_redirect_uri": "https://evil.example/"}, {"client_id": "unknown"}])
+def test_confirmation_with_an_unregistered_uri_signs_out_without_a_redirect(
+    browser: Browser, client: Registered, alice: User, changed: dict[str, Any]
+) -> None:
+    browser.tokens(client)
+    confirmation = log_out(browser, client_id=client.id, post_logout_redirect_uri=TARGET)
+    answer = browser.send(confirmation, decision="sign_out", **changed)
+    assert is_not_sent(answer, "You are signed out")
+    assert not has_session(browser, client)
 
 
 def test_confirmation_of_another_session_is_rejected(

@@ -1,0 +1,66 @@
+"""The form on the account page by which users change their password. It asks for the current one too.
+
+Its fields: `password` (the current one), `new_password`, `new_password_again`, and the `tag`, which the caller checks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from chalicelib import events
+from chalicelib.authentication import password_rules
+from chalicelib.authentication.password import NotSignedIn, SignInAttempt
+from chalicelib.builtin_clients import ACCOUNT
+from chalicelib.http.messages import Params, Request
+from chalicelib.protocol.errors import NotFound
+from chalicelib.protocol.next_step import SignedInUser
+from chalicelib.protocol.records import Session
+from chalicelib.server import AuthorizationServer
+from chalicelib.sessions.browser_sessions import browser_id_of
+from chalicelib.sessions.repeated_form import digest_form, find_repeated
+from chalicelib.users.password_change import change_own_password
+
+
+class NotChanged(Exception):
+    """The password was not changed. `text` says why, and `field` names the field with the problem."""
+
+    def __init__(self, text: str, field: str, status: int = 400, headers: Mapping[str, str] | None = None):
+        super().__init__(text)
+        self.text = text
+        self.field = field
+        self.status = status
+        self.headers = headers or {}
+
+
+def change(server: AuthorizationServer, http: Request, signed_in: SignedInUser, form: Params) -> SignedInUser:
+    """Change the user's password; return the user in the session, which continues under a new cookie.
+
+    Raises NotChanged.
+    """
+    user, new = signed_in.user, form.raw("new_password") or ""
+    problem = password_rules.find_problem(server.settings, user, new, form.raw("new_password_again") or "")
+    if problem:
+        raise NotChanged(problem, "new_password")
+    attempt = SignInAttempt(server, http, user.username, form.raw("password") or "", browser_id_of(server, http))
+    client = server.client(ACCOUNT)
+    if client is None:
+        raise NotFound("There is nothing at this address.")
+    try:
+        records = server.store.read_all(attempt.lookups)
+        verified = attempt.verify(records, client, purpose=events.PASSWORD_CHANGED)
+    except NotSignedIn as failure:
+        text = failure.text if failure.retry_after else "This is not your current password."
+        raise NotChanged(text, "password", failure.status(400), failure.headers) from failure
+    rehashed = replace(signed_in, user=verified.user)
+    return change_own_password(server, http, rehashed, new, _digest(server, form), verified)
+
+
+def find_changed(server: AuthorizationServer, http: Request, session: Session, form: Params) -> SignedInUser | None:
+    """Return the user whose password this form, sent twice, has just changed in this session; None if it has not."""
+    digest = _digest(server, form)
+    if session.renewed_by != digest:
+        return None
+    return find_repeated(server, http, session.sub, digest, form.raw("new_password") or "")
+
+
+def _digest(server: AuthorizationServer, form: Params) -> str:
+    return digest_form(server, form.get("tag") or "")
