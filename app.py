@@ -3,25 +3,25 @@
 import sys
 
 from chalicelib import schedules, web
-from chalicelib.endpoints import (
-    account,
-    authorize,
-    code,
-    health,
-    home,
-    introspect,
-    let_in,
-    logout,
-    metadata,
-    playground,
-    revoke,
-    token,
-    userinfo,
-)
+from chalicelib.endpoints import Endpoints
 from chalicelib.schedules import Schedule
 from chalicelib.server import AuthorizationServer
 from chalicelib.settings import Settings
 from chalicelib.web import Route
+
+account = Endpoints("account")
+authorize = Endpoints("authorize")
+code = Endpoints("code")
+health = Endpoints("health")
+home = Endpoints("home")
+introspect = Endpoints("introspect")
+let_in = Endpoints("let_in")
+logout = Endpoints("logout")
+metadata = Endpoints("metadata")
+playground = Endpoints("playground")
+revoke = Endpoints("revoke")
+token = Endpoints("token")
+userinfo = Endpoints("userinfo")
 
 # For clients: errors are JSON.
 JSON_ROUTES = (

@@ -1,15 +1,16 @@
-"""Scheduled jobs, run by EventBridge as often as app.py says. Each run is logged, and none raises."""
+"""Scheduled jobs, run by EventBridge as often as app.py says. Each run is logged, and none raises.
+
+A job imports what it needs, which no request needs.
+"""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from chalicelib import events
 from chalicelib.events import log as event_log
-from chalicelib.keys import rotation
 from chalicelib.protocol.errors import OAuthError, ServerError, unexpected_error
+from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
-from chalicelib.sessions import backchannel_logout
 from chalicelib.settings import Settings, SettingsError
 
 
@@ -48,6 +49,8 @@ class Schedule:
 
 def deliver(server: AuthorizationServer) -> None:
     """Send the logout tokens that are due."""
+    from chalicelib.sessions import backchannel_logout
+
     backchannel_logout.deliver(server)
 
 
@@ -56,6 +59,8 @@ def rotate_keys(server: AuthorizationServer) -> str | None:
 
     Return why the keys could not be rotated, or None.
     """
+    from chalicelib.keys import rotation
+
     ring, settings, now = server.keys, server.settings, server.now()
     message = None
     try:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from chalicelib import builtin_clients, pages
@@ -11,6 +11,7 @@ from chalicelib.http.messages import Request, Response
 from chalicelib.keys.ring import KeyRing
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.scopes import SCOPES, describe_scope, sort_scopes
+from chalicelib.protocol.values import dataclass
 from chalicelib.settings import Settings
 from chalicelib.storage.store import Store
 

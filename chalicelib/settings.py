@@ -7,7 +7,6 @@ the environment.
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from chalicelib.http import proxy
 from chalicelib.protocol.durations import DAY, HOUR
 from chalicelib.protocol.redirect_uris import origin_of
 from chalicelib.protocol.urls import match_url
+from chalicelib.protocol.values import dataclass
 
 LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -105,9 +105,9 @@ class Settings:
     @classmethod
     def for_logging(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
         """Return default settings with the stage and metrics, for the log line about invalid settings."""
-        stage = environ.get("SIGNET_STAGE", "")
-        defaults = cls(stage=stage) if re.fullmatch(r"[A-Za-z0-9-]{1,32}", stage) else cls()
-        return replace(defaults, metrics="AWS_LAMBDA_FUNCTION_NAME" in environ)
+        name = environ.get("SIGNET_STAGE", "")
+        stage = name if re.fullmatch(r"[A-Za-z0-9-]{1,32}", name) else cls.stage
+        return cls(stage=stage, metrics="AWS_LAMBDA_FUNCTION_NAME" in environ)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -116,6 +116,8 @@ class Settings:
         endpoint = _endpoint(environ.get("SIGNET_DYNAMODB_ENDPOINT", ""))
         embedded = not in_lambda and endpoint is None
         issuer = environ.get("SIGNET_ISSUER", "")
+        if not issuer and not in_lambda:
+            issuer = f"http://127.0.0.1:{_number(environ, 'PORT', 8000, 1, 65535)}"
         login_url = _login_url(environ.get("SIGNET_LOGIN_URL", ""))
         stage = _stage(environ.get("SIGNET_STAGE", "local"))
         numbers: dict[str, Any] = {
@@ -125,7 +127,7 @@ class Settings:
         return cls(
             stage=stage,
             # In Lambda without the setting, the address of the gateway is taken from each event.
-            issuer="" if in_lambda and not issuer else _issuer(issuer or f"http://127.0.0.1:{_port(environ)}"),
+            issuer=_issuer(issuer) if issuer else "",
             name=_name(environ.get("SIGNET_NAME", "") or cls.name),
             embedded=embedded,
             dynamodb_endpoint=endpoint,
@@ -145,6 +147,11 @@ class Settings:
             **_proxy(environ),
             **numbers,
         )
+
+
+def aws_environment() -> dict[str, str]:
+    """Return the environment variables of AWS as they are now: its credentials and endpoints."""
+    return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
 
 
 def is_printable(text: str) -> bool:
@@ -183,10 +190,6 @@ def _number(environ: Mapping[str, str], name: str, default: int, low: int, high:
     if not (text.isascii() and text.isdigit() and len(text) <= 12 and low <= int(text) <= high):
         raise SettingsError(f"{name} is {text!r}; it must be a whole number from {low} to {high}")
     return int(text)
-
-
-def _port(environ: Mapping[str, str]) -> int:
-    return _number(environ, "PORT", 8000, 1, 65535)
 
 
 def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from importlib import import_module
 from threading import Lock
 from typing import Any, Literal
@@ -10,14 +9,15 @@ from typing import Any, Literal
 from chalice import Chalice
 from chalice import Response as ChaliceResponse
 
-from chalicelib import pages
-from chalicelib.authorization.error_page import error_page
+from chalicelib import endpoints, pages
 from chalicelib.authorization.response import send_response
 from chalicelib.events.log import log_request
-from chalicelib.http import cors, gateway, proxy
+from chalicelib.http import cors, gateway, proxy, tls
 from chalicelib.http.gateway import Event
 from chalicelib.http.messages import NO_STORE, Request, Response, json_response
 from chalicelib.http.security_headers import security_headers
+from chalicelib.keys import signing
+from chalicelib.protocol import values
 from chalicelib.protocol.errors import (
     MethodNotAllowed,
     NotFound,
@@ -26,16 +26,18 @@ from chalicelib.protocol.errors import (
     ServerError,
     unexpected_error,
 )
+from chalicelib.protocol.values import dataclass
 from chalicelib.schedules import Schedule
 from chalicelib.server import AuthorizationServer, Endpoint
 from chalicelib.settings import Settings, SettingsError
 from chalicelib.storage.dynamodb import ReadOnlyError
 
-# Imported on first use by the packages that own them.
-LIBRARIES = (
-    "boto3.dynamodb.conditions",
-    "boto3.dynamodb.types",
+# Imported on first use by the packages that own or need them.
+MODULES = (
+    "chalicelib.keys.rotation",
+    "chalicelib.sessions.backchannel_logout",
     "cryptography.hazmat.primitives.ciphers.aead",
+    "encodings.idna",
     "jinja2",
     "jwt",
     "passlib.context",
@@ -109,7 +111,8 @@ class Application:
         return gateway.write(response, event)
 
     def forget(self) -> None:
-        """Drop the server: its connections and keys are not valid after a snapshot was restored."""
+        """Drop the server: its connections, credentials and keys are not valid after a snapshot was restored."""
+        tls.add_randomness()
         with self._lock:
             self._server = None
 
@@ -149,7 +152,8 @@ class Application:
             return send_response(server, http, http.recipient, error.parameters())
         if http.path not in self._page_paths and not isinstance(error, NotFound):
             return json_response(error.parameters(), error.status, NO_STORE | error.headers)
-        return error_page(server, http, error)
+        page: Response = endpoints.Endpoints("error_page").show(server, http, error)
+        return page
 
 
 def build(
@@ -208,7 +212,7 @@ def _scheduled(application: Application, schedule: Schedule) -> Callable[[Any], 
 
 
 def _register_snapstart_hooks(application: Application) -> None:
-    """Import the libraries before SnapStart takes its snapshot, and drop connections and keys after it is restored."""
+    """Load everything before SnapStart takes its snapshot, and drop connections and keys after it is restored."""
     try:
         from snapshot_restore_py import register_after_restore, register_before_snapshot
     except ImportError:  # only Lambda's own runtimes have it
@@ -218,9 +222,17 @@ def _register_snapstart_hooks(application: Application) -> None:
 
 
 def preload() -> None:
-    """Import the libraries that are otherwise imported on first use."""
-    for library in LIBRARIES:
-        import_module(library)
+    """Make what a snapshot may contain, and is otherwise made on first use: modules, TLS settings, parsed templates.
+
+    Nothing that must be fresh is made here: no connection, credentials or keys, and no random value.
+    """
+    endpoints.load_all()
+    for module in MODULES:
+        import_module(module)
+    values.compile_all()
+    signing.preload()
+    pages.preload()
+    tls.context()
 
 
 def _addressed(server: AuthorizationServer, http: Request) -> AuthorizationServer:

@@ -6,11 +6,13 @@ import sys
 from ipaddress import IPv4Address
 
 import click
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+from botocore.exceptions import BotoCoreError, NoCredentialsError, NoRegionError
 
 from chalicelib import __version__
+from chalicelib.aws.messages import NotConfigured
 from chalicelib.protocol.errors import OAuthError, TemporarilyUnavailable
 from chalicelib.settings import SettingsError
+from infra.access import REJECTED, error_code
 from infra.aws.deploy import data, deploy
 from infra.aws.destroy import destroy
 from infra.aws.restore import restore
@@ -83,15 +85,18 @@ def main() -> int:
             return _fail("Interrupted. Changes that were already made are kept.", 1)
         return _fail("Nothing has been changed.", 1)
     except TemporarilyUnavailable as error:
-        return _fail(f"{error.__cause__ or error.detail or error.description} Please try again.")
+        reason = str(error.__cause__ or error.detail or error.description)
+        return _fail(f"{reason.removesuffix('.')}. Please try again.")
     except OAuthError as error:
         return _fail(error.description or error.detail or error.error)
     except (StateError, SettingsError) as error:
         return _fail(str(error))
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") == "ResourceNotFoundException":
+    except REJECTED as error:
+        if error_code(error) == "ResourceNotFoundException":
             return _fail("This stage has no tables in this AWS account and region.")
         return _fail(str(error))
+    except NotConfigured as error:
+        return _fail(f"{error} {_AWS.format(error.variables)}")
     except NoRegionError as error:
         return _fail(f"{error} {_AWS.format('AWS_DEFAULT_REGION')}")
     except NoCredentialsError as error:

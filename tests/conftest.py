@@ -14,13 +14,14 @@ from moto import mock_aws
 
 from chalicelib.authentication import passwords
 from chalicelib.keys.stored_ring import RING
-from chalicelib.storage import dynamodb
+from infra import access
 from infra.local.embedded import create_tables, lock_moto
 from infra.local.http_server import fix_chalice_local
 from tests.support import faults
 from tests.support.browser import Browser
 from tests.support.faults import Wire
 from tests.support.leaks import all_secrets, find_leaks
+from tests.support.moto_transport import moto_transport
 from tests.support.packaging import run_folder
 from tests.support.quick_moto import quick_moto
 from tests.support.site import STAGE, Site
@@ -30,6 +31,7 @@ pytest_plugins = [
     "tests.tools.durations",
     "tests.support.chromium",
     "tests.support.operator",
+    "tests.support.certificates",
     "tests.support.database_faults",
 ]
 LOGGED: list[str] = []
@@ -74,12 +76,12 @@ def full_cost_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cheap_sessions() -> Iterator[None]:
-    """Share boto3 sessions between servers with the same AWS environment variables, and cache the files they read.
+    """Share boto3 sessions between commands with the same AWS environment variables, and cache the files they read.
 
-    A server creates one session, which takes 45 ms; the tests create many servers.
+    A command creates one session, which takes 45 ms; the tests run many commands.
     """
     sessions: dict[frozenset[tuple[str, str]], Any] = {}
-    new_session = dynamodb.new_session
+    new_session = access.new_session
 
     def shared() -> Any:
         names = {name for name in os.environ if name.startswith("AWS_")} - {"AWS_EXECUTION_ENV"}  # set by Chalice
@@ -90,7 +92,7 @@ def _cheap_sessions() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
-        patch.setattr(dynamodb, "new_session", shared)
+        patch.setattr(access, "new_session", shared)
         yield
 
 
@@ -98,7 +100,7 @@ def _cheap_sessions() -> Iterator[None]:
 def _moto() -> Iterator[None]:
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
     fix_chalice_local()
-    with mock_aws(), quick_moto():
+    with mock_aws(), quick_moto(), moto_transport():
         lock_moto()
         import boto3
 
@@ -164,7 +166,7 @@ def playground_site(site_with: Callable[..., Site]) -> Site:
 
 @pytest.fixture
 def wire() -> Iterator[Wire]:
-    """The calls between botocore and moto: counts them and injects faults."""
+    """The calls between the server and moto: counts them and injects faults."""
     with faults.wire() as intercepted:
         yield intercepted
 

@@ -4,11 +4,11 @@ A window begins with its first failure and has a fixed length, so that failures 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.protocol.durations import DAY, HOUR
 from chalicelib.protocol.records import Attempts
+from chalicelib.protocol.values import dataclass
 from chalicelib.storage.dynamodb import Condition, attr
 from chalicelib.storage.table import Table, Write
 
@@ -59,7 +59,7 @@ class Count:
     record: Attempts | None
     now: int
     unlocked: int = 0
-    condition: Condition = None
+    condition: Condition | None = None
 
     def ends_in(self, window: Window) -> int:
         """Return for how many seconds a window is still open."""

@@ -4,8 +4,6 @@ A link gives no access: it allows five tries of the password, in one browser. It
 browser, and until the user gets a new password or is deleted.
 """
 
-from dataclasses import dataclass
-
 from chalicelib import events
 from chalicelib.authentication.password import remember_browser
 from chalicelib.http.messages import Request, with_query
@@ -15,6 +13,7 @@ from chalicelib.protocol.errors import RequestEnded
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.let_in import LetInLink
 from chalicelib.protocol.records import User
+from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store

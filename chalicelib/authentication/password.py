@@ -1,6 +1,6 @@
 """Signing in by username and password, no faster than `throttle` allows."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from chalicelib import events
@@ -15,6 +15,7 @@ from chalicelib.protocol.errors import LoginRequired
 from chalicelib.protocol.identifiers import trim, username_identifier
 from chalicelib.protocol.next_step import WRONG_USER, is_intended_user
 from chalicelib.protocol.records import AuthorizationRequest, Consent, User
+from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Records, Store

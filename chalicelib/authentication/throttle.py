@@ -19,7 +19,7 @@ The keys of the records are keyed digests: a copy of the table tells no account,
 """
 
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any
 
@@ -28,6 +28,7 @@ from chalicelib.http.addresses import is_global, parse_address
 from chalicelib.keys.ring import KeyRing
 from chalicelib.protocol.durations import DAY, HOUR
 from chalicelib.protocol.records import Attempts
+from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Records, Store

@@ -1,12 +1,11 @@
 """What a request asks for, in words for the user: the permissions, and when the access ends."""
 
-from dataclasses import dataclass
-
 from chalicelib.protocol import claims
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import in_words
 from chalicelib.protocol.grant import ends_with_session
 from chalicelib.protocol.records import AuthorizationRequest, Consent
+from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.tokens.issue import access_token_lifetime, max_refresh_lifetime, refresh_token_lifetime
 

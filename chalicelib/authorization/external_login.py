@@ -89,7 +89,7 @@ def _keep(
     server: AuthorizationServer,
     http: Request,
     request: AuthorizationRequest,
-    condition: Condition,
+    condition: Condition | None,
     content: dict[str, Any],
     *also: Write[Any],
     stored: bool = True,

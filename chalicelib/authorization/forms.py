@@ -7,7 +7,7 @@ the time, and the browser or session; with the id of the request, its record is 
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from chalicelib import pages
 from chalicelib.authorization.interaction import Interaction
@@ -20,6 +20,7 @@ from chalicelib.protocol.errors import InvalidRequest, RequestEnded
 from chalicelib.protocol.handles import base64url
 from chalicelib.protocol.next_step import Step
 from chalicelib.protocol.records import AuthorizationRequest
+from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 from chalicelib.sessions.repeated_form import digest_form

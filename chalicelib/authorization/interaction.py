@@ -1,11 +1,10 @@
 """An authorization request on its way to an answer."""
 
-from dataclasses import dataclass
-
 from chalicelib.http.messages import Request
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.next_step import SignedInUser
 from chalicelib.protocol.records import AuthorizationRequest, Consent
+from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 
 

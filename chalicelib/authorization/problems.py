@@ -5,11 +5,11 @@ the message and the username; it is removed once the page is shown.
 """
 
 import json
-from dataclasses import dataclass
 
 from chalicelib.authentication.password import NotSignedIn
 from chalicelib.http.messages import Request, Response, redirect
 from chalicelib.protocol.next_step import Step
+from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_sessions import cookie_name, own_cookie
 

@@ -3,7 +3,7 @@
 Where the operator has a login application, it asks instead: the user is redirected there.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from chalicelib import pages
@@ -25,6 +25,7 @@ from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import RequestEnded
 from chalicelib.protocol.next_step import Step, can_remember_consent
 from chalicelib.protocol.records import AuthorizationRequest, User
+from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 from chalicelib.storage.dynamodb import attr

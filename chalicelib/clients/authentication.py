@@ -4,13 +4,13 @@ import base64
 import binascii
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from urllib.parse import unquote_plus
 
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClient, InvalidRequest
 from chalicelib.protocol.handles import secret_hash
+from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="client", charset="UTF-8"'}

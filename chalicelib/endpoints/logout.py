@@ -5,7 +5,6 @@ else the user is asked, so that no link or image signs anyone out. Then the brow
 post_logout_redirect_uri. If that is not registered, the user is signed out too, and a page says what happened.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from chalicelib import pages
@@ -16,6 +15,7 @@ from chalicelib.http.messages import Params, Request, Response, redirect, with_q
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidRequest, InvalidToken, RequestEnded
 from chalicelib.protocol.records import Session, User
+from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 from chalicelib.tokens.issue import ID_TOKEN_TYPE

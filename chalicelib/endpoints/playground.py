@@ -8,7 +8,6 @@ import base64
 import json
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -21,6 +20,7 @@ from chalicelib.protocol import pkce
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.errors import NotFound, OAuthError
+from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_sessions import cookie_name
 

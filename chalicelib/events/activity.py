@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import groupby
 
 from chalicelib import events
 from chalicelib.protocol.records import Event
+from chalicelib.protocol.values import dataclass
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store
 

@@ -11,15 +11,12 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future
-from functools import cache
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
+from chalicelib.http import tls
 from chalicelib.http.addresses import Address, unmapped
-
-if TYPE_CHECKING:
-    import ssl
 
 Endpoint = tuple[int, tuple[str, int]]  # address family; address and port
 SECONDS = 4.0
@@ -74,7 +71,7 @@ def post(url: str, body: bytes, networks: Iterable[str] = ()) -> int:
             if parts.scheme == "http":
                 return _exchange(connection, head.encode() + body, deadline)
             connection.settimeout(_left(deadline))
-            with _tls().wrap_socket(connection, server_hostname=host) as encrypted:
+            with tls.context().wrap_socket(connection, server_hostname=host) as encrypted:
                 return _exchange(encrypted, head.encode() + body, deadline)
     except TimeoutError as error:
         raise NoResponse(f"no response within {SECONDS:g} seconds") from error
@@ -173,12 +170,3 @@ def _left(deadline: float) -> float:
     if left <= 0:
         raise TimeoutError
     return left
-
-
-@cache
-def _tls() -> "ssl.SSLContext":
-    import ssl
-
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context

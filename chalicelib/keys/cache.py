@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from chalicelib.keys import signing
 from chalicelib.keys.signing import SigningKey
@@ -13,6 +13,7 @@ from chalicelib.keys.stored_ring import KeyRingMissing, StoredRing
 from chalicelib.protocol.durations import HOUR, MINUTE
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.records import SealedKeyRing
+from chalicelib.protocol.values import dataclass
 
 LIFETIME = MINUTE
 # One thread reads the ring before the copy is too old, so that the others need not wait.

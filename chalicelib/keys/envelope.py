@@ -1,17 +1,13 @@
 """Envelope encryption of the key ring, so that a copy of its table is useless without the key."""
 
 import secrets
-from collections.abc import Callable
+from base64 import b64decode, b64encode
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from chalicelib.settings import Settings, SettingsError
-from chalicelib.storage.dynamodb import new_session, translate_outages
-
-if TYPE_CHECKING:
-    from boto3 import Session
-    from types_boto3_kms import KMSClient
+from chalicelib.aws.client import Account, AwsError, Client
+from chalicelib.settings import Settings, SettingsError, aws_environment
 
 _NONCE_BYTES = 12
 _WRONG_KEY = "The key ring was encrypted with another key, in another stage, or for another version"
@@ -26,29 +22,25 @@ class Seal:
     unreachable.
     """
 
-    def __init__(self, settings: Settings, session: "Callable[[], Session]" = new_session):
+    def __init__(self, settings: Settings, account: Account | None = None):
         self._settings = settings
-        self._session = session
+        self._account = account or Account(settings.region, aws_environment)
         self._context = {"signet-stage": settings.stage}
 
     @cached_property
-    def kms(self) -> "KMSClient":
+    def kms(self) -> Client:
         """The KMS client, created on first use."""
-        from botocore.config import Config
-
-        config = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 3})
-        return self._session().client("kms", region_name=self._settings.region, config=config)
+        return self._account.client("kms")
 
     def seal(self, plain: bytes, version: int) -> bytes:
         """Return the encrypted bytes, which only `unseal` with the same version, in the same stage, decrypts."""
         if self._settings.sealing_key:
             return self._encrypt(self._settings.sealing_key, plain, version)
-        with translate_outages("kms"):
-            data_key = self.kms.generate_data_key(
-                KeyId=self._settings.kms_key_id, KeySpec="AES_256", EncryptionContext=self._context
-            )
-        wrapped = data_key["CiphertextBlob"]
-        return len(wrapped).to_bytes(2, "big") + wrapped + self._encrypt(data_key["Plaintext"], plain, version)
+        data_key = self.kms.call(
+            "GenerateDataKey", KeyId=self._settings.kms_key_id, KeySpec="AES_256", EncryptionContext=self._context
+        )
+        wrapped, key = b64decode(data_key["CiphertextBlob"]), b64decode(data_key["Plaintext"])
+        return len(wrapped).to_bytes(2, "big") + wrapped + self._encrypt(key, plain, version)
 
     def unseal(self, sealed: bytes, version: int) -> bytes:
         """Return the decrypted bytes, with one call of KMS unless the settings have the key.
@@ -68,13 +60,14 @@ class Seal:
         raise SettingsError(_WRONG_KEY)
 
     def _unwrap(self, wrapped: bytes) -> bytes:
-        with translate_outages("kms"):
-            try:
-                return self.kms.decrypt(
-                    KeyId=self._settings.kms_key_id, CiphertextBlob=wrapped, EncryptionContext=self._context
-                )["Plaintext"]
-            except self.kms.exceptions.InvalidCiphertextException as error:
-                raise SettingsError(_WRONG_KEY) from error
+        blob = b64encode(wrapped).decode()
+        try:
+            answer = self.kms.call(
+                "Decrypt", KeyId=self._settings.kms_key_id, CiphertextBlob=blob, EncryptionContext=self._context
+            )
+        except AwsError.named("InvalidCiphertextException") as error:
+            raise SettingsError(_WRONG_KEY) from error
+        return b64decode(answer["Plaintext"])
 
     def _encrypt(self, key: bytes, plain: bytes, version: int) -> bytes:
         return encrypt(key, plain, self._associated_data(version))

@@ -1,7 +1,6 @@
 """Key rotation: a key is published before it is used, and kept until everything that it signed has expired."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -11,6 +10,7 @@ from chalicelib.keys.ring import JWKS_LIFETIME, KeyRing
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.handles import new_secret
 from chalicelib.protocol.records import SealedKeyRing
+from chalicelib.protocol.values import dataclass
 from chalicelib.settings import LIMITS, Settings
 
 # Long enough for verifiers that cache the JWKS for hours.

@@ -32,7 +32,7 @@ class StoredRing:
 
     def __init__(self, store: Store):
         self._store = store
-        self.seal = Seal(store.settings, lambda: store.dynamodb.session)
+        self.seal = Seal(store.settings, store.account)
 
     @property
     def algorithms(self) -> tuple[str, ...]:

@@ -28,7 +28,6 @@ post_logout_redirect_uri that is not registered. `done`: what an action did, wit
 """
 
 import hashlib
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +36,7 @@ from urllib.parse import quote, urlsplit
 from chalicelib.http.messages import NO_STORE, Response
 from chalicelib.pages.stylesheet import brand_colors, style_sheet
 from chalicelib.protocol.redirect_uris import origin_of
+from chalicelib.protocol.values import dataclass
 from chalicelib.settings import Settings
 
 if TYPE_CHECKING:
@@ -79,6 +79,12 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def preload() -> None:
+    """Parse all templates, before a snapshot."""
+    for name in _environment().list_templates(extensions=["html"]):
+        _environment().get_template(name)
 
 
 def page(name: str, settings: Settings, **values: Any) -> Page:

@@ -4,7 +4,7 @@ The error page, `GET /errors` and docs/errors.md are generated from this table. 
 code. Where the user sees a page instead of a redirect, the code is more specific.
 """
 
-from dataclasses import dataclass
+from chalicelib.protocol.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The record of a registered client, with the conventions of `protocol.records`."""
 
-from dataclasses import dataclass
 from functools import cached_property
+
+from chalicelib.protocol.values import dataclass
 
 # The authentication methods that send a client secret (RFC 6749 section 2.3.1).
 SECRET_METHODS = ("client_secret_basic", "client_secret_post")

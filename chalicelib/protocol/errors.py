@@ -196,9 +196,13 @@ class ServerError(OAuthError):
 
 
 def unexpected_error(error: Exception) -> ServerError:
-    """Return the ServerError for an unexpected exception: its type and place, as its message may contain secrets."""
+    """Return the ServerError for an unexpected exception: its type and place, as its message may contain secrets.
+
+    Its `reference`, if it has one, is for the log too: for an error of AWS, the operation and the id of the request.
+    """
     place = "; ".join(f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-5:])
-    return ServerError(detail=f"{type(error).__name__} at {place}")
+    reference = getattr(error, "reference", "")
+    return ServerError(detail=f"{type(error).__name__} at {place}{f' ({reference})' if reference else ''}")
 
 
 class TemporarilyUnavailable(OAuthError):

@@ -1,9 +1,10 @@
 """The record of a grant, and the part of it that never changes. See `protocol.records` for the rules of all records."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from chalicelib.protocol.records import NO_SCOPE
+from chalicelib.protocol.values import dataclass
 
 
 def ends_with_session(scope: frozenset[str]) -> bool:

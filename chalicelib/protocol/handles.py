@@ -11,8 +11,9 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
+
+from chalicelib.protocol.values import dataclass
 
 Kind = Literal["code", "rt", "req", "sid", "br", "ans", "let"]
 _TAG_BYTES = 16

@@ -1,6 +1,6 @@
 """The record of a link by which the operator makes a browser known for a user."""
 
-from dataclasses import dataclass
+from chalicelib.protocol.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """The rule that decides what the user must still do before an authorization request can be answered."""
 
-from dataclasses import dataclass
 from enum import Enum
 
 from chalicelib.protocol import claims, claims_parameter, redirect_uris
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import ConsentRequired, InteractionRequired, LoginRequired, OAuthError
 from chalicelib.protocol.records import AuthorizationRequest, Consent, Session, User
+from chalicelib.protocol.values import dataclass
 
 
 class Step(Enum):

@@ -1,9 +1,8 @@
 """Who gets the answer to an authorization request, and how."""
 
-from dataclasses import dataclass
-
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.records import AuthorizationRequest
+from chalicelib.protocol.values import dataclass
 
 
 @dataclass(frozen=True)

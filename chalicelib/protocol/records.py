@@ -4,10 +4,11 @@ Times are seconds since 1970 (integers). A field that is None or an empty set is
 default, because old and new code read each other's records. DynamoDB's TTL uses `expires_at`.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.values import dataclass
 
 NO_SCOPE: frozenset[str] = frozenset()
 OUTBOX = "outbox"

@@ -4,7 +4,7 @@ Two cookies: the session's handle, and the browser's, which survives sign-in and
 that it was shown to.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from chalicelib import events
@@ -15,6 +15,7 @@ from chalicelib.protocol.errors import AccessDenied, RequestEnded
 from chalicelib.protocol.handles import Handle, new_id
 from chalicelib.protocol.next_step import SignedInUser
 from chalicelib.protocol.records import AuthorizationRequest, Consent, Session, User
+from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.lifetime import extend, lifetime_from, renewed, renewed_now, was_renewed_by
 from chalicelib.sessions.revocation import end_session

@@ -1,6 +1,5 @@
 """A user's connected applications, and how the user ends access and other sessions."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from chalicelib import events
@@ -11,6 +10,7 @@ from chalicelib.protocol.errors import AccessDenied
 from chalicelib.protocol.grant import GrantEntry
 from chalicelib.protocol.next_step import SignedInUser
 from chalicelib.protocol.records import Consent, User
+from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.active_grants import UserGrants, find_grants
 from chalicelib.sessions.revocation import (

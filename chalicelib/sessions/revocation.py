@@ -27,7 +27,7 @@ _TRIES = 30
 # ---- one grant
 
 
-def revoke_grant(store: Store, grant_id: str, if_: Condition = None) -> Write[Grant]:
+def revoke_grant(store: Store, grant_id: str, if_: Condition | None = None) -> Write[Grant]:
     """Return the write that revokes a grant. It is refused if the grant has ended, or does not fulfil `if_`."""
     active = attr("revoked_at").not_exists()
     return store.grants.changing((grant_id,), active if if_ is None else active & if_, {"revoked_at": store.now()})

@@ -1,12 +1,11 @@
 """Whether a grant is still valid: reads the records that it depends on."""
 
-from dataclasses import dataclass
-
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClient, InvalidGrant
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.records import Consent, Session, User
 from chalicelib.protocol.validity import NO_CLIENT, why_ended
+from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.revocation import revoke_grant
 from chalicelib.storage.store import Store

@@ -1,32 +1,33 @@
-"""DynamoDB's API: one client with short timeouts, expressions, and the packing of values. Owns boto3.
+"""DynamoDB's API: one client with short timeouts, a count of calls and capacity units, and expressions.
+
+https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Expressions.OperatorsAndFunctions.html.
 
 Throttling, failures and lost connections raise TemporarilyUnavailable. Other errors are defects of this server, and
-stay the exceptions that boto3 raises.
+stay AwsError.
 """
 
 import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from chalicelib.aws.client import Account, AwsError, Client
+from chalicelib.aws.connections import Connections
+from chalicelib.aws.credentials import Credentials
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.settings import Settings
 
-if TYPE_CHECKING:
-    from boto3 import Session
-    from types_boto3_dynamodb import DynamoDBClient
-
-# boto3's Attr(...) conditions, joined by `&` and `|`
-Condition = Any
+Expression = tuple[str, dict[str, str], dict[str, Any]]  # text, names and (unpacked) values of its placeholders
 TRIES = 6
-READS = frozenset({"get_item", "batch_get_item", "query", "scan"})
+READS = frozenset({"GetItem", "BatchGetItem", "Query", "Scan"})
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _KEY_BYTES = (2048, 1024)  # DynamoDB's limits for a partition key and a sort key
+_LOCAL = Credentials("local", "local")
+_LOCAL_TIMEOUT = 30.0  # seconds; an emulator shares the processors of its callers
 
 
 class ReadOnlyError(Exception):
@@ -36,42 +37,21 @@ class ReadOnlyError(Exception):
 class DynamoDB:
     """DynamoDB's API, with a count of the calls of each thread."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, account: Account):
         self._settings = settings
+        self._account = account
         self._counts = threading.local()
         self._mode = threading.local()
 
     @cached_property
-    def session(self) -> "Session":
-        """The session, also for other AWS clients: it loads what they share only once."""
-        return new_session()
-
-    @cached_property
-    def client(self) -> "DynamoDBClient":
+    def client(self) -> Client:
         """The client, created on first use."""
-        from botocore.config import Config
-
-        # A local endpoint needs some credentials, and must never receive the real ones.
         endpoint = self._settings.dynamodb_endpoint
-        credentials = "local" if endpoint else None
-        return self.session.client(
-            "dynamodb",
-            # Without a setting, the region is that of the operator's AWS profile.
-            region_name=self._settings.region or ("us-east-1" if endpoint else None),
-            endpoint_url=endpoint,
-            aws_access_key_id=credentials,
-            aws_secret_access_key=credentials,
-            config=Config(
-                connect_timeout=1,
-                read_timeout=30 if endpoint else 2,  # an emulator shares the processors of its callers
-                retries={"mode": "standard", "total_max_attempts": 3},
-                max_pool_connections=64,
-                # Saves a tenth of each call: DynamoDB validates the parameters too, and the default User-Agent is
-                # long.
-                parameter_validation=False,
-                user_agent="signet",
-            ),
-        )
+        if not endpoint:
+            return self._account.client("dynamodb")
+        # A local endpoint needs some credentials, and must never receive the real ones.
+        send = Connections(_LOCAL_TIMEOUT).send
+        return Client("dynamodb", self._settings.region or "us-east-1", endpoint, lambda _renew: _LOCAL, send)
 
     def take_counts(self) -> tuple[int, float]:
         """Return how many calls this thread has made since it last asked, and their capacity units. Resets both."""
@@ -93,19 +73,19 @@ class DynamoDB:
         finally:
             self._mode.read_only = False
 
-    def call(self, operation: str, **parameters: Any) -> Any:
-        """Make one call. Raises TemporarilyUnavailable when DynamoDB throttles, fails or cannot be reached."""
-        from botocore.exceptions import ClientError
+    def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        """Make one call, such as `GetItem`. Raises TemporarilyUnavailable when DynamoDB throttles or fails.
 
+        Raises AwsError for other errors, also when a condition is not fulfilled.
+        """
         if operation not in READS and getattr(self._mode, "read_only", False):
             raise ReadOnlyError(operation)
         for tries in range(TRIES):
             self._count(1, 0.0)
             try:
-                with translate_outages(f"dynamodb {operation}"):
-                    answer = getattr(self.client, operation)(ReturnConsumedCapacity="TOTAL", **parameters)
-            except ClientError as error:
-                if not _is_conflict(error.response):
+                answer = self.client.call(operation, ReturnConsumedCapacity="TOTAL", **parameters)
+            except AwsError as error:
+                if not _is_conflict(error):
                     raise
                 # Another transaction holds one of the items, for a few milliseconds.
                 time.sleep(0.01 * 2**tries * (0.5 + secrets.randbelow(1000) / 1000))
@@ -115,43 +95,17 @@ class DynamoDB:
         raise TemporarilyUnavailable(detail=f"dynamodb {operation}: conflict with other transactions")
 
 
-def new_session() -> "Session":
-    """Return a session with the credentials of the environment."""
-    from boto3 import Session
-
-    return Session()
-
-
-@contextmanager
-def translate_outages(operation: str) -> Iterator[None]:
-    """Raise TemporarilyUnavailable for errors of an AWS service that throttles, fails or cannot be reached."""
-    from botocore.exceptions import ClientError, HTTPClientError
-    from botocore.exceptions import ConnectionError as NotConnected
-
-    try:
-        yield
-    except (NotConnected, HTTPClientError) as error:
-        raise TemporarilyUnavailable(detail=f"{operation}: {type(error).__name__}") from error
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if status >= 500 or "Throttl" in code or "LimitExceeded" in code or "ThroughputExceeded" in code:
-            raise TemporarilyUnavailable(detail=f"{operation}: {code}") from error
-        raise
-
-
 def _capacity(consumed: Any) -> float:
     """Return the capacity units of one call. DynamoDB gives a list of them for a call on several tables."""
     parts = consumed if isinstance(consumed, list) else [consumed or {}]
     return sum(float(part.get("CapacityUnits", 0)) for part in parts)
 
 
-def _is_conflict(response: Mapping[str, Any]) -> bool:
+def _is_conflict(error: AwsError) -> bool:
     """Return whether a write conflicted with a transaction, or a transaction was throttled, and no condition failed."""
-    code = response.get("Error", {}).get("Code", "")
-    if code != "TransactionCanceledException":
-        return code in ("TransactionConflictException", "TransactionInProgressException")
-    reasons = {reason.get("Code") for reason in response.get("CancellationReasons", [])}
+    if error.code != "TransactionCanceledException":
+        return error.code == "TransactionConflictException"
+    reasons = {reason.get("Code") for reason in error.answer.get("CancellationReasons", [])}
     temporary = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
     return "ConditionalCheckFailed" not in reasons and bool(temporary & reasons)
 
@@ -164,32 +118,119 @@ def is_possible_key(key: tuple[str, ...]) -> bool:
     )
 
 
-def attr(name: str) -> Any:
+# ---- expressions
+
+
+class _Placeholders:
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}
+        self.values: dict[str, Any] = {}
+
+    def path(self, attribute: str) -> str:
+        """Return placeholders for an attribute, or for a member of a map: `rotated_at.3`."""
+        parts = []
+        for name in attribute.split("."):
+            parts.append(f"#n{len(self.names)}")
+            self.names[parts[-1]] = name
+        return ".".join(parts)
+
+    def value(self, value: Any) -> str:
+        """Return a placeholder for a value; for the size of an attribute, its expression."""
+        if isinstance(value, _Operand):
+            return value.render(self)
+        placeholder = f":v{len(self.values)}"
+        self.values[placeholder] = value
+        return placeholder
+
+
+class Condition:
+    """A condition. `a & b`, `a | b` and `~a` combine conditions."""
+
+    def __init__(self, render: Callable[[_Placeholders], str]):
+        self.render = render
+
+    def expression(self) -> Expression:
+        """Return the condition for DynamoDB."""
+        used = _Placeholders()
+        return self.render(used), used.names, used.values
+
+    def __and__(self, other: "Condition") -> "Condition":
+        return Condition(lambda used: f"({self.render(used)} AND {other.render(used)})")
+
+    def __or__(self, other: "Condition") -> "Condition":
+        return Condition(lambda used: f"({self.render(used)} OR {other.render(used)})")
+
+    def __invert__(self) -> "Condition":
+        return Condition(lambda used: f"(NOT {self.render(used)})")
+
+
+class _Operand:
+    """What a condition compares: an attribute, or its size."""
+
+    def __init__(self, render: Callable[[_Placeholders], str]):
+        self.render = render
+
+    def _compare(self, operator: str, value: Any) -> Condition:
+        return Condition(lambda used: f"{self.render(used)} {operator} {used.value(value)}")
+
+    def eq(self, value: Any) -> Condition:
+        """Return the condition that it is equal to a value."""
+        return self._compare("=", value)
+
+    def lt(self, value: Any) -> Condition:
+        """Return the condition that it is less than a value."""
+        return self._compare("<", value)
+
+    def lte(self, value: Any) -> Condition:
+        """Return the condition that it is at most a value."""
+        return self._compare("<=", value)
+
+    def gt(self, value: Any) -> Condition:
+        """Return the condition that it is greater than a value."""
+        return self._compare(">", value)
+
+    def gte(self, value: Any) -> Condition:
+        """Return the condition that it is at least a value."""
+        return self._compare(">=", value)
+
+    def between(self, low: Any, high: Any) -> Condition:
+        """Return the condition that it is at least `low` and at most `high`."""
+        return Condition(lambda used: f"{self.render(used)} BETWEEN {used.value(low)} AND {used.value(high)}")
+
+
+class Attribute(_Operand):
+    """An attribute to build a condition on."""
+
+    def __init__(self, name: str):
+        super().__init__(lambda used: used.path(name))
+
+    def _function(self, name: str, *values: Any) -> Condition:
+        return Condition(lambda used: f"{name}({', '.join([self.render(used), *map(used.value, values)])})")
+
+    def exists(self) -> Condition:
+        """Return the condition that it is stored."""
+        return self._function("attribute_exists")
+
+    def not_exists(self) -> Condition:
+        """Return the condition that it is not stored."""
+        return self._function("attribute_not_exists")
+
+    def contains(self, value: Any) -> Condition:
+        """Return the condition that it contains a value: a set a member, a text a part."""
+        return self._function("contains", value)
+
+    def size(self) -> _Operand:
+        """Return its size: the number of members or characters."""
+        return _Operand(lambda used: f"size({self.render(used)})")
+
+
+def attr(name: str) -> Attribute:
     """Return an attribute to build a condition on: `attr("client_id").eq("x") & attr("revoked_at").not_exists()`."""
-    from boto3.dynamodb.conditions import Attr
-
-    return Attr(name)
+    return Attribute(name)
 
 
-def condition_expression(condition: Condition) -> tuple[str, dict[str, str], dict[str, Any]]:
-    """Return a condition for DynamoDB: its text, and the names and (unpacked) values of its placeholders."""
-    from boto3.dynamodb.conditions import ConditionExpressionBuilder
-
-    built = ConditionExpressionBuilder().build_expression(condition)
-    return (
-        built.condition_expression,
-        dict(built.attribute_name_placeholders),
-        dict(built.attribute_value_placeholders),
-    )
-
-
-def update_expression(
-    set_: Mapping[str, Any], add: Mapping[str, Any], remove: tuple[str, ...]
-) -> tuple[str, dict[str, str], dict[str, Any]]:
-    """Return an update for DynamoDB: its text, and the names and (unpacked) values of its placeholders.
-
-    A field with a dot is a member of a map: `rotated_at.3`.
-    """
+def update_expression(set_: Mapping[str, Any], add: Mapping[str, Any], remove: tuple[str, ...]) -> Expression:
+    """Return an update for DynamoDB. A field with a dot is a member of a map: `rotated_at.3`."""
     fields = [*set_, *add, *remove]
     names = {f"#u{i}_{j}": part for i, field in enumerate(fields) for j, part in enumerate(field.split("."))}
     paths = iter(".".join(f"#u{i}_{j}" for j in range(field.count(".") + 1)) for i, field in enumerate(fields))
@@ -201,38 +242,3 @@ def update_expression(
         "REMOVE": [next(paths) for _ in remove],
     }
     return " ".join(f"{verb} {', '.join(parts)}" for verb, parts in clauses.items() if parts), names, values
-
-
-def pack(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values in DynamoDB's typed form. None and empty sets, which it cannot store, are left out."""
-    from boto3.dynamodb.types import TypeSerializer
-
-    serialize = TypeSerializer().serialize
-    present = {name: value for name, value in values.items() if value is not None and value != frozenset()}
-    return {name: serialize(_to_boto3(value)) for name, value in present.items()}
-
-
-def unpack(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a DynamoDB item with Python's types: int, str, bool, bytes, frozenset, tuple, dict."""
-    from boto3.dynamodb.types import TypeDeserializer
-
-    deserialize = TypeDeserializer().deserialize
-    return {name: _from_boto3(deserialize(value)) for name, value in item.items()}
-
-
-def _to_boto3(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return list(value)
-    return set(value) if isinstance(value, frozenset) else value
-
-
-def _from_boto3(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return int(value)
-    if isinstance(value, set):
-        return frozenset(value)
-    if isinstance(value, list):
-        return tuple(_from_boto3(member) for member in value)
-    if isinstance(value, dict):
-        return {name: _from_boto3(member) for name, member in value.items()}
-    return bytes(value) if type(value).__name__ == "Binary" else value

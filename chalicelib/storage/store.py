@@ -1,9 +1,11 @@
 """The tables of the server, reads of several records in one call, and transactions."""
 
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from chalicelib.aws.client import Account, AwsError
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.grant import Grant, GrantEntry
@@ -21,7 +23,7 @@ from chalicelib.protocol.records import (
     Session,
     User,
 )
-from chalicelib.settings import Settings
+from chalicelib.settings import Settings, aws_environment
 from chalicelib.storage.dynamodb import TRIES, DynamoDB, is_possible_key
 from chalicelib.storage.table import Lookup, R, Refusals, Refused, Table, Write
 
@@ -36,12 +38,18 @@ B = TypeVar("B", bound="DataclassInstance")
 
 
 class Store:
-    """All tables. `now` returns seconds since 1970."""
+    """All tables. `now` returns seconds since 1970. `account`: by default, that of the environment."""
 
-    def __init__(self, settings: Settings, now: Callable[[], int] = lambda: int(time.time())):
+    def __init__(
+        self,
+        settings: Settings,
+        now: Callable[[], int] = lambda: int(time.time()),
+        account: Account | None = None,
+    ):
         self.settings = settings
         self.now = now
-        self.dynamodb = DynamoDB(settings)
+        self.account = account or Account(settings.region, aws_environment)
+        self.dynamodb = DynamoDB(settings, self.account)
         self.clients = self._table("clients", Client, "client_id")
         self.users = self._table("users", User, "sub")
         self.identifiers = self._table("identifiers", Identifier, "identifier")
@@ -97,7 +105,7 @@ class Store:
         tables = {table.name: table for table, _ in lookups}
         records: dict[Lookup[Any], Any] = {}
         for _ in range(TRIES):
-            answer = self.dynamodb.call("batch_get_item", RequestItems=pending)
+            answer = self.dynamodb.call("BatchGetItem", RequestItems=pending)
             for name, items in answer["Responses"].items():
                 for item in items:
                     key = tuple(item[part]["S"] for part in tables[name].key)
@@ -105,7 +113,7 @@ class Store:
             pending = answer.get("UnprocessedKeys") or {}
             if not pending:
                 return records
-        raise TemporarilyUnavailable(detail="dynamodb batch_get_item: keys left unprocessed")
+        raise TemporarilyUnavailable(detail="dynamodb BatchGetItem: keys left unprocessed")
 
     def amend(
         self,
@@ -154,11 +162,12 @@ class Store:
             for write in writes
         ]
         try:
-            self.dynamodb.call("transact_write_items", TransactItems=items)
-        except self.dynamodb.client.exceptions.TransactionCanceledException as cancelled:
+            # The token lets DynamoDB recognize a transaction that is sent again.
+            self.dynamodb.call("TransactWriteItems", TransactItems=items, ClientRequestToken=secrets.token_hex(16))
+        except AwsError.named("TransactionCanceledException") as cancelled:
             refused = [
                 write.table.refusal(write, reason.get("Item")) if reason.get("Code") == _REFUSED else None
-                for write, reason in zip(writes, cancelled.response["CancellationReasons"], strict=True)
+                for write, reason in zip(writes, cancelled.answer["CancellationReasons"], strict=True)
             ]
             if not any(refused):
                 raise

@@ -1,29 +1,22 @@
 """A table, its operations, and its writes as parts of a transaction.
 
 Everything that can be used once is used by one conditional write, whose condition has all the checks. Each write stores
-a random `attempt`: botocore retries a write whose answer was lost, and if the retry is refused and the record has our
-own attempt, the write succeeded. DynamoDB deletes expired items late, so all operations treat an expired record as
-absent.
+a random `attempt`: the client retries a write whose answer was lost, and if the retry is refused and the record has our
+own attempt, the write succeeded. DynamoDB deletes expired items late, so an expired record is treated as absent.
 """
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, fields, replace
 from functools import reduce
 from itertools import islice
 from operator import and_
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from chalicelib.storage.dynamodb import (
-    Condition,
-    DynamoDB,
-    attr,
-    condition_expression,
-    is_possible_key,
-    pack,
-    unpack,
-    update_expression,
-)
+from chalicelib.aws.client import AwsError
+from chalicelib.protocol.values import dataclass
+from chalicelib.storage.attribute_values import pack, unpack
+from chalicelib.storage.dynamodb import Condition, DynamoDB, attr, is_possible_key, update_expression
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -106,7 +99,7 @@ class Table(Generic[R]):
 
     def put(self, record: R) -> None:
         """Store a record, and replace the one with its key."""
-        self.dynamodb.call("put_item", TableName=self.name, Item=self._pack(record))
+        self.dynamodb.call("PutItem", TableName=self.name, Item=self._pack(record))
 
     def lookup(self, *key: str) -> Lookup[R]:
         """Return the lookup of a record, for `Store.read`."""
@@ -116,13 +109,13 @@ class Table(Generic[R]):
         """Return the record, read consistently; None when it is absent, expired, or the key is impossible."""
         if not is_possible_key(key):
             return None
-        answer = self.dynamodb.call("get_item", TableName=self.name, Key=self.pack_key(key), ConsistentRead=True)
+        answer = self.dynamodb.call("GetItem", TableName=self.name, Key=self.pack_key(key), ConsistentRead=True)
         return self.live(answer.get("Item"))
 
     def transition(
         self,
         key: tuple[str, ...],
-        if_: Condition = None,
+        if_: Condition | None = None,
         set_: Mapping[str, Any] | None = None,
         remove: tuple[str, ...] = (),
     ) -> R | Refused[R]:
@@ -134,32 +127,32 @@ class Table(Generic[R]):
     def delete(self, *key: str) -> None:
         """Delete a record, if there is one."""
         if is_possible_key(key):
-            self.dynamodb.call("delete_item", TableName=self.name, Key=self.pack_key(key))
+            self.dynamodb.call("DeleteItem", TableName=self.name, Key=self.pack_key(key))
 
     def find(
-        self, field: str, value: str, index: str | None = None, *, range_: Condition = None, newest: int | None = None
+        self, field: str, value: str, index: str | None = None, *, range_: Condition | None = None, newest: int = 0
     ) -> Iterator[R]:
         """Yield the records whose `field` (of the key, or of an index) has this value. An index lags behind the table.
 
-        `range_`: a condition on the sort key. `newest`: at most so many, in descending order of the sort key.
+        `range_`: a condition on the sort key. `newest`: if not 0, at most so many, in descending order of the sort key.
         """
         if not is_possible_key((value,)):
             return
         equal = attr(field).eq(value)
-        text, names, values = condition_expression(equal if range_ is None else equal & range_)
+        text, names, values = (equal if range_ is None else equal & range_).expression()
         records = self._read_pages(
-            "query",
+            "Query",
             **({"ScanIndexForward": False, "Limit": newest} if newest else {}),
             **({"IndexName": index} if index else {"ConsistentRead": True}),
             KeyConditionExpression=text,
             ExpressionAttributeNames=names,
             ExpressionAttributeValues=pack(values),
         )
-        yield from islice(records, newest)
+        yield from islice(records, newest or None)
 
     def scan(self) -> Iterator[R]:
         """Yield all records, in no order."""
-        yield from self._read_pages("scan", ConsistentRead=True)
+        yield from self._read_pages("Scan", ConsistentRead=True)
 
     # ---- writes, for a transaction
 
@@ -184,7 +177,7 @@ class Table(Generic[R]):
     def changing(
         self,
         key: tuple[str, ...],
-        if_: Condition = None,
+        if_: Condition | None = None,
         set_: Mapping[str, Any] | None = None,
         add: Mapping[str, Any] | None = None,
         remove: tuple[str, ...] = (),
@@ -205,7 +198,7 @@ class Table(Generic[R]):
         parameters["ExpressionAttributeValues"] = pack(values)
         return Write(self, "Update", parameters, attempt)
 
-    def checking(self, key: tuple[str, ...], if_: Condition = None) -> "Write[R]":
+    def checking(self, key: tuple[str, ...], if_: Condition | None = None) -> "Write[R]":
         """Return a check that refuses the transaction unless the record exists and fulfils `if_`."""
         text, names, values = self._condition(if_)
         parameters = {"Key": self.pack_key(key), "ConditionExpression": text, "ExpressionAttributeNames": names}
@@ -237,7 +230,7 @@ class Table(Generic[R]):
         set_ = {name: value for name, value in changed.items() if name not in remove}
         return self.changing(tuple(getattr(before, part) for part in self.key), condition, set_, remove=remove)
 
-    def deleting(self, key: tuple[str, ...], if_: Condition = None) -> "Write[R]":
+    def deleting(self, key: tuple[str, ...], if_: Condition | None = None) -> "Write[R]":
         """Return the write that deletes a record. It is refused unless the record exists and fulfils `if_`."""
         return replace(self.checking(key, if_), verb="Delete")
 
@@ -246,12 +239,12 @@ class Table(Generic[R]):
     def write(self, write: "Write[R]") -> R | Refused[R]:
         """Make a single write; return the new record, or Refused with the stored one. Raises TemporarilyUnavailable."""
         insert = write.verb == "Put"
-        operation, values = ("put_item", "NONE") if insert else ("update_item", "ALL_NEW")
+        operation, values = ("PutItem", "NONE") if insert else ("UpdateItem", "ALL_NEW")
         returned = {"ReturnValues": values, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
         try:
             answer = self.dynamodb.call(operation, TableName=self.name, **write.parameters, **returned)
-        except self.dynamodb.client.exceptions.ConditionalCheckFailedException as refused:
-            outcome = self.refusal(write, refused.response.get("Item"))
+        except AwsError.named("ConditionalCheckFailedException") as refused:
+            outcome = self.refusal(write, refused.answer.get("Item"))
             if not isinstance(outcome, Refused):
                 write.succeed()
             return outcome
@@ -272,12 +265,14 @@ class Table(Generic[R]):
             return None
         return self._unpack(item)
 
-    def _condition(self, if_: Condition, *, or_absent: bool = False) -> tuple[str, dict[str, str], dict[str, Any]]:
+    def _condition(
+        self, if_: Condition | None, *, or_absent: bool = False
+    ) -> tuple[str, dict[str, str], dict[str, Any]]:
         condition = attr(self.key[0]).exists()
         if self._expires:
             condition &= attr("expires_at").gt(self.now())
         condition = condition if if_ is None else condition & if_
-        return condition_expression(attr(self.key[0]).not_exists() | condition if or_absent else condition)
+        return (attr(self.key[0]).not_exists() | condition if or_absent else condition).expression()
 
     def _read_pages(self, operation: str, **parameters: Any) -> Iterator[R]:
         while True:

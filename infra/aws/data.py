@@ -2,7 +2,8 @@
 
 import click
 
-from chalicelib.storage.store import Store
+from chalicelib.aws.client import AwsError
+from infra import access
 from infra.aws.deployment import Deployment
 from infra.aws.tables import Tables
 from infra.aws.upgrade import OLD_INDEX, check_records_version, old_grants_index
@@ -30,11 +31,11 @@ def _check_signing(deployment: Deployment, current: str | None, signing: str) ->
     """Raise CommandError when `signing` differs from the current value and the key ring already has keys."""
     if current in (None, signing):
         return
-    store = Store(deployment.settings)
+    store = access.open_store(deployment.settings)
     try:
         if not any(store.keys.scan()):
             return
-    except store.dynamodb.client.exceptions.ResourceNotFoundException:  # the first deployment did not create the table
+    except AwsError.named("ResourceNotFoundException"):  # the first deployment did not create the table
         return
     reason = "they cannot be moved to KMS" if current == "ring" else "the server's role would lose access to them"
     keys = f"the key ring of {deployment.stage} already has keys, and {reason}"

@@ -4,7 +4,6 @@ Each step checks the current state and does only what is missing, so that an int
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,6 +14,7 @@ import yaml
 
 from chalicelib.settings import Settings
 from chalicelib.storage.store import Store
+from infra import access
 from infra.aws import code, front, package
 from infra.aws.administrator import create_administrator
 from infra.aws.advisories import known_vulnerabilities, summary
@@ -131,7 +131,7 @@ def _built(deployment: Deployment) -> Package:
 
 
 def _store(deployment: Deployment) -> Store:
-    return Store(replace(deployment.settings, signing=deployment.data.parameters()["Signing"]))
+    return access.open_store(deployment.settings, signing=deployment.data.parameters()["Signing"])
 
 
 # ---- the commands

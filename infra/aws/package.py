@@ -30,8 +30,12 @@ from infra.operator.doctor.function import RUNTIME_ENDS
 API = Path(__file__).with_name("api.yaml")
 REQUIREMENTS = "requirements.txt"
 APPLICATION = ("app.py", "chalicelib", REQUIREMENTS)
-# Build tools of the argon2 and cryptography extensions: at run time these need only _cffi_backend.
-_NOT_NEEDED = ("cffi", "cffi-*", "pycparser", "pycparser-*")
+# Build tools of the argon2 and cryptography extensions, which need only _cffi_backend at run time; and the parts of
+# passlib for other uses than hashes: Django, .htpasswd, one-time passwords, random passwords, systems' presets.
+_NOT_NEEDED = (
+    *("cffi", "cffi-*", "pycparser", "pycparser-*"),
+    *(f"passlib/{name}" for name in ("_data", "apache.py", "apps.py", "ext", "hosts.py", "pwd.py", "totp.py")),
+)
 # Resources of chalice's REST API, which would be a second address of the same server.
 _NOT_DEPLOYED = ("RestAPI", "APIHandlerInvokePermission")
 # chalice also creates a function for each schedule; infra/aws/api.yaml has rules for the schedules instead.
@@ -180,8 +184,8 @@ def _chalice_package(project: Path, output: Path, stage: str) -> None:
 
 def _trim(content: Path) -> None:
     for pattern in _NOT_NEEDED:
-        for folder in content.glob(pattern):
-            shutil.rmtree(folder)
+        for path in content.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _compile(content: Path) -> None:

@@ -18,9 +18,8 @@ from chalicelib.keys.ring import KeyRing
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.backchannel_logout import deliver
 from chalicelib.settings import Settings
-from chalicelib.storage.dynamodb import DynamoDB
 from chalicelib.storage.store import Store
-from infra import schema
+from infra import access, schema
 from infra.local import demo, moto_memory
 from infra.local.faults import FAULTS
 from infra.local.http_server import fix_chalice_local
@@ -191,7 +190,7 @@ def _serve(folder: StateFolder, settings: Settings) -> "Database":
 
     database = Database(folder.items, folder.name, lock_moto())
     try:
-        create_tables(DynamoDB(_settings(settings, folder, database.port)).client, STAGE)
+        create_tables(access.dynamodb_client(_settings(settings, folder, database.port)), STAGE)
         database.load()
     except BaseException:
         database.close()

@@ -5,18 +5,18 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
 import click
-from botocore.exceptions import ClientError
 
+from chalicelib.aws.client import AwsError
 from chalicelib.events import history
 from chalicelib.events import log as event_log
 from chalicelib.protocol.client import Client
 from chalicelib.settings import Settings
 from chalicelib.storage.store import Store
+from infra import access
 from infra.local import embedded
 from infra.operator.terminal import visible
 
@@ -54,26 +54,24 @@ def open_store(stage: str) -> Iterator[Store]:
         with embedded.opened(settings) as opened:
             yield Store(opened)
     else:
-        store = Store(replace(settings, embedded=False))
+        store = access.open_store(settings)
         try:
             yield store
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") == "ResourceNotFoundException" and (
-                missing := _missing(store)
-            ):
+        except AwsError.named("ResourceNotFoundException") as error:
+            if missing := _missing(store):
                 raise CommandError(f"The stage {stage} lacks tables: {', '.join(missing)}.") from error
             raise
 
 
 def _missing(store: Store) -> list[str]:
     """Return the names of the missing tables of a stage; none when all are missing, or they cannot be looked up."""
-    client, missing = store.dynamodb.client, []
+    missing = []
     for table in store.tables:
         try:
-            client.describe_table(TableName=table.name)
-        except client.exceptions.ResourceNotFoundException:
+            store.dynamodb.client.call("DescribeTable", TableName=table.name)
+        except AwsError.named("ResourceNotFoundException"):
             missing.append(table.name)
-        except ClientError:
+        except AwsError:
             return []
     return missing if len(missing) < len(store.tables) else []
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import click
 
 from chalicelib import events
+from chalicelib.aws.client import AwsError
 from chalicelib.keys import rotation
 from chalicelib.keys.ring import KeyRing
 from chalicelib.keys.rotation import RingKey, RotationRefused
@@ -16,6 +17,7 @@ from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.records import SealedKeyRing
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Table
+from infra import access
 from infra.local.embedded import STAGE
 from infra.operator.commands import (
     CommandError,
@@ -86,12 +88,12 @@ def copy_ring(stage: str, /, region: str, as_json: bool) -> None:
     """
     stage = require_aws_stage(stage)
     with open_ring(stage) as (store, ring):
-        target = Store(replace(store.settings, region=region))
-        if region == store.dynamodb.client.meta.region_name:
+        target = access.open_store(store.settings, region=region)
+        if region == store.account.region:
             raise CommandError(f"The stage {stage} is in {region} itself.")
         try:
             in_use = _is_in_use(target)
-        except target.dynamodb.client.exceptions.ResourceNotFoundException as missing:
+        except AwsError.named("ResourceNotFoundException") as missing:
             create = f"AWS_DEFAULT_REGION={region} signet data --stage {stage}"
             raise CommandError(f"The stage {stage} has no tables in {region}. Create them first: {create}") from missing
         if in_use:
@@ -231,7 +233,7 @@ def restore_from_backup(store: Store, table: str, *, new_handles: bool = False) 
     """
     try:
         backup = Table(store.dynamodb, store.now, table, SealedKeyRing, "ring").get(RING)
-    except store.dynamodb.client.exceptions.ResourceNotFoundException as missing:
+    except AwsError.named("ResourceNotFoundException") as missing:
         raise CommandError(f"There is no table {table}.") from missing
     if backup is None:
         raise CommandError(f"The table {table} contains no key ring.")

@@ -5,10 +5,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+import app
 from chalicelib import web
 
 ROOT = Path(web.__file__).parent.parent
@@ -18,16 +20,14 @@ MAX_LINES = 300
 ORDER = (
     *("app", "infra", "web", "endpoints", "schedules", "authorization", "grants", "users", "sessions"),
     *("authentication", "clients", "tokens", "server", "events", "keys", "builtin_clients", "storage"),
-    *("pages", "settings", "http", "protocol"),
+    *("aws", "pages", "settings", "http", "protocol"),
 )
-INFRA_ORDER = ("__main__", "aws", "operator", "local", "schema")
+INFRA_ORDER = ("__main__", "aws", "operator", "local", "access", "schema")
 # Files of these never import one another.
 SEPARATE = ("endpoints", "grants")
 # library -> the only packages that import it
 OWNERS: dict[str, tuple[str, ...]] = {
     "chalice": ("web",),
-    "boto3": ("storage", "keys"),
-    "botocore": ("storage", "keys"),
     "jwt": ("keys",),
     "cryptography": ("keys",),
     "passlib": ("authentication",),
@@ -39,7 +39,7 @@ MAX_TOP_MODULES = 8
 MAX_IMPORTS = 18
 MAX_ARROWS = 140
 MAX_LOOSE_TESTS = 3
-FOR_TYPES_ONLY = {"types_boto3_dynamodb", "types_boto3_kms", "_typeshed"}
+FOR_TYPES_ONLY = {"_typeshed"}
 LAZY = ("boto3", "botocore.session", "jwt", "jinja2", "passlib", "argon2", "cryptography", "moto", "yaml", "infra")
 
 
@@ -150,6 +150,14 @@ def test_endpoints_do_not_import_each_other_and_neither_do_grants() -> None:
                 continue
             siblings = [name for name in project_imports(path) if unit_of(name) == folder]
             assert siblings == [], f"{module_of(path)} imports {siblings}"
+
+
+def test_every_route_has_an_endpoint() -> None:
+    """Their modules are imported by the first request."""
+    for route in (*app.JSON_ROUTES, *app.PAGE_ROUTES):
+        module, _, name = route.endpoint.__qualname__.rpartition(".")
+        assert module in MODULES
+        assert callable(getattr(import_module(module), name)), route.path
 
 
 def test_structure_stays_within_its_limits() -> None:

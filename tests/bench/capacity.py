@@ -4,20 +4,20 @@ DynamoDB's rules: a consistent read takes one unit per 4 KB of an item, even a m
 another read takes half of that. A write takes one unit per 1 KB of the item before or after it, whichever is larger,
 and twice that in a transaction. Condition checks are counted as such writes, an upper bound, because AWS does not
 document them. An index takes one unit per 1 KB of what it projects when that changes: once for a new, changed or
-deleted entry, twice when the key of the entry changes, and never for an item without that key. Items are read by
-another client, before and after each call.
+deleted entry, twice when the key of the entry changes, and never for an item without that key. Items are read before
+and after each call.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from unittest import mock
 
+from chalicelib.aws.client import Client
 from infra import schema
-
-if TYPE_CHECKING:
-    from types_boto3_dynamodb import DynamoDBClient
 
 _TRANSACTION = 2
 _PAGES = ("Query", "Scan")
@@ -58,12 +58,11 @@ class _Call:
 
 
 class Meter:
-    """Meters the calls of `client` and reads items with `reader`. `reads` and `writes` are on-demand request units."""
+    """Meters the calls of a client. `reads` and `writes` are on-demand request units."""
 
-    def __init__(self, client: "DynamoDBClient", reader: "DynamoDBClient"):
+    def __init__(self, client: Client):
         self.reads = self.writes = 0.0
         self._client = client
-        self._reader = reader
         self._calls: list[_Call] = []
         self._keys, self._indexes = _schema()
 
@@ -72,34 +71,23 @@ class Meter:
         """Count the calls in this block."""
         self.reads = self.writes = 0.0
         self._calls.clear()
-        events = self._client.meta.events
-        listeners: dict[str, Callable[..., None]] = {
-            "before-parameter-build.dynamodb": self._begin,
-            "after-call.dynamodb": self._end,
-        }
-        for name, listener in listeners.items():
-            events.register(name, listener, unique_id=name)
-        try:
+        with mock.patch.object(self._client, "call", self._call):
             yield
-        finally:
-            for name, listener in listeners.items():
-                events.unregister(name, listener, unique_id=name)
         for call in self._calls:
             self._charge(call)
 
-    def _begin(self, params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
-        call = context["metered"] = _Call(model.name, dict(params))
+    def _call(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        call = _Call(operation, parameters)
         call.before = call.after = self._items(call)
         self._calls.append(call)
-
-    def _end(self, context: dict[str, Any], parsed: dict[str, Any], **_: Any) -> None:
-        call = context["metered"]
-        call.after = parsed.get("Items", []) if call.operation in _PAGES else self._items(call)
+        answer = Client.call(self._client, operation, **parameters)
+        call.after = answer.get("Items", []) if operation in _PAGES else self._items(call)
+        return answer
 
     def _items(self, call: _Call) -> list[Item]:
         """Return the present items of a call, empty for a missing one."""
         return [
-            self._reader.get_item(TableName=table, Key=dict(key), ConsistentRead=True).get("Item", {})
+            Client.call(self._client, "GetItem", TableName=table, Key=dict(key), ConsistentRead=True).get("Item", {})
             for table, key, _ in self._steps(call)
         ]
 
@@ -151,7 +139,7 @@ def _size(typed: Mapping[str, Any]) -> int:
         case "N":
             return (len(value) + 1) // 2 + 1
         case "B":
-            return len(value)
+            return len(b64decode(value))
         case "SS":
             return sum(len(member.encode()) for member in value)
         case "L":

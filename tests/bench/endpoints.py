@@ -78,7 +78,7 @@ class Bench:
             results[name].times.append((time.process_time() - started) * 1000)
             return answer
 
-        meter = Meter(self.server.store.dynamodb.client, default_client(self.server))
+        meter = Meter(self.server.store.dynamodb.client)
 
         def counted(name: str, event: flow.Event) -> dict[str, Any]:
             with meter.listening():

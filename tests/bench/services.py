@@ -59,7 +59,7 @@ def _serve(folder: Path) -> None:
     from moto.server import ThreadedMotoServer
 
     from chalicelib.settings import Settings
-    from chalicelib.storage.dynamodb import DynamoDB
+    from infra.access import dynamodb_client
     from infra.local.database import Database
     from infra.local.embedded import create_tables, ignore_aws_configuration, lock_moto
 
@@ -67,7 +67,7 @@ def _serve(folder: Path) -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     database = Database(folder / "items", "bench", lock_moto())
     endpoint = f"http://127.0.0.1:{database.port}"
-    create_tables(DynamoDB(Settings(region=REGION, dynamodb_endpoint=endpoint)).client, STAGE)
+    create_tables(dynamodb_client(Settings(region=REGION, dynamodb_endpoint=endpoint)), STAGE)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     _, port = server.get_host_and_port()

@@ -159,6 +159,7 @@ from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.records import Session
 from chalicelib.settings import Settings
 from chalicelib.storage.store import Store
+from infra.access import dynamodb_client
 from infra.local.database import Database
 from infra.local.embedded import create_tables, ignore_aws_configuration, lock_moto
 from infra.local.faults import FAULTS, Kill
@@ -166,7 +167,7 @@ from infra.local.faults import FAULTS, Kill
 ignore_aws_configuration()
 database = Database(Path(sys.argv[1]), "test", lock_moto())
 store = Store(Settings(stage="local", region="us-east-1", dynamodb_endpoint=f"http://127.0.0.1:{database.port}"))
-create_tables(store.dynamodb.client, "local")
+create_tables(dynamodb_client(store.settings), "local")
 database.load()
 sessions = [Session(name, "u-1", 0, 2**40) for name in ("first", "second", "third")]
 names = lambda found: sorted(session.session_id for session in found)
@@ -207,5 +208,5 @@ def test_index_of_the_embedded_database_lags(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_killed_embedded_database_closes_connections_and_has_stored_exactly_the_writes_before(tmp_path: Path) -> None:
     *answers, stored = embedded(tmp_path, "kill")
-    assert answers == ["answered", *["dynamodb put_item: ConnectionClosedError"] * 2]
+    assert answers == ["answered", *["dynamodb PutItem: 127.0.0.1 has closed the connection (EOFError)"] * 2]
     assert stored == """['{"session_id": {"S": "first"}}', '{"session_id": {"S": "second"}}']"""

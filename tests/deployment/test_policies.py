@@ -9,6 +9,7 @@ from typing import Any
 import botocore.client
 import pytest
 
+from chalicelib.aws.client import Client
 from chalicelib.storage.store import Store
 from infra.operator.doctor import check
 from tests.operator.test_doctor_inside import create_ring, stage
@@ -95,7 +96,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
         recorded.add((f"{service}:{operation}", parameters.get("TableName", "") if service == "dynamodb" else ""))
         return original(client, operation, parameters)
 
+    def call_by_the_server(client: Client, operation: str, **parameters: Any) -> Any:
+        service = client.service
+        recorded.add((f"{service}:{operation}", parameters.get("TableName", "") if service == "dynamodb" else ""))
+        return own(client, operation, **parameters)
+
+    own = Client.call
     monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", call)
+    monkeypatch.setattr(Client, "call", call_by_the_server)
     return recorded
 
 

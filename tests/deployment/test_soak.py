@@ -10,8 +10,9 @@ import pytest
 from moto.dynamodb.models.dynamo_type import Item
 from moto.dynamodb.models.table import Table
 
+from chalicelib.aws.client import AwsError
 from chalicelib.settings import Settings
-from chalicelib.storage.dynamodb import DynamoDB
+from chalicelib.storage.store import Store
 from infra.local.moto_memory import drop_empty_partitions
 from tests.support.browser import Browser
 from tests.support.site import Site, tables
@@ -105,8 +106,8 @@ def test_partition_of_a_missing_item_is_deleted(site: Site) -> None:
 def test_busy_emulator_has_more_time_than_dynamodb() -> None:
     timeouts = []
     for endpoint in (None, "http://127.0.0.1:8001"):
-        client: Any = DynamoDB(Settings(region="us-east-1", dynamodb_endpoint=endpoint)).client
-        timeouts.append(client.meta.config.read_timeout)
+        client: Any = Store(Settings(region="us-east-1", dynamodb_endpoint=endpoint)).dynamodb.client
+        timeouts.append(client._send.__self__._read_timeout)
     assert timeouts == [2, 30], "otherwise fifty people get 503 from the local server"
 
 
@@ -117,10 +118,10 @@ def test_transaction_sees_only_the_items_that_it_names(site: Site, failing: bool
     client = store.dynamodb.client
     consents, users = store.consents.name, store.users.name
     for sub in ("a", "b"):
-        client.put_item(TableName=users, Item={"sub": {"S": sub}, "count": {"N": "1"}})
+        client.call("PutItem", TableName=users, Item={"sub": {"S": sub}, "count": {"N": "1"}})
         for other in ("x", "y", "z"):
             key = {"sub": {"S": sub}, "client_id": {"S": other}}
-            client.put_item(TableName=consents, Item=key | {"count": {"N": "1"}})
+            client.call("PutItem", TableName=consents, Item=key | {"count": {"N": "1"}})
     before = {name: contents(name) for name in (consents, users)}
     count = {"UpdateExpression": "SET #c = :two", "ExpressionAttributeNames": {"#c": "count"}}
     two = {"ExpressionAttributeValues": {":two": {"N": "2"}}}
@@ -133,11 +134,11 @@ def test_transaction_sees_only_the_items_that_it_names(site: Site, failing: bool
         {"Put": {"TableName": consents, "Item": new, "ExpressionAttributeNames": {"#c": "client_id"}, **condition}},
     ]
     if failing:
-        with pytest.raises(client.exceptions.TransactionCanceledException):
-            client.transact_write_items(TransactItems=steps)
+        with pytest.raises(AwsError.named("TransactionCanceledException")):
+            client.call("TransactWriteItems", TransactItems=steps)
         assert {name: contents(name) for name in (consents, users)} == before
         return
-    client.transact_write_items(TransactItems=steps)
+    client.call("TransactWriteItems", TransactItems=steps)
     assert contents(users) == {"a": 2, "b": 1}
     assert contents(consents) == {"a new": None, "a x": 2, "a z": 1, "b x": 1, "b y": 1, "b z": 1}
 

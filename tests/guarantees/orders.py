@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-
+from chalicelib.aws.messages import Request, Response
 from tests.support import faults
 from tests.support.faults import Wire
 from tests.support.site import tables
@@ -231,7 +230,7 @@ class _Run:
         if not set(choices) & set(state.backtrack):
             state.backtrack += choices[:1] or state.possible
 
-    def _stop_before_call(self, request: AWSPreparedRequest, proceed: faults.Proceed) -> AWSResponse:
+    def _stop_before_call(self, request: Request, proceed: faults.Proceed) -> Response:
         actor = threading.current_thread()
         if not isinstance(actor, _Actor):
             return proceed()
@@ -246,7 +245,7 @@ class _Run:
 # ---- calls
 
 
-def _call(actor: _Actor, request: AWSPreparedRequest) -> _Call:
+def _call(actor: _Actor, request: Request) -> _Call:
     operation, parameters = faults.operation_of(request), faults.parameters_of(request)
     reads: set[Item] = set()
     writes: set[Item] = set()
@@ -279,27 +278,21 @@ def _item(table_name: str, key: dict[str, Any] | None) -> Item:
     return table_name.rpartition("-")[2], json.dumps(key, sort_keys=True) if key else ""
 
 
-def _read_torn(actor: _Actor, request: AWSPreparedRequest, proceed: faults.Proceed) -> AWSResponse:
+def _read_torn(actor: _Actor, request: Request, proceed: faults.Proceed) -> Response:
     """Answer a BatchGetItem by a call for each table, in any order."""
     body, batches = request.body, faults.parameters_of(request)["RequestItems"]
     parts: dict[_Call, dict[str, Any]] = {}
     for number, name in enumerate(batches):
-        _replace_body(request, json.dumps({"RequestItems": {name: batches[name]}}))
+        request.body = json.dumps({"RequestItems": {name: batches[name]}}).encode()
         parts[_call(actor, request)._replace(part=number)] = {name: batches[name]}
     responses: dict[str, Any] = {}
     pending = list(parts)
     while pending:
         part = actor.wait(pending)
         pending = [call for call in pending if call is not part]
-        _replace_body(request, json.dumps({"RequestItems": parts[part]}))
+        request.body = json.dumps({"RequestItems": parts[part]}).encode()
         answer = proceed()
-        assert answer.status_code == 200
-        responses |= json.loads(answer.content)["Responses"]
-    _replace_body(request, body)
-    return faults.answer(request, json.dumps({"Responses": responses, "UnprocessedKeys": {}}))
-
-
-def _replace_body(request: AWSPreparedRequest, body: Any) -> None:
+        assert answer.status == 200
+        responses |= json.loads(answer.body)["Responses"]
     request.body = body
-    del request.headers["Content-Length"]
-    request.headers["Content-Length"] = str(len(body))
+    return faults.answer(request, json.dumps({"Responses": responses, "UnprocessedKeys": {}}))

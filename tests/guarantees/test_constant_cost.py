@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any
 
 import pytest
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from moto.dynamodb.models.dynamo_type import DynamoType, Item
 
 from chalicelib.authentication import passwords
+from chalicelib.aws.messages import Request, Response
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import DAY, MINUTE
 from chalicelib.protocol.grant import Grant
@@ -19,7 +19,7 @@ from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.identifiers import username_identifier
 from chalicelib.protocol.records import Consent, Identifier, Session, User
 from chalicelib.server import system_time
-from chalicelib.storage.dynamodb import pack
+from chalicelib.storage.attribute_values import pack
 from infra import schema
 from tests.bench.capacity import item_size
 from tests.support import faults
@@ -318,7 +318,7 @@ def answer_queries(*indexes: Index) -> Fault:
     """Return a fault of Query that answers for these indexes, and leaves other queries to moto."""
     by_name = {(index.table, index.name): index for index in indexes}
 
-    def answer(request: AWSPreparedRequest, proceed: Proceed) -> AWSResponse:
+    def answer(request: Request, proceed: Proceed) -> Response:
         parameters = faults.parameters_of(request)
         index = by_name.get((parameters["TableName"], parameters.get("IndexName", "")))
         return faults.answer(request, json.dumps(index.answer(parameters))) if index else proceed()

@@ -8,10 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
 from chalicelib import events
 from chalicelib.authentication import passwords
+from chalicelib.aws.messages import Request, Response
 from chalicelib.keys.stored_ring import RING
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.records import Consent, Identifier, User
@@ -768,8 +768,8 @@ def leave_unprocessed(kind: str) -> Fault:
     """Return a fault of BatchGetItem that leaves the keys of one table unprocessed, as throttling does."""
     table = f"signet-{STAGE}-{kind}"
 
-    def fault(request: AWSPreparedRequest, proceed: Proceed) -> AWSResponse:
-        answer, requested = json.loads(proceed().content), faults.parameters_of(request)["RequestItems"]
+    def fault(request: Request, proceed: Proceed) -> Response:
+        answer, requested = json.loads(proceed().body), faults.parameters_of(request)["RequestItems"]
         answer["Responses"].pop(table, None)
         answer["UnprocessedKeys"] = {table: requested[table]} if table in requested else {}
         return faults.answer(request, json.dumps(answer))

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
+from chalicelib.aws import messages as aws
 from chalicelib.http.messages import Request
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.records import Session, User
@@ -111,7 +111,7 @@ def test_wrong_verifier_just_after_the_correct_one_changes_nothing(
     redemptions: list[Answer] = []
     calls: list[str] = []
 
-    def redeem_before_second_call(request: AWSPreparedRequest, proceed: faults.Proceed) -> AWSResponse:
+    def redeem_before_second_call(request: aws.Request, proceed: faults.Proceed) -> aws.Response:
         calls.append("UpdateItem")
         if len(calls) == 2:
             redemptions.append(browser.redeem(client, code))

@@ -632,15 +632,14 @@ def required_permissions(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]
     in_transaction = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem"}
 
     def recorded_call(dynamodb: DynamoDB, operation: str, **parameters: Any) -> Any:
-        action = operation.title().replace("_", "")
-        if operation == "batch_get_item":
-            permissions.update((action, table) for table in parameters["RequestItems"])
-        elif operation == "transact_write_items":
+        if operation == "BatchGetItem":
+            permissions.update((operation, table) for table in parameters["RequestItems"])
+        elif operation == "TransactWriteItems":
             steps = [step for item in parameters["TransactItems"] for step in item.items()]
             permissions.update((in_transaction.get(verb, f"{verb}Item"), step["TableName"]) for verb, step in steps)
         else:
             index = f"/index/{parameters['IndexName']}" if "IndexName" in parameters else ""
-            permissions.add((action, parameters["TableName"] + index))
+            permissions.add((operation, parameters["TableName"] + index))
         return call(dynamodb, operation, **parameters)
 
     monkeypatch.setattr(DynamoDB, "call", recorded_call)
@@ -671,8 +670,7 @@ class Cost:
 @pytest.fixture
 def measure(site: Site, cached_ring: None, caplog: pytest.LogCaptureFixture) -> Measure:
     """A function that sends a request, asserts the status of the answer, and returns the cost."""
-    dynamodb = site.server.store.dynamodb
-    meter = Meter(dynamodb.client, dynamodb.session.client("dynamodb", region_name=site.settings.region))
+    meter = Meter(site.server.store.dynamodb.client)
 
     def measured(send: SendRequest, status: int) -> Cost:
         with caplog.at_level(logging.INFO, "signet"), meter.listening():

@@ -150,7 +150,7 @@ class Version1World(World):
         key = version_1()["sessions"]["browser"][0]
         session, table = self.store.sessions.get(key), self.store.sessions
         assert session
-        item = self.store.dynamodb.client.get_item(TableName=table.name, Key=table.pack_key((key,)))["Item"]
+        item = self.store.dynamodb.client.call("GetItem", TableName=table.name, Key=table.pack_key((key,)))["Item"]
         return session, item
 
 

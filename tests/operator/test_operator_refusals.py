@@ -10,6 +10,7 @@ import boto3
 import pytest
 from botocore.exceptions import NoCredentialsError, NoRegionError
 
+from chalicelib.aws.messages import NotConfigured
 from infra.__main__ import command
 from infra.local.embedded import create_tables
 from infra.operator.commands import open_store
@@ -242,6 +243,11 @@ def test_an_unreachable_dynamodb_is_one_line(
     ("error", "code", "line"),
     [
         (NoRegionError(), 2, "You must specify a region. Set AWS_PROFILE, or AWS_DEFAULT_REGION."),
+        (
+            NotConfigured("Which region?", "AWS_DEFAULT_REGION"),
+            2,
+            "Which region? Set AWS_PROFILE, or AWS_DEFAULT_REGION.",
+        ),
         (NoCredentialsError(), 2, "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."),
         (OSError(28, "No space left on device"), 2, "No space left on device"),
         (KeyboardInterrupt(), 1, "Interrupted. Changes that were already made are kept."),

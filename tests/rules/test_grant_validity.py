@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
+from chalicelib.aws.messages import Request, Response
 from chalicelib.grants.refresh_token import MAX_OUTAGE
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.records import Consent, Session, User
@@ -183,7 +183,7 @@ def test_rejected_access_token_and_introspection_write_nothing(setup: Setup, end
 # ---- records that cannot be read
 
 
-def leave_unprocessed(request: AWSPreparedRequest, _proceed: faults.Proceed) -> AWSResponse:
+def leave_unprocessed(request: Request, _proceed: faults.Proceed) -> Response:
     """Answer that no key was processed, as DynamoDB does when it is throttled."""
     keys = faults.parameters_of(request)["RequestItems"]
     return faults.answer(request, json.dumps({"Responses": {}, "UnprocessedKeys": keys}))
@@ -268,7 +268,7 @@ def test_grant_is_not_rejected_by_a_batch_that_shows_one_record_before_a_transac
     old_user, old_session = keep_session(setup)
     new_user, new_session = setup.user, setup.session
 
-    def read_torn(_request: AWSPreparedRequest, proceed: faults.Proceed) -> AWSResponse:
+    def read_torn(_request: Request, proceed: faults.Proceed) -> Response:
         if stale == "user":
             setup.store.users.put(old_user)
         else:

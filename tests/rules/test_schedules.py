@@ -122,7 +122,7 @@ def test_run_with_an_unreachable_database_counts_as_throttled(
         site.run("deliver")
     (line,) = lines()
     assert (line["level"], line["outcome"], line["throttled"]) == ("ERROR", "temporarily_unavailable", 1)
-    assert line["detail"].startswith("dynamodb query")
+    assert line["detail"].startswith("dynamodb Query")
 
 
 def test_delivery_without_a_due_token_makes_one_call(site: Site, lines: Lines) -> None:

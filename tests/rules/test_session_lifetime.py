@@ -383,7 +383,7 @@ def read_attributes(server: Site) -> set[str]:
     """Return the names of the stored attributes of the only session."""
     sessions, session = server.server.store.sessions, read_session(server)
     key = {"session_id": {"S": session.session_id}}
-    item = server.server.store.dynamodb.call("get_item", TableName=sessions.name, Key=key, ConsistentRead=True)["Item"]
+    item = server.server.store.dynamodb.call("GetItem", TableName=sessions.name, Key=key, ConsistentRead=True)["Item"]
     return set(item)
 
 

@@ -9,13 +9,13 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from passlib.hash import argon2
 
 from chalicelib import events
 from chalicelib.authentication import password as sign_in
 from chalicelib.authentication import passwords
 from chalicelib.authentication.throttle import Account, Counted, Throttle, network_of, unlock
+from chalicelib.aws.messages import Request, Response
 from chalicelib.keys.stored_ring import RING
 from chalicelib.protocol.durations import DAY, HOUR, MINUTE, YEAR
 from chalicelib.protocol.handles import new_id
@@ -1109,7 +1109,7 @@ def test_success_is_taken_back_once_when_its_transaction_is_repeated(
 ) -> None:
     """Otherwise each repetition, of the user's own account, would allow one more guess from the address."""
 
-    def make_and_say_in_progress(request: AWSPreparedRequest, proceed: Proceed) -> AWSResponse:
+    def make_and_say_in_progress(request: Request, proceed: Proceed) -> Response:
         proceed()
         return refusal(request, 400, "com.amazonaws.dynamodb.v20120810#TransactionInProgressException")
 

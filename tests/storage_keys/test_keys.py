@@ -12,9 +12,9 @@ from typing import Any
 
 import jwt
 import pytest
-from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from chalicelib.aws.client import AwsError, Client
 from chalicelib.keys import signing
 from chalicelib.keys.envelope import Seal
 from chalicelib.keys.ring import KeyRing
@@ -107,17 +107,15 @@ def test_sealing_and_unsealing_call_kms_once_each_with_the_stage(
 ) -> None:
     seal = Seal(in_aws)
     calls: list[tuple[str, dict[str, str]]] = []
-    for name in ("generate_data_key", "decrypt"):
-        real = getattr(seal.kms, name)
 
-        def call(_name: str = name, _real: Any = real, **parameters: Any) -> Any:
-            calls.append((_name, parameters["EncryptionContext"]))
-            return _real(**parameters)
+    def call(operation: str, **parameters: Any) -> Any:
+        calls.append((operation, parameters["EncryptionContext"]))
+        return Client.call(seal.kms, operation, **parameters)
 
-        monkeypatch.setattr(seal.kms, name, call)
+    monkeypatch.setattr(seal.kms, "call", call)
     seal.unseal(seal.seal(PLAIN, 1), 1)
     context = {"signet-stage": "test"}
-    assert calls == [("generate_data_key", context), ("decrypt", context)]
+    assert calls == [("GenerateDataKey", context), ("Decrypt", context)]
 
 
 def test_unsealing_with_kms_in_another_stage_fails(in_aws: Settings) -> None:
@@ -129,7 +127,7 @@ def test_unsealing_with_kms_in_another_stage_fails(in_aws: Settings) -> None:
 def test_unsealing_with_another_kms_key_fails(in_aws: Settings, another_key: str) -> None:
     sealed = Seal(in_aws).seal(PLAIN, 1)
     # AWS raises IncorrectKeyException, moto AccessDeniedException.
-    with pytest.raises((SettingsError, ClientError)):
+    with pytest.raises((SettingsError, AwsError)):
         Seal(replace(in_aws, kms_key_id=another_key)).unseal(sealed, 1)
 
 
@@ -316,7 +314,7 @@ def test_known_ring_is_used_for_an_hour_while_the_table_is_unreachable(
             [record] = [record for record in caplog.records if record.name == "signet.requests"]
             line = json.loads(record.getMessage())
             assert (line["level"], line["stage"]) == ("ERROR", "test")
-            assert "cannot be read (dynamodb get_item: " in line["detail"]
+            assert "cannot be read (dynamodb GetItem: " in line["detail"]
             assert "the copy" in line["detail"].lower()
         site.clock.advance(1)
         with pytest.raises(TemporarilyUnavailable):

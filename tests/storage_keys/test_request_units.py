@@ -78,8 +78,7 @@ def in_transaction(store: Store) -> None:
 def test_write_takes_units_for_the_item_and_for_changed_entries_of_its_index(
     site: Site, store: Store, write: Callable[[Store], object], units: int
 ) -> None:
-    dynamodb = store.dynamodb
-    meter = Meter(dynamodb.client, dynamodb.session.client("dynamodb", region_name="us-east-1"))
+    meter = Meter(store.dynamodb.client)
     with meter.listening():
         write(store)
     assert (meter.writes, meter.reads) == (units, 0)
@@ -98,8 +97,7 @@ def test_write_takes_units_for_the_item_and_for_changed_entries_of_its_index(
 def test_read_takes_units_for_the_items_and_half_from_an_index(
     store: Store, read: Callable[[Store], object], units: float
 ) -> None:
-    dynamodb = store.dynamodb
-    meter = Meter(dynamodb.client, dynamodb.session.client("dynamodb", region_name="us-east-1"))
+    meter = Meter(store.dynamodb.client)
     with meter.listening():
         read(store)
     assert (meter.writes, meter.reads) == (0, units)

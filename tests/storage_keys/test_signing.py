@@ -12,13 +12,14 @@ import joserfc.jwt
 import jwt
 import pytest
 import yaml
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from joserfc.errors import BadSignatureError, SecurityWarning
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 
+from chalicelib.aws.client import Client
+from chalicelib.aws.messages import Request, Response
 from chalicelib.keys import rotation, signing
 from chalicelib.keys.envelope import Seal
 from chalicelib.protocol.durations import HOUR
@@ -235,21 +236,18 @@ class Kms:
     calls: list[str] = field(default_factory=list)
     parameters: list[dict[str, Any]] = field(default_factory=list)
     plan: tuple[str, int, Fault] | None = None
-    _invocations: set[bytes] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        events: Any = self.site.server.keys._stored.seal.kms.meta.events
-        events.register_first("before-send.kms", self.handle)
+        self._client = self.site.server.keys._stored.seal.kms
+        self._client.transport = self.handle  # type: ignore[method-assign]
 
-    def handle(self, request: AWSPreparedRequest, **_more: Any) -> AWSResponse | None:
-        headers: Any = request.headers
-        operation = headers["X-Amz-Target"].decode().removeprefix("TrentService.")
-        if (invocation := headers["amz-sdk-invocation-id"]) not in self._invocations:
-            self._invocations.add(invocation)
+    def handle(self, request: Request) -> Response:
+        operation = request.headers["X-Amz-Target"].removeprefix("TrentService.")
+        if request.attempt == 1:
             self.calls.append(operation)
             self.parameters.append(faults.parameters_of(request))
         if self.plan is None or operation != self.plan[0] or self.calls.count(operation) <= self.plan[1]:
-            return None
+            return Client.transport(self._client, request)
         return self.plan[2](request, lambda: pytest.fail("a fault of KMS must not execute the call"))
 
     def fail(self, operation: str, fault: Fault, skip: int = 0) -> None:
@@ -304,7 +302,7 @@ def test_known_ring_is_used_for_an_hour_when_kms_does_not_decrypt_the_changed_on
     kms.fail("Decrypt", faults.unreachable)
     site.clock.advance(60)
     assert browser.get("/oauth2/jwks").json == published
-    assert "The key ring cannot be read (kms: " in caplog.text
+    assert "The key ring cannot be read (kms Decrypt: " in caplog.text
     site.clock.advance(HOUR - 60)
     assert browser.get("/oauth2/jwks").status == 503
     kms.recover()
@@ -338,15 +336,19 @@ class StrictKms:
         del self.entry["private"]
         self.calls: list[dict[str, Any]] = []
 
-    def sign(self, **parameters: Any) -> dict[str, bytes]:
+    def call(self, operation: str, **parameters: Any) -> dict[str, str]:
+        assert operation == "Sign"
         self.calls.append(parameters)
-        message, digest = parameters["Message"], parameters["MessageType"] == "DIGEST"
+        return {"Signature": base64.b64encode(self._sign(parameters)).decode()}
+
+    def _sign(self, parameters: dict[str, Any]) -> Any:
+        message, digest = base64.b64decode(parameters["Message"]), parameters["MessageType"] == "DIGEST"
         assert len(message) == 32 if digest else 1 <= len(message) <= 4096
         algorithm: Any = Prehashed(hashes.SHA256()) if digest else hashes.SHA256()
         if parameters["SigningAlgorithm"] == "ECDSA_SHA_256":
-            return {"Signature": self.private.sign(message, ec.ECDSA(algorithm))}
+            return self.private.sign(message, ec.ECDSA(algorithm))
         assert parameters["SigningAlgorithm"] == "RSASSA_PKCS1_V1_5_SHA_256"
-        return {"Signature": self.private.sign(message, padding.PKCS1v15(), algorithm)}
+        return self.private.sign(message, padding.PKCS1v15(), algorithm)
 
 
 @pytest.mark.parametrize("length", [1, 4095, 4096, 4097, 60000])
@@ -358,7 +360,7 @@ def test_kms_signs_the_digest_of_a_message_over_its_limit(alg: str, length: int)
     [call] = strict.calls
     raw = length <= 4096
     assert (call["KeyId"], call["MessageType"]) == ("arn", "RAW" if raw else "DIGEST")
-    assert call["Message"] == (data if raw else hashlib.sha256(data).digest())
+    assert base64.b64decode(call["Message"]) == (data if raw else hashlib.sha256(data).digest())
     assert jwt.get_algorithm_by_name(alg).verify(data, key.public, signature)
 
 
@@ -390,7 +392,7 @@ def test_access_token_with_many_scopes_is_sent_to_kms_as_a_digest(
 
 
 def kms_error(status: int, name: str) -> Fault:
-    def fault(request: AWSPreparedRequest, _proceed: Callable[[], AWSResponse]) -> AWSResponse:
+    def fault(request: Request, _proceed: Callable[[], Response]) -> Response:
         return faults.refusal(request, status, name)
 
     return fault
@@ -411,7 +413,7 @@ def is_unavailable(answer: Answer, caplog: pytest.LogCaptureFixture) -> bool:
     line = json.loads(caplog.records[-1].getMessage())
     assert (answer.status, answer.header("retry-after")) == (503, "2"), answer.body
     assert (line["status"], line["outcome"]) == (503, "temporarily_unavailable")
-    assert line["detail"].startswith("kms: ")
+    assert line["detail"].startswith("kms ")
     assert "kms" not in answer.body.lower()
     return True
 
@@ -525,7 +527,7 @@ def test_code_replayed_during_a_kms_failure_is_not_restored(
     code = create_code(in_kms, client)
     answers: list[Answer] = []
 
-    def replay(request: AWSPreparedRequest, proceed: Callable[[], AWSResponse]) -> AWSResponse:
+    def replay(request: Request, proceed: Callable[[], Response]) -> Response:
         if not answers:
             answers.append(thief.redeem(client, code))
         return faults.unreachable(request, proceed)

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
+from chalicelib.aws.messages import Request, Response
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.grant import Grant, GrantEntry
@@ -23,7 +23,8 @@ from chalicelib.protocol.records import (
     Session,
     User,
 )
-from chalicelib.storage.dynamodb import attr, pack
+from chalicelib.storage.attribute_values import pack
+from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused, Table
 from infra import schema
@@ -140,11 +141,11 @@ class Kind:
     def raw(self) -> dict[str, Any] | None:
         """Return the stored item."""
         client = self.store.dynamodb.client
-        item = client.get_item(TableName=self.table.name, Key=self.table.pack_key(self.key))
+        item = client.call("GetItem", TableName=self.table.name, Key=self.table.pack_key(self.key))
         return dict(item["Item"]) if "Item" in item else None
 
     def put_raw(self, item: dict[str, Any]) -> None:
-        self.store.dynamodb.client.put_item(TableName=self.table.name, Item=item)
+        self.store.dynamodb.client.call("PutItem", TableName=self.table.name, Item=item)
 
 
 def key_of(table: Table[Any], record: Any) -> tuple[str, ...]:
@@ -392,7 +393,7 @@ def test_retry_is_refused_when_another_process_changed_the_record_before(kind: K
     """The first attempt never arrives, another process changes the record, and the retry is refused."""
     kind.table.put(kind.record)
 
-    def lose_race(request: AWSPreparedRequest, proceed: faults.Proceed) -> AWSResponse:
+    def lose_race(request: Request, proceed: faults.Proceed) -> Response:
         taken = kind.table.transition(kind.key, kind.unchanged(), {kind.field: kind.value(7)})
         assert not isinstance(taken, Refused)
         return faults.no_response(request, proceed)
@@ -527,16 +528,16 @@ def test_batch_read_returns_records_in_the_requested_order(store: Store, wire: W
     assert calls == ["GetItem"]
 
 
-def _process_first_keys(request: AWSPreparedRequest, proceed: faults.Proceed) -> AWSResponse:
+def _process_first_keys(request: Request, proceed: faults.Proceed) -> Response:
     """Process only the first key of each table."""
     items = faults.parameters_of(request)["RequestItems"]
     processed = {name: {**keys, "Keys": keys["Keys"][:1]} for name, keys in items.items()}
     unprocessed = {name: {**keys, "Keys": keys["Keys"][1:]} for name, keys in items.items() if keys["Keys"][1:]}
     request.body = json.dumps({"RequestItems": processed}).encode()
-    return faults.answer(request, json.dumps(json.loads(proceed().text) | {"UnprocessedKeys": unprocessed}))
+    return faults.answer(request, json.dumps(json.loads(proceed().body) | {"UnprocessedKeys": unprocessed}))
 
 
-def _process_nothing(request: AWSPreparedRequest, _proceed: faults.Proceed) -> AWSResponse:
+def _process_nothing(request: Request, _proceed: faults.Proceed) -> Response:
     items = faults.parameters_of(request)["RequestItems"]
     return faults.answer(request, json.dumps({"Responses": {}, "UnprocessedKeys": items}))
 
@@ -556,7 +557,7 @@ def test_batch_read_that_never_completes_raises_temporarily_unavailable(store: S
         store.read(store.clients.lookup("a"), store.users.lookup("b"))
 
 
-def _limit_pages_to_two(request: AWSPreparedRequest, proceed: faults.Proceed) -> AWSResponse:
+def _limit_pages_to_two(request: Request, proceed: faults.Proceed) -> Response:
     request.body = json.dumps(faults.parameters_of(request) | {"Limit": 2}).encode()
     return proceed()
 

@@ -203,7 +203,7 @@ class World:
 
     def _save(self) -> None:
         client = self.store.dynamodb.client
-        self._items = {table.name: client.scan(TableName=table.name)["Items"] for table in self.store.tables}
+        self._items = {table.name: client.call("Scan", TableName=table.name)["Items"] for table in self.store.tables}
         del self._items[self.store.keys.name]
         self._cookies = [dict(browser.cookies) for browser in self._browsers]
         self._time, self._first_clients = self.site.clock.time, dict(self.registered)
@@ -311,7 +311,7 @@ def put_items(store: Store, items: Sequence[tuple[str, dict[str, Any]]]) -> None
         requests: dict[str, list[Any]] = {}
         for table, write in writes[start : start + 25]:
             requests.setdefault(table, []).append(write)
-        assert not store.dynamodb.client.batch_write_item(RequestItems=requests)["UnprocessedItems"]
+        assert not store.dynamodb.client.call("BatchWriteItem", RequestItems=requests)["UnprocessedItems"]
 
 
 def ended(outcomes: Outcomes, columns: Iterable[str], *, spared: Iterable[str] = ()) -> Outcomes:

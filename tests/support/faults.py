@@ -1,7 +1,8 @@
-"""Faults between the server and DynamoDB, injected between botocore, whose retries are real, and moto."""
+"""Faults between the server and DynamoDB, injected between its client, whose attempts are real, and moto."""
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,48 +10,46 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from botocore.compat import HTTPHeaders
-from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
-from moto.core.botocore_stubber import BotocoreStubber, MockRawResponse
+from chalicelib.aws.client import Client
+from chalicelib.aws.messages import NoAnswer, Request, Response
 
-Proceed = Callable[[], AWSResponse]
-Fault = Callable[[AWSPreparedRequest, Proceed], AWSResponse]
+Proceed = Callable[[], Response]
+Fault = Callable[[Request, Proceed], Response]
 ALWAYS = 1000
 
 
-def unreachable(request: AWSPreparedRequest, _proceed: Proceed) -> AWSResponse:
+def unreachable(request: Request, _proceed: Proceed) -> Response:
     """Raise a timeout while connecting."""
-    raise ConnectTimeoutError(endpoint_url=request.url)
+    raise NoAnswer(f"{request.url} cannot be reached")
 
 
-def no_response(request: AWSPreparedRequest, _proceed: Proceed) -> AWSResponse:
+def no_response(request: Request, _proceed: Proceed) -> Response:
     """Connect, but never answer and execute nothing."""
-    raise ReadTimeoutError(endpoint_url=request.url)
+    raise NoAnswer(f"{request.url} does not answer in time")
 
 
-def answer_lost(request: AWSPreparedRequest, proceed: Proceed) -> AWSResponse:
+def answer_lost(request: Request, proceed: Proceed) -> Response:
     """Execute the request, but lose the answer."""
     proceed()
-    raise ReadTimeoutError(endpoint_url=request.url)
+    raise NoAnswer(f"{request.url} does not answer in time")
 
 
-def throttled(request: AWSPreparedRequest, _proceed: Proceed) -> AWSResponse:
+def throttled(request: Request, _proceed: Proceed) -> Response:
     """Throttle the request because of the table."""
     return refusal(request, 400, "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException")
 
 
-def throttled_by_account(request: AWSPreparedRequest, _proceed: Proceed) -> AWSResponse:
+def throttled_by_account(request: Request, _proceed: Proceed) -> Response:
     """Throttle the request because of the account."""
     return refusal(request, 400, "com.amazon.coral.availability#ThrottlingException")
 
 
-def failing(request: AWSPreparedRequest, _proceed: Proceed) -> AWSResponse:
+def failing(request: Request, _proceed: Proceed) -> Response:
     """Fail with an internal error of DynamoDB."""
     return refusal(request, 500, "com.amazonaws.dynamodb.v20120810#InternalServerError")
 
 
-def conflict(request: AWSPreparedRequest, proceed: Proceed) -> AWSResponse:
+def conflict(request: Request, proceed: Proceed) -> Response:
     """Reject a write because another transaction holds the item; other requests succeed."""
     operation = operation_of(request)
     if operation == "TransactWriteItems":
@@ -63,34 +62,27 @@ def conflict(request: AWSPreparedRequest, proceed: Proceed) -> AWSResponse:
     return proceed()
 
 
-def refusal(request: AWSPreparedRequest, status: int, name: str, **members: Any) -> AWSResponse:
+def refusal(request: Request, status: int, name: str, **members: Any) -> Response:
     """Return an error response as DynamoDB sends it."""
     body = json.dumps({"__type": name, "message": "no", "Message": "no", **members})
     return answer(request, body, status)
 
 
-def answer(request: AWSPreparedRequest, body: str, status: int = 200) -> AWSResponse:
-    """Return a response as botocore's transport returns it."""
-    headers = HTTPHeaders()
-    headers["Content-Type"] = "application/x-amz-json-1.0"
-    return AWSResponse(request.url, status, headers, MockRawResponse(body))
+def answer(request: Request, body: str, status: int = 200) -> Response:
+    """Return a response with this body."""
+    return Response(status, {"content-type": "application/x-amz-json-1.0"}, body.encode())
 
 
-def parameters_of(request: AWSPreparedRequest) -> dict[str, Any]:
+def parameters_of(request: Request) -> dict[str, Any]:
     """Return the parameters of a call."""
-    assert isinstance(request.body, str | bytes)
     parameters: dict[str, Any] = json.loads(request.body)
     return parameters
 
 
-def operation_of(request: AWSPreparedRequest) -> str:
+def operation_of(request: Request) -> str:
     """Return the operation, such as `GetItem`, or "" when the request is for another service."""
-    service, _, operation = _text(request.headers.get("X-Amz-Target", "")).partition(".")
+    service, _, operation = request.headers.get("X-Amz-Target", "").partition(".")
     return operation if service.startswith("DynamoDB") else ""
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 @dataclass
@@ -98,14 +90,14 @@ class Wire:
     """The DynamoDB calls that were made, and the plan of faults for them."""
 
     calls: list[str] = field(default_factory=list)
-    _tries: dict[str, int] = field(default_factory=dict)
-    _numbers: dict[str, int] = field(default_factory=dict)
+    # The requests of the calls, by their identity: an attempt sends the same object again.
+    _numbers: dict[int, tuple[int, Request]] = field(default_factory=dict)
     _plan: Callable[[int, str], tuple[Fault, int] | None] = lambda _number, _operation: None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def fault(self, number: int, fault: Fault, tries: int = ALWAYS) -> Iterator[None]:
-        """Inject the fault into the call with this number, counted from 0, for the first `tries` tries of botocore."""
+        """Inject the fault into the call with this number, counted from 0, for the first `tries` attempts."""
         with self._planned(lambda n, _: (fault, tries) if n == number else None):
             yield
 
@@ -136,7 +128,7 @@ class Wire:
     def before(self, operation: str, action: Callable[[], object], *, skip: int = 0) -> Iterator[None]:
         """Run an action just before the first call of this operation after `skip` calls reaches DynamoDB."""
 
-        def act_first(_request: AWSPreparedRequest, proceed: Proceed) -> AWSResponse:
+        def act_first(_request: Request, proceed: Proceed) -> Response:
             action()
             return proceed()
 
@@ -145,7 +137,7 @@ class Wire:
 
     @contextmanager
     def counted(self) -> Iterator[list[str]]:
-        """Yield the list of the operations that are called in the block; retries of botocore do not count."""
+        """Yield the list of the operations that are called in the block; further attempts do not count."""
         with self._planned(lambda _number, _operation: None):
             yield self.calls
 
@@ -153,45 +145,46 @@ class Wire:
     def _planned(self, plan: Callable[[int, str], tuple[Fault, int] | None]) -> Iterator[None]:
         before, self._plan = self._plan, plan
         self.calls = []
-        self._tries.clear()
         self._numbers.clear()
         try:
             yield
         finally:
             self._plan = before
 
-    def handle(self, request: AWSPreparedRequest, proceed: Proceed) -> AWSResponse:
+    def handle(self, request: Request, proceed: Proceed) -> Response:
         """Send a request to moto, or to the fault that is planned for it."""
         operation = operation_of(request)
         if not operation:
             return proceed()
         with self._lock:
-            call = _text(request.headers["amz-sdk-invocation-id"])
-            if call not in self._numbers:
-                self._numbers[call] = len(self.calls)
+            if id(request) not in self._numbers:
+                self._numbers[id(request)] = len(self.calls), request
                 self.calls.append(operation)
-            self._tries[call] = self._tries.get(call, 0) + 1
-            planned = self._plan(self._numbers[call], operation)
-            tries = self._tries[call]
-        if planned and tries <= planned[1]:
+            planned = self._plan(self._numbers[id(request)][0], operation)
+        if planned and request.attempt <= planned[1]:
             return planned[0](request, proceed)
         return proceed()
 
 
 @contextmanager
 def wire() -> Iterator[Wire]:
-    """Intercept the calls of botocore, which retries without a pause and without its retry quota."""
+    """Intercept the calls of the server's client, which makes its attempts without a pause."""
     intercepted = Wire()
-    call_moto = BotocoreStubber.__call__
+    send = Client.transport
 
-    def handle(stubber: Any, event_name: str, request: AWSPreparedRequest, **parameters: Any) -> Any:
-        return intercepted.handle(request, lambda: call_moto(stubber, event_name, request, **parameters))
+    def handle(client: Client, request: Request) -> Response:
+        return intercepted.handle(request, lambda: send(client, request))
 
-    no_pause = SimpleNamespace(sleep=lambda _seconds: None)
-    with (
-        mock.patch.object(BotocoreStubber, "__call__", handle),
-        mock.patch("botocore.endpoint.time", no_pause),
-        mock.patch("chalicelib.storage.dynamodb.time", no_pause),
-        mock.patch("botocore.retries.quota.RetryQuota.acquire", return_value=True),
-    ):
+    with mock.patch.object(Client, "transport", handle), no_pauses():
         yield intercepted
+
+
+@contextmanager
+def no_pauses() -> Iterator[None]:
+    """Let the server's client, and calls that conflict with a transaction, be repeated without a pause."""
+    no_pause = SimpleNamespace(sleep=lambda _seconds: None, time=time.time, strptime=time.strptime)
+    with (
+        mock.patch("chalicelib.aws.client.time", no_pause),
+        mock.patch("chalicelib.storage.dynamodb.time", no_pause),
+    ):
+        yield

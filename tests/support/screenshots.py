@@ -11,6 +11,7 @@ from infra.local.embedded import create_tables, lock_moto
 from infra.local.http_server import fix_chalice_local
 from tests.support.chromium import ARGUMENTS, CHROMIUM, SCHEMES, Scheme
 from tests.support.gallery import Gallery
+from tests.support.moto_transport import moto_transport
 from tests.support.site import STAGE, Site
 
 # By default Chromium names itself headless, and the account page shows that name.
@@ -28,7 +29,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
     fix_chalice_local()
-    with mock_aws(), sync_playwright() as playwright:
+    with mock_aws(), moto_transport(), sync_playwright() as playwright:
         lock_moto()
         import boto3
 

@@ -70,9 +70,15 @@ def _name(node: ast.AST) -> str:
 
 
 def _permissions(method: str, services: Iterable[str]) -> Iterable[str]:
+    method = next((name for service in services for name in _methods_of(service, method)), method)
     if method in _PERMISSIONS:
         return _PERMISSIONS[method]
     return [f"{service}:{_operations(service)[method]}" for service in services if method in _operations(service)]
+
+
+def _methods_of(service: str, operation: str) -> list[str]:
+    """Return boto3's method for an operation that the server's own client calls by its name in the API."""
+    return [method for method, name in _operations(service).items() if name == operation]
 
 
 @cache

@@ -43,7 +43,7 @@ GENERAL = ("races", "interleavings", "grant_model", "endings")
 # Test files of importing modules are added until there are so many.
 ENOUGH = 10
 
-# The methods of boto3 that make a condition from an attribute.
+# The methods of an attribute that make a condition from an attribute.
 METHODS = {
     "attribute_type",
     "begins_with",
@@ -70,7 +70,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "chalicelib/sessions/validity.py": ("read_state", "require_valid", "_may_be_torn"),
 }
 # A condition that is always true, where no attribute is named.
-_ATTRIBUTE = "__import__('boto3.dynamodb.conditions', fromlist=['Attr']).Attr('attempt')"
+_ATTRIBUTE = "__import__('chalicelib.storage.dynamodb', fromlist=['attr']).attr('attempt')"
 _ALWAYS = f"(lambda name: name.exists() | name.not_exists())({_ATTRIBUTE})"
 # A term of a condition string.
 _TERM = re.compile(r"attribute_(?:not_)?exists\([^()\s]+\)|#[\w{}.]+ (?:=|<>|<=?|>=?) :[\w{}]+")

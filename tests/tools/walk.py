@@ -27,9 +27,10 @@ from chalicelib.settings import Settings
 from chalicelib.users.registration import register_user
 from infra.local.embedded import create_tables
 from tests.bench import flow
+from tests.support.moto_transport import moto_transport
 
 CHALICELIB = Path(web.__file__).parent
-NOT_PROTOCOL = ("web", "server", "settings", "http", "storage", "keys", "pages", "protocol.errors")
+NOT_PROTOCOL = ("web", "server", "settings", "http", "storage", "aws", "keys", "pages", "protocol.errors")
 
 
 @dataclass
@@ -80,7 +81,7 @@ def is_protocol(module: str) -> bool:
 def walks() -> dict[str, Walk]:
     """Return the walks of one request of every kind, by name, once the caches are warm."""
     os.environ.update(AWS_ACCESS_KEY_ID="testing", AWS_SECRET_ACCESS_KEY="testing", AWS_DEFAULT_REGION="us-east-1")
-    with mock_aws(), contextlib.redirect_stdout(io.StringIO()):
+    with mock_aws(), moto_transport(), contextlib.redirect_stdout(io.StringIO()):
         create_tables(boto3.client("dynamodb"), "walk")
         settings = Settings(stage="walk", region="us-east-1", sealing_key=b"k" * 32, issuer=flow.ORIGIN)
         server = AuthorizationServer.connect(settings)

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from chalicelib.keys.envelope import Seal
 from chalicelib.keys.stored_ring import RING
 from chalicelib.protocol.client import Client
@@ -17,6 +15,7 @@ from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.errors import OAuthError
 from chalicelib.settings import Settings, SettingsError
 from chalicelib.storage.store import Store
+from infra.access import NO_ACCESS, REJECTED
 from infra.local.embedded import STAGE
 from infra.local.state import StateFolder
 from infra.operator.doctor import clients, front, function, sign_ins
@@ -37,10 +36,10 @@ def inspect(store: Store) -> Iterator[Finding]:
             continue
         try:
             verdict = check(inside)
-        except BotoCoreError as error:  # no credentials, region or connection: other calls would fail too
+        except NO_ACCESS as error:  # no credentials, region or connection: other calls would fail too
             yield Finding("inside", None, f"AWS cannot be reached: {' '.join(str(error).split())}")
             return
-        except (ClientError, OAuthError) as error:
+        except (*REJECTED, OAuthError) as error:
             reason = getattr(error, "detail", "") or " ".join(str(error).split())
             verdict = skipped(f"It cannot be checked with these credentials: {reason}")
         yield Finding(name, verdict.ok, verdict.detail, verdict.fix)
@@ -49,13 +48,13 @@ def inspect(store: Store) -> Iterator[Finding]:
         yield Finding("only in AWS", None, f"Not in the embedded database: {names}.")
     try:
         yield from clients.inspect(store)
-    except (ClientError, BotoCoreError, OAuthError):
+    except (*REJECTED, *NO_ACCESS, OAuthError):
         yield Finding("clients", None, "The clients cannot be read with these credentials.")
 
 
 def find_client(store: Store) -> Client | None:
     """Return a client that may request a code, or None when there is none or clients cannot be read."""
-    with suppress(ClientError, BotoCoreError, OAuthError):
+    with suppress(*REJECTED, *NO_ACCESS, OAuthError):
         for client in store.clients.scan():
             if client.disabled_at is None and "code" in client.response_types:
                 return client
@@ -67,7 +66,7 @@ def stage_url(store: Store) -> str | None:
     inside = Inside(store)
     if not inside.in_aws:
         return local_url() if inside.stage == STAGE else store.settings.issuer
-    with suppress(ClientError, BotoCoreError):
+    with suppress(*REJECTED, *NO_ACCESS):
         variables = (inside.function or {}).get("Environment", {}).get("Variables", {})
         return variables.get("SIGNET_ISSUER") or None
     return None
@@ -124,7 +123,7 @@ def _shape(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _expiry(inside: Inside) -> Verdict:
-    client, problems, count = inside.store.dynamodb.client, [], 0
+    client, problems, count = inside.dynamodb, [], 0
     for name in inside.tables:
         expiry = inside.schema[name].get("TimeToLiveSpecification")
         if not expiry:
@@ -138,7 +137,7 @@ def _expiry(inside: Inside) -> Verdict:
 
 
 def _backups(inside: Inside) -> Verdict:
-    client, problems, durable = inside.store.dynamodb.client, [], _durable(inside)
+    client, problems, durable = inside.dynamodb, [], _durable(inside)
     for name in durable:
         backups = client.describe_continuous_backups(TableName=name)["ContinuousBackupsDescription"]
         if backups.get("PointInTimeRecoveryDescription", {}).get("PointInTimeRecoveryStatus") != "ENABLED":
@@ -193,7 +192,7 @@ def _key_ring(inside: Inside) -> Verdict:
         fix = f"Restore it from a backup (docs/operate.md), or run `signet key create --stage {inside.stage}`."
         return Verdict(False, "There is no key ring: every request that needs a key gets status 503.", fix)
     try:
-        ring = json.loads(Seal(inside.store.settings).unseal(record.sealed, record.version))
+        ring = json.loads(Seal(inside.store.settings, inside.store.account).unseal(record.sealed, record.version))
     except SettingsError as error:
         fix = "Restore the key that sealed it: a new ring would invalidate all sessions and tokens."
         return Verdict(False, f"The key ring cannot be unsealed: {error}.", fix)

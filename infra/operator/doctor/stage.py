@@ -9,7 +9,7 @@ import boto3
 from botocore.config import Config
 
 from chalicelib.storage.store import Store
-from infra import schema
+from infra import access, schema
 
 
 @dataclass
@@ -34,6 +34,11 @@ class Inside:
         return boto3.client(service, region_name=self.store.settings.region, config=config)
 
     @cached_property
+    def dynamodb(self) -> Any:
+        """Return a boto3 client of the DynamoDB that the store uses."""
+        return access.dynamodb_client(self.store.settings)
+
+    @cached_property
     def schema(self) -> dict[str, dict[str, Any]]:
         """Return the properties of the tables in infra/aws/tables.yaml, by name."""
         return schema.tables(self.stage)
@@ -46,7 +51,7 @@ class Inside:
     @cached_property
     def tables(self) -> dict[str, Any]:
         """Return DynamoDB's description of each existing table, by name."""
-        client, tables = self.store.dynamodb.client, {}
+        client, tables = self.dynamodb, {}
         for name in self.schema:
             with suppress(client.exceptions.ResourceNotFoundException):
                 tables[name] = client.describe_table(TableName=name)["Table"]

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import click
-from botocore.exceptions import ClientError
 
 from chalicelib import events
+from chalicelib.aws.client import AwsError
 from chalicelib.builtin_clients import RESERVED
 from chalicelib.events import log as event_log
 from chalicelib.protocol.client import Client
@@ -102,8 +102,9 @@ def _size(store: Store) -> int:
     sizes = []
     tables: tuple[Table[Any], ...] = (store.scopes, store.clients, store.users, store.consents)
     for table in tables:
-        with suppress(ClientError):
-            sizes.append(store.dynamodb.client.describe_table(TableName=table.name)["Table"].get("ItemCount", 0))
+        with suppress(AwsError):
+            described = store.dynamodb.client.call("DescribeTable", TableName=table.name)["Table"]
+            sizes.append(described.get("ItemCount", 0))
     return sum(sizes)
 
 

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from chalicelib import builtin_clients
 from chalicelib.authentication import passwords
+from chalicelib.aws.client import AwsError
 from chalicelib.clients.metadata import check_client
 from chalicelib.clients.registration import check_scope
 from chalicelib.keys import signing
@@ -62,10 +61,8 @@ def insert_record(store: Store, record: Record) -> Outcome:
         raise
     except (OAuthError, ValueError, TypeError) as error:
         return Outcome(problem=getattr(error, "description", "") or str(error))
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") != "ValidationException":
-            raise
-        return Outcome(problem=f"DynamoDB cannot store it: {error.response['Error'].get('Message', '')}")
+    except AwsError.named("ValidationException") as error:
+        return Outcome(problem=f"DynamoDB cannot store it: {error.answer.get('message', '')}")
 
 
 def without_expensive_hash(user: User) -> User:

@@ -13,7 +13,7 @@ from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidRequest, UnmetAuthenticationRequirements
 from chalicelib.protocol.records import AuthorizationRequest
 from chalicelib.protocol.scopes import SCOPES
-from chalicelib.storage.dynamodb import pack, unpack
+from chalicelib.storage.attribute_values import pack, unpack
 from tests.endpoints.authorize.conftest import REDIRECT_URI, read_claims
 from tests.support.browser import Browser, authorization_parameters
 from tests.support.site import Registered, Site

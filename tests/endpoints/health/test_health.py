@@ -101,7 +101,7 @@ def test_deep_check_is_503_when_a_table_is_unreachable(
         assert answer.json["error"] == "temporarily_unavailable"
         line = last_line(caplog)
         assert (line["level"], line["endpoint"], line["dynamodb_calls"]) == ("ERROR", "/healthz", number + 1)
-        assert line["detail"].startswith("dynamodb get_item: ")
+        assert line["detail"].startswith("dynamodb GetItem: ")
         # The shallow check still succeeds.
         assert operator_browser.get("/healthz").status == 200
     assert operator_browser.get("/healthz", bearer(TOKEN), deep="1").status == 200

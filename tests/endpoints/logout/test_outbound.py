@@ -1,24 +1,18 @@
 """Outbound requests: protection against SSRF and DNS rebinding, and limits on time and size of a response."""
 
-import datetime
 import ipaddress
 import socket
-import ssl
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from chalicelib.http import outbound
 from chalicelib.http.outbound import Undeliverable
 from tests.endpoints.logout.conftest import Receivers
+from tests.support.certificates import tls_context
 from tests.support.receivers import OK, TIMEOUT, Behaviour, answer, endless, silence, status
 
 LOOPBACK = ("127.0.0.0/8",)
@@ -309,47 +303,6 @@ def test_time_of_the_dns_lookup_is_part_of_the_time_of_the_request(
 
 
 # ---- TLS
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a file with a self-signed certificate for 127.0.0.1 and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an application")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    file = tmp_path_factory.mktemp("tls") / "server.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-    return file
-
-
-@pytest.fixture
-def trust_certificate(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Add the certificate to those that the system trusts."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    outbound._tls.cache_clear()
-    yield
-    outbound._tls.cache_clear()
-
-
-def tls_context(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
 
 
 def test_https_with_a_trusted_certificate(receivers: Receivers, certificate: Path, trust_certificate: None) -> None:

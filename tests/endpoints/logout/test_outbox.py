@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
+from chalicelib.aws.messages import Request, Response
 from chalicelib.http import outbound
 from chalicelib.protocol.durations import DAY, MINUTE
 from chalicelib.protocol.records import OUTBOX, Delivery
@@ -47,9 +47,9 @@ def test_run_reads_only_what_is_due(op: Site, receivers: Receivers, wire: Wire) 
     assert len(receiver.tokens) == 1
     read: list[int] = []
 
-    def record_count(_request: AWSPreparedRequest, proceed: faults.Proceed) -> AWSResponse:
+    def record_count(_request: Request, proceed: faults.Proceed) -> Response:
         response = proceed()
-        read.append(json.loads(response.content)["Count"])
+        read.append(json.loads(response.body)["Count"])
         return response
 
     with wire.every("Query", record_count):
@@ -81,12 +81,12 @@ def test_failure_to_read_the_next_page_of_the_index_does_not_lose_the_first(
         op.server.store.deliveries.put(delivery(op, name, client))
     pages = 0
 
-    def answer_in_pages(request: AWSPreparedRequest, proceed: faults.Proceed) -> AWSResponse:
+    def answer_in_pages(request: Request, proceed: faults.Proceed) -> Response:
         nonlocal pages
         pages += 1
         if pages > 1:
             return faults.throttled(request, proceed)
-        content = json.loads(proceed().content)
+        content = json.loads(proceed().body)
         last = {name: content["Items"][1][name] for name in ("delivery_id", "outbox", "not_before")}
         return faults.answer(request, json.dumps({"Items": content["Items"][:2], "Count": 2, "LastEvaluatedKey": last}))
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import jwt
 import pytest
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
 from chalicelib import events
+from chalicelib.aws.messages import Request, Response
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.records import Session
 from chalicelib.sessions import backchannel_logout
@@ -154,7 +154,7 @@ def test_session_that_the_index_shows_later_is_told_by_the_second_search(world: 
     ended = [session for session in world.sessions() if end in ALL or session != world.kept]
     end(world.browser)
 
-    def empty_index(request: AWSPreparedRequest, proceed: faults.Proceed) -> AWSResponse:
+    def empty_index(request: Request, proceed: faults.Proceed) -> Response:
         if faults.parameters_of(request).get("IndexName") != "sub":
             return proceed()
         return faults.answer(request, '{"Items": [], "Count": 0, "ScannedCount": 0}')
@@ -176,16 +176,16 @@ def test_session_that_was_kept_is_not_told_when_the_index_shows_it_as_before(
 ) -> None:
     before: list[bytes] = []
 
-    def keep_answer(_request: AWSPreparedRequest, proceed: faults.Proceed) -> AWSResponse:
+    def keep_answer(_request: Request, proceed: faults.Proceed) -> Response:
         response = proceed()
-        before.append(response.content)
+        before.append(response.body)
         return response
 
     with wire.every("Query", keep_answer):
         sessions = list(world.op.server.store.sessions.find("sub", world.kept.sub, index="sub"))
     end(world.browser)
 
-    def answer_as_before(request: AWSPreparedRequest, proceed: faults.Proceed) -> AWSResponse:
+    def answer_as_before(request: Request, proceed: faults.Proceed) -> Response:
         of_sessions = faults.parameters_of(request).get("IndexName") == "sub"
         return faults.answer(request, before[0].decode()) if of_sessions else proceed()
 

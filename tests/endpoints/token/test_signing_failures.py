@@ -3,9 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from botocore.exceptions import ReadTimeoutError
 
+from chalicelib.aws.messages import NoAnswer, Request, Response
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.grant import Grant
 from tests.support import faults
@@ -79,14 +78,14 @@ def test_code_is_not_restored_again_by_a_resent_write(
 
 def _lose_second_response(action: Callable[[], None]) -> faults.Fault:
     """Return a fault that runs the action after the second call, and loses the response to that call."""
-    calls: list[AWSPreparedRequest] = []
+    calls: list[Request] = []
 
-    def fault(request: AWSPreparedRequest, proceed: faults.Proceed) -> AWSResponse:
+    def fault(request: Request, proceed: faults.Proceed) -> Response:
         calls.append(request)
         answer = proceed()
         if len(calls) == 2:
             action()
-            raise ReadTimeoutError(endpoint_url=request.url)
+            raise NoAnswer(f"{request.url} does not answer in time")
         return answer
 
     return fault

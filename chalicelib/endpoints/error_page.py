@@ -14,7 +14,7 @@ from chalicelib.sessions.browser_sessions import cookie_name
 _ENDED = {"request_answered", "request_expired", "wrong_browser"}
 
 
-def error_page(server: AuthorizationServer, http: Request, error: OAuthError) -> Response:
+def show(server: AuthorizationServer, http: Request, error: OAuthError) -> Response:
     """Return the page that explains an error."""
     of_this_server = not isinstance(error, Forbidden)  # behind a proxy, links to this address would be forbidden too
     page = pages.page(
