@@ -24,20 +24,21 @@ from chalicelib.tokens.subjects import subject
 
 WRONG = "The username or the password is not right."
 MAX_USERNAME = 320
-_NO_USER = "no user"  # no sub has a space
+NO_USER = "no user"  # no sub has a space
 
 
 class NotSignedIn(Exception):
     """The sign-in was rejected. `code` and `text` say why, for programs and for the user.
 
-    `retry_after`: in how many seconds the next attempt is possible; 0 for at once.
+    `retry_after`: in how many seconds the next attempt is possible; 0 for at once. `attempt`: one that was counted.
     """
 
-    def __init__(self, code: str, text: str, retry_after: int = 0):
+    def __init__(self, code: str, text: str, retry_after: int = 0, attempt: "CountedAttempt | None" = None):
         super().__init__(code)
         self.code = code
         self.text = text
         self.retry_after = retry_after
+        self.attempt = attempt
 
     def status(self, otherwise: int) -> int:
         """Return the HTTP status: 429 where the next attempt must wait (RFC 6585 section 4), else `otherwise`."""
@@ -50,6 +51,18 @@ class NotSignedIn(Exception):
 
 
 @dataclass(frozen=True)
+class CountedAttempt:
+    """An attempt that counts as a failure, until it is known that it was none. `unrecorded` deletes its event."""
+
+    counted: Counted
+    unrecorded: tuple[Write[Any], ...]
+
+    def writes_if_repeated(self, user: User) -> tuple[Write[Any], ...]:
+        """Return the writes when another copy of the same form was successful: the history tells of that one only."""
+        return *self.counted.taking_back(user.password_generation), *self.unrecorded
+
+
+@dataclass(frozen=True)
 class VerifiedSignIn:
     """Who has signed in, the consent that they gave this client, and the writes for the next transaction.
 
@@ -58,7 +71,7 @@ class VerifiedSignIn:
 
     user: User
     consent: Consent | None
-    counted: Counted
+    attempt: CountedAttempt
     recorded: tuple[Write[Any], ...]
 
     @property
@@ -68,7 +81,7 @@ class VerifiedSignIn:
 
     def writes_for(self, user: User) -> tuple[Write[Any], ...]:
         """Return the same writes for a transaction that changes the user's password: `user` is the new record."""
-        return *self.counted.taking_back(user.password_generation), *self.recorded
+        return *self.attempt.counted.taking_back(user.password_generation), *self.recorded
 
     def checked_writes(self, store: Store) -> tuple[Write[Any], ...]:
         """Return the writes for a transaction that does not check the user itself.
@@ -151,8 +164,8 @@ class SignInAttempt:
         throttle = Throttle(
             self._server, account, self._http.source_ip, self._browser_id, from_browser=self._from_browser
         )
-        of_user = store.users.lookup(sub or _NO_USER)
-        of_consent = store.consents.lookup(sub or _NO_USER, client.client_id)
+        of_user = store.users.lookup(sub or NO_USER)
+        of_consent = store.consents.lookup(sub or NO_USER, client.client_id)
         read = store.read_all((of_user, of_consent, *throttle.lookups))
         user, consent = read.get(of_user), read.get(of_consent)
         # The history says that the attempt failed, until it is known that it did not.
@@ -164,6 +177,9 @@ class SignInAttempt:
             events.note(self._http, events.SIGN_IN_THROTTLED, sub=sub)
             text = _try_again_text(too_many.retry_after)
             raise NotSignedIn("too_many_attempts", text, too_many.retry_after) from too_many
+        failed = attr("name").eq(events.SIGN_IN_FAILED)
+        unrecorded = (store.events.deleting((event.sub, event.event_id), failed),) if event else ()
+        attempt = CountedAttempt(counted, unrecorded)
         # A wrong password takes as long for a username that does not exist; the right one of a disabled user, too.
         enabled = user if user and user.disabled_at is None else None
         correct = passwords.verify(
@@ -173,15 +189,14 @@ class SignInAttempt:
             events.note(self._http, events.SIGN_IN_FAILED, sub=sub)
             if counted.reaches_limit:
                 events.note(self._http, events.SIGN_IN_LIMIT_REACHED, sub=sub)
-            raise NotSignedIn("wrong_credentials", WRONG)
+            raise NotSignedIn("wrong_credentials", WRONG, attempt=attempt)
         if purpose == events.SIGN_IN:
             note_sign_in(self._server, self._http, user.sub)
         recorded: list[Write[Any]] = []
         if event:
-            failed = attr("name").eq(events.SIGN_IN_FAILED)
             rename = store.events.changing((event.sub, event.event_id), failed, {"name": purpose})
             recorded.append(replace(rename, on_success=lambda: events.note(self._http, purpose, sub=sub)))
-        verified = VerifiedSignIn(self._rehash(user), consent, counted, tuple(recorded))
+        verified = VerifiedSignIn(self._rehash(user), consent, attempt, tuple(recorded))
         if request and not is_intended_user(request, subject(self._server, client, user.sub)):
             verified.commit_without_session(store)
             raise LoginRequired(WRONG_USER)

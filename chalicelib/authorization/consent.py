@@ -14,6 +14,8 @@ from chalicelib.http.messages import Response
 from chalicelib.protocol.errors import AccessDenied, RequestEnded
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.next_step import SignedInUser, Step, can_remember_consent
+from chalicelib.sessions.revocation import revoke_grant
+from chalicelib.storage.dynamodb import attr
 
 DECISIONS = ("allow_once", "allow_always", "deny")
 
@@ -51,15 +53,25 @@ def _switch_account(interaction: Interaction) -> Response:
     prompt = request.prompt | {"select_account"}
     # A new id: a sign-in for this request satisfies the prompt.
     again = replace(request, request_id=new_id(), browser_id=None, prompt=prompt, login_hint=None, asked_sub=None)
+    again = replace(again, answer={}, answers=0, taken_at=None, grant_id=None, sent=None)
     return redirect_to_request(replace(interaction, request=again))
 
 
 def _deny(interaction: Interaction, signed_in: SignedInUser) -> Response:
-    """Answer the request with AccessDenied, also when it was answered a moment ago: nothing is granted by this form."""
+    """Answer the request with AccessDenied. A denial is final, also when access was allowed a moment ago."""
     server, http, client, request = interaction.server, interaction.http, interaction.client, interaction.request
+    store, answered = server.store, request
+    denied = events.record(store, http, events.CONSENT_DENIED, signed_in.user.sub, client)
     if not request.answered:
-        denied = events.record(server.store, http, events.CONSENT_DENIED, signed_in.user.sub, client)
-        refused = server.store.transact(answering(server, http, request, None), denied)
-        if refused is None and waits_for_get(http, request):
-            return redirect_to_answer(interaction)
+        denying = answering(server, http, request, None)
+        refused = store.transact(denying, denied)
+        refusal = refused.of(denying) if refused else None
+        answered = (refusal and refusal.record) or request
+    if answered.grant_id is not None:
+        allowed = attr("grant_id").eq(answered.grant_id)
+        withdrawing = store.requests.changing((request.request_id,), allowed, remove=("grant_id",))
+        if store.transact(withdrawing, denied) is None:
+            store.grants.write(revoke_grant(store, answered.grant_id, attr("redeemed_at").not_exists()))
+    if waits_for_get(http, request):
+        return redirect_to_answer(interaction)
     raise AccessDenied("The user denied the request.")

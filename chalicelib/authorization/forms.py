@@ -23,6 +23,7 @@ from chalicelib.protocol.records import AuthorizationRequest
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
+from chalicelib.sessions.lifetime import REPEATED_FOR
 from chalicelib.sessions.repeated_form import digest_form
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -91,6 +92,7 @@ def step_of(form: Params) -> Step:
 def read_form(server: AuthorizationServer, http: Request, form: Params, step: Step) -> SentForm | None:
     """Return the form, if this server has shown it to this browser or session, and not too long ago. Reads no record.
 
+    A form that expires just now is returned too: it may have been answered (`request_of`).
     The form to sign in belongs to the browser, any other one to the session.
     """
     session = browser_sessions.session_handle(server, http)
@@ -104,7 +106,7 @@ def read_form(server: AuthorizationServer, http: Request, form: Params, step: St
         return None
     sent = replace(sent, digest=digest_form(server, tag))
     age = server.now() - sent.shown_at
-    return sent if -_CLOCK_DIFFERENCE <= age < server.settings.request_lifetime else None
+    return sent if -_CLOCK_DIFFERENCE <= age < server.settings.request_lifetime + REPEATED_FOR else None
 
 
 def request_of(
@@ -118,7 +120,9 @@ def request_of(
     when it has been answered some time ago or belongs to another browser, and the OAuthError of a request that the
     client may no longer make.
     """
-    answered = stored is not None and stored.taken_at is not None
+    answered = stored is not None and stored.answered
+    if not answered and server.now() - sent.shown_at >= server.settings.request_lifetime:
+        return None
     if (stored is None or (answered and not stored.stored)) and not http.query.raw("request_uri"):
         if stored is not None:
             require_repeatable(server, stored)

@@ -47,7 +47,10 @@ def repeat_answer(interaction: Interaction, signed_in: SignedInUser) -> dict[str
     parameters = response_parameters(interaction, signed_in.user, grant)
     so_often = attr("sent").eq(0) if is_first else attr("sent").lte(MAX_REPEATS)
     counting = server.store.requests.changing((request.request_id,), so_often, add={"sent": 1})
-    if server.store.transact(counting, *([] if is_first else [server.store.grants.inserting(grant)])):
+    if refused := server.store.transact(counting, *([] if is_first else [server.store.grants.inserting(grant)])):
+        refusal = refused.of(counting)
+        if is_first and refusal and refusal.record:  # another request has got the first code in between
+            return repeat_answer(replace(interaction, request=request.answered_as(refusal.record)), signed_in)
         raise ended(request)
     events.note(interaction.http, events.CODE_ISSUED, sub=signed_in.user.sub)
     return parameters

@@ -108,8 +108,8 @@ def require_unanswered(
 
 
 def require_repeatable(server: AuthorizationServer, request: AuthorizationRequest) -> None:
-    """Raise RequestEnded for a request that was answered some time ago: its answer is not repeated."""
-    if request.taken_at is not None and server.now() - request.taken_at >= REPEATED_FOR:
+    """Raise RequestEnded for a request whose answer is not repeated: it was given some time ago, or is not known."""
+    if request.taken_at is not None and (request.sent is None or server.now() - request.taken_at >= REPEATED_FOR):
         raise ended(request)
 
 

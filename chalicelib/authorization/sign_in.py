@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 from chalicelib.authentication import password_rules
-from chalicelib.authentication.password import MAX_USERNAME, NotSignedIn, SignInAttempt, VerifiedSignIn
+from chalicelib.authentication.password import MAX_USERNAME, NO_USER, NotSignedIn, SignInAttempt, VerifiedSignIn
 from chalicelib.authorization.flow import proceed, remaining_step
 from chalicelib.authorization.forms import query_of
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import SIGNED_OUT, Problem, redirect_with_problem
+from chalicelib.authorization.request import ended
 from chalicelib.authorization.stored_request import stored_for, storing
 from chalicelib.http.messages import Params, Response
 from chalicelib.protocol.next_step import SignedInUser, Step
@@ -24,12 +25,16 @@ def answer_credentials(
 
     `form`: its digest. `may_repeat`: whether it may be one that was sent before.
     """
-    server, http, sub = interaction.server, interaction.http, attempt.sub(records)
-    if may_repeat and sub and (signed_in := find_repeated(server, http, sub, form, attempt.password)):
-        return _continue_as(interaction, signed_in)
+    server, http = interaction.server, interaction.http
+    if may_repeat:  # also for a username that does not exist: the time must not tell
+        sub = attempt.sub(records) or NO_USER
+        if signed_in := find_repeated(server, http, sub, form, attempt.password):
+            return _continue_as(interaction, signed_in)
     try:
         verified = attempt.verify(records, interaction.client, interaction.request)
     except NotSignedIn as failure:
+        if interaction.request.answered:  # its address leads to the answer for the user who has signed in
+            raise ended(interaction.request) from failure
         problem = Problem.of_sign_in(server, failure, attempt.username[:MAX_USERNAME])
         return redirect_with_problem(server, http, query_of(interaction), problem)
     return start_session(interaction, verified, form)
@@ -45,7 +50,10 @@ def start_session(interaction: Interaction, verified: VerifiedSignIn, form: str 
             # The user continues after a redirect, for which the request is stored.
             request = stored_for(server, request, browser_sessions.identify_browser(server, http)[0])
             writes = (*writes, storing(server, request))
-    signed_in = browser_sessions.start_session(server, http, verified.user, request.request_id, previous, writes, form)
+    if_repeated = verified.attempt.writes_if_repeated(verified.user)
+    signed_in = browser_sessions.start_session(
+        server, http, verified.user, request.request_id, previous, writes, form, if_repeated
+    )
     return proceed(replace(interaction, request=request, signed_in=signed_in, consent=verified.consent))
 
 

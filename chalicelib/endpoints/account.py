@@ -163,8 +163,11 @@ def _sign_out_others(visit: _Visit, form: Params) -> Response:
 
 def _change_password(visit: _Visit, form: Params) -> Response:
     """Change the password. The current one is required too, because the browser may be unattended."""
+    client = visit.server.client(builtin_clients.ACCOUNT)
+    if client is None:
+        raise NotFound("There is nothing at this address.")
     try:
-        signed_in = password_form.change(visit.server, visit.http, visit.signed_in, form)
+        signed_in = password_form.change(visit.server, visit.http, client, visit.signed_in, form)
     except password_form.NotChanged as failure:
         page = visit.page("password", failure.status, problem=failure.text, field=failure.field)
         return page.add(failure.headers)

@@ -7,6 +7,7 @@ from chalicelib.authorization.forms import form_parameters, leads_to_request, re
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import FORM_EXPIRED, SIGNED_OUT, address_of, redirect_with_problem
 from chalicelib.authorization.sign_in import answer_credentials, answer_new_password
+from chalicelib.builtin_clients import ACCOUNT
 from chalicelib.http.csrf import require_same_origin
 from chalicelib.http.messages import Request, Response
 from chalicelib.protocol.errors import RequestEnded
@@ -57,8 +58,10 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     request, client = request_and_client
     interaction = Interaction(server, http, client, request, browser.signed_in)
     if attempt:
-        # Only then can it have been sent before, so that further records must be read.
-        may_repeat = bool(browser.request or (browser.session and browser.session.renewed_by == sent.digest))
+        # Only then can it have been sent before, so that further records must be read. The account page's requests have
+        # no record.
+        renewed = browser.session is not None and browser.session.renewed_by == sent.digest
+        may_repeat = browser.request is not None or renewed or client.client_id == ACCOUNT
         return answer_credentials(interaction, attempt, browser.records, sent.digest, may_repeat=may_repeat)
     if step is Step.CHANGE_PASSWORD:
         return answer_new_password(interaction, form, sent.digest)

@@ -22,14 +22,17 @@ for (const form of document.querySelectorAll("form:not([data-sends-itself])")) {
   const enable = (enabled) => {
     for (const button of form.querySelectorAll("button[type=submit]")) button.disabled = !enabled;
   };
+  let timer;
   form.addEventListener("submit", () => {
     setTimeout(() => enable(false));
-    setTimeout(() => enable(true), 10000);
+    clearTimeout(timer);
+    timer = setTimeout(() => enable(true), 10000);
   });
   window.addEventListener("pageshow", () => enable(true));
 }
 
-// Forms that only forward a response submit themselves.
-for (const form of document.querySelectorAll("form[data-sends-itself]")) {
+// Forms that only forward a response submit themselves, unless the user has gone back to them.
+const cameBack = performance.getEntriesByType("navigation")[0]?.type === "back_forward";
+for (const form of cameBack ? [] : document.querySelectorAll("form[data-sends-itself]")) {
   HTMLFormElement.prototype.submit.call(form);
 }

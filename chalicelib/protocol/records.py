@@ -134,7 +134,7 @@ class AuthorizationRequest:
     `id_token_hint` names.
 
     `taken_at`: when it was answered; with the grant `grant_id`, or denied if there is none. `sent`: how often that
-    answer was sent.
+    answer was sent; None in records that an earlier version has answered.
 
     With a login application: `asked_sub` is the user that it asks for consent, None while it authenticates the user;
     `answer` is what it has posted, until the same browser continues the request; `answers` counts what it posted.
@@ -166,7 +166,7 @@ class AuthorizationRequest:
     answers: int = 0
     taken_at: int | None = None
     grant_id: str | None = None
-    sent: int = 0
+    sent: int | None = None
 
     @property
     def stored(self) -> bool:

@@ -115,15 +115,28 @@ def read_session(server: AuthorizationServer, http: Request) -> tuple[Session | 
     handle = session_handle(server, http)
     if handle is None:
         return None, None
-    sub = handle.id.rpartition(".")[0]
-    session, user = server.store.read(server.store.sessions.lookup(handle.id), server.store.users.lookup(sub))
+    session, user = _read_session(server, handle)
     return (session, user) if session and session.generation == handle.generation else (None, None)
 
 
-def _lapsed_session(server: AuthorizationServer, http: Request) -> SignedInUser | None:
-    """Return the session of this browser and its user, who need no longer be signed in, while its grants are valid."""
-    session, user = read_session(server, http)
-    return SignedInUser(user, session) if session and user and _is_valid(session, user) else None
+def _read_session(server: AuthorizationServer, handle: Handle) -> tuple[Session | None, User | None]:
+    sub = handle.id.rpartition(".")[0]
+    return server.store.read(server.store.sessions.lookup(handle.id), server.store.users.lookup(sub))
+
+
+def _lapsed_session(server: AuthorizationServer, http: Request, form: str) -> SignedInUser | None:
+    """Return the session of this browser and its user, who need no longer be signed in, while its grants are valid.
+
+    It may be one that this form, sent twice at once, has just renewed.
+    """
+    handle = session_handle(server, http)
+    if handle is None:
+        return None
+    session, user = _read_session(server, handle)
+    if not session or not user or not _is_valid(session, user):
+        return None
+    current = session.generation == handle.generation or was_renewed_by(server, session, user, form)
+    return SignedInUser(user, session) if current else None
 
 
 def _is_valid(session: Session, user: User) -> bool:
@@ -144,8 +157,11 @@ def start_session(
     previous: SignedInUser | None = None,
     also: tuple[Write[Any], ...] = (),
     form: str = "",
+    if_repeated: tuple[Write[Any], ...] = (),
 ) -> SignedInUser:
-    """Sign a user in for a request, in one transaction with the writes `also`. `form`: the digest of the form.
+    """Sign a user in for a request, in one transaction with the writes `also`.
+
+    `form`: the digest of the form. `if_repeated`: the writes when another copy of it has just signed in.
 
     A session of the same user continues under a new cookie, which makes the old one invalid; a session of another user
     ends. Without `previous`, that is the session of this browser which has lapsed, if there is one. The same form, sent
@@ -154,7 +170,8 @@ def start_session(
 
     The response to this request gets the cookies, also if it is an error.
     """
-    signed_in = _start(server, http, user, request_id, previous or _lapsed_session(server, http), also, form)
+    previous = previous or _lapsed_session(server, http, form)
+    signed_in = _start(server, http, user, request_id, previous, also, form, if_repeated)
     http.answer_headers.append(session_cookie(server, signed_in.session))
     if browser_id := browser_id_of(server, http):  # kept for another year
         http.answer_headers.append(_browser_cookie(server, browser_id))
@@ -169,6 +186,7 @@ def _start(
     previous: SignedInUser | None,
     also: tuple[Write[Any], ...],
     form: str,
+    if_repeated: tuple[Write[Any], ...],
 ) -> SignedInUser:
     store = server.store
     active = require_active_user(server, user)
@@ -180,6 +198,9 @@ def _start(
         # The copy of the user's generation stays as it is, so it must be current.
         if session is None or not session.is_valid_for(user):
             break
+        if was_renewed_by(server, session, user, form):
+            store.transact(active, *if_repeated)  # if it is refused, the attempt stays counted
+            return SignedInUser(user, session)
         changes = signed_in_again(server, session, request_id, form)
         condition = store.sessions.unchanged(session, "ended_at", "generation", "sessions_generation")
         continuing = store.sessions.changing((session.session_id,), condition, changes)
@@ -188,9 +209,6 @@ def _start(
             return SignedInUser(user, replace(session, **changes))
         refusal = refused.of(continuing)  # another tab has signed in
         session = refusal.record if refusal else None
-        if session and was_renewed_by(server, session, user, form):
-            store.transact(active, *also)  # if it is refused, the attempt stays counted
-            return SignedInUser(user, session)
     started = replace(unstored_session(server, http, user, request_id).session, generation=1)
     started = replace(started, **renewed_now(server, form))
     if form:
@@ -202,9 +220,9 @@ def _start(
     refusal = refused.of(inserting) if refused else None
     if refusal and form:
         if refusal.record and was_renewed_by(server, refusal.record, user, form):
-            store.transact(active, *also)
+            store.transact(active, *if_repeated)
             return SignedInUser(user, refusal.record)
-        return _start(server, http, user, request_id, None, also, "")  # the form of a session that has ended
+        return _start(server, http, user, request_id, None, also, "", ())  # the form of a session that has ended
     if refused:
         raise RequestEnded("This sign-in has been used already.", code="request_answered")
     return SignedInUser(user, started)

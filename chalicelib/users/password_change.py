@@ -61,7 +61,7 @@ def change_own_password(
         if signed_in_now is None:
             raise
         if verified:
-            store.transact(*verified.writes_for(signed_in_now.user))
+            store.transact(*verified.attempt.writes_if_repeated(signed_in_now.user))
         return signed_in_now
     kept = replace(session, sessions_generation=changed.sessions_generation, **changes)
     return SignedInUser(changed, kept)

@@ -9,9 +9,8 @@ from dataclasses import replace
 from chalicelib import events
 from chalicelib.authentication import password_rules
 from chalicelib.authentication.password import NotSignedIn, SignInAttempt
-from chalicelib.builtin_clients import ACCOUNT
 from chalicelib.http.messages import Params, Request
-from chalicelib.protocol.errors import NotFound
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.next_step import SignedInUser
 from chalicelib.protocol.records import Session
 from chalicelib.server import AuthorizationServer
@@ -31,23 +30,27 @@ class NotChanged(Exception):
         self.headers = headers or {}
 
 
-def change(server: AuthorizationServer, http: Request, signed_in: SignedInUser, form: Params) -> SignedInUser:
+def change(
+    server: AuthorizationServer, http: Request, client: Client, signed_in: SignedInUser, form: Params
+) -> SignedInUser:
     """Change the user's password; return the user in the session, which continues under a new cookie.
 
-    Raises NotChanged.
+    `client`: that of the account page. Raises NotChanged.
     """
     user, new = signed_in.user, form.raw("new_password") or ""
     problem = password_rules.find_problem(server.settings, user, new, form.raw("new_password_again") or "")
     if problem:
         raise NotChanged(problem, "new_password")
     attempt = SignInAttempt(server, http, user.username, form.raw("password") or "", browser_id_of(server, http))
-    client = server.client(ACCOUNT)
-    if client is None:
-        raise NotFound("There is nothing at this address.")
     try:
         records = server.store.read_all(attempt.lookups)
         verified = attempt.verify(records, client, purpose=events.PASSWORD_CHANGED)
     except NotSignedIn as failure:
+        current = server.store.sessions.get(signed_in.session.session_id)
+        if current and (changed := find_changed(server, http, current, form)):  # in between, by the same form
+            if failure.attempt:
+                server.store.transact(*failure.attempt.writes_if_repeated(changed.user))
+            return changed
         text = failure.text if failure.retry_after else "This is not your current password."
         raise NotChanged(text, "password", failure.status(400), failure.headers) from failure
     rehashed = replace(signed_in, user=verified.user)

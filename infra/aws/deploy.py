@@ -167,7 +167,7 @@ def _known(pairs: dict[str, str]) -> dict[str, str]:
 def check_settings(server: Mapping[str, str]) -> None:
     """Raise SettingsError when the server would not start with the settings in its parameters."""
     variables = {name: server.get(parameter, "") for parameter, name in package.setting_parameters().items()}
-    given = {name: value for name, value in variables.items() if value}
+    given = {name: value for name, value in {**variables, "SIGNET_ISSUER": server.get("Issuer", "")}.items() if value}
     Settings.from_environ({"AWS_LAMBDA_FUNCTION_NAME": "signet", **given})
 
 

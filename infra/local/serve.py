@@ -61,12 +61,13 @@ def prepare() -> None:
 def _start(port: int) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # chalice does not flush its output to a pipe
-    os.environ.setdefault("SIGNET_ISSUER", f"http://127.0.0.1:{port}")
+    if not os.environ.get("SIGNET_ISSUER"):
+        os.environ["SIGNET_ISSUER"] = f"http://127.0.0.1:{port}"
     fix_chalice_local()
     settings = Settings.from_environ()
     if settings.embedded:
         embedded.start(settings)
-        StateFolder().announce(os.environ["SIGNET_ISSUER"])
+        StateFolder().announce(settings.issuer)
 
 
 def _port_of_chalice_local(arguments: list[str]) -> int | None:

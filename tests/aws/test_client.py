@@ -160,8 +160,9 @@ def test_threads_with_a_wrong_clock_are_all_corrected() -> None:
         server.close()
 
 
-@pytest.mark.parametrize("date", [formatdate(usegmt=True), "yesterday", ""])
+@pytest.mark.parametrize("date", ["now", "yesterday", ""])
 def test_wrong_signature_with_the_right_time_is_an_error_at_once(servers: Servers, date: str) -> None:
+    date = formatdate(usegmt=True) if date == "now" else date
     server = servers(send(error("InvalidSignatureException", Date=date)))
     with pytest.raises(AwsError.named("InvalidSignatureException")):
         client_of(server).call("GetItem")

@@ -129,6 +129,21 @@ def test_sign_out_pressed_twice_leads_to_the_signed_out_page(
         assert "signet-session" not in window.cookies
 
 
+def test_back_from_the_application_posts_no_answer_by_itself(
+    application: Application, window: Window, client: Registered
+) -> None:
+    window.expected_errors.append("net::ERR_ABORTED")
+    window.authorize(client, application.url(), prompt="login consent", response_mode="form_post")
+    window.sign_in()
+    window.press("Allow once")
+    window.page.wait_for_url(application.url())
+    window.page.go_back()
+    window.page.wait_for_timeout(500)
+    assert len(application.posted) == 1
+    window.press("Continue")
+    assert len(application.posted) == 2
+
+
 def test_button_works_again_on_the_page_that_the_user_comes_back_to(
     site: Site, application: Application, window: Window, client: Registered
 ) -> None:

@@ -162,6 +162,7 @@ def test_parameters_of_a_file_are_texts_and_those_of_the_command_line_come_first
         ("{", "is not YAML"),
         ("SessionIdleLifetime: 5", "SIGNET_SESSION_IDLE_LIFETIME is '5'; it must be a whole number from 60"),
         ("LoginUrl: http://a.example", "SIGNET_LOGIN_URL is 'http://a.example'; it must be"),
+        ("Issuer: ftp://a.example", "SIGNET_ISSUER is 'ftp://a.example'; it must be"),
     ],
 )
 def test_wrong_parameters_of_a_file_are_rejected_before_anything_is_deployed(

@@ -65,6 +65,12 @@ def test_signal_ends_the_server_without_a_traceback(tmp_path: Path, how: signal.
     assert [line[0] for line in rest.splitlines() if line] == ["{", "{"], "one line for each request"
 
 
+def test_empty_issuer_is_the_address_of_the_server(tmp_path: Path) -> None:
+    program = Program(["env", "SIGNET_ISSUER=", *COMMANDS["make run"]], free_port(), tmp_path)
+    program.end(signal.SIGTERM)
+    assert f"http://127.0.0.1:{program.port}/playground" in program.printed
+
+
 def test_server_listens_on_loopback_unless_it_is_told_otherwise(tmp_path: Path) -> None:
     program = Program(COMMANDS["make run"], free_port(), tmp_path)
     with pytest.raises(ConnectionRefusedError):

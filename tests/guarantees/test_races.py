@@ -195,7 +195,7 @@ def test_ten_concurrent_posts_of_a_consent_form_give_the_answer_and_repeat_it_th
     assert all(browser.redeem(client, answer.code).status == 200 for answer in given)
 
 
-def test_concurrent_allow_and_deny_give_a_code_only_if_no_denial_was_first(
+def test_concurrent_allow_and_deny_give_codes_until_the_first_denial(
     site: Site, browser: Browser, browsers: Browsers, user: User
 ) -> None:
     client = site.client()
@@ -205,9 +205,11 @@ def test_concurrent_allow_and_deny_give_a_code_only_if_no_denial_was_first(
     answers = run_concurrently(partial(tab.submit, page, decision=decision) for tab, decision in tabs)
     request = site.server.store.requests.get(page.form.fields["request_id"])
     assert request
+    assert request.grant_id is None
     codes = ["code" in answer.answer for answer in answers]
-    assert codes == [bool(request.grant_id) and decision != "deny" for decision in decisions]
+    assert not any(code for code, decision in zip(codes, decisions, strict=True) if decision == "deny")
     assert len(all_grants(site)) == sum(codes)
+    assert browser.submit(page, decision="allow_once").answer["error"] == "access_denied"
 
 
 def test_five_concurrent_posts_of_a_sign_in_form_start_one_session_and_give_four_codes(

@@ -8,8 +8,9 @@ import pytest
 
 from chalicelib.protocol.grant import Grant
 from tests.endpoints.code.conftest import CREDENTIALS, NEW_PASSWORD, count_grants, count_sessions_and_grants
-from tests.support.account import account_form, sign_in_to_account, submit_form
+from tests.support.account import account_form, open_sign_in, sign_in_to_account, submit_form
 from tests.support.browser import Answer, Browser
+from tests.support.faults import Wire
 from tests.support.grants import update_client
 from tests.support.site import PASSWORD, Registered, Site, dump_tables
 
@@ -102,16 +103,70 @@ def test_denial_is_final_and_grants_nothing_whichever_press_it_was(
     site: Site, browser: Browser, client: Registered, first: str, second: str
 ) -> None:
     page = browser.sign_in(browser.authorize(client))
-    browser.submit(page, decision=first)
-    before = dump_tables()
+    answer = browser.submit(page, decision=first)
     again = browser.submit(page, decision=second)
     if "deny" in (first, second):
         assert again.answer["error"] == "access_denied"
+        assert count_events(site, "consent_denied") == 1
+        if first != "deny":
+            assert browser.redeem(client, answer.code).json["error"] == "invalid_grant"
+        before = dump_tables()
+        for third in ("allow_once", "deny"):
+            assert browser.submit(page, decision=third).answer["error"] == "access_denied"
         assert dump_tables() == before, "nothing is written"
-        assert count_events(site, "consent_denied") == (first == "deny")
     else:
         assert again.code
         assert len([*site.server.store.consents.scan()]) == (first == "allow_always"), "the first press decides"
+
+
+@pytest.mark.parametrize("mode", ["query", "form_post"])
+def test_denial_does_not_end_the_access_that_the_application_already_uses(
+    browser: Browser, client: Registered, mode: str
+) -> None:
+    page = browser.sign_in(browser.authorize(client, response_mode=mode))
+    tokens = browser.redeem(client, browser.submit(page, **ALLOW).code).json
+    for decision in ("deny", "allow_once", "deny"):
+        assert browser.submit(page, decision=decision).answer["error"] == "access_denied"
+    assert browser.userinfo(tokens["access_token"]).status == 200
+
+
+@pytest.mark.parametrize("mode", ["query", "form_post"])
+def test_use_another_account_after_an_answer_is_a_new_request(browser: Browser, client: Registered, mode: str) -> None:
+    page = browser.sign_in(browser.authorize(client, response_mode=mode))
+    first = browser.submit(page, **ALLOW).code
+    for _ in range(3):
+        again = browser.submit(page, decision="switch")
+        assert "password" in again.form.fields
+        assert "code" not in again.form.fields
+    assert browser.submit(browser.sign_in(again), **ALLOW).code != first
+    assert count_grants() == 2
+
+
+@pytest.mark.parametrize("mode", ["query", "form_post"])
+def test_answer_that_an_earlier_version_has_given_is_not_repeated_and_is_no_denial(
+    site: Site, browser: Browser, client: Registered, mode: str
+) -> None:
+    page = browser.sign_in(browser.authorize(client, response_mode=mode))
+    browser.submit(page, **ALLOW)
+    store = site.server.store.requests
+    store.transition((page.form.fields["request_id"],), None, {}, remove=("grant_id", "sent"))
+    for again in (browser.submit(page, **ALLOW), browser.get(page.url)):
+        assert again.status == 400
+        assert "already answered" in again.body
+
+
+@pytest.mark.parametrize("press", ["allow", "sign in"])
+def test_second_press_of_a_form_that_expires_in_between_gets_the_answer(
+    site: Site, browser: Browser, press: str
+) -> None:
+    site.user()
+    page = browser.authorize(site.client(trusted=press == "sign in"))
+    page = page if press == "sign in" else browser.sign_in(page)
+    site.clock.advance(site.settings.request_lifetime - 1)
+    values = CREDENTIALS if press == "sign in" else ALLOW
+    assert browser.submit(page, **values).code
+    site.clock.advance(2)
+    assert browser.submit(page, **values).code
 
 
 @pytest.mark.parametrize("ending", ["sign out", "revoke the first grant", "disable the client", "remove access"])
@@ -213,8 +268,7 @@ def test_second_press_with_another_password_or_user_is_a_sign_in_of_its_own(
     assert browser.sign_in(page).code
     signed_in = dict(browser.cookies)
     browser.cookies = dict(before) if cookies == "old" else dict(signed_in)
-    wrong = browser.send(page, username="alice", password="wrong")
-    assert wrong.location.startswith("/oauth2/authorize?")
+    assert browser.send(page, username="alice", password="wrong").status == 400
     assert count_events(site, "sign_in_failed") == 1
     assert ("signet-session" in browser.cookies) == (cookies == "new")
     browser.cookies = dict(before) if cookies == "old" else dict(signed_in)
@@ -222,6 +276,40 @@ def test_second_press_with_another_password_or_user_is_a_sign_in_of_its_own(
     assert "code=" not in (answer.header("location") or ""), "the request was answered for alice"
     assert browser.get("/account").status == 200
     assert "bob" in browser.get("/account").body
+
+
+@pytest.mark.parametrize("cookies", ["old", "new"])
+def test_second_press_of_sign_in_to_the_account_page_is_one_sign_in(site: Site, browser: Browser, cookies: str) -> None:
+    site.user()
+    first, second = press_twice(browser, open_sign_in(browser), cookies=cookies, **CREDENTIALS)
+    assert first.location == second.location == f"{site.settings.issuer}/account"
+    assert count_events(site, "sign_in") == 1
+    assert len([*site.server.store.sessions.scan()]) == 1
+
+
+@pytest.mark.parametrize("username", ["bob", ""])
+def test_failed_sign_in_on_the_page_of_an_answered_request_gets_no_answer_of_the_user_before(
+    site: Site, browser: Browser, client: Registered, username: str
+) -> None:
+    site.user("bob")
+    page = browser.authorize(client, response_mode="form_post")
+    browser.submit(browser.sign_in(page), **ALLOW)
+    again = browser.submit(page, username=username, password="wrong")
+    assert again.status == 400
+    assert "code" not in again.form.fields
+
+
+def test_attempt_costs_as_many_calls_for_a_username_that_does_not_exist(
+    site: Site, browser: Browser, wire: Wire
+) -> None:
+    site.user()
+    page = browser.follow(browser.authorize(site.client(), state="x" * 4050))
+    calls = []
+    for username in ("alice", "nobody"):
+        before = len(wire.calls)
+        browser.send(page, username=username, password="wrong")
+        calls.append(wire.calls[before:])
+    assert calls[0] == calls[1]
 
 
 def test_second_press_compares_no_more_than_three_passwords_without_counting(site: Site, browser: Browser) -> None:
@@ -234,7 +322,8 @@ def test_second_press_compares_no_more_than_three_passwords_without_counting(sit
     assert count_events(site, "sign_in_failed") == 5, "each wrong password is counted"
     browser.cookies = dict(before)
     browser.send(page, **CREDENTIALS)
-    assert count_events(site, "sign_in") == 2, "it is no longer recognised"
+    (session,) = site.server.store.sessions.scan()
+    assert session.repeats == 3
 
 
 def test_form_that_has_signed_in_signs_in_anew_after_a_minute_or_the_sign_out(site: Site, browser: Browser) -> None:
@@ -268,8 +357,7 @@ def test_page_left_open_by_another_person_does_not_sign_them_in(
     attacker.cookies = dict(browser.cookies)
     browser.sign_in(page)
     for password in ("", "guess"):
-        answer = attacker.send(page, username="alice", password=password)
-        assert "code=" not in answer.location
+        assert attacker.send(page, username="alice", password=password).status == 400
         assert "signet-session" not in attacker.cookies
 
 
