@@ -9,6 +9,7 @@ and after each call.
 """
 
 from base64 import b64decode
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -58,10 +59,14 @@ class _Call:
 
 
 class Meter:
-    """Meters the calls of a client. `reads` and `writes` are on-demand request units."""
+    """Meters the calls of a client. `reads` and `writes` are on-demand request units.
+
+    `table_writes`: the write units by kind of record, with those of the indexes of the table.
+    """
 
     def __init__(self, client: Client):
         self.reads = self.writes = 0.0
+        self.table_writes: Counter[str] = Counter()
         self._client = client
         self._calls: list[_Call] = []
         self._keys, self._indexes = _schema()
@@ -70,6 +75,7 @@ class Meter:
     def listening(self) -> Iterator[None]:
         """Count the calls in this block."""
         self.reads = self.writes = 0.0
+        self.table_writes = Counter()
         self._calls.clear()
         with mock.patch.object(self._client, "call", self._call):
             yield
@@ -122,8 +128,10 @@ class Meter:
             if verb == "Get":
                 self.reads += max(1, ceil(item_size(after) / 4096))
             else:
-                self.writes += max(_write_units(before), _write_units(after)) * factor
-                self.writes += sum(index.units(before, after) for index in self._indexes[_kind(table)])
+                units = max(_write_units(before), _write_units(after)) * factor
+                units += sum(index.units(before, after) for index in self._indexes[_kind(table)])
+                self.writes += units
+                self.table_writes[_kind(table)] += units
 
 
 def item_size(item: Item) -> int:

@@ -1,8 +1,8 @@
 """Measure the import of the application and its first responses, in a new interpreter.
 
 Arguments: `app`, `naive` or `restored`, then the folders to import from. `restored` measures the application after a
-SnapStart snapshot, without the work before it. Writes JSON to standard error: CPU and wall-clock milliseconds, peak
-memory, and the calibration.
+SnapStart snapshot, without the work before it. `app,boto3` and `restored,boto3` are the same with boto3 as the client
+of AWS. Writes JSON to standard error: CPU and wall-clock milliseconds, peak memory, and the calibration.
 """
 
 import sys
@@ -16,8 +16,10 @@ def mark(name: str) -> None:
     marks[name] = (time.process_time() * 1000, (time.perf_counter() - started) * 1000)
 
 
+mode, _, client = sys.argv[1].partition(",")
+folder = sys.path[0]
 sys.path[0:1] = sys.argv[2:]
-if sys.argv[1] == "naive":
+if mode == "naive":
     import boto3
     import chalice  # noqa: F401
     import jinja2  # noqa: F401
@@ -32,10 +34,17 @@ else:
     mark("import")
     import json
 
-    if sys.argv[1] == "restored":
+    if client:
+        sys.path.insert(0, folder)
+        from boto3_client import use_boto3  # type: ignore[import-not-found]
+
+        use_boto3()
+    if mode == "restored":
         from chalicelib.web import preload
 
         preload()
+        if client:
+            import boto3
         started = time.perf_counter()
         marks = {}
         mark("interpreter")
@@ -52,7 +61,7 @@ status = Path("/proc/self/status")
 lines = status.read_text().splitlines() if status.exists() else []
 peak = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
 kilobytes = peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, folder)
 from calibration import calibrate  # type: ignore[import-not-found]  # noqa: E402
 
 calibration = sorted(calibrate() for _ in range(5))[2]

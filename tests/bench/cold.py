@@ -1,4 +1,4 @@
-"""Cold starts: the packaged application with Lambda's boto3, in a new interpreter each time."""
+"""Cold starts: the packaged application beside Lambda's boto3, in a new interpreter each time."""
 
 import importlib.util
 import json
@@ -24,6 +24,7 @@ ARCHITECTURE = "x86_64" if platform.machine() in ("x86_64", "AMD64") else "arm64
 RUNTIME = ("boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six", "urllib3")
 CHILD = Path(__file__).with_name("child.py")
 IMPORT, FIRST, TOKEN = "import", flow.DISCOVERY, flow.EXCHANGE
+APP, RESTORED = "app", "app, restored by SnapStart"
 _IMPORT_RUNS = 5
 _IMPORTED = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")
 
@@ -100,11 +101,13 @@ def starts(
 ) -> dict[str, Start]:
     """Measure cold starts of the application and of a naive one, with and without bytecode, alternately."""
     kinds = {
-        "app": ("app", trees.compiled),
+        APP: ("app", trees.compiled),
         "naive": ("naive", trees.compiled),
         "app, no .pyc": ("app", trees.source),
         "naive, no .pyc": ("naive", trees.source),
-        "app, restored by SnapStart": ("restored", trees.compiled),
+        RESTORED: ("restored", trees.compiled),
+        "app with boto3": ("app,boto3", trees.compiled),
+        "app with boto3, restored by SnapStart": ("restored,boto3", trees.compiled),
     }
     results = {name: Start() for name in kinds}
     for _ in range(repetitions):

@@ -1,13 +1,16 @@
-"""The cost of a request by endpoint, through the Lambda handler, and of a code exchange beside its minimum work."""
+"""The cost of a request by endpoint, through the Lambda handler.
+
+Beside it, in the same run: the same requests with boto3 as the client of AWS, and the minimum work of a code exchange.
+"""
 
 import io
 import json
 import time
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import app
 from chalicelib import web
@@ -16,27 +19,45 @@ from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.records import Consent, Session
 from chalicelib.server import AuthorizationServer
-from chalicelib.storage.table import Lookup
+from chalicelib.storage.attribute_values import pack
 from chalicelib.users.registration import register_user
 from tests.bench import flow
+from tests.bench.boto3_client import Boto3Client
 from tests.bench.calibration import calibrate
-from tests.bench.capacity import Meter
+from tests.bench.capacity import Meter, item_size
 from tests.bench.services import REGION
+
+# What all servers of this process log: the log keeps the first stream that it gets.
+LOG = io.StringIO()
 
 
 @dataclass
 class Endpoint:
-    """The measurements of one kind of request; times in CPU milliseconds."""
+    """The measurements of one kind of request; times in CPU milliseconds, also those with boto3."""
 
     times: list[float] = field(default_factory=list)
+    boto3_times: list[float] = field(default_factory=list)
     calls: int = 0
     reads: float = 0.0
     writes: float = 0.0
     log_bytes: int = 0
+    table_writes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def milliseconds(self) -> float:
         return median(self.times)
+
+    @property
+    def boto3_milliseconds(self) -> float:
+        return median(self.boto3_times)
+
+
+class Exchange(NamedTuple):
+    """The medians of a code exchange, a refresh, and their minimum work, in CPU milliseconds."""
+
+    exchange: float
+    refresh: float
+    minimum: float
 
 
 class Bench:
@@ -46,13 +67,12 @@ class Bench:
         self.server: AuthorizationServer = app.connect()
         self.server.keys.create()
         _, self._handler = web.build(app.JSON_ROUTES, app.PAGE_ROUTES, lambda: self.server)
-        self._log = io.StringIO()
         store = self.server.store
         members: dict[str, Any] = {"redirect_uris": [flow.REDIRECT_URI], "scope": flow.SCOPE}
         client, secret = registration.register_client(store, client_name="Photo Print", **members)
         remembered, remembered_secret = registration.register_client(store, client_name="Photo Album", **members)
         self.client = (client.client_id, secret or "")
-        self._remembered = (remembered.client_id, remembered_secret or "")
+        self.remembered = (remembered.client_id, remembered_secret or "")
         claims = {"name": "Alice Liddell", "email": "alice@example.com", "email_verified": True}
         self._user, _ = register_user(store, username=flow.USERNAME, password=flow.PASSWORD, claims=claims)
         store.consents.put(
@@ -66,36 +86,73 @@ class Bench:
         )
         self._registration_id = client.registration_id
         self._grant: Grant | None = None
+        self._boto3: Boto3Client | None = None
 
     def endpoints(self, repetitions: int) -> tuple[dict[str, Endpoint], list[float]]:
-        """Return the costs of each endpoint, in the order of a visit, and the calibrations in between."""
-        results: dict[str, Endpoint] = {}
+        """Return the costs of each endpoint, in the order of a visit, and the calibrations in between.
+
+        Every third visit is made again with boto3.
+        """
         calibrations = []
+        with redirect_stdout(LOG):
+            with self.with_boto3():
+                self.warm()
+            self.warm()
+            results, count = self.counting()
+            self.visit(count)
+            for repetition in range(repetitions):
+                calibrations.append(calibrate())
+                self.visit(self.timing({name: result.times for name, result in results.items()}))
+                if repetition % 3 == 0:
+                    with self.with_boto3():
+                        self.visit(self.timing({name: result.boto3_times for name, result in results.items()}))
+        return results, calibrations
 
-        def timed(name: str, event: flow.Event) -> dict[str, Any]:
-            started = time.process_time()
-            answer = self._handler(event, None)
-            results[name].times.append((time.process_time() - started) * 1000)
-            return answer
-
+    def counting(self) -> tuple[dict[str, Endpoint], flow.Send]:
+        """Return a function that sends requests and counts their calls and units, and where it stores them, by name."""
+        results: dict[str, Endpoint] = {}
         meter = Meter(self.server.store.dynamodb.client)
 
-        def counted(name: str, event: flow.Event) -> dict[str, Any]:
+        def send(name: str, event: flow.Event) -> dict[str, Any]:
             with meter.listening():
                 answer = self.handle(event)
-            line = self._log.getvalue()
+            line = LOG.getvalue()
             calls = json.loads(line.splitlines()[-1])["dynamodb_calls"]  # the lines before are events
-            results[name] = Endpoint([], calls, meter.reads, meter.writes, len(line.encode()))
+            results[name] = Endpoint(
+                calls=calls,
+                reads=meter.reads,
+                writes=meter.writes,
+                log_bytes=len(line.encode()),
+                table_writes=meter.table_writes,
+            )
             return answer
 
-        with redirect_stdout(self._log):
-            self.warm()
-            self.visit(counted)
-            for _ in range(repetitions):
-                self._empty_log()
-                calibrations.append(calibrate())
-                self.visit(timed)
-        return results, calibrations
+        return results, send
+
+    def timing(self, times: dict[str, list[float]]) -> flow.Send:
+        """Return a function that sends requests and adds their CPU milliseconds to `times`."""
+
+        def send(name: str, event: flow.Event) -> dict[str, Any]:
+            self._empty_log()
+            started = time.process_time()
+            answer: dict[str, Any] = self._handler(event, None)
+            times[name].append((time.process_time() - started) * 1000)
+            return answer
+
+        return send
+
+    @contextmanager
+    def with_boto3(self) -> Iterator[None]:
+        """Let the server make its DynamoDB calls by boto3 in this block."""
+        dynamodb = self.server.store.dynamodb
+        own = dynamodb.client
+        if self._boto3 is None:
+            self._boto3 = Boto3Client("dynamodb", REGION, own.url)
+        vars(dynamodb)["client"] = self._boto3
+        try:
+            yield
+        finally:
+            vars(dynamodb)["client"] = own
 
     def warm(self) -> None:
         """Create what is created once (connections, pages), and cache the key ring and the clients."""
@@ -103,23 +160,47 @@ class Bench:
 
     def visit(self, send: flow.Send) -> None:
         """Send one request of each kind."""
-        flow.visit(send, self.client, self._remembered)
+        flow.visit(send, self.client, self.remembered)
 
-    def exchange(self, repetitions: int) -> tuple[float, float]:
-        """Return the medians of a code exchange and of its minimum work.
+    def exchange(self, repetitions: int) -> Exchange:
+        """Return the medians of a code exchange, of a refresh, and of the minimum work of either with boto3.
 
-        That is one UpdateItem, one BatchGetItem of user, session and consent, and two RS256 signatures.
+        That is one UpdateItem and two RS256 signatures. The server also reads the user, the session and the consent.
         """
-        minimum, exchange = [], []
-        with redirect_stdout(self._log):
+        exchange: list[float] = []
+        refresh: list[float] = []
+        minimum: list[float] = []
+        with redirect_stdout(LOG):
+            send = self.timing({flow.EXCHANGE: exchange, flow.REFRESH: refresh})
             do_minimum = self._minimum_work()
             for _ in range(repetitions):
-                self._empty_log()
-                event = flow.code_exchange(self.code(), self.client)
-                exchange.append(_cpu(lambda event=event: self._handle_successfully(event)))  # type: ignore[misc]
+                answer = send(flow.EXCHANGE, flow.code_exchange(self.code(), self.client))
+                event = flow.refresh(json.loads(answer["body"])["refresh_token"], self.client)
+                assert send(flow.REFRESH, event)["statusCode"] == 200
                 grant_id = self._create_grant()
-                minimum.append(_cpu(lambda grant_id=grant_id: do_minimum(grant_id)))  # type: ignore[misc]
-        return median(exchange), median(minimum)
+                started = time.process_time()
+                do_minimum(grant_id)
+                minimum.append((time.process_time() - started) * 1000)
+        return Exchange(median(exchange), median(refresh), median(minimum))
+
+    def reported_units(self) -> dict[str, float]:
+        """Return the capacity units that the log has for each endpoint: those that DynamoDB reports."""
+        units: dict[str, float] = {}
+
+        def send(name: str, event: flow.Event) -> dict[str, Any]:
+            answer = self.handle(event)
+            units[name] = json.loads(LOG.getvalue().splitlines()[-1])["consumed_capacity"]
+            return answer
+
+        with redirect_stdout(LOG):
+            self.warm()
+            self.visit(send)
+        return units
+
+    def key_ring_bytes(self) -> int:
+        """Return the size of the record of the key ring."""
+        (ring,) = self.server.store.keys.scan()
+        return item_size(pack(vars(ring)))
 
     def code(self) -> str:
         """Return a code of a new grant."""
@@ -132,11 +213,8 @@ class Bench:
         return answer
 
     def _empty_log(self) -> None:
-        self._log.seek(0)
-        self._log.truncate()
-
-    def _handle_successfully(self, event: flow.Event) -> None:
-        assert self._handler(event, None)["statusCode"] == 200
+        LOG.seek(0)
+        LOG.truncate()
 
     def _create_grant(self) -> str:
         if self._grant is None:
@@ -173,7 +251,6 @@ class Bench:
         from cryptography.hazmat.primitives.hashes import SHA256
 
         client, store = default_client(self.server), self.server.store
-        state = self._state()
         private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
         def work(grant_id: str) -> None:
@@ -185,27 +262,11 @@ class Bench:
                 ExpressionAttributeValues={":now": {"N": "1800000000"}},
                 ReturnValues="ALL_NEW",
             )
-            client.batch_get_item(RequestItems=state)
             for _ in range(2):
                 private.sign(bytes(500), padding.PKCS1v15(), SHA256())
 
         work(self._create_grant())
         return work
-
-    def _state(self) -> dict[str, Any]:
-        """Return the keys of the user, the session and the consent of a grant, for a consistent BatchGetItem."""
-        store, grant_id = self.server.store, self._create_grant()
-        grant = store.grants.get(grant_id)
-        assert grant
-        lookups: list[Lookup[Any]] = [
-            store.users.lookup(self._user.sub),
-            store.sessions.lookup(grant.session_id),
-            store.consents.lookup(self._user.sub, self.client[0]),
-        ]
-        return {
-            lookup.table.name: {"Keys": [lookup.table.pack_key(lookup.key)], "ConsistentRead": True}
-            for lookup in lookups
-        }
 
 
 def default_client(server: AuthorizationServer) -> Any:
@@ -214,9 +275,3 @@ def default_client(server: AuthorizationServer) -> Any:
 
     endpoint = server.settings.dynamodb_endpoint
     return boto3.Session("local", "local", region_name=REGION).client("dynamodb", endpoint_url=endpoint)
-
-
-def _cpu(work: Callable[[], None]) -> float:
-    started = time.process_time()
-    work()
-    return (time.process_time() - started) * 1000

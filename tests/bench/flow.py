@@ -32,6 +32,7 @@ CONSENT = "code: consent, the code"
 EXCHANGE = "token: the code exchange"
 REFRESH = "token: a refresh"
 USERINFO = "userinfo"
+INTROSPECTION = "introspect"
 COMPLETE = (SIGN_IN_PAGE, SIGN_IN, CONSENT, EXCHANGE, REFRESH, USERINFO)
 AUTHORIZE_AGAIN = "authorize: session and consent, the code"
 EXCHANGE_AGAIN = f"{EXCHANGE} of a session"
@@ -40,6 +41,8 @@ USERINFO_AGAIN = f"{USERINFO}, of a session"
 RETURNING = (AUTHORIZE_AGAIN, EXCHANGE_AGAIN, REFRESH_AGAIN, USERINFO_AGAIN)
 # A redirect within the server is a request of its own, counted with the request before.
 REDIRECTED = ", redirected"
+ACCOUNT = "account page"
+SIGN_OUT = "sign out"
 
 
 def event(
@@ -90,6 +93,12 @@ def code_exchange(code: str, client: tuple[str, str]) -> Event:
     return event("POST", "/oauth2/token", form=form, headers=_basic(client))
 
 
+def refresh(refresh_token: str, client: tuple[str, str]) -> Event:
+    """Return a refresh of a confidential client. `client`: its id and its secret."""
+    form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+    return event("POST", "/oauth2/token", form=form, headers=_basic(client))
+
+
 def visit(send: Send, client: tuple[str, str], remembered: tuple[str, str]) -> None:
     """Send one request of each kind, in the order of a complete flow and one of a user who returns.
 
@@ -105,25 +114,45 @@ def visit(send: Send, client: tuple[str, str], remembered: tuple[str, str]) -> N
     page = _browse(send, SIGN_IN_PAGE, event("GET", "/oauth2/authorize", _request(client[0], SCOPE)), cookies)
     page = _browse(send, SIGN_IN, _submit(page, cookies, username=USERNAME, password=PASSWORD), cookies)
     answer = _browse(send, CONSENT, _submit(page, cookies, decision="allow_once"), cookies)
-    refresh_token = _use(send, (EXCHANGE, REFRESH, USERINFO), answer, client)
-    form = {"token": refresh_token}
+    tokens = _use(send, (EXCHANGE, REFRESH, USERINFO), answer, client)
+    form = {"token": tokens["access_token"]}
+    send(INTROSPECTION, event("POST", "/oauth2/introspect", form=form, headers=_basic(client)))
+    form = {"token": tokens["refresh_token"]}
     send("revoke", event("POST", "/oauth2/revoke", form=form, headers=_basic(client)))
+    return_to(send, cookies, remembered)
 
+
+def return_to(send: Send, cookies: dict[str, str], remembered: tuple[str, str]) -> dict[str, Any]:
+    """Send the requests of a user who returns with the cookies of a session; return the tokens."""
     request = event(
         "GET", "/oauth2/authorize", _request(remembered[0], SESSION_SCOPE), headers={"cookie": _cookie(cookies)}
     )
     answer = _browse(send, AUTHORIZE_AGAIN, request, cookies)
-    _use(send, (EXCHANGE_AGAIN, REFRESH_AGAIN, USERINFO_AGAIN), answer, remembered)
+    return _use(send, (EXCHANGE_AGAIN, REFRESH_AGAIN, USERINFO_AGAIN), answer, remembered)
 
 
-def _use(send: Send, names: tuple[str, str, str], answer: dict[str, Any], client: tuple[str, str]) -> str:
-    """Redeem the code of an answer, refresh once, and send a UserInfo request; return the current refresh token."""
-    exchange, refresh, userinfo = names
+def sign_in(send: Send, remembered: tuple[str, str]) -> dict[str, str]:
+    """Sign in to an application that needs no consent; return the cookies of the session."""
+    cookies: dict[str, str] = {}
+    page = _browse(send, SIGN_IN_PAGE, event("GET", "/oauth2/authorize", _request(remembered[0], SCOPE)), cookies)
+    _browse(send, SIGN_IN, _submit(page, cookies, username=USERNAME, password=PASSWORD), cookies)
+    return cookies
+
+
+def end(send: Send, cookies: dict[str, str], id_token: str) -> None:
+    """Show the account page, and sign the user out as an application does."""
+    headers = {"cookie": _cookie(cookies)}
+    send(ACCOUNT, event("GET", "/account", headers=headers))
+    send(SIGN_OUT, event("GET", "/oauth2/logout", {"id_token_hint": id_token}, headers=headers))
+
+
+def _use(send: Send, names: tuple[str, str, str], answer: dict[str, Any], client: tuple[str, str]) -> dict[str, Any]:
+    """Redeem the code of an answer, refresh once, and send a UserInfo request; return the current tokens."""
+    exchange, refresh_again, userinfo = names
     tokens = json.loads(send(exchange, code_exchange(_code(answer), client))["body"])
-    form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
-    tokens = json.loads(send(refresh, event("POST", "/oauth2/token", form=form, headers=_basic(client)))["body"])
+    tokens = json.loads(send(refresh_again, refresh(tokens["refresh_token"], client))["body"])
     send(userinfo, event("GET", "/oauth2/userinfo", headers={"authorization": f"Bearer {tokens['access_token']}"}))
-    return str(tokens["refresh_token"])
+    return dict(tokens)
 
 
 def _request(client_id: str, scope: str) -> dict[str, str]:
