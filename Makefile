@@ -29,7 +29,7 @@ quick:  ## Run the tests without browser, deployment and slow files, in under a 
 interop:  ## Install programs of other projects, such as the MCP SDKs and oauth2-proxy, and run the tests with them
 	@$(TEST_VENV)
 	@sh tests/interop/install.sh
-	@.venv/bin/python -m pytest $(PARALLEL) -m programs $(or $(ARGS),tests/interop tests/browser)
+	@.venv/bin/python -m pytest $(PARALLEL) -m programs $(or $(ARGS),tests/interop tests/browser tests/aws)
 
 check:  ## Check style and types
 	@$(TEST_VENV)

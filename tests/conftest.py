@@ -31,6 +31,7 @@ pytest_plugins = [
     "tests.tools.durations",
     "tests.support.chromium",
     "tests.support.operator",
+    "tests.support.emulator",
     "tests.support.certificates",
     "tests.support.database_faults",
 ]

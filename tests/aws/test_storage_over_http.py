@@ -1,31 +1,78 @@
-"""The laws of the storage over real connections: the own client with the embedded database, which is moto over HTTP."""
+"""The laws of the storage over real connections: the own client with three emulators of DynamoDB.
 
+The embedded database, which is moto over HTTP; ministack, which checks signatures; and AWS's own DynamoDB Local.
+"""
+
+import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chalicelib.aws.client import Account
 from chalicelib.protocol.records import User
+from chalicelib.settings import Settings
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused
+from infra.access import dynamodb_client
 from infra.local.database import Database
 from infra.local.embedded import lock_moto
+from tests.bench.dynamodb_local import create_tables, dynamodb_local
+from tests.interop.programs import installed
 from tests.storage_keys.test_store import EXAMPLES, key_of
+from tests.support.emulator import REGION, Emulator
 from tests.support.site import Site
 from tests.support.threads import run_concurrently
 
 USER = User("u-1", "alice", "", {})
 
 
-@pytest.fixture
-def store(site: Site, tmp_path: Path) -> Iterator[Store]:
-    """The tables of the site, through a port."""
-    database = Database(tmp_path / "items", "test", lock_moto())
+@pytest.fixture(scope="module")
+def dynamodb_local_endpoint() -> Iterator[str]:
+    """DynamoDB Local, where `make interop` has installed it."""
+    with dynamodb_local(Path(installed("dynamodb-local", "DynamoDB Local")), "other") as endpoint:
+        yield endpoint
+
+
+@contextmanager
+def embedded_store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    site: Site = request.getfixturevalue("site")
+    database = Database(request.getfixturevalue("tmp_path") / "items", "test", lock_moto())
     yield Store(replace(site.settings, dynamodb_endpoint=f"http://127.0.0.1:{database.port}"), site.clock)
     database.close()
+
+
+@contextmanager
+def ministack_store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    emulator: Emulator = request.getfixturevalue("emulator")
+    stage = f"laws-{secrets.token_hex(4)}"
+    create_tables(emulator.client("dynamodb"), stage)
+    yield Store(Settings(stage=stage, region=REGION), account=Account(REGION, lambda: emulator.environment))
+
+
+@contextmanager
+def dynamodb_local_store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    endpoint, stage = request.getfixturevalue("dynamodb_local_endpoint"), f"laws-{secrets.token_hex(4)}"
+    settings = Settings(stage=stage, region=REGION, dynamodb_endpoint=endpoint)
+    create_tables(dynamodb_client(settings), stage)
+    yield Store(settings)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(embedded_store, id="moto"),
+        pytest.param(ministack_store, id="ministack"),
+        pytest.param(dynamodb_local_store, id="DynamoDB Local", marks=pytest.mark.programs),
+    ]
+)
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Empty tables, through a port."""
+    with request.param(request) as store:
+        yield store
 
 
 @pytest.mark.parametrize("kind", EXAMPLES)

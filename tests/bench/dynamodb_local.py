@@ -45,20 +45,29 @@ def dynamodb_local(folder: Path | None, stage: str) -> Iterator[str]:
     natives = {str(library.parent) for library in folder.rglob("libsqlite4java-*")}
     command = [
         *(java, f"-Djava.library.path={os.pathsep.join(sorted(natives))}", "-DDDBLocalTelemetryEnabled=false"),
-        *("-cp", os.pathsep.join(map(str, archives)), MAIN, "-inMemory", "-port", str(port), "-disableTelemetry"),
+        *(
+            "-cp",
+            os.pathsep.join(map(str, archives)),
+            MAIN,
+            "-inMemory",
+            "-sharedDb",
+            "-port",
+            str(port),
+            "-disableTelemetry",
+        ),
     ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _await(process, port)
             endpoint = f"http://127.0.0.1:{port}"
-            _create_tables(endpoint, stage)
+            create_tables(dynamodb_client(Settings(region=REGION, dynamodb_endpoint=endpoint)), stage)
             yield endpoint
         finally:
             process.terminate()
 
 
-def _create_tables(endpoint: str, stage: str) -> None:
-    client = dynamodb_client(Settings(region=REGION, dynamodb_endpoint=endpoint))
+def create_tables(client: Any, stage: str) -> None:
+    """Create the tables of a stage in an emulator. `client`: of boto3."""
     for name, properties in schema.tables(stage).items():
         members: Any = {member: properties[member] for member in _MEMBERS if member in properties}
         client.create_table(**members | {"TableName": name})

@@ -50,6 +50,26 @@ install_npm_packages() {
     fi
 }
 
+# AWS's own emulator of DynamoDB, in Java.
+install_dynamodb_local() {
+    folder=$programs/dynamodb-local
+    sum=$(cksum <dynamodb_local.xml)
+    is_up_to_date "$folder/cksum" "$sum" && return
+    if ! command -v mvn >/dev/null; then
+        fail "DynamoDB Local" "Maven is missing"
+        return
+    fi
+    echo "Installing DynamoDB Local." >&2
+    rm -rf "$folder"
+    if mvn --quiet --batch-mode --file dynamodb_local.xml dependency:copy-dependencies \
+        -DoutputDirectory="$folder" >&2; then
+        echo "$sum" >"$folder/cksum"
+    else
+        rm -rf "$folder"
+        fail "DynamoDB Local" "see the messages of Maven"
+    fi
+}
+
 # Go keeps the modules and what it has compiled in its own folders outside the repository.
 install_oauth2_proxy() {
     is_up_to_date "$programs/bin/cksum" "$oauth2_proxy" && return
@@ -71,6 +91,7 @@ install_oauth2_proxy() {
 
 install_oauth2_proxy &
 install_npm_packages &
+install_dynamodb_local &
 install_mcp 1
 install_mcp 2
 wait

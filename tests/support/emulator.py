@@ -15,11 +15,13 @@ import tempfile
 import threading
 import time
 import venv
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 
 REQUIREMENTS = Path(__file__).with_name("emulator.txt")
 REGION = "eu-central-1"
@@ -211,3 +213,17 @@ def _as_api_gateway(headers: list[tuple[str, str]], mapping: dict[str, str]) -> 
         if action == "overwrite":
             renamed.append((name, before.get(source.removeprefix("$response.header.").lower(), "")))
     return renamed
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """The emulated AWS of a module; where it cannot be installed, its tests are skipped, or fail in CI."""
+    try:
+        interpreter()
+    except NotInstallable as reason:
+        if os.environ.get("CI"):
+            pytest.fail(f"The emulated AWS is required in CI: {reason}")
+        pytest.skip(f"The emulated AWS is not available: {reason}")
+    emulator = Emulator(tmp_path_factory.mktemp("ministack"))
+    yield emulator
+    emulator.close()
