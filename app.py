@@ -18,6 +18,7 @@ introspect = Endpoints("introspect")
 let_in = Endpoints("let_in")
 logout = Endpoints("logout")
 metadata = Endpoints("metadata")
+par = Endpoints("par")
 playground = Endpoints("playground")
 revoke = Endpoints("revoke")
 token = Endpoints("token")
@@ -26,6 +27,7 @@ userinfo = Endpoints("userinfo")
 # For clients: errors are JSON.
 JSON_ROUTES = (
     Route("POST", "/oauth2/token", token.post, "token_endpoint", cross_origin="client"),
+    Route("POST", "/oauth2/par", par.post, "pushed_authorization_request_endpoint", cross_origin="client"),
     Route("GET", "/oauth2/userinfo", userinfo.get, "userinfo_endpoint", cross_origin="client"),
     Route("POST", "/oauth2/userinfo", userinfo.get, "userinfo_endpoint", cross_origin="client"),
     Route("POST", "/oauth2/revoke", revoke.post, "revocation_endpoint", cross_origin="client"),

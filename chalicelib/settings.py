@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 from chalicelib.http import proxy
 from chalicelib.protocol.durations import DAY, HOUR
 from chalicelib.protocol.redirect_uris import origin_of
+from chalicelib.protocol.texts import is_printable
 from chalicelib.protocol.urls import match_url
 from chalicelib.protocol.values import dataclass
 
+REQUIRE_PUSHED = "SIGNET_REQUIRE_PUSHED_AUTHORIZATION_REQUESTS"
 LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class SettingsError(Exception):
@@ -43,7 +44,8 @@ class Settings:
     rejected sign-in computes. `stored_requests_per_address`: requests that are stored in an hour before a sign-in.
     `caller_address_header`: the header in which a proxy tells the caller's address; `proxy_secret_hash`: the SHA-256 of
     the secret that proves it, two while it is rotated.
-    `backchannel_networks`: networks that are not public and may get logout tokens.
+    `outbound_networks`: networks that are not public and may get requests; `backchannel_networks`: logout tokens only.
+    `require_pushed_authorization_requests`: every client must push them (RFC 9126).
     `key_rotation_days`: the age at which the schedule replaces a signing key; 0 is never.
     """
 
@@ -65,8 +67,10 @@ class Settings:
     login_url: str | None = None
     login_origins: tuple[str, ...] = ()
     playground: bool = False
+    require_pushed_authorization_requests: bool = False
     caller_address_header: str | None = None
     proxy_secret_hash: tuple[str, ...] = ()
+    outbound_networks: tuple[str, ...] = ()
     backchannel_networks: tuple[str, ...] = ()
     sign_in_attempts: int = 5
     sign_in_attempts_per_day: int = 15
@@ -143,7 +147,9 @@ class Settings:
             login_url=login_url,
             login_origins=_login_origins(environ.get("SIGNET_LOGIN_ORIGINS", ""), login_url),
             playground=_choice(environ, "SIGNET_PLAYGROUND", ("on", "off") if embedded else ("off", "on")) == "on",
-            backchannel_networks=_networks(environ.get("SIGNET_BACKCHANNEL_NETWORKS", "")),
+            require_pushed_authorization_requests=_choice(environ, REQUIRE_PUSHED, ("off", "on")) == "on",
+            outbound_networks=_networks(environ, "SIGNET_OUTBOUND_NETWORKS"),
+            backchannel_networks=_networks(environ, "SIGNET_BACKCHANNEL_NETWORKS"),
             **_proxy(environ),
             **numbers,
         )
@@ -152,12 +158,6 @@ class Settings:
 def aws_environment() -> dict[str, str]:
     """Return the environment variables of AWS as they are now: its credentials and endpoints."""
     return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-
-
-def is_printable(text: str) -> bool:
-    """Return whether a text is readable on one line: 1 to 200 characters, not only spaces, no line break or bidi."""
-    visible = any(character.isprintable() and character != " " for character in text)
-    return visible and len(text) <= 200 and not UNPRINTABLE.search(text)
 
 
 # number -> its minimum and maximum; lifetimes are in seconds
@@ -283,18 +283,18 @@ def _login_origins(text: str, login_url: str | None) -> tuple[str, ...]:
     return tuple(filter(None, map(origin_of, origins or [login_url or ""])))
 
 
-def _networks(text: str) -> tuple[str, ...]:
+def _networks(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    text = environ.get(name, "")
     try:
         return tuple(str(ip_network(network)) for network in text.split())
     except ValueError as error:
-        raise SettingsError(
-            f"SIGNET_BACKCHANNEL_NETWORKS is {text!r}; it must be networks such as 10.0.0.0/8, separated by spaces"
-        ) from error
+        form = "networks such as 10.0.0.0/8, separated by spaces"
+        raise SettingsError(f"{name} is {text!r}; it must be {form}") from error
 
 
 def _proxy(environ: Mapping[str, str]) -> dict[str, Any]:
+    header, hashes = environ.get("SIGNET_CALLER_ADDRESS_HEADER", ""), environ.get("SIGNET_PROXY_SECRET_HASH", "")
     try:
-        header, hashes = environ.get("SIGNET_CALLER_ADDRESS_HEADER", ""), environ.get("SIGNET_PROXY_SECRET_HASH", "")
         return proxy.declared(header, hashes)
     except ValueError as error:
         raise SettingsError(str(error)) from error

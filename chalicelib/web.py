@@ -34,6 +34,7 @@ from chalicelib.storage.dynamodb import ReadOnlyError
 
 # Imported on first use by the packages that own or need them.
 MODULES = (
+    "chalicelib.clients.key_sets",
     "chalicelib.keys.rotation",
     "chalicelib.sessions.backchannel_logout",
     "cryptography.hazmat.primitives.ciphers.aead",

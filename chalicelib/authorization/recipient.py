@@ -26,6 +26,13 @@ def find_recipient(server: AuthorizationServer, http: Request, params: Params) -
 
     Raises InvalidRequest, which is shown on a page: there is no recipient yet to send it to.
     """
+    recipient = read_recipient(server, http, params)
+    set_recipient(http, recipient)
+    return recipient
+
+
+def read_recipient(server: AuthorizationServer, http: Request, params: Params) -> Recipient:
+    """Return the client that asks, which `http.client` becomes, and its redirect URI. Raises InvalidRequest."""
     client_id = params.require("client_id", at_most=128)
     redirect_uri = params.get("redirect_uri")
     client = server.client(client_id, accept=lambda client: redirect_target(client, redirect_uri) is not None)
@@ -41,9 +48,7 @@ def find_recipient(server: AuthorizationServer, http: Request, params: Params) -
     response_type, response_mode = _readable(error_params, "response_type"), _readable(error_params, "response_mode")
     response_mode = response_types.error_response_mode(response_type, response_mode, target)
     state = _state_for_errors(error_params, response_mode)
-    recipient = Recipient(client, target, sent=redirect_uri is not None, state=state, response_mode=response_mode)
-    set_recipient(http, recipient)
-    return recipient
+    return Recipient(client, target, sent=redirect_uri is not None, state=state, response_mode=response_mode)
 
 
 def _unknown_recipient(server: AuthorizationServer, client_id: str, redirect_uri: str | None) -> InvalidRequest:

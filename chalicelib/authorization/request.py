@@ -4,9 +4,11 @@ from dataclasses import replace
 
 from chalicelib.authorization.openid_parameters import MAX_REQUEST_OBJECT, read_openid_parameters
 from chalicelib.authorization.recipient import read_state, redirect_target
+from chalicelib.builtin_clients import RESERVED
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol import claims_parameter, pkce
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.errors import (
     InvalidRequest,
     InvalidScope,
@@ -33,23 +35,31 @@ PARAMETERS = (
     *("display", "claims_locales", "ui_locales", "acr_values", "claims", "resource"),
     *("code_challenge", "code_challenge_method"),
 )
+PUSHED_LIFETIME = 5 * MINUTE  # until a browser opens it; then it is that of any request
 MAX_SHOWN = 200  # characters of the request in the description of an error
 
 
-def read_request(server: AuthorizationServer, params: Params, recipient: Recipient) -> AuthorizationRequest:
-    """Return the request, every check passed. Raises the OAuthError that goes to the recipient."""
+def read_request(
+    server: AuthorizationServer, params: Params, recipient: Recipient, *, pushed: bool = False
+) -> AuthorizationRequest:
+    """Return the request, every check passed. Raises the OAuthError that goes to the recipient.
+
+    `pushed`: the client itself has sent it (RFC 9126).
+    """
     try:
-        return _read(server, params, recipient)
+        return _read(server, params, recipient, pushed)
     except OAuthError:
         # No client is rejected because of a cached record: it is read again first.
         client = server.read_client(recipient.client.client_id)
         if client is None or client == recipient.client:
             raise
-        return _read(server, params, replace(recipient, client=client))
+        return _read(server, params, replace(recipient, client=client), pushed)
 
 
-def _read(server: AuthorizationServer, params: Params, recipient: Recipient) -> AuthorizationRequest:
+def _read(server: AuthorizationServer, params: Params, recipient: Recipient, pushed: bool) -> AuthorizationRequest:
     state = read_state(params)
+    if not pushed and _must_be_pushed(server, recipient.client):
+        raise InvalidRequest("The request must be pushed: POST it to the pushed_authorization_request_endpoint.")
     if params.get("request", at_most=MAX_REQUEST_OBJECT):
         raise RequestNotSupported("Request objects are not supported.")
     if params.get("request_uri"):
@@ -78,7 +88,8 @@ def _read(server: AuthorizationServer, params: Params, recipient: Recipient) -> 
         claims=claims_parameter.read(claims, client) if claims else {},
         resource=resources.parse_registered_resources(server, params) if "resource" in params else NO_SCOPE,
         created_at=now,
-        expires_at=now + server.settings.request_lifetime,
+        expires_at=now + (PUSHED_LIFETIME if pushed else server.settings.request_lifetime),
+        pushed=pushed or None,
         **openid,
     )
 
@@ -133,6 +144,12 @@ def require_current(
         raise ended(request)
     http.client = client
     return request, client
+
+
+def _must_be_pushed(server: AuthorizationServer, client: Client) -> bool:
+    """Return whether a client must push its requests (RFC 9126 sections 5 and 6). The server's own pages cannot."""
+    required = server.settings.require_pushed_authorization_requests
+    return client.require_pushed_authorization_requests or (required and client.client_id not in RESERVED)
 
 
 def _scope(server: AuthorizationServer, params: Params, client: Client) -> frozenset[str]:

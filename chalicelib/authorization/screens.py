@@ -102,7 +102,7 @@ def show(
     asked_sub = signed_in.user.sub if external and signed_in and step is Step.CONSENT else None
     if not request.stored and (external or not is_short(http.query)):
         request = replace(stored_for(server, request, browser_id), asked_sub=asked_sub)
-        store_unauthenticated(server, http, http.query, request, signed_in=signed_in is not None)
+        store_unauthenticated(server, http, http.query, request, authenticated=signed_in is not None)
         if not external:
             return redirect_to_stored_request(server, http, request).add(browser_cookie)
     if external:

@@ -35,16 +35,16 @@ def store_unauthenticated(
     params: Params,
     request: AuthorizationRequest,
     *,
-    signed_in: bool = False,
+    authenticated: bool = False,
 ) -> None:
     """Store a request that was not answered by a form. `params`: what was sent.
 
-    Raises InvalidRequest when it is too long, and TemporarilyUnavailable when many were stored for this address before
-    a user was signed in.
+    `authenticated`: a user is signed in, or the client has proved who it is. Raises InvalidRequest when it is too long,
+    and TemporarilyUnavailable when many others were stored for this address.
     """
     if len(params.replaced("id_token_hint", None).encoded()) > MAX_STORED:  # what is stored of the hint is short
         raise InvalidRequest(f"The request is longer than {MAX_STORED} bytes.")
-    if not signed_in:
+    if not authenticated:
         _count(server, http)
     server.store.requests.put(request)
 

@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Callable
 from urllib.parse import unquote_plus
 
+from chalicelib.clients import assertions
+from chalicelib.clients.assertions import Assertion
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClient, InvalidRequest
@@ -13,15 +15,14 @@ from chalicelib.protocol.handles import secret_hash
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 
-CHALLENGE = {"WWW-Authenticate": 'Basic realm="client", charset="UTF-8"'}
-
 
 @dataclass(frozen=True)
 class ClientCredentials:
-    """The client_id and secret that a client presented; no secret with the method `none`."""
+    """The client_id with the secret or the assertion that a client presented; neither with the method `none`."""
 
     client_id: str
     secret: str | None = None
+    assertion: Assertion | None = None
 
 
 def basic_credentials(http: Request) -> tuple[str, str] | None:
@@ -45,11 +46,12 @@ def _client_secret_basic(http: Request, _form: Params) -> ClientCredentials | No
     try:
         basic = basic_credentials(http)
     except ValueError as error:
-        raise InvalidClient("The Authorization header cannot be read.", headers=CHALLENGE) from error
+        raise InvalidClient("The Authorization header cannot be read.") from error
     if basic is None:
         return None
     # RFC 6749 section 2.3.1: both parts are form-encoded before they are joined.
-    return _plain_uri_credentials(*basic) or ClientCredentials(*map(unquote_plus, basic))
+    client_id, secret = map(unquote_plus, basic)
+    return _plain_uri_credentials(*basic) or ClientCredentials(client_id, secret)
 
 
 def _plain_uri_credentials(scheme: str, rest: str) -> ClientCredentials | None:
@@ -68,15 +70,22 @@ def _client_secret_post(_http: Request, form: Params) -> ClientCredentials | Non
     return None if secret is None else ClientCredentials(form.require("client_id"), secret)
 
 
+def _private_key_jwt(_http: Request, form: Params) -> ClientCredentials | None:
+    assertion = assertions.read_assertion(form)
+    return ClientCredentials(assertion.client_id, assertion=assertion) if assertion else None
+
+
 def _none(_http: Request, form: Params) -> ClientCredentials | None:
     client_id = form.get("client_id")
-    return None if client_id is None or form.get("client_secret") else ClientCredentials(client_id)
+    proven = form.get("client_secret") or form.raw("client_assertion")
+    return None if client_id is None or proven else ClientCredentials(client_id)
 
 
 # method -> what reads its credentials from a request, or returns None
 METHODS: dict[str, Callable[[Request, Params], ClientCredentials | None]] = {
     "client_secret_basic": _client_secret_basic,
     "client_secret_post": _client_secret_post,
+    "private_key_jwt": _private_key_jwt,
     "none": _none,
 }
 
@@ -84,8 +93,8 @@ METHODS: dict[str, Callable[[Request, Params], ClientCredentials | None]] = {
 def authenticate_client(server: AuthorizationServer, http: Request, form: Params) -> Client:
     """Return the client that sent the request, once it has authenticated; `http.client` becomes it.
 
-    Raises InvalidRequest when two methods are used, and InvalidClient when none is, the client is not registered for
-    it, or it fails.
+    An assertion is spent by it, with one write. Raises InvalidRequest when two methods are used, and InvalidClient when
+    none is, the client is not registered for it, or it fails.
     """
     presented = {name: credentials for name, read in METHODS.items() if (credentials := read(http, form))}
     basic = presented.get("client_secret_basic")
@@ -93,23 +102,37 @@ def authenticate_client(server: AuthorizationServer, http: Request, form: Params
     if basic and "none" in presented and presented.pop("none").client_id != basic.client_id:
         raise InvalidRequest("The client_id in the body is not the one in the Authorization header.")
     if len(presented) > 1:
-        raise InvalidRequest("Authenticate in the Authorization header or in the body, not in both (RFC 6749 2.3).")
+        raise InvalidRequest("Authenticate by one method: in the Authorization header or in the body (RFC 6749 2.3).")
     if not presented:
-        raise InvalidClient("The client must authenticate, by HTTP Basic or in the body.", headers=CHALLENGE)
+        raise InvalidClient("The client must authenticate, by HTTP Basic or in the body.")
     method, credentials = next(iter(presented.items()))
+    if credentials.assertion:
+        assertions.check_times(server, credentials.assertion)
     detail = ""
 
     def accept(client: Client) -> bool:
         nonlocal detail
-        authentic, registered = _is_authentic(client, credentials), client.public or method in client.auth_methods
-        detail = f"the client is not registered for {method}" if authentic and not registered else ""
-        return authentic and registered
+        detail = _find_problem(server, client, method, credentials)
+        return not detail
 
     client = server.client(credentials.client_id, accept)
+    if client and credentials.assertion and not assertions.spend(server, credentials.assertion):
+        client, detail = None, "the client assertion was used before"
     if client is None:
-        raise InvalidClient("The client is unknown, or its authentication failed.", headers=CHALLENGE, detail=detail)
+        raise InvalidClient("The client is unknown, or its authentication failed.", detail=detail)
     http.client = client
     return client
+
+
+def _find_problem(server: AuthorizationServer, client: Client, method: str, credentials: ClientCredentials) -> str:
+    """Return why these credentials do not authenticate a client, for the log; "" when they do."""
+    if credentials.assertion:
+        problem = assertions.find_problem(server, client, credentials.assertion)
+    else:
+        problem = "" if _is_authentic(client, credentials) else "wrong or missing client secret"
+    if not problem and not client.public and method not in client.auth_methods:
+        problem = f"the client is not registered for {method}"
+    return problem
 
 
 def _is_authentic(client: Client, credentials: ClientCredentials) -> bool:

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from chalicelib import builtin_clients
 from chalicelib.clients.authentication import METHODS
+from chalicelib.keys.client_keys import read_jwks
 from chalicelib.keys.signing import ALGORITHMS
 from chalicelib.protocol import response_types
 from chalicelib.protocol.client import Client
@@ -15,10 +16,12 @@ from chalicelib.protocol.errors import InvalidClientMetadata, InvalidRedirectUri
 from chalicelib.protocol.redirect_uris import origin_of
 from chalicelib.protocol.response_types import GRANT_TYPES
 from chalicelib.protocol.scopes import MAX_SCOPE_TOKENS, SCOPE_TOKEN, SCOPES
-from chalicelib.settings import LIMITS, LOOPBACK, is_printable
+from chalicelib.protocol.texts import is_printable
+from chalicelib.settings import LIMITS, LOOPBACK
 from chalicelib.tokens.subjects import SUBJECT_TYPES
 
 MAX_REDIRECT_URIS = 20
+ASSERTION_AUDIENCES = ("issuer", "token_endpoint")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]{1,253}|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _LOCAL_HOST = re.compile(r"(?:127\.0\.0\.1|\[::1\]|(?:[a-z0-9-]+\.)*localhost)(?::[0-9]+)?")
 MAX_URI = 2000
@@ -47,6 +50,7 @@ def check_client(client: Client, algorithms: Collection[str] = ALGORITHMS) -> No
     if not _CLIENT_ID.fullmatch(client.client_id):
         _check_resource_server(client)
     _check_auth_methods(client)
+    _check_keys(client)
     _check_grant_types(client)
     _check_redirect_uris(client)
     _check_allowed_origins(client)
@@ -119,6 +123,21 @@ def _check_auth_methods(client: Client) -> None:
         raise InvalidClientMetadata("The authentication methods must be distinct, and among: " + ", ".join(METHODS))
     if "none" in methods and len(methods) > 1:
         raise InvalidClientMetadata("A client with the authentication method none has no other one.")
+
+
+def _check_keys(client: Client) -> None:
+    """Check the public keys, which private_key_jwt needs (RFC 7591 section 2)."""
+    if client.assertion_audience not in ASSERTION_AUDIENCES:
+        raise InvalidClientMetadata("The assertion_audience must be one of: " + ", ".join(ASSERTION_AUDIENCES))
+    if client.jwks is not None and client.jwks_uri is not None:
+        raise InvalidClientMetadata("Register either jwks or jwks_uri (RFC 7591 section 2).")
+    if "private_key_jwt" in client.auth_methods and client.jwks is None and client.jwks_uri is None:
+        raise InvalidClientMetadata("The authentication method private_key_jwt needs public keys: jwks or jwks_uri.")
+    try:
+        if client.jwks is not None:
+            read_jwks(client.jwks)
+    except ValueError as error:
+        raise InvalidClientMetadata(f"The jwks cannot be registered: {error}.") from error
 
 
 def _check_grant_types(client: Client) -> None:
@@ -196,11 +215,12 @@ def _check_other_uris(client: Client) -> None:
             check_redirect_uri(uri)
     except InvalidRedirectUri as error:
         raise InvalidClientMetadata(f"In post_logout_redirect_uris: {error.description}") from error
-    uri = client.backchannel_logout_uri
-    if uri is not None:
-        problem = "must have no fragment" if "#" in uri else _problem_with_https(uri, local=True)
-        if problem:
-            raise InvalidClientMetadata(f"The backchannel_logout_uri {problem}.")
+    for name in ("backchannel_logout_uri", "jwks_uri"):
+        uri = getattr(client, name)
+        if uri is not None:
+            problem = "must have no fragment" if "#" in uri else _problem_with_https(uri, local=True)
+            if problem:
+                raise InvalidClientMetadata(f"The {name} {problem}.")
 
 
 def _check_sector(client: Client) -> None:

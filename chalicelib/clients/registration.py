@@ -10,13 +10,14 @@ from typing import Any
 
 from chalicelib.clients.metadata import check_client, is_resource_server
 from chalicelib.keys import signing
+from chalicelib.keys.client_keys import read_jwks
 from chalicelib.protocol.client import SECRET_METHODS, Client
 from chalicelib.protocol.errors import InvalidClientMetadata
 from chalicelib.protocol.handles import new_id, secret_hash
 from chalicelib.protocol.records import Scope
 from chalicelib.protocol.resource_uris import normalize, spellings
 from chalicelib.protocol.scopes import SCOPE_TOKEN, SCOPES
-from chalicelib.settings import is_printable
+from chalicelib.protocol.texts import is_printable
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused
@@ -35,14 +36,15 @@ def register_client(
     client_secret: str | None = None,
     **members: Any,
 ) -> tuple[Client, str | None]:
-    """Check and store a client; return its record and, for a confidential client, its secret.
+    """Check and store a client; return its record and, for a client that may send a secret, its secret.
 
     The secret cannot be read later. `members` are further fields of Client. Raises InvalidRedirectUri and
     InvalidClientMetadata (RFC 7591 section 3.2.2), the latter also when `client_id` is taken, by a client or as the
     `sub` of a user, or is the URI of a resource server in another spelling.
     """
     methods = ("none",) if public else tuple(token_endpoint_auth_methods)
-    secret = None if methods == ("none",) else client_secret or secrets.token_urlsafe(32)
+    has_secret = not set(SECRET_METHODS).isdisjoint(methods)
+    secret = client_secret or secrets.token_urlsafe(32) if has_secret else None
     client = Client(
         client_id=client_id or new_id(),
         client_name=client_name,
@@ -55,6 +57,7 @@ def register_client(
         **members,
     )
     check_client(client, signing.algorithms(store.settings))
+    client = _with_plain_keys(client)
     if is_resource_server(client.client_id):
         _check_spelling(store, client.client_id)
     if client_id and store.users.get(client_id):  # RFC 9700 section 4.15: its own tokens would name that user
@@ -74,8 +77,15 @@ def _check_spelling(store: Store, uri: str) -> None:
             raise InvalidClientMetadata(f"The resource server {other} exists, which is the same URI as {uri}.")
 
 
+def _with_plain_keys(client: Client) -> Client:
+    """Return a client with only those members of its keys that are needed."""
+    return client if client.jwks is None else replace(client, jwks=read_jwks(client.jwks))
+
+
 def update_client(store: Store, client: Client, change: Callable[[Client], Client]) -> Client:
-    """Change a client by a function of its record, and return the new record. A public client loses its secrets.
+    """Change a client by a function of its record, and return the new record.
+
+    A client that may no longer send a secret loses its secrets.
 
     The function is called again with the current record if another request has changed it. Raises InvalidRedirectUri
     and InvalidClientMetadata, the latter also when the client no longer exists.
@@ -87,7 +97,8 @@ def update_client(store: Store, client: Client, change: Callable[[Client], Clien
         if methods != current.token_endpoint_auth_methods:
             changed = replace(changed, token_endpoint_auth_method=next(iter(methods), ""))
         check_client(changed, signing.algorithms(store.settings))
-        return replace(changed, secret_hashes=()) if changed.public else changed
+        changed = _with_plain_keys(changed)
+        return changed if changed.has_secret_method else replace(changed, secret_hashes=())
 
     return _amend(store, client, change_and_check)
 
@@ -132,11 +143,13 @@ def check_scope(scope: Scope) -> None:
 def rotate_secret(store: Store, client: Client, *, drop_old: bool = False) -> tuple[Client, str]:
     """Give a confidential client a second secret; return the record and the secret.
 
-    `drop_old` removes the other secrets. Raises InvalidClientMetadata when the client is public, already has two
+    `drop_old` removes the other secrets. Raises InvalidClientMetadata when the client sends no secret, already has two
     secrets, or has been changed since it was read.
     """
     if client.public:
         raise InvalidClientMetadata(f"{client.client_id} is a public client, which has no secret.")
+    if not client.has_secret_method:
+        raise InvalidClientMetadata(f"{client.client_id} authenticates by its private key, and has no secret.")
     if len(client.secret_hashes) >= MAX_SECRETS and not drop_old:
         raise InvalidClientMetadata(
             f"{client.client_id} already has two secrets. Remove the older one (--finish) or both (--drop-old)."

@@ -6,6 +6,7 @@ from chalicelib.authorization.external_login import take_answer
 from chalicelib.authorization.flow import answer_again, proceed
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import address_of
+from chalicelib.authorization.pushed_request import is_pushed, lifetime_when_opened, read_pushed_request
 from chalicelib.authorization.recipient import find_recipient, set_recipient_of
 from chalicelib.authorization.request import PARAMETERS, ended, read_request, require_current, require_unanswered
 from chalicelib.authorization.stored_request import is_short, redirect_to_stored_request, store_unauthenticated
@@ -24,8 +25,11 @@ PERSONAL = ("id_token_hint", "login_hint")
 def get(server: AuthorizationServer, http: Request) -> Response:
     """Answer a new authorization request, or a stored one, whose handle is in `request_uri`.
 
-    A stored request that has expired, or belongs to another browser, is started again if its query carries it.
+    A stored request that has expired, or belongs to another browser, is started again if its query carries it. A pushed
+    one (RFC 9126) has nothing else in its query, and is opened by its client only.
     """
+    if is_pushed(http.query):
+        return _continue(server, http, read_pushed_request(server, http), by_its_client=True)
     text = _own_request_uri(http)
     if text:
         handle = server.keys.read_handle("req", text)
@@ -55,6 +59,8 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     A request that is too long for an address, or that says who the user is, is stored.
     """
     form = http.form()
+    if is_pushed(form):
+        return redirect(http, address_of(server, form.only("client_id", "request_uri").encoded()))
     request = read_request(server, form, find_recipient(server, http, form))
     sent = form.only(*PARAMETERS)
     names_user = any(name in form for name in PERSONAL) or any("sub" in names for names in request.claims.values())
@@ -64,7 +70,11 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     return redirect_to_stored_request(server, http, request)
 
 
-def _continue(server: AuthorizationServer, http: Request, stored: AuthorizationRequest | None) -> Response:
+def _continue(
+    server: AuthorizationServer, http: Request, stored: AuthorizationRequest | None, *, by_its_client: bool = False
+) -> Response:
+    if stored and stored.pushed and not stored.stored and not by_its_client:
+        raise ended(None)
     if stored and stored.answered and stored.response_mode == "form_post":
         return _give_answer(server, http, stored)
     request, client = require_unanswered(server, http, stored)
@@ -99,7 +109,8 @@ def _bind(
     browser_id, browser_cookie = identify_browser(server, http)
     if request.browser_id is None:
         unbound = attr("browser_id").not_exists()
-        bound = server.store.requests.transition((request.request_id,), unbound, {"browser_id": browser_id})
+        set_ = {"browser_id": browser_id, **lifetime_when_opened(server, request)}
+        bound = server.store.requests.transition((request.request_id,), unbound, set_)
         if not isinstance(bound, Refused):
             return bound, browser_cookie
         request = bound.record or replace(request, browser_id="")

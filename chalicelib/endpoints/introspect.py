@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from chalicelib.clients.authentication import CHALLENGE, authenticate_client
+from chalicelib.clients.authentication import authenticate_client
 from chalicelib.http.messages import Request, Response, json_response
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClient, InvalidToken
@@ -27,7 +27,7 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     form = http.form()
     caller = authenticate_client(server, http, form)
     if caller.public:  # section 2.1: or this would be an oracle for token guessing
-        raise InvalidClient("Only confidential clients can introspect tokens.", headers=CHALLENGE)
+        raise InvalidClient("Only confidential clients can introspect tokens.")
     token = form.require("token", at_most=8192)
     form.get("token_type_hint")  # optional (section 2.1): the format shows the token type
     handle = server.keys.read_handle("rt", token)

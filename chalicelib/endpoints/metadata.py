@@ -4,6 +4,7 @@ from chalicelib.authorization import openid_parameters
 from chalicelib.clients import authentication as client_auth
 from chalicelib.grants import GRANTS
 from chalicelib.http.messages import Request, Response, json_response
+from chalicelib.keys.client_keys import ACCEPTED
 from chalicelib.keys.ring import JWKS_LIFETIME
 from chalicelib.protocol import claims, pkce, response_types, scopes
 from chalicelib.server import AuthorizationServer
@@ -16,6 +17,7 @@ def get(server: AuthorizationServer, _http: Request) -> Response:
     """Return the metadata document, which is the same at both well-known addresses."""
     endpoints = {name: server.issuer + path for name, path in server.addresses.items()}
     methods = list(client_auth.METHODS)
+    signed = ("token", "revocation", "introspection")
     return json_response(
         {
             "issuer": server.issuer,
@@ -36,11 +38,14 @@ def get(server: AuthorizationServer, _http: Request) -> Response:
             "token_endpoint_auth_methods_supported": methods,
             "revocation_endpoint_auth_methods_supported": methods,
             "introspection_endpoint_auth_methods_supported": [method for method in methods if method != "none"],
+            # RFC 8414 section 2: required with private_key_jwt
+            **{f"{each}_endpoint_auth_signing_alg_values_supported": list(ACCEPTED) for each in signed},
             "code_challenge_methods_supported": list(pkce.METHODS),
             "authorization_response_iss_parameter_supported": True,
             "backchannel_logout_supported": True,
             "backchannel_logout_session_supported": True,
             "claims_parameter_supported": True,
+            "require_pushed_authorization_requests": server.settings.require_pushed_authorization_requests,
             "request_parameter_supported": False,
             "request_uri_parameter_supported": False,
         },

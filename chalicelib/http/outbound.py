@@ -5,23 +5,29 @@ Therefore the host is resolved once, every address is checked, and the connectio
 not followed, no proxy is used, and the time and the size of a response are limited.
 """
 
+import io
 import re
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from chalicelib.http import tls
 from chalicelib.http.addresses import Address, unmapped
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+T = TypeVar("T")
 Endpoint = tuple[int, tuple[str, int]]  # address family; address and port
 SECONDS = 4.0
 MOST_ADDRESSES = 4
 _MAX_RESPONSE = 8192  # bytes
+_MAX_HEAD = 16 * 1024  # bytes of the status line and the header fields, and of the framing of chunks
 _GRACE = 0.5  # seconds
 _PORTS = {"http": 80, "https": 443}
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: |\r?\n)")
@@ -41,7 +47,32 @@ class NoResponse(Undeliverable):
 
 
 def post(url: str, body: bytes, networks: Iterable[str] = ()) -> int:
-    """Send a form to a server and return the status of the response. Raises Undeliverable.
+    """Send a form to a server and return the status of the response. Raises Undeliverable."""
+    head = f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\nAccept: */*\r\n"
+    return _send(url, "POST", head, body, networks, _read_status)
+
+
+def get(url: str, networks: Iterable[str] = (), *, at_most: int) -> bytes:
+    """Return the JSON of a server, which it answers with status 200 and in at most so many bytes.
+
+    Raises Undeliverable. Redirects and compressed answers are not accepted.
+    """
+
+    def read(connection: socket.socket, deadline: float) -> bytes:
+        return _read_content(connection, deadline, at_most)
+
+    return _send(url, "GET", "Accept: application/json\r\nAccept-Encoding: identity\r\n", b"", networks, read)
+
+
+def _send(
+    url: str,
+    method: str,
+    head: str,
+    body: bytes,
+    networks: Iterable[str],
+    read: Callable[[socket.socket, float], T],
+) -> T:
+    """Send a request, and return what `read` makes of the connection until the deadline. Raises Undeliverable.
 
     Only https and public addresses are allowed, except for addresses in `networks`, which may also be reached by plain
     http. The request takes at most SECONDS, with the DNS look-up.
@@ -62,17 +93,15 @@ def post(url: str, body: bytes, networks: Iterable[str] = ()) -> int:
         if not listed and parts.scheme != "https":
             raise Undeliverable("plain http is allowed only for the networks that the operator has listed")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    head = (
-        f"POST {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-        f"Content-Length: {len(body)}\r\nAccept: */*\r\nUser-Agent: Signet\r\nConnection: close\r\n\r\n"
-    )
+    start = f"{method} {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+    message = f"{start}{head}User-Agent: Signet\r\nConnection: close\r\n\r\n".encode() + body
     try:
         with _connect(endpoints, deadline) as connection:
             if parts.scheme == "http":
-                return _exchange(connection, head.encode() + body, deadline)
+                return _exchange(connection, message, deadline, read)
             connection.settimeout(_left(deadline))
             with tls.context().wrap_socket(connection, server_hostname=host) as encrypted:
-                return _exchange(encrypted, head.encode() + body, deadline)
+                return _exchange(encrypted, message, deadline, read)
     except TimeoutError as error:
         raise NoResponse(f"no response within {SECONDS:g} seconds") from error
     except OSError as error:  # includes the errors of ssl
@@ -129,10 +158,55 @@ def _connect(endpoints: list[Endpoint], deadline: float) -> socket.socket:
     raise failure
 
 
-def _exchange(connection: socket.socket, message: bytes, deadline: float) -> int:
-    """Send a request and return the status of its response, which is read to its end or the limit."""
+def _exchange(
+    connection: socket.socket, message: bytes, deadline: float, read: Callable[[socket.socket, float], T]
+) -> T:
     connection.settimeout(_left(deadline))
     connection.sendall(message)
+    return read(connection, deadline)
+
+
+class _Limited(io.RawIOBase):
+    """What a connection receives until the deadline, and at most so many bytes."""
+
+    def __init__(self, connection: socket.socket, deadline: float, at_most: int):
+        self._connection, self._deadline, self._left = connection, deadline, at_most
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        self._connection.settimeout(_left(self._deadline))
+        received = self._connection.recv_into(buffer)
+        self._left -= received
+        if self._left < 0:
+            raise Undeliverable("the response is too long")
+        return received
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return the reader that http.client asks a socket for."""
+        return io.BufferedReader(self)
+
+
+def _read_content(connection: socket.socket, deadline: float, at_most: int) -> bytes:
+    """Return the content of a response with status 200."""
+    from http.client import HTTPException, HTTPResponse
+
+    response = HTTPResponse(_Limited(connection, deadline, at_most + _MAX_HEAD), method="GET")  # type: ignore[arg-type]
+    try:
+        response.begin()
+        if response.status != 200 or response.getheader("Content-Encoding", "identity") != "identity":
+            raise Undeliverable(f"the response has status {response.status}, or is compressed")
+        content = response.read(at_most + 1)
+        if len(content) <= at_most and response.read(1) == b"" and not response.length:
+            return content
+    except (HTTPException, ValueError) as error:
+        raise Undeliverable("the response is not HTTP") from error
+    raise Undeliverable("the response is too long, or was cut off")
+
+
+def _read_status(connection: socket.socket, deadline: float) -> int:
+    """Return the status of a response, which is read to its end or the limit."""
     response, status = b"", 0
     try:
         while len(response) < _MAX_RESPONSE:

@@ -223,7 +223,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         "This request_uri is not supported",
         "The request has a request_uri that was not issued by this server.",
         "",
-        "Send each parameter directly.",
+        "Send each parameter directly, or push the request to /oauth2/par (RFC 9126).",
     ),
     "registration_not_supported": Explanation(
         "A request cannot register an application",
@@ -248,8 +248,9 @@ EXPLANATIONS: dict[str, Explanation] = {
         "Client authentication failed",
         "The client is unknown, or its authentication failed.",
         "",
-        "Check the client_id and the client secret, and that both are form-encoded in HTTP Basic. A public client "
-        "sends no secret. `client rotate-secret` creates a new secret.",
+        "Check the client_id and the secret, form-encoded in HTTP Basic; a public client sends none. `client "
+        "rotate-secret` creates a new one. A client assertion names the issuer as its audience, is used once, and is "
+        "signed by a registered key.",
     ),
     "invalid_grant": Explanation(
         "The code or token is not valid",

@@ -1,6 +1,7 @@
 """The record of a registered client, with the conventions of `protocol.records`."""
 
 from functools import cached_property
+from typing import Any
 
 from chalicelib.protocol.values import dataclass
 
@@ -25,6 +26,9 @@ class Client:
     `allowed_origins`: of pages that may read its responses, beside those of its redirect URIs (CORS).
     `token_endpoint_auth_methods`: all methods that it may authenticate with, at every endpoint, and
     `token_endpoint_auth_method` is the first of them; empty in records of version 1 (`auth_methods`).
+    `jwks`: its public keys, as `keys.client_keys.read_jwks` returns them, or `jwks_uri`, where they are.
+    `assertion_audience`: whom its client
+    assertions may name: the `issuer` alone, or also the `token_endpoint`.
     """
 
     client_id: str
@@ -34,6 +38,9 @@ class Client:
     response_types: tuple[str, ...] = ("code",)
     token_endpoint_auth_method: str = "client_secret_basic"  # noqa: S105
     token_endpoint_auth_methods: tuple[str, ...] = ()
+    jwks: dict[str, Any] | None = None
+    jwks_uri: str | None = None
+    assertion_audience: str = "issuer"
     id_token_signed_response_alg: str = "RS256"  # noqa: S105
     access_token_signed_response_alg: str = "RS256"  # noqa: S105
     userinfo_signed_response_alg: str | None = None
@@ -52,6 +59,7 @@ class Client:
     secret_hashes: tuple[str, ...] = ()
     client_id_issued_at: int = 0
     require_pkce: bool = True
+    require_pushed_authorization_requests: bool = False
     trusted: bool = False
     strict_scope: bool = False
     direct_sign_in: bool = False
@@ -75,6 +83,11 @@ class Client:
         if self.public:
             return ("none",)
         return self.token_endpoint_auth_methods or SECRET_METHODS
+
+    @cached_property
+    def has_secret_method(self) -> bool:
+        """Whether one of its methods sends a client secret."""
+        return not set(SECRET_METHODS).isdisjoint(self.auth_methods)
 
     @cached_property
     def scopes(self) -> frozenset[str]:

@@ -9,6 +9,7 @@ import re
 import traceback
 from typing import ClassVar
 
+_CHALLENGE = 'Basic realm="client", charset="UTF-8"'
 # RFC 6749 section 5.2: error_description is limited to these characters.
 _NOT_ALLOWED = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
@@ -65,10 +66,13 @@ class RequestEnded(InvalidRequest):
 
 
 class InvalidClient(OAuthError):
-    """RFC 6749 section 5.2: client authentication failed."""
+    """RFC 6749 section 5.2: client authentication failed. The response names one way, HTTP Basic (RFC 9110 11.6.1)."""
 
     error = "invalid_client"
     status = 401
+
+    def __init__(self, description: str = "", *, detail: str = ""):
+        super().__init__(description, detail=detail, headers={"WWW-Authenticate": _CHALLENGE})
 
 
 class InvalidGrant(OAuthError):

@@ -136,6 +136,8 @@ class AuthorizationRequest:
     `taken_at`: when it was answered; with the grant `grant_id`, or denied if there is none. `sent`: how often that
     answer was sent; None in records that an earlier version has answered.
 
+    `pushed`: the client has sent it to /oauth2/par (RFC 9126), and only with its client_id can it be opened first.
+
     With a login application: `asked_sub` is the user that it asks for consent, None while it authenticates the user;
     `answer` is what it has posted, until the same browser continues the request; `answers` counts what it posted.
     """
@@ -167,6 +169,7 @@ class AuthorizationRequest:
     taken_at: int | None = None
     grant_id: str | None = None
     sent: int | None = None
+    pushed: bool | None = None
 
     @property
     def stored(self) -> bool:

@@ -197,9 +197,11 @@ class _Run:
             return "not attempted"
         if client_id in self._failing:  # a client that is down is called once in a run
             return self._failing[client_id]
+        settings = self._server.settings
+        networks = (*settings.outbound_networks, *settings.backchannel_networks)
         body = urlencode({"logout_token": logout_token(self._server, client, delivery)}).encode()
         try:
-            status = outbound.post(client.backchannel_logout_uri, body, self._server.settings.backchannel_networks)
+            status = outbound.post(client.backchannel_logout_uri, body, networks)
         except outbound.Undeliverable as failure:
             reason = str(failure)
             if isinstance(failure, outbound.NoResponse):

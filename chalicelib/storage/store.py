@@ -23,6 +23,7 @@ from chalicelib.protocol.records import (
     Session,
     User,
 )
+from chalicelib.protocol.spent_assertion import SpentAssertion
 from chalicelib.settings import Settings, aws_environment
 from chalicelib.storage.dynamodb import TRIES, DynamoDB, is_possible_key
 from chalicelib.storage.table import Lookup, R, Refusals, Refused, Table, Write
@@ -65,8 +66,9 @@ class Store:
         self.tables = tuple(table for table in vars(self).values() if isinstance(table, Table))
         # The same table, read by its index, which has only these attributes.
         self.grant_entries = self._table("grants", GrantEntry, "grant_id")
-        # Other records of the same table: both are about sign-ins, and expire soon.
+        # Other records of the same table: all are about sign-ins, and expire soon.
         self.let_in_links = self._table("attempts", LetInLink, "attempts_id")
+        self.spent_assertions = self._table("attempts", SpentAssertion, "attempts_id")
         # Without `expires_at`: it reads expired records too, until DynamoDB deletes them.
         self.request_clients = self._table("requests", RequestClient, "request_id")
 

@@ -12,9 +12,9 @@ from chalicelib.protocol import scopes
 from chalicelib.protocol.errors import AccessDenied
 from chalicelib.protocol.identifiers import username_identifier
 from chalicelib.protocol.records import Identifier, User
+from chalicelib.protocol.texts import UNPRINTABLE
 from chalicelib.sessions.active_grants import INDEX
 from chalicelib.sessions.revocation import tell_clients, without_consents, without_grants, without_sessions
-from chalicelib.settings import UNPRINTABLE
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused, Write

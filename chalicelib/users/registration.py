@@ -8,7 +8,8 @@ from chalicelib.authentication import password_rules, passwords
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.identifiers import trim, username_identifier
 from chalicelib.protocol.records import Identifier, User
-from chalicelib.settings import Settings, is_printable
+from chalicelib.protocol.texts import is_printable
+from chalicelib.settings import Settings
 from chalicelib.storage.dynamodb import is_possible_key
 from chalicelib.storage.store import Store
 

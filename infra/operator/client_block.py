@@ -21,6 +21,8 @@ _PUBLIC = """\
 const manager = new UserManager({settings});"""
 _AUTHENTICATION = '--data-urlencode "client_id=$CLIENT_ID" --data-urlencode "client_secret=$CLIENT_SECRET"'
 _BASIC = '-u "$CLIENT_ID:$CLIENT_SECRET"'
+_KEYS = """\
+# authenticates by private_key_jwt: its library needs the private key, its kid, and the issuer as the audience"""
 _MACHINE = """\
 # gets an access token
 curl {authentication} "$ISSUER/oauth2/token" \\
@@ -50,6 +52,8 @@ def _snippet(client: Client, issuer: str) -> str:
             "scope": client.scope,
         }
         return _PUBLIC.format(settings=json.dumps(settings, indent=2, ensure_ascii=False))
+    if not client.has_secret_method:
+        return _KEYS
     if "authorization_code" in client.grant_types:
         return _WEB.format(scope=json.dumps(client.scope))
     if is_resource_server(client.client_id):

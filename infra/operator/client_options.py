@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 import click
 
 from chalicelib.clients import authentication as client_auth
-from chalicelib.clients.metadata import is_resource_server
+from chalicelib.clients.metadata import ASSERTION_AUDIENCES, is_resource_server
 from chalicelib.grants import GRANTS
 from chalicelib.keys import signing
 from chalicelib.protocol import response_types
 from chalicelib.protocol.client import Client
 from infra.operator.commands import CommandError, did_you_mean
 from infra.operator.joined_values import ListChoice, reject_joined_values
+from infra.operator.jwks_file import JwksFile
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,11 +67,26 @@ _BOTH: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         "--auth-method",
         "token_endpoint_auth_methods",
         {**_LIST, "type": ListChoice(list(client_auth.METHODS))},
-        "How it authenticates: by default with its secret in the header or in the body; none means --public.",
+        "How it authenticates: by default with its secret in the header or in the body, or with keys by "
+        "private_key_jwt; none means --public.",
+    ),
+    ("--jwks", "jwks", {"type": JwksFile()}, "Its public keys, with which private_key_jwt is verified: a JWK Set."),
+    ("--jwks-uri", "jwks_uri", _URI, "Where its public keys are, instead of --jwks."),
+    (
+        "--assertion-audience",
+        "assertion_audience",
+        {"type": click.Choice(ASSERTION_AUDIENCES)},
+        "token_endpoint: its assertions may also name the token endpoint, which older libraries do.",
     ),
     ("--trusted/--no-trusted", "trusted", {}, "Skip the consent page, for an application of your own."),
     ("--direct-sign-in/--no-direct-sign-in", "direct_sign_in", {}, "Allow HTTP Basic sign-in at /oauth2/code."),
     ("--pkce/--no-pkce", "require_pkce", {}, "Require PKCE. Only a confidential client can do without."),
+    (
+        "--require-pushed-authorization-requests/--no-require-pushed-authorization-requests",
+        "require_pushed_authorization_requests",
+        {},
+        "Reject an authorization request that it has not pushed (RFC 9126).",
+    ),
     ("--authorization-code-lifetime", "authorization_code_lifetime", _SECONDS, "Overrides the server setting."),
     ("--access-token-lifetime", "access_token_lifetime", _SECONDS, "Overrides the server setting."),
     ("--refresh-token-lifetime", "refresh_token_lifetime", _SECONDS, "Overrides the server setting."),
@@ -248,6 +264,13 @@ def with_response_types(members: dict[str, Any], before: tuple[str, ...] = ("cod
         return members
     types = (before or ("code",)) if "authorization_code" in members["grant_types"] else ()
     return {**members, "response_types": types}
+
+
+def with_key_method(members: dict[str, Any]) -> dict[str, Any]:
+    """Return the members of a new client: with keys, it authenticates by them, unless its methods are given."""
+    if "jwks" not in members and "jwks_uri" not in members:
+        return members
+    return {"token_endpoint_auth_methods": ("private_key_jwt",), **members}
 
 
 def with_default_scope(members: dict[str, Any]) -> dict[str, Any]:

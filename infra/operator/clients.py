@@ -24,6 +24,7 @@ from infra.operator.client_options import (
     given_members,
     options,
     with_default_scope,
+    with_key_method,
     with_response_types,
 )
 from infra.operator.commands import (
@@ -57,8 +58,8 @@ def client() -> None:
 @json_option
 @click.pass_obj
 def create_client(stage: str, /, as_json: bool, **values: Any) -> None:
-    """Register a client. Its secret is shown only once."""
-    members = with_default_scope(with_response_types(given_members(values)))
+    """Register a client. If it has a secret, it is shown only once."""
+    members = with_key_method(with_default_scope(with_response_types(given_members(values))))
     if not members.get("redirect_uris") and "authorization_code" in members.get("grant_types", ("authorization_code",)):
         raise click.UsageError("Missing option '--redirect-uri'.")
     with open_store(stage) as store:
@@ -124,7 +125,7 @@ def update_client_(stage: str, /, client_id: str, as_json: bool, **values: Any) 
             record_event(store, events.CLIENT_CHANGED, client=changed, detail="updated: " + ", ".join(sorted(names)))
     _print_warnings(changed, before=client)
     print_record(client_document(changed), as_json)
-    if not as_json and not changed.public and not changed.secret_hashes:
+    if not as_json and changed.has_secret_method and not changed.secret_hashes:
         click.echo(f"\nIt has no secret yet. Create one: signet client rotate-secret {client_id} --stage {stage}")
 
 

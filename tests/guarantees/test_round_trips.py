@@ -16,7 +16,8 @@ from chalicelib.storage.dynamodb import DynamoDB
 from chalicelib.users import accounts
 from tests.bench.capacity import Meter
 from tests.support.account import submit_form
-from tests.support.browser import CHALLENGE, Answer, Browser, basic
+from tests.support.assertions import key_client, signed
+from tests.support.browser import CHALLENGE, Answer, Browser, authorization_parameters, basic
 from tests.support.gateways import BrowserAt
 from tests.support.grants import create_code, update_client
 from tests.support.site import PASSWORD, STAGE, Registered, Site, tables
@@ -333,6 +334,31 @@ def introspect_a_forgery(site: Site, browser: Browser, client: Registered) -> Se
     return partial(browser.post, "/oauth2/introspect", {"token": "rt_forged"}, basic(client.id, client.secret or ""))
 
 
+def push(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    parameters = authorization_parameters(client)
+    return partial(browser.post, "/oauth2/par", parameters, basic(client.id, client.secret or ""))
+
+
+def push_as_a_public_client(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.post, "/oauth2/par", authorization_parameters(site.client(public=True)))
+
+
+def push_by_key(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    keys = key_client(site)
+    return partial(browser.post, "/oauth2/par", authorization_parameters(keys) | signed(site, keys))
+
+
+def open_pushed_request(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    uri = push(site, browser, client)().json["request_uri"]
+    site.secrets.add(uri.rpartition(":")[2])
+    return partial(browser.get, "/oauth2/authorize", client_id=client.id, request_uri=uri)
+
+
+def client_credentials_by_key(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    machine = key_client(site, grant_types=("client_credentials",), response_types=(), scope="photos")
+    return partial(browser.post, "/oauth2/token", {"grant_type": "client_credentials", **signed(site, machine)})
+
+
 def get(site: Site, browser: Browser, client: Registered, *, path: str) -> SendRequest:
     return partial(browser.get, path)
 
@@ -535,6 +561,18 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
         1,
     ),
     ("POST /oauth2/token, client credentials: grant", client_credentials, 200, 1, 0, 1),
+    (
+        "POST /oauth2/token, client credentials, private_key_jwt: client; jti; grant",
+        client_credentials_by_key,
+        200,
+        3,
+        1,
+        2,
+    ),
+    ("POST /oauth2/par: request", push, 201, 1, 0, 1),
+    ("POST /oauth2/par, a public client: client; count; request", push_as_a_public_client, 201, 3, 1, 2),
+    ("POST /oauth2/par, private_key_jwt: client; jti; request", push_by_key, 201, 3, 1, 2),
+    ("GET /oauth2/authorize, a pushed request: request; binding", open_pushed_request, 200, 2, 1, 1),
     ("GET /oauth2/userinfo: grant; batch", userinfo, 200, 2, 4, 0),
     ("GET /oauth2/userinfo, pairwise subject: grant; batch", userinfo_of_a_pairwise_subject, 200, 2, 4, 0),
     ("GET /oauth2/userinfo, after sign-out: grant; batch; client", ended_userinfo, 401, 3, 5, 0),

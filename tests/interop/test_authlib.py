@@ -6,6 +6,7 @@ user's browser.
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import pytest
 import requests
@@ -14,18 +15,21 @@ from authlib.integrations.requests_client import OAuth2Session
 from authlib.oauth2 import rfc9207
 from authlib.oauth2.rfc6749 import MismatchingStateException
 from authlib.oauth2.rfc6750 import InvalidTokenError
+from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from authlib.oauth2.rfc9068 import JWTBearerTokenValidator
 from authlib.oidc.discovery import OpenIDProviderMetadata, get_well_known_url
 from joserfc.errors import BadSignatureError, ExpiredTokenError, InvalidClaimError
-from joserfc.jwk import KeySet
+from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 
 from chalicelib.clients import authentication as client_auth
-from tests.support.browser import Answer, Browser
+from tests.support.assertions import KeyPair, key_client, key_pair
+from tests.support.browser import VERIFIER, Answer, Browser
 from tests.support.site import Registered, Site
 
 REDIRECT_URI = "https://client.example.com/cb"
 SCOPE = "openid profile email offline_access"
+KEY_TYPES: dict[str, Any] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 METHODS = ["client_secret_basic", "client_secret_post", "none"]
 
 # The classes that Authlib's registry builds for Flask or Django, without the framework.
@@ -187,7 +191,8 @@ def test_authlib_accepts_the_metadata(site: Site, browser: Browser) -> None:
     OpenIDProviderMetadata(openid).validate()
     oauth = AuthorizationServerMetadata(browser.get("/.well-known/oauth-authorization-server").json)
     oauth.validate(metadata_classes=[rfc9207.AuthorizationServerMetadata])
-    assert oauth["token_endpoint_auth_methods_supported"] == METHODS == list(client_auth.METHODS)
+    assert oauth["token_endpoint_auth_methods_supported"] == list(client_auth.METHODS)
+    assert set(METHODS) < set(client_auth.METHODS)
     assert oauth["authorization_response_iss_parameter_supported"] is True
 
 
@@ -306,3 +311,55 @@ def test_access_token_in_the_url_is_rejected(site: Site, browser: Browser, relyi
         answer = session.get(party.server_metadata["userinfo_endpoint"])
     assert answer.status_code == 400
     assert answer.json()["error"] == "invalid_request"
+
+
+# ---- by a private key, and pushed
+
+
+def key_session(site: Site, client: Registered, pair: KeyPair, **options: Any) -> OAuth2Session:
+    """Return Authlib's session of a client that authenticates by private_key_jwt."""
+    session = OAuth2Session(
+        client.id,
+        KEY_TYPES[pair.private_jwk["kty"]].import_key(pair.private_jwk),
+        redirect_uri=REDIRECT_URI,
+        scope="openid profile",
+        token_endpoint_auth_method=PrivateKeyJWT.name,
+        revocation_endpoint_auth_method=PrivateKeyJWT.name,
+        code_challenge_method="S256",
+    )
+    session.register_client_auth_method(PrivateKeyJWT(headers={"kid": pair.kid}, **options))
+    session.hooks["response"].append(lambda response, **_: record_assertion(site, response.request))
+    return session
+
+
+def record_assertion(site: Site, request: requests.PreparedRequest) -> None:
+    site.secrets.update(parse_qs(str(request.body)).get("client_assertion", []))
+
+
+@pytest.mark.spec("RFC 7523 §2.2", "RFC 9126 §2")
+@pytest.mark.parametrize("alg", ["RS256", "PS256", "ES256", "Ed25519"])
+@pytest.mark.parametrize("audience", ["issuer", "token_endpoint"])
+def test_authlib_pushes_and_authenticates_by_a_private_key(
+    site: Site, browser: Browser, alg: str, audience: str
+) -> None:
+    site.user("alice")
+    pair, issuer = key_pair("EdDSA" if alg == "Ed25519" else alg), site.settings.issuer
+    client = key_client(site, pair, assertion_audience=audience, require_pushed_authorization_requests=True)
+    named = issuer if audience == "issuer" else f"{issuer}/oauth2/token"
+    session = key_session(site, client, pair, alg=alg, token_endpoint=named)
+    url, state = session.create_authorization_url(f"{issuer}/oauth2/authorize", code_verifier=VERIFIER)
+    # Authlib has no function that pushes: its session authenticates any request.
+    parameters = dict(parse_qsl(urlsplit(url).query))
+    answer = session.post(f"{issuer}/oauth2/par", data=parameters, auth=session.client_auth(PrivateKeyJWT.name))
+    assert answer.status_code == 201, answer.text
+    pushed = answer.json()["request_uri"]
+    site.secrets.add(pushed.rpartition(":")[2])
+    address = f"{issuer}/oauth2/authorize?" + urlencode({"client_id": client.id, "request_uri": pushed})
+    location = complete_authorization(site, browser, address)
+    endpoint = f"{issuer}/oauth2/token"
+    token = session.fetch_token(endpoint, authorization_response=location, state=state, code_verifier=VERIFIER)
+    record_secrets(site, token)
+    refreshed = record_secrets(site, session.refresh_token(endpoint, token["refresh_token"]))
+    introspected = session.introspect_token(f"{issuer}/oauth2/introspect", token=refreshed["access_token"])
+    assert introspected.json()["active"] is True
+    assert session.revoke_token(f"{issuer}/oauth2/revoke", token=refreshed["refresh_token"]).status_code == 200

@@ -6,7 +6,9 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
+from chalicelib.keys.signing import ALGORITHMS
 from tests.interop.programs import NODE_FOLDER, Program, node_with
+from tests.support.assertions import key_pair
 from tests.support.browser import Browser
 from tests.support.site import Registered, Site
 
@@ -31,6 +33,7 @@ def start() -> Iterator[Callable[[dict[str, Any]], Program]]:
 
 
 # kind -> options of the registration, and of the authorization request
+BY_KEY = {"token_endpoint_auth_methods": ("private_key_jwt",), "require_pushed_authorization_requests": True}
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "code": ({}, {}),
     "a public client": ({"public": True}, {}),
@@ -45,6 +48,20 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"response_types": ("code", "code id_token")},
         {"response_type": "code id_token", "response_mode": "form_post"},
     ),
+    "pushed": ({"require_pushed_authorization_requests": True}, {"push": True}),
+    "pushed, by a public client": ({"public": True}, {"push": True}),
+    "pushed, by form_post": ({}, {"push": True, "response_mode": "form_post"}),
+    "pushed, code id_token": (
+        {"response_types": ("code", "code id_token")},
+        {"push": True, "response_type": "code id_token"},
+    ),
+    **{
+        f"pushed, private_key_jwt with {alg}": (
+            BY_KEY | {"jwks": key_pair(alg).jwks},
+            {"push": True, "private_key": key_pair(alg).private_jwk, "private_key_alg": alg},
+        )
+        for alg in ALGORITHMS
+    },
     "client_credentials too": (
         {
             "grant_types": ("authorization_code", "refresh_token", "client_credentials"),
@@ -80,7 +97,8 @@ def test_openid_client_signs_in_refreshes_introspects_and_logs_out(
     assert result["userinfo"]["sub"] == result["claims"]["sub"] == result["refreshed"]["sub"]
     assert (result["claims"]["sub"] == user.sub) is (kind != "pairwise")
     assert result["userinfo"]["name"] == "Alice Liddell"
-    if client.secret:
+    confidential = not client.record.public
+    if confidential:
         assert result["introspection"]["active"] is True
     if "client_credentials" in options:
         assert result["client_credentials"]["scope"] == options["client_credentials"]
@@ -91,11 +109,12 @@ def test_openid_client_signs_in_refreshes_introspects_and_logs_out(
     assert goodbye.location == f"{GOODBYE}?state={result['state']}"
     party.send({})
     afterwards = party.receive()["afterwards"]
-    assert afterwards == ({"active": False} if client.secret else None)
+    assert afterwards == ({"active": False} if confidential else None)
 
 
 def _complete_authorization(site: Site, browser: Browser, client: Registered, url: str) -> dict[str, str]:
     """Sign in and allow access; return what the browser brings back to the application."""
+    site.secrets.update(uri.rpartition(":")[2] for uri in parse_qs(urlsplit(url).query).get("request_uri", []))
     page = browser.sign_in(browser.request("GET", url))
     answer = browser.submit(page, decision="allow_once")
     if answer.status == 200:  # a form that the page sends to the application

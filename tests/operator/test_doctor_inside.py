@@ -23,6 +23,7 @@ from infra.operator.doctor import clients as doctor_clients
 from infra.operator.doctor import function as doctor_function
 from infra.operator.doctor.inside import CHECKS
 from infra.operator.doctor.stage import Inside
+from tests.support.assertions import key_pair
 from tests.support.site import Site
 from tests.support.tampering_proxy import finding_names, get_finding
 
@@ -51,6 +52,16 @@ REGION = "eu-central-1"
         ({"secret_hashes": ()}, "RFC 6749 §2.3.1"),
         ({"secret_hashes": (secret_hash("demo-secret"),)}, "RFC 6749 §10.1"),
         ({"client_name": ""}, "RFC 7591 §3.2.2"),
+        (
+            {
+                "token_endpoint_auth_methods": ("private_key_jwt",),
+                "token_endpoint_auth_method": "private_key_jwt",
+                "jwks": key_pair().jwks,
+                "assertion_audience": "token_endpoint",
+                "secret_hashes": (),
+            },
+            "rfc7523bis",
+        ),
     ],
 )
 def test_client_that_breaks_a_rule_is_reported_with_clause_and_fix(

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,8 @@ from tests.support.site import Registered, Site
 from tests.support.threads import run_concurrently
 
 URI = "https://print.example.com/callback"
+# RFC 8037 appendix A.2
+JWKS = {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}
 # Every member that an operator can set: options, member, and value in the record.
 MEMBERS: list[tuple[tuple[str, ...], str, Any]] = [
     (("--name", "Photo Print & Co."), "client_name", "Photo Print & Co."),
@@ -44,10 +47,14 @@ MEMBERS: list[tuple[tuple[str, ...], str, Any]] = [
     ),
     (("--auth-method", "none"), "token_endpoint_auth_methods", ("none",)),
     (("--public",), "token_endpoint_auth_methods", ("none",)),
+    (("--jwks", "jwks.json"), "jwks", JWKS),
+    (("--jwks-uri", "https://print.example.com/jwks"), "jwks_uri", "https://print.example.com/jwks"),
+    (("--assertion-audience", "token_endpoint"), "assertion_audience", "token_endpoint"),
     (("--trusted",), "trusted", True),
     (("--strict-scope",), "strict_scope", True),
     (("--direct-sign-in",), "direct_sign_in", True),
     (("--no-pkce",), "require_pkce", False),
+    (("--require-pushed-authorization-requests",), "require_pushed_authorization_requests", True),
     (("--authorization-code-lifetime", "30"), "authorization_code_lifetime", 30),
     (("--access-token-lifetime", "300"), "access_token_lifetime", 300),
     (("--refresh-token-lifetime", "3600"), "refresh_token_lifetime", 3600),
@@ -98,6 +105,19 @@ def stored(site: Site) -> Callable[[str], Client]:
     return find
 
 
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    """A file with the public key of a client."""
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps(JWKS), "utf-8")
+    return path
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it."""
+    return json.loads(json.dumps(value))
+
+
 def expire_client_cache(site: Site) -> None:
     """Let the lifetime of cached clients pass."""
     site.clock.advance(CLIENT_CACHE_LIFETIME)
@@ -117,21 +137,23 @@ def test_a_member_is_set_by_create_and_by_update(
     site: Site,
     run_command: RunCommand,
     stored: Callable[[str], Client],
+    key_file: Path,
     arguments: tuple[str, ...],
     member: str,
     value: Any,
 ) -> None:
+    arguments = tuple(str(key_file) if argument == key_file.name else argument for argument in arguments)
     given = [*(("--name", "Photo Print") if "--name" not in arguments else ())]
     given += ["--redirect-uri", URI] if "--redirect-uri" not in arguments else []
     created = output_json(run_command("client", "create", "--id", "created", *given, *arguments, "--json"))
     site.secrets.update(filter(None, [created.pop("client_secret", None)]))
-    assert getattr(stored("created"), member) == value
+    assert plain(getattr(stored("created"), member)) == plain(value)
     assert created[member] == (list(value) if isinstance(value, tuple) else value)
 
     before = site.client(client_id="changed", client_name="Photo Print", redirect_uris=[URI], scope="openid").record
     result = output_json(run_command("client", "update", "changed", *arguments, "--json"))
     after = stored("changed")
-    assert getattr(after, member) == value
+    assert plain(getattr(after, member)) == plain(value)
     assert result[member] == created[member]
     assert None not in result.values()
     # No other member has changed, except those of further options.
@@ -165,6 +187,51 @@ def test_a_client_has_both_methods_that_send_a_secret_until_they_are_narrowed(
     assert stored("print").secret_hashes, "its secret is kept"
     mixed = run_command("client", "update", "print", "--auth-method", "none", "--auth-method", both[0])
     assert (mixed.code, stored("print").auth_methods) == (2, tuple(both))
+
+
+def test_a_client_with_keys_has_no_secret(
+    site: Site, run_command: RunCommand, stored: Callable[[str], Client], key_file: Path
+) -> None:
+    arguments = ("--id", "print", "--name", "P", "--redirect-uri", URI, "--jwks", str(key_file))
+    result = run_command("client", "create", *arguments)
+    assert result.code == 0, result.err
+    assert "secret" not in result.out.lower()
+    assert "CLIENT_ID=print" in result.out
+    assert (stored("print").auth_methods, stored("print").secret_hashes) == (("private_key_jwt",), ())
+    refused = run_command("client", "rotate-secret", "print")
+    assert (refused.code, "private key" in refused.err) == (2, True)
+    update = ("client", "update", "print")
+    result = run_command(*update, "--auth-method", "private_key_jwt", "--auth-method", "client_secret_basic")
+    assert "It has no secret yet" in result.out
+    created = output_json(run_command("client", "rotate-secret", "print", "--json"))
+    site.secrets.add(created["client_secret"])
+    assert run_command(*update, "--auth-method", "private_key_jwt").code == 0
+    assert not stored("print").secret_hashes, "it may no longer send it"
+    refused = run_command(*update, "--unset", "jwks")
+    assert (refused.code, "needs public keys" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("", "cannot be used"),
+        ("[" * 5000, "cannot be used"),
+        ('{"keys": [], "keys": []}', "a member is repeated"),
+        ('{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AA", "d": "the-private-key"}]}', "private or symmetric"),
+        ('{"keys": [{"kty": "oct", "k": "the-private-key"}]}', "private or symmetric"),
+        (" " * 65537, "65536 bytes"),
+    ],
+)
+def test_a_file_without_public_keys_is_rejected(
+    site: Site, run_command: RunCommand, key_file: Path, content: str, problem: str
+) -> None:
+    key_file.write_text(content, "utf-8")
+    result = run_command(*("client", "create", "--name", "P", "--redirect-uri", URI), "--jwks", str(key_file))
+    assert (result.code, list(site.server.store.clients.scan())) == (2, [])
+    assert problem in " ".join(result.err.split())
+    assert "the-private-key" not in result.out + result.err
+    missing = run_command(*("client", "create", "--name", "P", "--redirect-uri", URI), "--jwks", "no-such-file")
+    assert missing.code == 2
 
 
 def test_a_client_for_client_credentials_needs_no_redirect_uri(

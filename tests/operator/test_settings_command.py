@@ -60,6 +60,13 @@ def test_every_setting_is_shown(site: Site) -> None:
         ({}, "SIGNET_LOGIN_ORIGINS", "", "default"),
         ({}, "SIGNET_PLAYGROUND", "on", "from the database in use"),
         ({"AWS_LAMBDA_FUNCTION_NAME": "f"}, "SIGNET_PLAYGROUND", "off", "default"),
+        ({}, "SIGNET_REQUIRE_PUSHED_AUTHORIZATION_REQUESTS", "off", "default"),
+        (
+            {"SIGNET_REQUIRE_PUSHED_AUTHORIZATION_REQUESTS": "on"},
+            "SIGNET_REQUIRE_PUSHED_AUTHORIZATION_REQUESTS",
+            "on",
+            "here",
+        ),
         ({}, "SIGNET_METRICS", "off", "default"),
         ({"AWS_LAMBDA_FUNCTION_NAME": "f"}, "SIGNET_METRICS", "on", "on in Lambda"),
         ({"AWS_LAMBDA_FUNCTION_NAME": "f", "SIGNET_METRICS": "off"}, "SIGNET_METRICS", "off", "here"),
@@ -77,6 +84,7 @@ def test_every_setting_is_shown(site: Site) -> None:
             "10.0.0.0/8 fd00::/8",
             "here",
         ),
+        ({"SIGNET_OUTBOUND_NETWORKS": "10.0.0.0/8"}, "SIGNET_OUTBOUND_NETWORKS", "10.0.0.0/8", "here"),
         *(
             ({f"SIGNET_{name.upper()}": str(low)}, f"SIGNET_{name.upper()}", str(low), "here")
             for name, (low, _) in LIMITS.items()

@@ -22,6 +22,7 @@ from chalicelib.storage.store import Store
 from chalicelib.users import accounts
 from infra.operator import transfer
 from infra.operator.transfer.insertion import Outcome, insert_record
+from tests.support.assertions import key_client, key_pair, signed
 from tests.support.browser import Browser
 from tests.support.faults import Wire
 from tests.support.operator import TERMINAL_CONTROL_CHARACTERS, RunCommand
@@ -116,6 +117,29 @@ def test_export_without_hashes_lists_missing_credentials_at_the_import(
     refused = browser.sign_in(browser.authorize(filled.client(client_id="other")))
     assert refused.status == 400
     assert all(user.password_change_required for user in store.users.scan())
+
+
+def test_keys_of_a_client_are_exported_and_imported_without_a_secret(
+    site: Site, store: Store, run_command: RunCommand, browser: Browser, tmp_path: Path
+) -> None:
+    file = tmp_path / "export.jsonl"
+    client = key_client(site, client_id="reports", require_pushed_authorization_requests=True)
+    before = all_records(store)
+    run_command("export", "--out", file)
+    site.reset()
+    printed = run_command("import", file)
+    assert (printed.code, "Without a secret" in printed.out) == (0, False)
+    assert all_records(store) == before
+    assert browser.post("/oauth2/revoke", {"token": "x", **signed(site, client)}).status == 200
+    assert run_command("import", file).out.startswith("Added: none.")
+    private = key_pair("ES256", "another").private_jwk
+    file.write_text(
+        file.read_text().replace(json.dumps(key_pair().jwk["x"])[1:-1], f'{private["x"]}","d":"{private["d"]}')
+    )
+    site.reset()
+    refused = run_command("import", file)
+    assert (refused.code, list(store.clients.scan())) == (1, [])
+    assert "private or symmetric" in refused.err
 
 
 def test_export_writes_the_same_to_standard_output_and_to_a_file(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.assertions import key_client, signed
 from tests.support.browser import Browser, basic
 from tests.support.grants import create_code
 from tests.support.site import Registered, Site
@@ -92,9 +93,10 @@ def test_log_says_that_a_client_is_not_registered_for_the_method(
 def test_metadata_lists_the_authentication_methods_of_introspection(browser: Browser, site: Site) -> None:
     metadata = browser.get("/.well-known/oauth-authorization-server").json
     client = site.client()
-    methods = {
+    methods: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         "client_secret_basic": ({}, basic(client.id, client.secret or "")),
         "client_secret_post": ({"client_id": client.id, "client_secret": client.secret}, {}),
+        "private_key_jwt": (signed(site, key_client(site)), {}),
     }
     assert metadata["introspection_endpoint_auth_methods_supported"] == list(methods)
     for body, headers in methods.values():

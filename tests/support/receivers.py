@@ -28,6 +28,12 @@ def status(number: int, *headers: str) -> Behaviour:
     return answer(f"HTTP/1.1 {number} Whatever\r\n{lines}Content-Length: 0\r\n\r\n".encode())
 
 
+def json_answer(body: bytes) -> Behaviour:
+    """Answer with a JSON document."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return answer(head.encode() + body)
+
+
 def in_sequence(*behaviours: Behaviour) -> Behaviour:
     """Use the next behaviour for each request, and the last one for all that follow."""
     remaining = list(behaviours)
@@ -107,7 +113,8 @@ def _request(connection: socket.socket) -> bytes:
     while b"\r\n\r\n" not in received:
         received += connection.recv(65536)
     head, _, body = received.partition(b"\r\n\r\n")
-    (length,) = (int(line.split(b":")[1]) for line in head.splitlines() if line.lower().startswith(b"content-length"))
+    lengths = [int(line.split(b":")[1]) for line in head.splitlines() if line.lower().startswith(b"content-length")]
+    length = lengths[0] if lengths else 0
     while len(body) < length:
         body += connection.recv(65536)
     return head + b"\r\n\r\n" + body

@@ -116,8 +116,15 @@ def _several_secrets(client: Client, _stage: str) -> list[str]:
 
 
 def _no_secret(client: Client, _stage: str) -> list[str]:
-    missing = not client.public and not client.secret_hashes
+    missing = client.has_secret_method and not client.secret_hashes and "private_key_jwt" not in client.auth_methods
     return ["It is confidential but has no secret, so it cannot get tokens"] if missing else []
+
+
+def _other_audience(client: Client, _stage: str) -> list[str]:
+    accepted = "private_key_jwt" in client.auth_methods and client.assertion_audience == "token_endpoint"
+    return (
+        ["Its assertions may name the token endpoint, so another server can have one made for it"] if accepted else []
+    )
 
 
 def _demo_secret(client: Client, stage: str) -> list[str]:
@@ -153,6 +160,11 @@ RULES = (
         "When the application uses the new one: `signet client rotate-secret … --finish --stage …`.",
     ),
     Rule("RFC 6749 §2.3.1", _no_secret, "Create one: `signet client rotate-secret … --stage …`."),
+    Rule(
+        "draft-ietf-oauth-rfc7523bis",
+        _other_audience,
+        "When its library puts the issuer into aud: `signet client update … --assertion-audience issuer`.",
+    ),
     Rule("RFC 6749 §10.1", _demo_secret, "Delete this client: `signet client delete … --stage …`."),
     Rule("RFC 7591 §3.2.2", _invalid_metadata, "Change the named value: `signet client update …`."),
 )

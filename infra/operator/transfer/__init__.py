@@ -136,7 +136,7 @@ class Tally:
         (self.added if outcome.added else self.there)[KINDS[type(record)]] += 1
         if isinstance(record, User) and not record.password_hash:
             self.new_passwords.append(record.username)
-        if isinstance(record, Client) and not record.public and not record.secret_hashes:
+        if isinstance(record, Client) and record.has_secret_method and not record.secret_hashes:
             self.new_secrets.append(record.client_id)
 
     @property

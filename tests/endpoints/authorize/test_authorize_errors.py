@@ -263,7 +263,6 @@ BY_REDIRECT: list[tuple[str, Changes, str]] = [
     ("request", {"request": "eyJhbGciOiJub25lIn0.e30."}, "request_not_supported"),
     ("request repeated", {"request": ["a", "a"]}, "invalid_request"),
     ("request_uri", {"request_uri": "https://client.example.com/request"}, "request_uri_not_supported"),
-    ("request_uri of PAR", {"request_uri": "urn:ietf:params:oauth:request_uri:x"}, "request_uri_not_supported"),
     ("request_uri not issued by this server", {"request_uri": "rqo_AQAAAAAAAAAAAAAA"}, "request_uri_not_supported"),
     ("registration", {"registration": '{"client_name":"Self"}'}, "registration_not_supported"),
     ("registration repeated", {"registration": ["{}", "{}"]}, "invalid_request"),

@@ -13,7 +13,7 @@ from chalicelib.http import outbound
 from chalicelib.http.outbound import Undeliverable
 from tests.endpoints.logout.conftest import Receivers
 from tests.support.certificates import tls_context
-from tests.support.receivers import OK, TIMEOUT, Behaviour, answer, endless, silence, status
+from tests.support.receivers import OK, TIMEOUT, Behaviour, answer, endless, json_answer, silence, status
 
 LOOPBACK = ("127.0.0.0/8",)
 BODY = b"logout_token=x"
@@ -332,3 +332,85 @@ def test_silent_tls_server_times_out(receivers: Receivers, trust_certificate: No
     listening = socket.create_server(("127.0.0.1", 0))
     with listening, pytest.raises(Undeliverable, match="no response within"):
         outbound.post(f"https://127.0.0.1:{listening.getsockname()[1]}/", BODY, LOOPBACK)
+
+
+# ---- documents
+
+AT_MOST = 100
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("behave", "content"),
+    [
+        (json_answer(b"{}"), b"{}"),
+        (json_answer(b"x" * AT_MOST), b"x" * AT_MOST),
+        (answer(HEAD + b"\r\n", b"{", b"}"), b"{}"),
+        (answer(b"HTTP/1.0 200 OK\r\n\r\n{}"), b"{}"),
+        (answer(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"), b"{}"),
+        (answer(HEAD + b"Content-Length: 2\r\nContent-Encoding: identity\r\n\r\n{}"), b"{}"),
+        (answer(HEAD + b"Content-Length: 2\r\n\r\n{}more"), b"{}"),
+    ],
+    ids=["with a length", "as long as allowed", "in pieces", "HTTP/1.0", "chunked", "identity", "bytes after its end"],
+)
+def test_document_is_read(receivers: Receivers, behave: Behaviour, content: bytes) -> None:
+    receiver = receivers(behave)
+    assert outbound.get(receiver.url, LOOPBACK, at_most=AT_MOST) == content
+    head, body = receiver.requests[0].split(b"\r\n\r\n")
+    assert head.startswith(b"GET /backchannel?rp=1 HTTP/1.1\r\nHost: 127.0.0.1:")
+    assert body == b""
+
+
+@pytest.mark.parametrize(
+    ("behave", "reason"),
+    [
+        (json_answer(b"x" * (AT_MOST + 1)), "too long"),
+        (endless(HEAD + b"\r\n", b"x" * 65536), "too long"),
+        (endless(HEAD, b"X-Header: more\r\n"), "not HTTP|too long"),
+        (endless(HEAD, b"x" * 65536), "not HTTP|too long"),
+        (endless(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1;" + b"x" * 1000 + b"\r\nx\r\n"), "too long"),
+        (endless(HEAD + b"Content-Length: 50\r\n\r\n", b"x", pause=0.05), "no response within"),
+        (endless(HEAD, b"X: x\r\n", pause=0.05), "no response within"),
+        (answer(HEAD + b"Content-Length: 50\r\n\r\n{}"), "cut off"),
+        (answer(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{"), "not HTTP"),
+        (answer(HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n{"), "not HTTP"),
+        (answer(HEAD + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}"), "compressed"),
+        (status(302, "Location: http://169.254.169.254/"), "status 302"),
+        (status(404), "status 404"),
+        (status(304), "status 304"),
+        (answer(b"SSH-2.0-OpenSSH_9.6\r\n"), "not HTTP"),
+        (answer(b""), "not HTTP"),
+        (silence, "no response within"),
+    ],
+    ids=[
+        "one byte too long",
+        "an endless body",
+        "endless header fields",
+        "an endless header field",
+        "endless chunks",
+        "a slow body",
+        "a slow head",
+        "cut off",
+        "a chunk cut off",
+        "a chunk without a size",
+        "compressed",
+        "a redirect",
+        "not found",
+        "not modified",
+        "another protocol",
+        "connection closed",
+        "silence",
+    ],
+)
+def test_bad_document_is_reported_in_time(receivers: Receivers, behave: Behaviour, reason: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(Undeliverable, match=reason):
+        outbound.get(receivers(behave).url, LOOPBACK, at_most=AT_MOST)
+    assert time.monotonic() - started < 5
+
+
+def test_document_of_a_private_address_is_not_requested(receivers: Receivers) -> None:
+    receiver = receivers(json_answer(b"{}"))
+    with pytest.raises(Undeliverable, match="not public"):
+        outbound.get(receiver.url, at_most=AT_MOST)
+    assert receiver.requests == []

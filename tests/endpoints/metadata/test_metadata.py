@@ -13,11 +13,13 @@ from chalicelib.protocol import pkce
 from chalicelib.protocol.claims import TOKEN_CLAIMS
 from chalicelib.protocol.errors import InvalidClientMetadata
 from chalicelib.protocol.response_types import GRANT_TYPES
+from tests.support.assertions import claims_of_assertion, key_client, key_pair, sign, signed, with_assertion
 from tests.support.browser import CHALLENGE, VERIFIER, Answer, Browser, basic
 from tests.support.grants import create_code
 from tests.support.site import Registered, Site
 
 OPENID = "/.well-known/openid-configuration"
+AUTHENTICATED = ("token", "revocation", "introspection")
 OAUTH = "/.well-known/oauth-authorization-server"
 
 
@@ -103,6 +105,7 @@ def test_every_endpoint_responds(browser: Browser, metadata: dict[str, Any]) -> 
     expected = {
         "authorization_endpoint": ("GET", 400),
         "token_endpoint": ("POST", 400),
+        "pushed_authorization_request_endpoint": ("POST", 400),
         "userinfo_endpoint": ("GET", 401),
         "revocation_endpoint": ("POST", 400),
         "introspection_endpoint": ("POST", 400),
@@ -143,8 +146,24 @@ def _authenticated(browser: Browser, path: str, method: str, client: Registered,
         return browser.post(path, body, basic(client.id, client.secret or ""))
     if method == "client_secret_post":
         return browser.post(path, body | {"client_id": client.id, "client_secret": client.secret})
+    if method == "private_key_jwt":
+        site = browser.site
+        return browser.post(path, body | signed(site, key_client(site)))
     assert method == "none"
     return browser.post(path, body | {"client_id": public.id})
+
+
+@pytest.mark.spec("RFC 8414 §2")
+def test_only_listed_algorithms_of_assertions_work(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
+    members = [f"{endpoint}_endpoint_auth_signing_alg_values_supported" for endpoint in AUTHENTICATED]
+    assert {tuple(metadata[member]) for member in members} == {("RS256", "PS256", "ES256", "EdDSA", "Ed25519")}
+    for alg in metadata[members[0]]:
+        pair = key_pair("EdDSA" if alg == "Ed25519" else alg)
+        client = key_client(site, pair)
+        claims = claims_of_assertion(site, client.id)
+        assertion = sign(pair, {"alg": alg, "kid": pair.kid}, claims)
+        site.secrets.add(assertion)
+        assert browser.post("/oauth2/revoke", {"token": "x", **with_assertion(assertion)}).status == 200, alg
 
 
 @pytest.mark.spec("RFC 8414 §2")
@@ -153,7 +172,7 @@ def test_only_listed_authentication_methods_work(site: Site, browser: Browser, m
     for endpoint in ("token", "revocation"):
         path = path_of(metadata, f"{endpoint}_endpoint")
         methods = metadata[f"{endpoint}_endpoint_auth_methods_supported"]
-        assert set(methods) == {"client_secret_basic", "client_secret_post", "none"}
+        assert set(methods) == {"client_secret_basic", "client_secret_post", "private_key_jwt", "none"}
         for method in methods:
             assert _authenticated(browser, path, method, client, public).status != 401, method
         assertion = {

@@ -8,7 +8,19 @@ const read = async () => JSON.parse((await lines.next()).value);
 const write = (message) => process.stdout.write(JSON.stringify(message) + "\n");
 
 const task = await read();
-const authentication = task.client_secret ? client.ClientSecretBasic(task.client_secret) : client.None();
+const KEYS = {
+  RS256: { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" },
+  PS256: { name: "RSA-PSS", hash: "SHA-256" },
+  ES256: { name: "ECDSA", namedCurve: "P-256" },
+  EdDSA: { name: "Ed25519" },
+};
+const authenticate = async () => {
+  if (task.client_secret) return client.ClientSecretBasic(task.client_secret);
+  if (!task.private_key) return client.None();
+  const key = await crypto.subtle.importKey("jwk", task.private_key, KEYS[task.private_key_alg], false, ["sign"]);
+  return client.PrivateKeyJwt({ key, kid: task.private_key.kid });
+};
+const authentication = await authenticate();
 const config = await client.discovery(new URL(task.issuer), task.client_id, task.metadata, authentication, {
   execute: [client.allowInsecureRequests, client.enableNonRepudiationChecks],
 });
@@ -26,7 +38,8 @@ const parameters = {
   nonce,
   ...(task.response_mode ? { response_mode: task.response_mode } : {}),
 };
-write({ open: client.buildAuthorizationUrl(config, parameters).href });
+const build = task.push ? client.buildAuthorizationUrlWithPAR : client.buildAuthorizationUrl;
+write({ open: (await build(config, parameters)).href });
 
 const answer = await read();
 const current =
@@ -46,7 +59,7 @@ const tokens = await client.authorizationCodeGrant(config, current, {
 const { sub } = tokens.claims();
 const userinfo = await client.fetchUserInfo(config, tokens.access_token, sub);
 const refreshed = await client.refreshTokenGrant(config, tokens.refresh_token);
-const confidential = Boolean(task.client_secret);
+const confidential = Boolean(task.client_secret || task.private_key);
 const active = confidential ? await client.tokenIntrospection(config, refreshed.access_token) : null;
 const own = task.client_credentials ? await client.clientCredentialsGrant(config, { scope: task.client_credentials }) : null;
 write({

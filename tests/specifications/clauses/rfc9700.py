@@ -31,12 +31,7 @@ SPECIFICATION = Specification(
         Clause("2.3 d", "SHOULD", "An access token is restricted to certain resources and actions."),
         Clause("2.4", "MUST NOT", "There is no password grant."),
         Clause("2.5 a", "SHOULD", "Clients that can keep a secret must authenticate."),
-        Clause(
-            "2.5 b",
-            "RECOMMENDED",
-            "Clients authenticate with asymmetric keys.",
-            not_held="private_key_jwt and mutual TLS are not supported yet.",
-        ),
+        Clause("2.5 b", "RECOMMENDED", "Clients authenticate with asymmetric keys."),
         Clause("2.6 a", "RECOMMENDED", "The server publishes its metadata."),
         Clause("2.6 b", "SHOULD NOT", "A client cannot choose a client_id that could be confused with a user."),
         Clause(

@@ -1,0 +1,14 @@
+"""/oauth2/par: the pushed authorization request endpoint (RFC 9126 section 2)."""
+
+from chalicelib.authorization.pushed_request import push
+from chalicelib.authorization.request import PUSHED_LIFETIME
+from chalicelib.clients.authentication import authenticate_client
+from chalicelib.http.messages import Request, Response, json_response
+from chalicelib.server import AuthorizationServer
+
+
+def post(server: AuthorizationServer, http: Request) -> Response:
+    """Store an authorization request of a client that authenticates, and return the reference to it."""
+    form = http.form()
+    client = authenticate_client(server, http, form)
+    return json_response({"request_uri": push(server, http, form, client), "expires_in": PUSHED_LIFETIME}, 201)
