@@ -10,6 +10,8 @@ from chalicelib import builtin_clients, pages
 from chalicelib.http.messages import Request, Response
 from chalicelib.keys.ring import KeyRing
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.resource import Resource
+from chalicelib.protocol.resource_uris import normalize, spellings
 from chalicelib.protocol.scopes import SCOPES, describe_scope, sort_scopes
 from chalicelib.protocol.values import dataclass
 from chalicelib.settings import Settings
@@ -19,6 +21,8 @@ CLIENT_CACHE_LIFETIME = 60
 CLIENT_CACHE_SIZE = 1000
 SCOPE_CACHE_LIFETIME = 60
 SCOPE_CACHE_SIZE = 1000
+RESOURCE_CACHE_LIFETIME = 60
+RESOURCE_CACHE_SIZE = 1000
 
 
 def system_time() -> int:
@@ -45,6 +49,7 @@ class AuthorizationServer:
     process_memory: dict[str, Any] = field(default_factory=dict, repr=False)
     _clients: dict[str, tuple[int, Client]] = field(default_factory=dict, repr=False)
     _scopes: dict[str, tuple[int, str | None]] = field(default_factory=dict, repr=False)
+    _resources: dict[str, tuple[int, Resource]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
@@ -114,11 +119,41 @@ class AuthorizationServer:
             self._scopes.update((name, (now, texts[name])) for name in missing)
         return {name: texts.get(name) or describe_scope(name) for name in sort_scopes(scopes)}
 
+    def resources(self, uris: Collection[str], *, fresh: bool = False) -> dict[str, Resource]:
+        """Return the resources with these URIs, by URI; those that are not registered are left out.
+
+        A record is found by any spelling of its URI, and cached for 60 s in this process; that there is none is never
+        cached. The others, with `fresh` all, are read in one call. A client whose client_id is the URI is a resource
+        too, as before resources had records.
+        """
+        now = self.now()
+        cached = {} if fresh else {uri: self._resources[uri] for uri in uris if uri in self._resources}
+        resources = {uri: record for uri, (at, record) in cached.items() if now - at < RESOURCE_CACHE_LIFETIME}
+        missing = sorted(set(uris) - resources.keys())
+        lookups = {uri: [self.store.clients.lookup(each) for each in spellings(uri)] for uri in missing}
+        by_record = {uri: self.store.resources.lookup(normalize(uri)) for uri in missing}
+        records = self.store.read_all(
+            [*by_record.values(), *(each for clients in lookups.values() for each in clients)]
+        )
+        for uri in missing:
+            clients = (client for lookup in lookups[uri] if (client := records.get(lookup)))
+            enabled = next((client for client in clients if client.disabled_at is None), None)
+            if resource := records.get(by_record[uri]) or (Resource.of_client(enabled) if enabled else None):
+                resources[uri] = resource
+        with self._lock:
+            if len(self._resources) + len(missing) > RESOURCE_CACHE_SIZE:
+                self._resources.clear()
+            for uri in missing:
+                self._resources.pop(uri, None)
+            self._resources.update((uri, (now, resources[uri])) for uri in missing if uri in resources)
+        return resources
+
     def forget_cached_records(self) -> None:
-        """Drop the cached clients and scopes, so that the next use reads them again, and what the process remembers."""
+        """Drop the cached records, so that the next use reads them again, and what the process remembers."""
         with self._lock:
             self._clients.clear()
             self._scopes.clear()
+            self._resources.clear()
             self.process_memory.clear()
 
     def playground_secret(self) -> str:

@@ -5,18 +5,31 @@ from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import in_words
 from chalicelib.protocol.grant import ends_with_session
 from chalicelib.protocol.records import AuthorizationRequest, Consent
+from chalicelib.protocol.resource import Resource
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.tokens.issue import access_token_lifetime, max_refresh_lifetime, refresh_token_lifetime
 
+NamedResources = list[Resource]
+
 
 @dataclass(frozen=True)
 class Permission:
-    """A scope or a claim that the client asks for: its name, its description, and whether it was allowed before."""
+    """A scope or a claim that the client asks for: its name, its description, and whether it was allowed before.
+
+    `resource`: the one whose scope it is, None if no named resource understands it.
+    """
 
     name: str
     description: str
     allowed: bool
+    resource: Resource | None = None
+
+
+def named_resources(server: AuthorizationServer, request: AuthorizationRequest) -> NamedResources:
+    """Return the resources that a request names, in the order of their names; without the issuer."""
+    resources = server.resources(request.resource - {server.issuer}).values()
+    return sorted(resources, key=lambda resource: (resource.name, resource.uri))
 
 
 def describe_permissions(
@@ -24,14 +37,23 @@ def describe_permissions(
 ) -> list[Permission]:
     """Return what is asked for and what was allowed before, scopes and then claims, in the order for users to read.
 
-    A scope and a claim may have one name, and are two permissions.
+    A scope and a claim may have one name, and are two permissions; so are one scope of two resources. Of the scopes of
+    resources, only those that are asked for are returned.
     """
     consent = consent or Consent("", "")
-    scope = request.scope | consent.scope
+    scope = request.scope_of_no_resource | consent.scope
     names = claims.requested_outside_scope(request.claims, scope) | claims.outside_scope(consent.claims, scope)
+    descriptions = server.scope_descriptions(scope | request.scope)
     scopes = [
         Permission(name, description, name in consent.scope)
-        for name, description in server.scope_descriptions(scope).items()
+        for name, description in descriptions.items()
+        if name in scope
+    ]
+    scopes += [
+        Permission(name, description, key in consent.resource_scope, resource)
+        for resource in named_resources(server, request)
+        for name, description in descriptions.items()
+        if (key := f"{resource.uri} {name}") in request.resource_scope
     ]
     return scopes + [Permission(name, claims.describe_claim(name), name in consent.claims) for name in sorted(names)]
 

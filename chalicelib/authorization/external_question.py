@@ -2,7 +2,7 @@
 
 from chalicelib import pages
 from chalicelib.authorization.consent import DECISIONS
-from chalicelib.authorization.descriptions import describe_access_end, describe_permissions
+from chalicelib.authorization.descriptions import describe_access_end, describe_permissions, named_resources
 from chalicelib.authorization.request import read_stored_request
 from chalicelib.http.messages import NO_STORE, Request, Response, json_response
 from chalicelib.protocol.client import Client
@@ -43,8 +43,10 @@ def _description(server: AuthorizationServer, http: Request) -> dict[str, object
         "host": pages.host_of(request.redirect_uri),
         "scopes": [
             {"scope": permission.name, "description": permission.description, "allowed": permission.allowed}
+            | ({"resource": permission.resource.uri} if permission.resource else {})
             for permission in describe_permissions(server, request, consent)
         ],
+        "resources": [{"uri": each.uri, "name": each.name} for each in named_resources(server, request)],
         "decisions": [each for each in DECISIONS if each != "allow_always" or can_remember_consent(request, client)],
         "access_end": describe_access_end(server, client, request.scope),
         "login_hint": request.login_hint,

@@ -100,8 +100,9 @@ def _remember_consent(interaction: Interaction, user: User) -> list[Write[Any]]:
     names = claims.requested_outside_scope(request.claims, request.scope)
     allowed = Consent(
         *key,
-        scope=request.scope,
+        scope=request.scope_of_no_resource,
         claims=names,
+        resource_scope=request.resource_scope,
         updated_at=interaction.server.now(),
         generation=before.generation if before else 0,
         consents_generation=user.consents_generation,
@@ -114,7 +115,7 @@ def _remember_consent(interaction: Interaction, user: User) -> list[Write[Any]]:
     else:
         same = store.consents.unchanged(allowed, "generation", *copies)
         set_ = {name: value for name in ("updated_at", *copies) if (value := getattr(allowed, name)) is not None}
-        added = {"scope": request.scope} | ({"claims": names} if names else {})
+        added = {name: value for name in ("scope", "claims", "resource_scope") if (value := getattr(allowed, name))}
         remembering = store.consents.changing(key, same, set_, add=added, create=True)
     of_user = store.users.unchanged(user, "grants_generation", "consents_generation")
     return [store.users.checking((user.sub,), of_user), remembering]
@@ -147,5 +148,6 @@ def _new_grant(interaction: Interaction, signed_in: SignedInUser) -> Grant:
         code_challenge=request.code_challenge,
         claims=request.claims,
         resource=request.resource,
+        resource_scope=request.resource_scope,
         device=history.device(interaction.http),
     )

@@ -74,6 +74,8 @@ def _read(server: AuthorizationServer, params: Params, recipient: Recipient, pus
     claims = params.get("claims", at_most=claims_parameter.MAX_LENGTH)
     # After the checks above: a malformed request must not be answered with login_required because of an old hint.
     openid = read_openid_parameters(server, params, client, response_type, scope)
+    named = resources.parse_resources(params) if "resource" in params else NO_SCOPE
+    targets, scope = resources.grantable(server, client, named, scope)
     now = server.now()
     return AuthorizationRequest(
         request_id=new_id(),
@@ -86,7 +88,8 @@ def _read(server: AuthorizationServer, params: Params, recipient: Recipient, pus
         state=state,
         code_challenge=code_challenge,
         claims=claims_parameter.read(claims, client) if claims else {},
-        resource=resources.parse_registered_resources(server, params) if "resource" in params else NO_SCOPE,
+        resource=frozenset(targets.by_uri),
+        resource_scope=targets.named_in(scope),
         created_at=now,
         expires_at=now + (PUSHED_LIFETIME if pushed else server.settings.request_lifetime),
         pushed=pushed or None,

@@ -7,7 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib import pages
-from chalicelib.authorization.descriptions import describe_access_end, describe_permissions
+from chalicelib.authorization.descriptions import (
+    NamedResources,
+    Permission,
+    describe_access_end,
+    describe_permissions,
+    named_resources,
+)
 from chalicelib.authorization.forms import Form, make_form, query_of
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import Problem, address_of, take_problem
@@ -54,14 +60,19 @@ class ChangePasswordPage:
 
 @dataclass(frozen=True)
 class ConsentPage:
-    """The values of the page consent. `access_end`: a sentence that says when access ends by itself."""
+    """The values of the page consent. `access_end`: a sentence that says when access ends by itself.
+
+    `resources`: those that the request names. `several`: whether each permission must name its resource.
+    """
 
     client: Client
     user: User
     form: Form
     redirect_uri: str
-    new_permissions: list[str]
-    allowed_before: list[str]
+    new_permissions: list[Permission]
+    allowed_before: list[Permission]
+    resources: NamedResources
+    several: bool
     remembered: bool
     access_end: str
     on_device: bool
@@ -127,13 +138,16 @@ def _page_values(
     if step is Step.CHANGE_PASSWORD:
         return ChangePasswordPage(signed_in.user, form, problem.text)
     permissions = describe_permissions(server, request, interaction.remembered)
+    resources = named_resources(server, request)
     return ConsentPage(
         client,
         signed_in.user,
         form,
         request.redirect_uri,
-        new_permissions=[permission.description for permission in permissions if not permission.allowed],
-        allowed_before=[permission.description for permission in permissions if permission.allowed],
+        new_permissions=[permission for permission in permissions if not permission.allowed],
+        allowed_before=[permission for permission in permissions if permission.allowed],
+        resources=resources,
+        several=len(resources) > 1,
         remembered=can_remember_consent(request, client),
         access_end=describe_access_end(server, client, request.scope),
         on_device=redirect_uris.is_loopback(request.redirect_uri),

@@ -104,16 +104,23 @@ def _check_resource_server(client: Client) -> None:
             "The client_id must have 1 to 128 letters, digits and ._~- characters, or be the https URI of a resource "
             "server, of at most 128 characters."
         )
-    problem = "must have no fragment" if "#" in uri else _problem_with_https(uri, local=True)
-    if not problem and not uri.startswith(("http://", "https://")):
-        problem = "must have its scheme in small letters"
-    if problem:
+    if problem := problem_with_resource_uri(uri):
         raise InvalidClientMetadata(f"The client_id {uri} {problem}.")
     # Its URI is the audience of access tokens. ID tokens must have another, or one could be used as the other.
     if "authorization_code" in client.grant_types:
         raise InvalidClientMetadata(
             "A resource server cannot sign users in: register the application as another client."
         )
+
+
+def problem_with_resource_uri(uri: str) -> str | None:
+    """Return why the URI of a resource server cannot be registered, or None if it can."""
+    if len(uri) > MAX_RESOURCE_URI:
+        return f"must have at most {MAX_RESOURCE_URI} characters"
+    problem = "must have no fragment" if "#" in uri else _problem_with_https(uri, local=True)
+    if not problem and not uri.startswith(("http://", "https://")):
+        problem = "must have its scheme in small letters"
+    return problem
 
 
 def _check_auth_methods(client: Client) -> None:

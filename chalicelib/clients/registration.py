@@ -14,10 +14,7 @@ from chalicelib.keys.client_keys import read_jwks
 from chalicelib.protocol.client import SECRET_METHODS, Client
 from chalicelib.protocol.errors import InvalidClientMetadata
 from chalicelib.protocol.handles import new_id, secret_hash
-from chalicelib.protocol.records import Scope
 from chalicelib.protocol.resource_uris import normalize, spellings
-from chalicelib.protocol.scopes import SCOPE_TOKEN, SCOPES
-from chalicelib.protocol.texts import is_printable
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused
@@ -75,6 +72,9 @@ def _check_spelling(store: Store, uri: str) -> None:
     for other in normal:
         if other != uri and store.clients.get(other):
             raise InvalidClientMetadata(f"The resource server {other} exists, which is the same URI as {uri}.")
+    resource = store.resources.get(normalize(uri))
+    if resource and resource.uri != uri:  # it introspects tokens whose audience is this spelling
+        raise InvalidClientMetadata(f"The resource {resource.uri} exists, which is the same URI as {uri}.")
 
 
 def _with_plain_keys(client: Client) -> Client:
@@ -128,16 +128,6 @@ def end_all_grants(store: Store, client: Client) -> Client:
     Raises InvalidClientMetadata when it no longer exists.
     """
     return _amend(store, client, lambda current: replace(current, grants_generation=current.grants_generation + 1))
-
-
-def check_scope(scope: Scope) -> None:
-    """Check a scope that the operator defines, and its description. Raises InvalidClientMetadata."""
-    if not SCOPE_TOKEN.fullmatch(scope.scope):
-        raise InvalidClientMetadata("A scope must have 1 to 128 characters, without spaces or quotes (RFC 6749 3.3).")
-    if scope.scope in SCOPES:
-        raise InvalidClientMetadata(f"{scope.scope} is a standard scope: its description cannot be changed.")
-    if not is_printable(scope.description):
-        raise InvalidClientMetadata("The description must have 1 to 200 printable characters.")
 
 
 def rotate_secret(store: Store, client: Client, *, drop_old: bool = False) -> tuple[Client, str]:

@@ -7,7 +7,7 @@ from chalicelib.http.messages import Request, Response, json_response
 from chalicelib.keys.client_keys import ACCEPTED
 from chalicelib.keys.ring import JWKS_LIFETIME
 from chalicelib.protocol import claims, pkce, response_types, scopes
-from chalicelib.server import AuthorizationServer
+from chalicelib.server import RESOURCE_CACHE_LIFETIME, AuthorizationServer
 from chalicelib.tokens import subjects
 
 CACHEABLE = {"Cache-Control": "public, max-age=300"}
@@ -48,9 +48,24 @@ def get(server: AuthorizationServer, _http: Request) -> Response:
             "require_pushed_authorization_requests": server.settings.require_pushed_authorization_requests,
             "request_parameter_supported": False,
             "request_uri_parameter_supported": False,
+            **_protected_resources(server),
         },
         headers=CACHEABLE,
     )
+
+
+def _protected_resources(server: AuthorizationServer) -> dict[str, list[str]]:
+    """Return the registered resources (RFC 9728 section 4), cached for 60 s in this process; nothing without any.
+
+    While they cannot be read, those that were read last: clients must find the other metadata.
+    """
+    now = server.now()
+    read_at, uris = server.process_memory.get("protected_resources", (-RESOURCE_CACHE_LIFETIME, []))
+    if now - read_at >= RESOURCE_CACHE_LIFETIME:
+        current = server.store.resource_uris()
+        uris = uris if current is None else current
+        server.process_memory["protected_resources"] = (now, uris)
+    return {"protected_resources": uris} if uris else {}
 
 
 def jwks(server: AuthorizationServer, _http: Request) -> Response:

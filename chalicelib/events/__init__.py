@@ -37,6 +37,7 @@ KEYS_ROTATED = "keys_rotated"
 KEYS_RETIRED = "keys_retired"
 CLIENT_CHANGED = "client_changed"
 USER_CHANGED = "user_changed"
+RESOURCE_CHANGED = "resource_changed"
 # Each is a record of its own in the log, and a metric that counts it.
 EVENTS: dict[str, str] = {
     SIGN_IN: "A user signed in.",
@@ -62,6 +63,7 @@ EVENTS: dict[str, str] = {
     KEYS_RETIRED: "Keys that nothing depends on were removed from the key ring.",
     CLIENT_CHANGED: "The operator registered, changed or removed a client.",
     USER_CHANGED: "The operator registered, changed or removed a user.",
+    RESOURCE_CHANGED: "The operator registered, changed or removed a resource.",
 }
 
 

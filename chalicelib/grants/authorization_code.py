@@ -1,7 +1,5 @@
 """grant_type=authorization_code (RFC 6749 section 4.1.3, RFC 7636 section 4.6)."""
 
-from functools import reduce
-from operator import and_
 from typing import Any, NoReturn
 
 from chalicelib import events
@@ -25,20 +23,22 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     """Redeem an authorization code in one conditional write that checks it, and return the token response.
 
     Then one read says whether the grant is still valid: an ending of its user, session, consent or client revokes it.
-    `resource` may narrow the access token. Raises InvalidRequest without a `code`, InvalidTarget for a resource that
-    was not granted, and InvalidGrant for any other reason. A replay with valid parameters revokes the grant; a wrong
-    code_verifier or redirect URI revokes the code.
+    `resource` names the one that the access token is for. Raises InvalidRequest without a `code`, InvalidTarget for a
+    resource that was not granted or for several, and InvalidGrant for any other reason. A replay with valid parameters
+    revokes the grant; a wrong code_verifier or redirect URI revokes the code.
     """
     handle = server.keys.read_handle("code", form.require("code"))
     verifier, redirect_uri = form.get("code_verifier"), form.get("redirect_uri")
-    resource = resources.parse_resources(form)
+    resource = resources.parse_resource(form)
     if handle is None:
         raise InvalidGrant(REFUSED, detail="not a code of this server")
     # A malformed code_verifier matches nothing, whatever its hash.
     challenge = None if verifier is None else pkce.challenge(verifier) if pkce.is_verifier(verifier) else ""
     now = server.now()
     refresh_lifetime = tokens.refresh_token_lifetime(server, client)
-    access_lifetime = tokens.access_token_lifetime(server, client)
+    # A grant without refresh tokens lasts as long as its access token.
+    targets = server.resources({resource}) if resource and not refresh_lifetime else {}
+    access_lifetime = tokens.access_token_lifetime(server, client, targets.get(resource or ""))
     condition = (
         attr("client_id").eq(client.client_id)
         & (attr("redirect_uri_sent").eq(False) if redirect_uri is None else attr("redirect_uri").eq(redirect_uri))
@@ -49,7 +49,7 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     )
     redeemed = server.store.grants.transition(
         (handle.id,),
-        reduce(and_, map(resources.granted, sorted(resource)), condition),
+        condition & resources.granted(server, resource),
         {"redeemed_at": now, "generation": 1, "expires_at": now + (refresh_lifetime or access_lifetime)},
     )
     if isinstance(redeemed, Refused):
@@ -59,7 +59,6 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     refresh_token = server.keys.make_handle("rt", handle.id, 1) if refreshable else None
     try:
         user = require_valid(server, client, redeemed).user
-        resource = resources.as_granted(resource, redeemed.resource)
         members = tokens.issue(server, client, redeemed, redeemed.scope, refresh_token, redeemed.nonce, resource, user)
     except InvalidGrant:
         raise
@@ -106,4 +105,4 @@ def _refuse(
         raise InvalidGrant(REFUSED, detail="wrong redirect_uri or code_verifier: the code has been revoked")
     if record.code_expires_at <= server.now():
         raise InvalidGrant(REFUSED, detail="expired")
-    raise InvalidTarget("The resource exceeds what was granted.")
+    raise InvalidTarget("The resource was not granted, or none was named of several: an access token is for one.")

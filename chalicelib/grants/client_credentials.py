@@ -18,9 +18,9 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     """Return a token response with an access token only.
 
     The token belongs to a grant, so that it can be introspected and revoked. Raises UnauthorizedClient for a public
-    client, InvalidTarget for an unknown resource, and InvalidScope when nothing is left of the scope. What is not
-    registered, or is about a user, is left out, unless the client is registered with `strict_scope`: then it is an
-    error.
+    client, InvalidTarget for a resource that is unknown or not for this client, and InvalidScope when nothing is left
+    of the scope. What is not registered, or is about a user, is left out, unless the client is registered with
+    `strict_scope`: then it is an error.
     """
     if client.public:
         raise UnauthorizedClient("A public client cannot use client_credentials.")
@@ -31,8 +31,10 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     scope = tokens.registered_scope(server, client, requested) - SCOPES.keys()
     if not scope or (client.strict_scope and scope != requested):
         raise InvalidScope("Not available with client_credentials: " + " ".join(sorted(requested - scope)))
+    named = resources.parse_resource(form)
+    targets, allowed = resources.grantable(server, client, frozenset({named} if named else ()), scope)
     now = server.now()
-    end = now + tokens.access_token_lifetime(server, client)
+    end = now + tokens.access_token_lifetime(server, client, next(iter(targets.by_uri.values()), None))
     grant = Grant(
         grant_id=new_id(),
         client_id=client.client_id,
@@ -46,10 +48,11 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
         redeemed_at=now,
         expires_at=end,
         ends_at=end,
-        scope=scope,
-        resource=resources.parse_registered_resources(server, form),
+        scope=allowed,
+        resource=frozenset(targets.by_uri),
+        resource_scope=targets.named_in(allowed),
     )
     server.store.grants.insert(grant)
-    members = tokens.issue(server, client, grant, scope)
+    members = tokens.issue(server, client, grant, allowed)
     events.note(http, events.TOKEN_ISSUED, sub=client.client_id)
     return members

@@ -30,23 +30,23 @@ MAX_OUTAGE = 10 * MINUTE
 def redeem(server: AuthorizationServer, http: Request, client: Client, form: Params) -> dict[str, Any]:
     """Redeem a refresh token in one conditional write, and return the token response with its successor.
 
-    `scope` and `resource` may narrow the access token. What was not granted is left out of the scope, unless the client
-    is registered with `strict_scope`. Raises InvalidRequest without a `refresh_token`, InvalidScope when nothing is
-    left, InvalidTarget for a resource that was not granted, and InvalidGrant for any other reason. Within the retry
-    window an earlier token returns the current one again, so that a lost response signs no user out; later it is a
-    replay, which revokes the grant. Then one read says whether the grant is still valid, as for a code; its session is
-    extended.
+    `scope` may narrow the access token, `resource` names the one that it is for. What was not granted is left out of
+    the scope, unless the client is registered with `strict_scope`. Raises InvalidRequest without a `refresh_token`,
+    InvalidScope when nothing is left, InvalidTarget for a resource that was not granted or for several, and
+    InvalidGrant for any other reason. Within the retry window an earlier token returns the current one again, so that a
+    lost response signs no user out; later it is a replay, which revokes the grant. Then one read says whether the grant
+    is still valid, as for a code; its session is extended.
     """
     handle = server.keys.read_handle("rt", form.require("refresh_token"))
     text = form.get("scope", at_most=4096)
     if handle is None:
         raise InvalidGrant(REFUSED, detail="not a refresh token of this server")
-    scope, resource = parse_scope(text) if text else NO_SCOPE, resources.parse_resources(form)
+    scope, resource = parse_scope(text) if text else NO_SCOPE, resources.parse_resource(form)
     if scope:  # before the token is consumed
         registered = tokens.limit_to_registration(server, client, scope)
         scope = scope if client.strict_scope else registered
     grant = _rotate(server, http, client, handle, scope, resource)
-    scope, resource = scope & grant.scope, resources.as_granted(resource, grant.resource)
+    scope &= grant.scope
     # The successor is computed from the record, and never stored.
     successor = server.keys.make_handle("rt", grant.grant_id, grant.generation, handle.key_version)
     try:
@@ -78,7 +78,7 @@ def _rotate(
     client: Client,
     handle: Handle,
     scope: frozenset[str],
-    resource: frozenset[str],
+    resource: str | None,
 ) -> Grant:
     """Return the grant with its next generation, or as it is when this is a retry. Raises as `redeem` does."""
     now, grant_id, generation = server.now(), handle.id, handle.generation
@@ -91,7 +91,7 @@ def _rotate(
     )
     tokens_granted = [attr("scope").contains(token) for token in sorted(scope)]
     narrowing = tokens_granted if client.strict_scope or not scope else [reduce(or_, tokens_granted)]
-    narrowing += map(resources.granted, sorted(resource))
+    narrowing.append(resources.granted(server, resource))
     rotated = server.store.grants.transition(
         (grant_id,),
         reduce(and_, narrowing, proof),
@@ -110,8 +110,8 @@ def _rotate(
         raise InvalidGrant(REFUSED, detail="issued to another client")
     if not scope <= record.scope and (client.strict_scope or not scope & record.scope):
         raise InvalidScope("The scope exceeds what was granted.")
-    if not resources.are_granted(resource, record.resource):
-        raise InvalidTarget("The resource exceeds what was granted.")
+    if not resources.is_granted(server, resource, record):
+        raise InvalidTarget("The resource was not granted, or none was named of several: an access token is for one.")
     behind = record.generation - generation
     window = tokens.refresh_token_retry_window(server, client)
     if 0 < behind <= ROTATIONS_KEPT and now - record.rotated_at[str(generation % ROTATIONS_KEPT)] < window:

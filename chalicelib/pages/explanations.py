@@ -239,9 +239,9 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "invalid_target": Explanation(
         "This resource is unknown",
-        "The parameter resource is malformed, or names a resource that was not granted.",
+        "The parameter resource names none that is registered, was granted, and has a scope for this client.",
         "",
-        "Send an absolute URI without a fragment that the grant includes.",
+        "Send an absolute URI without a fragment that the grant includes. At the token endpoint, name one resource.",
     ),
     # ---- responses of the token endpoint and of protected resources
     "invalid_client": Explanation(

@@ -62,8 +62,10 @@ class Grant(GrantEntry):
     `generation` is 0 until the code is redeemed, then the number of the current refresh token. `rotated_at`: when the
     last four refresh tokens were replaced; generation n has the key n modulo 4, so that a rotation writes one entry
     without a read. `expires_at` moves with each refresh. `claims`: requested by name (OpenID Connect Core section 5.5).
-    `device`: a description of the browser. `session_stored`: whether the session is stored; False for HTTP Basic
-    sign-in, where `session_id` only makes the `sid`; None in records of version 1.
+    `resource_scope`: the part of the `scope` that was granted for resources that name theirs ("URI scope"); what is
+    granted for one is in no access token for another. `device`: a description of the browser. `session_stored`: whether
+    the session is stored; False for HTTP Basic sign-in, where `session_id` only makes the `sid`; None in records of
+    version 1.
 
     Further copies: `registration_id` and `client_generation` of the client, `sessions_generation` of the user, which is
     None in records of version 1.
@@ -83,6 +85,7 @@ class Grant(GrantEntry):
     rotated_at: dict[str, int] = field(default_factory=dict)
     claims: dict[str, Any] = field(default_factory=dict)
     resource: frozenset[str] = frozenset()
+    resource_scope: frozenset[str] = NO_SCOPE
     device: str | None = None
     session_stored: bool | None = None
     registration_id: str | None = None

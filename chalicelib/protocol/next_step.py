@@ -102,8 +102,10 @@ def _needs_consent(request: AuthorizationRequest, client: Client, consent: Conse
         return True
     if client.trusted:
         return False
-    scope, names = (consent.scope, consent.claims) if consent else (frozenset[str](), frozenset[str]())
-    return not (request.scope <= scope and claims.requested_outside_scope(request.claims, scope) <= names)
+    allowed = consent or Consent("", "")
+    names = claims.requested_outside_scope(request.claims, allowed.scope)
+    scopes = request.scope_of_no_resource <= allowed.scope and request.resource_scope <= allowed.resource_scope
+    return not (scopes and names <= allowed.claims)
 
 
 def can_remember_consent(request: AuthorizationRequest, client: Client) -> bool:

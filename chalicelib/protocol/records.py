@@ -14,6 +14,11 @@ NO_SCOPE: frozenset[str] = frozenset()
 OUTBOX = "outbox"
 
 
+def scopes_of(resource_scope: frozenset[str]) -> frozenset[str]:
+    """Return the scopes of a set of "URI scope"."""
+    return frozenset(each.partition(" ")[2] for each in resource_scope)
+
+
 @dataclass(frozen=True)
 class User:
     """A user. `claims` contains standard claims (OpenID Connect Core section 5.1).
@@ -52,6 +57,9 @@ class Identifier:
 class Consent:
     """The remembered consent of a user for a client. `claims` are requested by name, beyond the `scope`.
 
+    `resource_scope`: the scopes of resources that name theirs, each with the URI of its resource ("URI scope"). They
+    are not in `scope`: what is allowed for one resource is not allowed for another.
+
     `generation` is incremented when access is removed, and ends the grants that hold another copy. The record then
     stays, without scope and claims, because an absent one would have the generation 0 again: it is deleted only with
     its user, and never expires. `consents_generation` is a copy of the user's, `registration_id` and
@@ -67,18 +75,24 @@ class Consent:
     consents_generation: int = 0
     registration_id: str | None = None
     client_generation: int = 0
+    resource_scope: frozenset[str] = NO_SCOPE
 
     @property
     def empty(self) -> bool:
         """Whether nothing is remembered: access was removed."""
-        return not self.scope and not self.claims
+        return not self.scope and not self.claims and not self.resource_scope
+
+    @property
+    def all_scopes(self) -> frozenset[str]:
+        """The scopes that are remembered, of whichever resource."""
+        return self.scope | scopes_of(self.resource_scope)
 
     def valid_for(self, user: User, client: Client) -> "Consent":
         """Return this consent, without scope and claims if the user or the client has ended it since."""
         copies = (self.consents_generation, self.registration_id, self.client_generation)
         if copies == (user.consents_generation, client.registration_id, client.grants_generation):
             return self
-        return replace(self, scope=NO_SCOPE, claims=frozenset())
+        return replace(self, scope=NO_SCOPE, claims=frozenset(), resource_scope=NO_SCOPE)
 
 
 @dataclass(frozen=True)
@@ -131,7 +145,7 @@ class AuthorizationRequest:
 
     `redirect_uri_sent`: whether the request had a `redirect_uri`. `browser_id`: the browser that it is bound to, None
     until the first GET. `claims`: the stored form of the `claims` parameter. `hinted_sub`: the user that
-    `id_token_hint` names.
+    `id_token_hint` names. `resource_scope`: the part of the `scope` that named resources understand ("URI scope").
 
     `taken_at`: when it was answered; with the grant `grant_id`, or denied if there is none. `sent`: how often that
     answer was sent; None in records that an earlier version has answered.
@@ -162,6 +176,7 @@ class AuthorizationRequest:
     ui_locales: tuple[str, ...] = ()
     claims: dict[str, Any] = field(default_factory=dict)
     resource: frozenset[str] = frozenset()
+    resource_scope: frozenset[str] = NO_SCOPE
     browser_id: str | None = None
     asked_sub: str | None = None
     answer: dict[str, Any] = field(default_factory=dict)
@@ -170,6 +185,11 @@ class AuthorizationRequest:
     grant_id: str | None = None
     sent: int | None = None
     pushed: bool | None = None
+
+    @property
+    def scope_of_no_resource(self) -> frozenset[str]:
+        """The part of the scope that no named resource understands."""
+        return self.scope - scopes_of(self.resource_scope)
 
     @property
     def stored(self) -> bool:

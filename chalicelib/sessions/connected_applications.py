@@ -76,7 +76,7 @@ def _connected_application(
     now = server.now()
     return ConnectedApplication(
         client=client,
-        scope=remembered.scope.union(*(entry.scope for entry in entries)),
+        scope=remembered.all_scopes.union(*(entry.scope for entry in entries)),
         claims=remembered.claims.union(*claim_names),
         since=min(starts),
         last_used=max([grant.last_used(now) or min(now, grant.created_at) for grant in grants], default=max(starts)),
@@ -115,7 +115,7 @@ def forget_consent(store: Store, sub: str, client_id: str, generation: int | Non
     if_ = None if generation is None else store.consents.unchanged(expected, "generation")
     now = {"updated_at": store.now()}
     return store.consents.changing(
-        (sub, client_id), if_, now, add={"generation": 1}, remove=("scope", "claims"), create=True
+        (sub, client_id), if_, now, add={"generation": 1}, remove=("scope", "claims", "resource_scope"), create=True
     )
 
 

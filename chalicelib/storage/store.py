@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from chalicelib.aws.client import Account, AwsError
+from chalicelib.aws.messages import NotConfigured
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.grant import Grant, GrantEntry
@@ -23,6 +24,7 @@ from chalicelib.protocol.records import (
     Session,
     User,
 )
+from chalicelib.protocol.resource import Resource
 from chalicelib.protocol.spent_assertion import SpentAssertion
 from chalicelib.settings import Settings, aws_environment
 from chalicelib.storage.dynamodb import TRIES, DynamoDB, is_possible_key
@@ -59,6 +61,7 @@ class Store:
         self.requests = self._table("requests", AuthorizationRequest, "request_id")
         self.sessions = self._table("sessions", Session, "session_id")
         self.scopes = self._table("scopes", Scope, "scope")
+        self.resources = self._table("resources", Resource, "resource_id")
         self.attempts = self._table("attempts", Attempts, "attempts_id")
         self.events = self._table("events", Event, "sub", "event_id")
         self.deliveries = self._table("deliveries", Delivery, "delivery_id")
@@ -74,6 +77,13 @@ class Store:
 
     def _table(self, kind: str, record: type[R], *key: str) -> Table[R]:
         return Table(self.dynamodb, self.now, f"signet-{self.settings.stage}-{kind}", record, *key)
+
+    def resource_uris(self) -> list[str] | None:
+        """Return the URIs of all resources, sorted; None when they cannot be read, for whatever reason."""
+        try:
+            return sorted(resource.uri for resource in self.resources.scan())
+        except (TemporarilyUnavailable, AwsError, NotConfigured):
+            return None
 
     @overload
     def read(self, first: Lookup[A], second: Lookup[B], /) -> tuple[A | None, B | None]: ...

@@ -9,16 +9,19 @@ from chalicelib.protocol.errors import InvalidScope
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.records import NO_SCOPE, User
+from chalicelib.protocol.resource import Resource
 from chalicelib.server import AuthorizationServer
+from chalicelib.tokens import resources
 from chalicelib.tokens.subjects import grant_subject, sid
 
 ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105  RFC 9068 section 2.1
 ID_TOKEN_TYPE = "JWT"  # noqa: S105
 
 
-def access_token_lifetime(server: AuthorizationServer, client: Client) -> int:
-    """Return the lifetime of an access token in seconds."""
-    return client.access_token_lifetime or server.settings.access_token_lifetime
+def access_token_lifetime(server: AuthorizationServer, client: Client, resource: Resource | None = None) -> int:
+    """Return the lifetime of an access token in seconds: the shorter one of those of its client and its resource."""
+    own = (client.access_token_lifetime, resource.access_token_lifetime if resource else None)
+    return min(filter(None, own), default=server.settings.access_token_lifetime)
 
 
 def refresh_token_lifetime(server: AuthorizationServer, client: Client) -> int:
@@ -46,26 +49,28 @@ def issue(
     scope: frozenset[str],
     refresh_token: str | None = None,
     nonce: str | None = None,
-    resource: frozenset[str] = NO_SCOPE,
+    resource: str | None = None,
     user: User | None = None,
 ) -> dict[str, Any]:
     """Return the members of a token response (RFC 6749 section 5.1, OpenID Connect Core section 3.1.3.3).
 
-    `scope` and `resource` limit the access token, and are those of the grant or fewer; no resource means all. `nonce`
-    is for the ID token, which is issued when `scope` has `openid`; `user` is the user of the grant. Raises InvalidScope
-    when the client is no longer registered for any of the scope.
+    `scope` limits the access token, and is that of the grant or less. `resource`: the one of the grant that the access
+    token is for, None if the request names none. `nonce` is for the ID token, which is issued when `scope` has
+    `openid`; `user` is the user of the grant. Raises InvalidScope when the client is no longer registered for any of
+    the scope, and as `resources.choose`.
     """
     now, scope = server.now(), limit_to_registration(server, client, scope)
+    target, token_scope = resources.choose(server, grant, resource, scope)
     # A token does not outlive its grant.
     end = grant.expires_at if refresh_token is None else min(grant.expires_at, grant.ends_at)
-    expires_in = min(access_token_lifetime(server, client), end - now)
-    access_token = _access_token(server, client, grant, scope, resource or grant.resource, now + expires_in)
+    expires_in = min(access_token_lifetime(server, client, target), end - now)
+    access_token = _access_token(server, client, grant, token_scope, target, now + expires_in)
     members = {
         "access_token": access_token,
         "token_type": "Bearer",
         "expires_in": expires_in,
         "refresh_token": refresh_token,
-        "scope": format_scope(scope),
+        "scope": format_scope(token_scope),
     }
     if "openid" in scope:
         released = scope if client.id_token_claims_from_scope else NO_SCOPE
@@ -108,18 +113,17 @@ def _access_token(
     client: Client,
     grant: Grant,
     scope: frozenset[str],
-    resource: frozenset[str],
+    resource: Resource | None,
     expires_at: int,
 ) -> str:
-    """Return an access token (RFC 9068 section 2.2) for the resources, or for UserInfo when there are none.
+    """Return an access token (RFC 9068 section 2.2) for a resource, or for UserInfo when there is none.
 
     With the issuer in its audience, every resource server could read the claims of the user at UserInfo.
     """
-    audience = sorted(resource or {server.issuer})
     members: dict[str, Any] = {
         "iss": server.issuer,
         "sub": grant_subject(server, client, grant),
-        "aud": audience if len(audience) > 1 else audience[0],
+        "aud": resource.uri if resource else server.issuer,
         "exp": expires_at,
         "iat": server.now(),
         "jti": new_id(),
@@ -129,7 +133,8 @@ def _access_token(
     }
     if grant.has_user:  # no user signs in with client_credentials
         members["auth_time"] = grant.auth_time
-    return server.keys.sign(members, ACCESS_TOKEN_TYPE, client.access_token_signed_response_alg)
+    alg = resource.access_token_signed_response_alg if resource else None
+    return server.keys.sign(members, ACCESS_TOKEN_TYPE, alg or client.access_token_signed_response_alg)
 
 
 def id_token(

@@ -6,6 +6,7 @@ from infra.operator.doctor import doctor
 from infra.operator.grants import grant
 from infra.operator.history import history_
 from infra.operator.keys import key
+from infra.operator.resources import resource
 from infra.operator.scopes import scope
 from infra.operator.settings import settings_
 from infra.operator.transfer import export, import_
@@ -15,6 +16,6 @@ from infra.operator.users import user
 user.add_command(let_in_user)
 user.add_command(unlock_user)
 OPERATOR_COMMANDS = (
-    *(client, user, scope, grant, key, history_, settings_),
+    *(client, user, resource, scope, grant, key, history_, settings_),
     *(doctor, export, import_, completion),
 )

@@ -14,6 +14,7 @@ from chalicelib.aws.client import AwsError
 from chalicelib.events import history
 from chalicelib.events import log as event_log
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.resource import Resource
 from chalicelib.settings import Settings
 from chalicelib.storage.store import Store
 from infra import access
@@ -109,13 +110,22 @@ def require_terminal(option: str) -> None:
 
 
 def record_event(
-    store: Store, name: str, *, sub: str | None = None, client: Client | None = None, detail: str | None = None
+    store: Store,
+    name: str,
+    *,
+    sub: str | None = None,
+    client: Client | None = None,
+    resource: Resource | None = None,
+    detail: str | None = None,
 ) -> None:
     """Record the event `name`, one of `events.EVENTS`, in the log and in the history.
 
-    The event belongs to the history of the user `sub`, else of the client, else of the keys.
+    The event belongs to the history of the user `sub`, else of the client, else of the client whose client_id is the
+    URI of the resource, else of the keys.
     """
-    subject = sub or (history.about_client(client.client_id) if client else history.KEYS)
+    client_id = client.client_id if client else resource.uri if resource else None
+    subject = sub or (history.about_client(client_id) if client_id else history.KEYS)
+    detail = f"{resource.uri}: {detail}" if resource else detail
     members = {"sub": sub, "client_id": client.client_id if client else None, "detail": detail, "by": _operator()}
     event_log.log_event(store.settings, name, **members)
     store.events.put(history.by_operator(store, subject, name, client=client, detail=detail))

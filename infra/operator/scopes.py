@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from chalicelib.clients.registration import check_scope
+from chalicelib.clients.resources import check_scope
 from chalicelib.protocol.records import Scope
 from infra.operator.commands import confirm, example, json_option, not_found, open_store, yes_option
 from infra.operator.terminal import print_json, print_record, print_table

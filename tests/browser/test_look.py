@@ -21,7 +21,7 @@ MAX_BYTES = 30_000  # of a page with its style sheet
 ALL_PAGES = {
     *("home", "errors", "error", "error_of_a_request", "sign_in", "sign_in_again"),
     *("change_password", "change_password_again", "consent", "consent_to_more"),
-    *("consent_on_this_device", "consent_own_scheme", "form_post"),
+    *("consent_for_an_api", "consent_on_this_device", "consent_own_scheme", "form_post"),
     *("sign_out", "sign_out_unregistered", "still_signed_in", "signed_out", "signed_out_unregistered"),
     *("let_in", "let_in_done"),
     *("playground", "playground_code", "playground_tokens", "playground_resource", "playground_old_code"),

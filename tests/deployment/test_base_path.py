@@ -160,7 +160,7 @@ def test_metadata_is_at_the_inserted_and_at_the_appended_address(domain: DomainB
 def test_every_endpoint_of_the_metadata_answers(domain: DomainBrowser) -> None:
     metadata = domain.get(OPENID + BASE).json
     endpoints = {name: value for name, value in metadata.items() if name.endswith("_endpoint") or name == "jwks_uri"}
-    assert len(endpoints) == 7
+    assert len(endpoints) == 8
     for address in endpoints.values():
         assert address.startswith(f"{ISSUER}/")
         path = address.removeprefix(f"https://{DOMAIN}")

@@ -362,9 +362,10 @@ def test_session_ends_an_access_token_with_a_part_of_the_scope_of_its_grant(
     world: World, run_command: RunCommand
 ) -> None:
     tokens = {
-        kind: world.machine.refresh(grants.client, grants.tokens["refresh_token"], scope=scope).json["access_token"]
+        kind: world.machine.refresh(grants.client, refresh_token, scope=scope, resource=API).json["access_token"]
         for kind, scope in (("bound", "email"), ("offline", "openid"))
         for grants in [world.grants[kind]]
+        for refresh_token in [grants.tokens["refresh_token"]]
     }
 
     def active() -> dict[str, bool]:

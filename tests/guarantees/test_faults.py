@@ -15,12 +15,14 @@ from chalicelib.aws.messages import Request, Response
 from chalicelib.keys.stored_ring import RING
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.records import Consent, Identifier, User
+from chalicelib.protocol.resource import Resource
 from chalicelib.storage.table import Table
 from tests.support import faults
 from tests.support.account import account_form, submit_form
 from tests.support.browser import Answer, Browser, authorization_parameters, basic
 from tests.support.faults import ALWAYS, Fault, Proceed, Wire
 from tests.support.grants import update_client
+from tests.support.resource_servers import API
 from tests.support.site import PASSWORD, STAGE, Registered, Site, tables
 
 if TYPE_CHECKING:
@@ -360,6 +362,36 @@ def code_exchange(env: Environment) -> CheckedRequest:
     return CheckedRequest(send, env.complete_from_tokens, consumed_by="UpdateItem", check_consumed=assert_invalid_grant)
 
 
+def name_a_resource(env: Environment) -> frozenset[str]:
+    """Register a resource, and let the client have its scope; return the resources to name."""
+    env.site.server.store.resources.put(Resource(API, API, "Photos", "photos.read"))
+    update_client(env.site, env.client, scope="openid offline_access photos.read", trusted=True)
+    env.browser.code(env.client, scope="openid")
+    return frozenset({API, env.site.settings.issuer})
+
+
+def authorize_for_a_resource(env: Environment) -> CheckedRequest:
+    resources = sorted(name_a_resource(env))
+    send = partial(env.browser.authorize, env.client, scope="openid photos.read", resource=resources)
+
+    def finish(answer: Answer) -> None:
+        env.complete_from_tokens(env.browser.redeem(env.client, answer.code))
+
+    return CheckedRequest(send, finish, redirects_after=1)
+
+
+def code_exchange_for_a_resource(env: Environment) -> CheckedRequest:
+    resources = sorted(name_a_resource(env))
+    code = env.browser.code(env.client, scope="openid photos.read", resource=resources)
+
+    def finish(answer: Answer) -> None:
+        assert answer.json["scope"] == "photos.read"
+        assert env.browser.refresh(env.client, answer.json["refresh_token"], resource=API).status == 200
+
+    send = partial(env.browser.redeem, env.client, code, resource=API)
+    return CheckedRequest(send, finish, consumed_by="UpdateItem", check_consumed=assert_invalid_grant)
+
+
 def code_exchange_with_a_wrong_verifier(env: Environment) -> CheckedRequest:
     code = env.browser.code(env.client)
 
@@ -580,7 +612,8 @@ def metadata_with_a_cold_ring(env: Environment) -> CheckedRequest:
         assert answer.json["issuer"] == env.site.settings.issuer
 
     path = "/.well-known/openid-configuration"
-    return CheckedRequest(partial(_send_with_a_cold_ring, env, partial(env.browser.get, path)), finish)
+    send = partial(_send_with_a_cold_ring, env, partial(env.browser.get, path))
+    return CheckedRequest(send, finish, ignored_call=0)  # the resources are left out
 
 
 def authorize_with_a_cold_ring(env: Environment) -> CheckedRequest:
@@ -619,6 +652,8 @@ SCENARIOS: list[Callable[[Environment], CheckedRequest]] = [
     code_by_basic,
     code_by_basic_with_remembered_consent,
     code_exchange,
+    authorize_for_a_resource,
+    code_exchange_for_a_resource,
     code_exchange_after_sign_out,
     code_exchange_with_a_wrong_verifier,
     replayed_code,

@@ -20,6 +20,7 @@ from tests.support.assertions import key_client, signed
 from tests.support.browser import CHALLENGE, Answer, Browser, authorization_parameters, basic
 from tests.support.gateways import BrowserAt
 from tests.support.grants import create_code, update_client
+from tests.support.resource_servers import API, register_resource
 from tests.support.site import PASSWORD, STAGE, Registered, Site, tables
 
 SendRequest = Callable[[], Answer]
@@ -76,6 +77,42 @@ def authorize_with_a_custom_scope(site: Site, browser: Browser, client: Register
     site.server.store.clients.put(replace(client.record, scope="openid photos.read"))
     site.server.read_client(client.id)
     return partial(browser.authorize, client, scope="openid photos.read")
+
+
+def get_metadata(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    register_resource(site, API, "photos.read")
+    return partial(browser.get, "/.well-known/openid-configuration")
+
+
+def get_metadata_again(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    send = get_metadata(site, browser, client)
+    send()
+    return send
+
+
+def authorize_for_a_resource(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    api = register_resource(site, API, "photos.read")
+    site.server.store.clients.put(replace(client.record, scope="openid photos.read", trusted=True))
+    site.server.read_client(client.id)
+    browser.code(client, scope="openid")
+    return partial(browser.authorize, client, scope="openid photos.read", resource=api.uri)
+
+
+def authorize_for_a_cached_resource(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    send = authorize_for_a_resource(site, browser, client)
+    send()
+    return send
+
+
+def redeem_for_a_resource(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    code = authorize_for_a_resource(site, browser, client)().code
+    site.server.forget_cached_records()
+    site.server.client(client.id)
+    return partial(browser.redeem, client, code, resource=API)
+
+
+def redeem_for_a_cached_resource(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.redeem, client, authorize_for_a_resource(site, browser, client)().code, resource=API)
 
 
 def authorize_with_prompt_none(site: Site, browser: Browser, client: Registered) -> SendRequest:
@@ -444,6 +481,10 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
     ),
     ("GET /oauth2/authorize, with a session: batch", authorize_with_a_session, 200, 1, 3, 0),
     ("GET /oauth2/authorize, with a custom scope: batch; scope", authorize_with_a_custom_scope, 200, 2, 4, 0),
+    ("GET /oauth2/authorize, with a resource: resource; batch; grant", authorize_for_a_resource, 302, 3, 5, 2),
+    ("GET /oauth2/authorize, with a cached resource: batch; grant", authorize_for_a_cached_resource, 302, 2, 3, 2),
+    ("POST /oauth2/token, for a resource: transition; batch; resource", redeem_for_a_resource, 200, 3, 5, 1),
+    ("POST /oauth2/token, for a cached resource: transition; batch", redeem_for_a_cached_resource, 200, 2, 3, 1),
     ("POST /oauth2/authorize", authorize_by_post, 303, 0, 0, 0),
     ("POST /oauth2/authorize, with login_hint: count; request", authorize_by_post_with_a_hint, 303, 2, 0, 2),
     ("GET /oauth2/authorize, a stored request: request; binding", continue_a_stored_request, 200, 2, 1, 1),
@@ -638,13 +679,14 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
     ("POST /account/let-in: link; user; one transaction", use_let_in_link, 303, 3, 2, 6),
     ("POST /account/let-in, again: link; user", use_let_in_link_again, 303, 2, 2, 0),
     ("GET /oauth2/jwks", partial(get, path="/oauth2/jwks"), 200, 0, 0, 0),
-    ("GET /.well-known/openid-configuration", partial(get, path="/.well-known/openid-configuration"), 200, 0, 0, 0),
+    ("GET /.well-known/openid-configuration: resources", get_metadata, 200, 1, 1, 0),
+    ("GET /.well-known/openid-configuration, resources cached", get_metadata_again, 200, 0, 0, 0),
     (
-        "GET /.well-known/oauth-authorization-server",
+        "GET /.well-known/oauth-authorization-server: resources",
         partial(get, path="/.well-known/oauth-authorization-server"),
         200,
-        0,
-        0,
+        1,
+        1,
         0,
     ),
     ("GET /healthz", partial(get, path="/healthz"), 200, 0, 0, 0),
@@ -885,15 +927,23 @@ def test_every_route_is_in_the_table(site: Site) -> None:
     assert routes - table - playground == {("POST", "/oauth2/userinfo")}
 
 
-@pytest.mark.parametrize("path", ["/oauth2/jwks", "/.well-known/openid-configuration"])
 def test_key_ring_is_cached_for_less_than_a_minute(
-    site: Site, browser: Browser, cached_ring: None, caplog: pytest.LogCaptureFixture, path: str
+    site: Site, browser: Browser, cached_ring: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reads_the_ring = path == "/oauth2/jwks"
     with caplog.at_level(logging.INFO, "signet"):
-        for seconds, number in ((49, 0), (1, int(reads_the_ring)), (1, 0)):
+        for seconds, number in ((49, 0), (1, 1), (1, 0)):
             site.clock.advance(seconds)
-            browser.get(path)
+            browser.get("/oauth2/jwks")
+            assert calls_in_last_line(caplog) == number
+
+
+def test_metadata_reads_the_resources_once_a_minute_and_never_the_key_ring(
+    site: Site, browser: Browser, cached_ring: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "signet"):
+        for seconds, number in ((0, 1), (50, 0), (9, 0), (1, 1), (1, 0)):
+            site.clock.advance(seconds)
+            browser.get("/.well-known/openid-configuration")
             assert calls_in_last_line(caplog) == number
 
 

@@ -68,10 +68,12 @@ class Quickstart:
         self.url = f"http://127.0.0.1:{self._port}"
 
     def register(self) -> None:
-        """Run the commands of the README that register clients."""
+        """Run the commands of the README that register clients and resources."""
         for program, *arguments in self._commands:
             if program == ".venv/bin/signet":
                 registration = output_json(self._run_command(*arguments, "--json"))
+                if arguments[0] == "resource":
+                    continue
                 client = self._site.server.store.clients.get(registration["client_id"])
                 assert client
                 self.clients[client.client_id] = Registered(client, registration.get("client_secret"))

@@ -24,6 +24,8 @@ UPDATE = ("client", "update", "print")
 CLAIM = ("user", "update", "alice", "--claim")
 NO_TERMINAL = "Nothing has been changed. Without a terminal to ask for confirmation, --yes is required."
 ALGORITHMS = "is not one of 'RS256', 'PS256', 'ES256', 'EdDSA'."
+API, OLD_API = "https://api.example.com", "https://old.example.com"
+NEW_RESOURCE = ("resource", "create", "https://new.example.com", "--name", "N")
 # Arguments, and the line or a part of it.
 ERRORS: list[tuple[tuple[str, ...], str]] = [
     # unknown commands and options
@@ -154,6 +156,36 @@ ERRORS: list[tuple[tuple[str, ...], str]] = [
     (("scope", "set", "photos.read", " "), "The description must have 1 to 200 printable characters."),
     (("scope", "set", "photos.read", "d" * 201), "The description must have 1 to 200 printable characters."),
     (("scope", "set", "photos.read", "a\u2028b"), "The description must have 1 to 200 printable characters."),
+    ((*NEW_RESOURCE, "--scope", "openid"), "openid is a standard scope, which is not of a resource."),
+    ((*NEW_RESOURCE, "--scope", "a  b"), "The scope must be scope tokens separated by single spaces (RFC 6749 3.3)."),
+    ((*NEW_RESOURCE, "--scope", "a,b"), "Separate the scopes by spaces"),
+    ((*NEW_RESOURCE, "--scope", " ".join(f"s{n}" for n in range(101))), "The scope must be scope tokens"),
+    ((*NEW_RESOURCE, "--access-token-lifetime", "59"), "The access_token_lifetime must be 60 to 86400 seconds."),
+    ((*NEW_RESOURCE, "--access-token-signed-response-alg", "none"), ALGORITHMS),
+    (("resource", "create", "https://new.example.com"), "needs a name, unless a client with this client_id has one."),
+    (("resource", "create", "https://new.example.com", "--name", "a\u202eb"), "The name must have 1 to 200 printable"),
+    (("resource", "create", "http://new.example.com", "--name", "N"), "must be https"),
+    (("resource", "create", "https://new.example.com/#a", "--name", "N"), "must have no fragment"),
+    (("resource", "create", "https://a@new.example.com", "--name", "N"), "without user information"),
+    (("resource", "create", "https://new.example.com/" + "a" * 128, "--name", "N"), "at most 128 characters"),
+    (("resource", "create", "urn:api", "--name", "N"), "The URI urn:api must be https"),
+    (("resource", "create", "https://New.example.com:443", "--name", "N"), "normal form: https://new.example.com"),
+    (("resource", "create", f"{API}/", "--name", "N"), "or another spelling of it, already exists."),
+    (("resource", "create", f"{OLD_API}/", "--name", "N"), f"The client {OLD_API} exists, which is the same URI."),
+    (("client", "create", "--name", "N", "--id", f"{API}/"), f"The resource {API} exists, which is the same URI as"),
+    (
+        ("resource", "show", "https://apj.example.com"),
+        f"There is no resource 'https://apj.example.com'. Did you mean '{API}'",
+    ),
+    (("resource", "update", "https://x.example"), "Give at least one option to change; --help lists them."),
+    (("resource", "update", API, "--unset", "scope", "--scope", "a"), "scope is both set and unset."),
+    (("resource", "update", API, "--unset", "name"), "Invalid value for '--unset': 'name' is not one of"),
+    (("resource", "update", API, "--remove-scope", "photo.read"), "Did you mean 'photos.read'?"),
+    (("resource", "update", API, "--remove-scope", "photos.read"), "it would accept every scope."),
+    (("resource", "update", API, "--add-scope", "email"), "email is a standard scope"),
+    (("resource", "delete", "https://x.example", "--yes"), "There is no resource 'https://x.example'."),
+    (("resource", "delete", API), NO_TERMINAL),
+    (("resource", "delete", OLD_API, "--yes"), f"There is no resource '{OLD_API}'."),
     (("completion", "fish"), "Invalid value for '{bash|zsh}': 'fish' is not one of 'bash', 'zsh'."),
     # missing or unexpected arguments, and no terminal to ask for confirmation
     (("grant", "revoke"), "Give either a GRANT_ID, or --user, --client or both."),
@@ -192,6 +224,8 @@ def test_an_error_is_one_line_with_exit_code_2_and_changes_nothing(
     site.user("bob")
     site.client(client_id="print", client_name="Photo Print", redirect_uris=[URI], scope="openid email")
     run_command("scope", "set", "photos.read", "See your photos")
+    run_command("resource", "create", API, "--name", "Photo API", "--scope", "photos.read")
+    run_command("client", "create", "--name", "Old API", "--id", OLD_API)
     twice = site.client(client_id="twice").record
     site.server.store.clients.put(replace(twice, secret_hashes=(*twice.secret_hashes, "another")))
     before = dump_tables()
@@ -210,6 +244,7 @@ DESTRUCTIVE = {
     ("key", "retire"),
     ("key", "rotate"),
     ("restore",),
+    ("resource", "delete"),
     ("scope", "delete"),
     ("user", "delete"),
     ("user", "disable"),

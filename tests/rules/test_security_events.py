@@ -18,7 +18,7 @@ from tests.support.site import PASSWORD, Registered, Site
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "operate.md").read_text("utf-8")
 NEW_PASSWORD = "quite another password"
 # Events of the operator's command are stored in the table `events` only: the command has no log.
-COMMAND_EVENTS = {events.CLIENT_CHANGED, events.USER_CHANGED}
+COMMAND_EVENTS = {events.CLIENT_CHANGED, events.USER_CHANGED, events.RESOURCE_CHANGED}
 Records = Callable[[], list[dict[str, Any]]]
 
 

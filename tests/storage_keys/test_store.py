@@ -23,6 +23,7 @@ from chalicelib.protocol.records import (
     Session,
     User,
 )
+from chalicelib.protocol.resource import Resource
 from chalicelib.storage.attribute_values import pack
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store
@@ -93,6 +94,7 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
     ),
     "sessions": (Session("u-1.s-1", "u-1", NOW, NOW + 600, amr=("pwd", "otp")), "auth_time"),
     "scopes": (Scope("photos.read", "See your 写真 👀"), "description"),
+    "resources": (Resource("https://api.example.com/", "https://api.example.com", "写真 👀", "photos.read"), "name"),
     "attempts": (Attempts("account 1", NOW + 900, failures=3), "failures"),
     "events": (Event("u-1", "1800000000.1", "sign_in", NOW, NOW + 600, client_name="Zürich"), "name"),
     "deliveries": (Delivery("d-1", "u-1", NOW, NOW + 600, "u-1.s-1", frozenset({"c-1", "c-2"})), "tries"),

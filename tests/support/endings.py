@@ -50,8 +50,8 @@ W = TypeVar("W", bound="World")
 class Grants:
     """The grants of one kind to one client: one for each use that consumes something.
 
-    `code` is unredeemed, `tokens` are those of another grant, `retried` those of a third one, which were refreshed
-    once. `redeemed_codes`: the codes of the latter two.
+    `code` is unredeemed, `tokens` are those of another grant, with an access token for the API and one for `userinfo`,
+    `retried` those of a third one, which were refreshed once. `redeemed_codes`: the codes of the latter two.
     """
 
     world: "World"
@@ -72,7 +72,7 @@ class Grants:
         machine, api, access_token = self.world.machine, self.world.registered[API], self.tokens["access_token"]
         outcomes = {"access token introspected": _is_active(introspect(machine, api, access_token))}
         if "openid" in KINDS[self.kind]:
-            outcomes["UserInfo"] = _works(machine.userinfo(access_token), "invalid_token")
+            outcomes["UserInfo"] = _works(machine.userinfo(self.tokens.get("userinfo", access_token)), "invalid_token")
         if "refresh_token" in self.tokens:
             answer = introspect(machine, self.client, self.tokens["refresh_token"])
             outcomes["refresh token introspected"] = answer.status == 200 and _is_active(answer)
@@ -193,6 +193,8 @@ class World:
 
         codes = tuple(authorize() for _ in range(1 if few else 2))
         tokens, *rest = (_members(machine.redeem(client, code)) for code in codes)
+        for_api = _members(machine.refresh(client, tokens["refresh_token"], resource=API))
+        tokens = {**for_api, "userinfo": tokens["access_token"]}
         if few:
             return Grants(self, client_id, kind, tokens, redeemed_codes=codes)
         (retried,) = rest

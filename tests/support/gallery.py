@@ -15,9 +15,11 @@ from chalicelib.protocol.errors import InvalidRequest
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.identifiers import username_identifier
 from chalicelib.protocol.records import Consent, Scope, Session
+from chalicelib.protocol.resource import Resource
 from tests.support.browser import CHALLENGE
 from tests.support.site import PASSWORD, Site
 
+API = "https://api.example.com/photos"
 HOME = "https://print.example.com/callback"
 ON_THIS_DEVICE = "http://127.0.0.1:51004/callback"
 OWN_SCHEME = "com.example.print:/callback"
@@ -92,6 +94,9 @@ class Gallery:
         self._remember_consent(self.client, "openid profile")
         self.authorize(self.client)
         yield "consent_to_more"
+        self.site.server.store.resources.put(Resource(API, API, self.words.client_name, self.words.scope))
+        self.authorize(self.client, resource=API)
+        yield "consent_for_an_api"
         self.authorize(self._client([ON_THIS_DEVICE], public=True))
         yield "consent_on_this_device"
         self.authorize(self._client([OWN_SCHEME], public=True))

@@ -1,7 +1,10 @@
-"""Resource servers: clients that introspect access tokens and get none themselves (RFC 7662, RFC 8707)."""
+"""Resources, and clients that introspect access tokens and get none themselves (RFC 7662, RFC 8707)."""
 
+from typing import Any
 from urllib.parse import quote_plus
 
+from chalicelib.clients.resources import create_resource
+from chalicelib.protocol.resource import Resource
 from tests.support.browser import Answer, Browser, basic
 from tests.support.site import Registered, Site
 
@@ -11,6 +14,11 @@ API = "https://api.example.com/photos"
 def register_resource_server(site: Site, uri: str = API) -> Registered:
     """Register a resource server whose client_id is its URI."""
     return site.client(client_id=uri, client_name="Photos", redirect_uris=(), grant_types=(), response_types=())
+
+
+def register_resource(site: Site, uri: str = API, scope: str = "", **members: Any) -> Resource:
+    """Register a resource with a record of its own."""
+    return create_resource(site.server.store, uri, "Photos", scope=scope, **members)
 
 
 def introspect(

@@ -18,7 +18,7 @@ from chalicelib.storage.store import Store
 from infra.access import NO_ACCESS, REJECTED
 from infra.local.embedded import STAGE
 from infra.local.state import StateFolder
-from infra.operator.doctor import clients, front, function, sign_ins
+from infra.operator.doctor import clients, front, function, resources, sign_ins
 from infra.operator.doctor.findings import Finding, Verdict, judge, skipped
 from infra.operator.doctor.stage import Inside
 from infra.operator.doctor.visit import OPENID, Unreachable, ask
@@ -50,6 +50,10 @@ def inspect(store: Store) -> Iterator[Finding]:
         yield from clients.inspect(store)
     except (*REJECTED, *NO_ACCESS, OAuthError):
         yield Finding("clients", None, "The clients cannot be read with these credentials.")
+    try:
+        yield from resources.inspect(store, stage_url(store))
+    except (*REJECTED, *NO_ACCESS, OAuthError):
+        yield Finding("resources", None, "The resources cannot be read with these credentials.")
 
 
 def find_client(store: Store) -> Client | None:

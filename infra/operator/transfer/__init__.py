@@ -1,4 +1,4 @@
-"""Export and import clients, users, consents and scopes as JSON lines: `signet export` and `signet import`.
+"""Export and import clients, users, consents, scopes and resources as JSON lines: `signet export` and `signet import`.
 
 The first line has the version, the last line the number of records, so that an incomplete file is recognized. An export
 is written to a temporary file, which replaces the target when it is complete. An import adds missing records, skips
@@ -26,6 +26,7 @@ from chalicelib.events import log as event_log
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.records import User
+from chalicelib.protocol.resource import Resource
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Table
 from infra.operator.commands import CommandError, example, open_store
@@ -52,7 +53,7 @@ RETRY = "Run the import again: existing records are skipped."
 )
 @click.pass_obj
 def export(stage: str, /, hashes: bool, out: Path | None) -> None:
-    """Write clients, users, consents and scopes as JSON lines.
+    """Write clients, users, consents, scopes and resources as JSON lines.
 
     Without --with-password-hashes, users need a new password after an import, and clients a new secret. Passwords and
     secrets themselves are never exported. An interrupted export does not change FILE: run it again.
@@ -93,14 +94,14 @@ def _records(store: Store) -> Iterator[Record]:
     Only the consents that count are exported, to registered clients.
     """
     consents = (consent for consent in store.consents.scan() if consent.client_id not in RESERVED)
-    yield from chain(store.scopes.scan(), store.clients.scan(), store.users.scan())
+    yield from chain(store.scopes.scan(), store.clients.scan(), store.resources.scan(), store.users.scan())
     yield from remembered_consents(store, consents)
 
 
 def _size(store: Store) -> int:
     """Return the approximate number of records, which DynamoDB updates every six hours."""
     sizes = []
-    tables: tuple[Table[Any], ...] = (store.scopes, store.clients, store.users, store.consents)
+    tables: tuple[Table[Any], ...] = (store.scopes, store.clients, store.resources, store.users, store.consents)
     for table in tables:
         with suppress(AwsError):
             described = store.dynamodb.client.call("DescribeTable", TableName=table.name)["Table"]
@@ -158,7 +159,7 @@ class Tally:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def import_(stage: str, /, file: Path, format_: str, as_json: bool) -> int:
-    """Add the clients, users, consents and scopes in FILE. Existing records are not changed.
+    """Add the clients, users, consents, scopes and resources in FILE. Existing records are not changed.
 
     Each record that cannot be added is reported with its line, and the exit code is then 1. After an interruption, run
     the command again. Users and clients without a password or secret are listed; set new ones with `signet user
@@ -224,6 +225,8 @@ def _insert(store: Store, entry: Entry) -> Outcome:
     outcome = insert_record(store, entry.record)
     if outcome.added and isinstance(entry.record, Client):
         event_log.log_event(store.settings, events.CLIENT_CHANGED, client_id=entry.record.client_id, detail="imported")
+    elif outcome.added and isinstance(entry.record, Resource):
+        event_log.log_event(store.settings, events.RESOURCE_CHANGED, detail=f"{entry.record.uri}: imported")
     elif outcome.added and isinstance(entry.record, User):
         event_log.log_event(store.settings, events.USER_CHANGED, sub=entry.record.sub, detail="imported")
     return outcome

@@ -10,13 +10,14 @@ from chalicelib import builtin_clients
 from chalicelib.authentication import passwords
 from chalicelib.aws.client import AwsError
 from chalicelib.clients.metadata import check_client
-from chalicelib.clients.registration import check_scope
+from chalicelib.clients.resources import check_resource, check_scope
 from chalicelib.keys import signing
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import OAuthError, TemporarilyUnavailable
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.identifiers import username_identifier
 from chalicelib.protocol.records import Consent, Identifier, Scope, User
+from chalicelib.protocol.resource import Resource
 from chalicelib.storage.dynamodb import is_possible_key
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused
@@ -57,6 +58,8 @@ def insert_record(store: Store, record: Record) -> Outcome:
                 return _insert_consent(store, record)
             case Scope():
                 return _insert_scope(store, record)
+            case Resource():
+                return _insert_resource(store, record)
     except TemporarilyUnavailable:
         raise
     except (OAuthError, ValueError, TypeError) as error:
@@ -172,7 +175,8 @@ def _insert_consent(store: Store, consent: Consent) -> Outcome:
         return Outcome(problem=f"the {name} was not added, because its user or client was changed at the same time")
     if existing.valid_for(user, client).empty:
         return Outcome(problem=f"the {name} was removed since, and was not added again")
-    if (existing.scope, existing.claims) == (consent.scope, consent.claims):
+    allowed = (consent.scope, consent.claims, consent.resource_scope)
+    if (existing.scope, existing.claims, existing.resource_scope) == allowed:
         return Outcome(existing=existing)
     return Outcome(problem=f"a different {name} exists and was not changed")
 
@@ -185,3 +189,13 @@ def _insert_scope(store: Store, scope: Scope) -> Outcome:
     if existing == scope:
         return Outcome(existing=existing)
     return Outcome(problem=f"the scope {scope.scope} exists with other data and was not changed")
+
+
+def _insert_resource(store: Store, resource: Resource) -> Outcome:
+    check_resource(resource, signing.algorithms(store.settings))
+    if store.resources.insert(resource):
+        return Outcome(added=True)
+    existing = store.resources.get(resource.resource_id)
+    if existing == resource:
+        return Outcome(existing=existing)
+    return Outcome(problem=f"the resource {resource.uri} exists with other data and was not changed")

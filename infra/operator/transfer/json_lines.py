@@ -1,4 +1,4 @@
-"""The export format: clients, users, consents and scopes as lines of JSON."""
+"""The export format: clients, users, consents, scopes and resources as lines of JSON."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,11 +8,18 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.records import Consent, Scope, User
+from chalicelib.protocol.resource import Resource
 from infra.operator.terminal import json_text
 
 VERSION = 1
-Record = Client | User | Consent | Scope
-KINDS: dict[type[Record], str] = {Client: "client", User: "user", Consent: "consent", Scope: "scope"}
+Record = Client | User | Consent | Scope | Resource
+KINDS: dict[type[Record], str] = {
+    Client: "client",
+    User: "user",
+    Consent: "consent",
+    Scope: "scope",
+    Resource: "resource",
+}
 _CLASSES = {kind: record for record, kind in KINDS.items()}
 # The fields with credentials, which are only exported on request.
 _CREDENTIALS = {"client": "secret_hashes", "user": "password_hash"}

@@ -7,6 +7,7 @@ import jwt
 import pytest
 
 from chalicelib import __version__
+from chalicelib.aws.messages import Request, Response
 from chalicelib.grants import GRANTS
 from chalicelib.keys import signing
 from chalicelib.protocol import pkce
@@ -15,7 +16,9 @@ from chalicelib.protocol.errors import InvalidClientMetadata
 from chalicelib.protocol.response_types import GRANT_TYPES
 from tests.support.assertions import claims_of_assertion, key_client, key_pair, sign, signed, with_assertion
 from tests.support.browser import CHALLENGE, VERIFIER, Answer, Browser, basic
+from tests.support.faults import Fault, Proceed, Wire, refusal, throttled, unreachable
 from tests.support.grants import create_code
+from tests.support.resource_servers import register_resource, register_resource_server
 from tests.support.site import Registered, Site
 
 OPENID = "/.well-known/openid-configuration"
@@ -432,3 +435,37 @@ def test_home_page_lists_endpoints_with_working_links(site: Site, browser: Brows
         assert path in page.body
     assert 'href="/account"' in page.body
     assert "playground" not in page.body, "the playground is off"
+
+
+# ---- resources
+
+
+def test_metadata_lists_the_registered_resources(site: Site, browser: Browser) -> None:
+    assert "protected_resources" not in browser.get(OPENID).json
+    register_resource_server(site, "https://old.example.com")  # without a record
+    for uri in ("https://photos.example.com", "http://127.0.0.1:3000/mcp"):
+        register_resource(site, uri)
+    site.clock.advance(60)
+    uris = ["http://127.0.0.1:3000/mcp", "https://photos.example.com"]
+    assert [browser.get(path).json["protected_resources"] for path in (OPENID, OAUTH)] == [uris, uris]
+
+
+def not_allowed(request: Request, _proceed: Proceed) -> Response:
+    """Reject the request, as when the function's role lacks a permission."""
+    return refusal(request, 400, "com.amazon.coral.service#AccessDeniedException")
+
+
+@pytest.mark.parametrize("fault", [unreachable, throttled, not_allowed], ids=lambda fault: fault.__name__)
+def test_metadata_has_the_last_known_resources_while_they_cannot_be_read(
+    site: Site, browser: Browser, wire: Wire, fault: Fault
+) -> None:
+    register_resource(site, "https://photos.example.com")
+    with wire.fault_in("Scan", fault):
+        answer = browser.get(OPENID)
+    assert (answer.status, "protected_resources" in answer.json) == (200, False)
+    site.clock.advance(60)
+    before = browser.get(OPENID).json
+    assert before["protected_resources"] == ["https://photos.example.com"]
+    site.clock.advance(60)
+    with wire.fault_in("Scan", fault):
+        assert browser.get(OPENID).json == before

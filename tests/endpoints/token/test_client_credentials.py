@@ -7,6 +7,7 @@ from typing import Any
 import jwt
 import pytest
 
+from chalicelib.clients.resources import create_resource
 from chalicelib.protocol.errors import InvalidClientMetadata
 from infra.operator.transfer.insertion import insert_record
 from tests.endpoints.token.conftest import claims_of
@@ -99,7 +100,25 @@ def test_requested_resource_is_the_audience(site: Site, browser: Browser) -> Non
         [("grant_type", "client_credentials"), ("resource", API), ("resource", contacts.id)],
         basic(client.id, client.secret or ""),
     )
-    assert claims_of(both.json["access_token"])["aud"] == sorted([API, contacts.id])
+    assert (both.status, both.json["error"]) == (400, "invalid_target"), "an access token is for one resource"
+
+
+@pytest.mark.spec("RFC 9068 §3")
+def test_token_for_a_resource_has_its_scopes_lifetime_and_algorithm(site: Site, browser: Browser) -> None:
+    client = service_client(site)
+    alg = {"access_token_signed_response_alg": "ES256"}
+    create_resource(site.server.store, API, "Photos", scope="photos.read orders", access_token_lifetime=900, **alg)
+    assert_rejected(site, request_token(browser, client, resource=API, scope="photos.write"), 400, "invalid_scope")
+    other = service_client(site, scope="photos.write")
+    assert_rejected(site, request_token(browser, other, resource=API), 400, "invalid_target")
+    strict = service_client(site, strict_scope=True)
+    assert_rejected(site, request_token(browser, strict, resource=API), 400, "invalid_scope")
+    answer = request_token(browser, client, resource=API)
+    assert (answer.json["scope"], answer.json["expires_in"]) == ("photos.read", 900)
+    claims = claims_of(answer.json["access_token"])
+    assert (claims["aud"], claims["scope"]) == (API, "photos.read")
+    assert jwt.get_unverified_header(answer.json["access_token"])["alg"] == "ES256"
+    assert request_token(browser, strict, resource=API, scope="photos.read").status == 200
 
 
 def test_client_has_its_own_lifetime_and_algorithm(site: Site, browser: Browser) -> None:

@@ -2,7 +2,7 @@
 
 from tests.specifications.clauses.clause import Clause, Specification
 
-NO_APIS = "The server does not know which API uses which scope: the client requests both."
+NO_APIS = "Without a `resource`, the audience is the issuer, so that APIs reject the access token."
 
 SPECIFICATION = Specification(
     "RFC 9068",
@@ -24,7 +24,12 @@ SPECIFICATION = Specification(
             not_applicable="The token has no claim about the user except sub.",
         ),
         Clause("2.2.3 a", "SHOULD", "The token has a scope claim."),
-        Clause("2.2.3 b", "MUST", "Each scope has a meaning for the audience.", not_held=NO_APIS),
+        Clause(
+            "2.2.3 b",
+            "MUST",
+            "Each scope has a meaning for the audience.",
+            note="For resources that name their scopes.",
+        ),
         Clause(
             "2.2.3.1",
             "SHOULD",
