@@ -16,8 +16,7 @@ from chalicelib.grants import GRANTS
 from chalicelib.keys import signing
 from chalicelib.protocol import response_types
 from chalicelib.protocol.client import Client
-from infra.operator.commands import CommandError, did_you_mean
-from infra.operator.joined_values import ListChoice, reject_joined_values
+from infra.operator.joined_values import ListChoice, edit_list, reject_joined_values
 from infra.operator.jwks_file import JwksFile
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -176,13 +175,8 @@ class ClientChanges:
         for name, what in _LISTS.items():
             is_text = name == "scope"
             before = tuple(changed.scope.split() if is_text else getattr(changed, name))
-            removed = self.remove.get(name, ())
-            for value in removed:
-                if value not in before:
-                    suggestion = did_you_mean(value, before)
-                    raise CommandError(f"{value} is not a {what} of {client.client_id}.{suggestion}")
-            kept = [value for value in before if value not in removed]
-            after = tuple(dict.fromkeys([*kept, *self.add.get(name, ())]))
+            add, remove = self.add.get(name, ()), self.remove.get(name, ())
+            after = edit_list(before, add, remove, f"a {what} of {client.client_id}")
             if after != before:
                 members: dict[str, Any] = {name: " ".join(after) if is_text else after}
                 changed = replace(changed, **members)

@@ -1,9 +1,12 @@
-"""Options that take a list: values that are joined by commas, or two URIs in one option, are rejected with a hint."""
+"""Options for lists. Values that are joined by commas, or two URIs in one option, are rejected with a hint."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import click
+
+from infra.operator.commands import CommandError, did_you_mean
 
 _REPEAT = "Repeat the option for each value"
 _SCOPES = ("scope", "default_scope", "add_scope", "remove_scope")
@@ -20,6 +23,17 @@ class ListChoice(click.Choice[str]):
         if isinstance(value, str) and "," in value:
             self.fail(f"{value!r} is a list. {_REPEAT}.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+def edit_list(before: Sequence[str], add: Sequence[str], remove: Sequence[str], what: str) -> tuple[str, ...]:
+    """Return a list without the values to remove, and with those to add, each once.
+
+    Raises CommandError when a value to remove is not in it. `what` says what it is not, such as "a scope of demo".
+    """
+    for value in remove:
+        if value not in before:
+            raise CommandError(f"{value} is not {what}.{did_you_mean(value, before)}")
+    return tuple(dict.fromkeys([*(value for value in before if value not in remove), *add]))
 
 
 def reject_joined_values(_context: click.Context, option: click.Parameter, given: Any) -> Any:

@@ -17,7 +17,6 @@ from chalicelib.storage.store import Store
 from infra.operator.commands import (
     CommandError,
     confirm,
-    did_you_mean,
     example,
     json_option,
     not_found,
@@ -27,7 +26,7 @@ from infra.operator.commands import (
     yes_option,
 )
 from infra.operator.doctor.inside import public_url
-from infra.operator.joined_values import ListChoice, reject_joined_values
+from infra.operator.joined_values import ListChoice, edit_list, reject_joined_values
 from infra.operator.protected_resource import metadata_document
 from infra.operator.terminal import print_json, print_record, print_table, visible
 
@@ -185,14 +184,10 @@ def update_resource_(
 
     def change(current: Resource) -> Resource:
         changed = replace(current, **members, **removed)
-        scopes = changed.scope.split()
-        for scope in remove_scope:
-            if scope not in scopes:
-                raise CommandError(f"{scope} is not a scope of {uri}.{did_you_mean(scope, scopes)}")
-        kept = [scope for scope in scopes if scope not in remove_scope]
-        if remove_scope and not kept and not add_scope:
+        scopes = edit_list(changed.scope.split(), add_scope, remove_scope, f"a scope of {uri}")
+        if remove_scope and not scopes:
             raise CommandError("Without any scope, it would accept every scope. For this, use --unset scope.")
-        return replace(changed, scope=" ".join(dict.fromkeys([*kept, *add_scope])))
+        return replace(changed, scope=" ".join(scopes))
 
     with open_store(stage) as store:
         resource = _find_resource(store, uri)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
 
-TIMEOUT = 30  # seconds
+from tests.support.listener import Listener
 
 
 @dataclass(frozen=True)
@@ -73,52 +73,28 @@ def close(_connection: socket.socket, _request: Received) -> None:
     raise Close
 
 
-class AwsServer:
+class AwsServer(Listener):
     """A server. `plan`: the behaviours for the first requests; all others get a success."""
 
     def __init__(self, *plan: Behaviour, tls: ssl.SSLContext | None = None):
         self.plan = list(plan)
         self.requests: list[Received] = []
         self.otherwise: Behaviour = send(response())
-        self.closed = threading.Semaphore(0)
-        self._tls = tls
         self._lock = threading.Lock()
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listening.getsockname()[1]
-        self.connections = 0
-        threading.Thread(target=self._serve, daemon=True).start()
+        super().__init__(tls)
 
     @property
     def url(self) -> str:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/"
 
-    def close(self) -> None:
-        """Stop listening."""
-        with suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._connected, args=(connection, self.connections), daemon=True).start()
-            self.connections += 1
-
-    def _connected(self, connection: socket.socket, number: int) -> None:
-        connection.settimeout(TIMEOUT)
-        with suppress(OSError, EOFError, Close), connection:
-            secured = self._tls.wrap_socket(connection, server_side=True) if self._tls else connection
-            with secured, secured.makefile("rb") as reader:
-                while True:
-                    request = _read(reader, number)
-                    with self._lock:
-                        self.requests.append(request)
-                        behave = self.plan.pop(0) if self.plan else self.otherwise
-                    behave(secured, request)
-        self.closed.release()
+    def connected(self, connection: socket.socket, number: int) -> None:
+        with suppress(OSError, EOFError, Close), connection.makefile("rb") as reader:
+            while True:
+                request = _read(reader, number)
+                with self._lock:
+                    self.requests.append(request)
+                    behave = self.plan.pop(0) if self.plan else self.otherwise
+                behave(connection, request)
 
 
 def _read(reader: Any, connection: int) -> Received:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import parse_qs
 
+from tests.support.listener import Listener
+
 Behaviour = Callable[[socket.socket], None]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nCache-Control: no-store\r\n\r\n"
-TIMEOUT = 30  # seconds
 
 
 def answer(*parts: bytes) -> Behaviour:
@@ -59,17 +60,14 @@ def silence(connection: socket.socket) -> None:
         connection.recv(1)
 
 
-class Receiver:
+class Receiver(Listener):
     """A server that records every request, and then answers as `behave` does."""
 
     def __init__(self, behave: Behaviour | None = None, tls: ssl.SSLContext | None = None):
         self.behave = behave or answer(OK)
         self.requests: list[bytes] = []
-        self._tls = tls
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listening.getsockname()[1]
         self.arrived = threading.Semaphore(0)
-        threading.Thread(target=self._serve, daemon=True).start()
+        super().__init__(tls)
 
     @property
     def url(self) -> str:
@@ -85,27 +83,10 @@ class Receiver:
             tokens += form["logout_token"]
         return tokens
 
-    def close(self) -> None:
-        with suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)  # wakes the thread in `accept`, which would keep the port open
-        self._listening.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
-
-    def _answer(self, connection: socket.socket) -> None:
-        connection.settimeout(TIMEOUT)
-        with suppress(OSError), connection:
-            secured = self._tls.wrap_socket(connection, server_side=True) if self._tls else connection
-            with secured:
-                self.requests.append(_request(secured))
-                self.arrived.release()
-                self.behave(secured)
+    def connected(self, connection: socket.socket, number: int) -> None:
+        self.requests.append(_request(connection))
+        self.arrived.release()
+        self.behave(connection)
 
 
 def _request(connection: socket.socket) -> bytes:

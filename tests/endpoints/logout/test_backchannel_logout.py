@@ -27,7 +27,8 @@ from tests.endpoints.logout.conftest import Browsers, Receivers, outbox_of, regi
 from tests.support import faults
 from tests.support.browser import Browser
 from tests.support.faults import Wire
-from tests.support.receivers import OK, TIMEOUT, Behaviour, answer, in_sequence, silence, status
+from tests.support.listener import TIMEOUT
+from tests.support.receivers import OK, Behaviour, answer, in_sequence, silence, status
 from tests.support.site import Registered, Site
 from tests.support.threads import run_concurrently
 

@@ -13,7 +13,8 @@ from chalicelib.http import outbound
 from chalicelib.http.outbound import Undeliverable
 from tests.endpoints.logout.conftest import Receivers
 from tests.support.certificates import tls_context
-from tests.support.receivers import OK, TIMEOUT, Behaviour, answer, endless, json_answer, silence, status
+from tests.support.listener import TIMEOUT
+from tests.support.receivers import OK, Behaviour, answer, endless, json_answer, silence, status
 
 LOOPBACK = ("127.0.0.0/8",)
 BODY = b"logout_token=x"
