@@ -104,7 +104,7 @@ def _bind(
 ) -> tuple[AuthorizationRequest, dict[str, str]]:
     """Return the request, bound to this browser by the first GET with its handle, and the browser's new cookie.
 
-    Raises RequestEnded in any other browser.
+    Raises RequestEnded in any other browser, and when another HTTP request has bound and answered it in between.
     """
     browser_id, browser_cookie = identify_browser(server, http)
     if request.browser_id is None:
@@ -116,4 +116,6 @@ def _bind(
         request = bound.record or replace(request, browser_id="")
     if request.browser_id != browser_id:
         raise RequestEnded("This request was started in another browser.", code="wrong_browser")
+    if request.answered:
+        raise ended(request)
     return request, browser_cookie

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chalicelib.protocol.records import User
+from tests.endpoints.par.conftest import open_pushed, pushed
 from tests.guarantees.orders import Action, every_order
 from tests.support.account import account_form, sign_in_to_account, submit_form
 from tests.support.browser import Answer
@@ -85,6 +86,20 @@ def test_two_tabs_that_fetch_an_answer_by_form_post_get_a_code_each(site: Site, 
 
     for order in every_order(wire, actions):
         assert len({answer.code for _, answer in order.results}) == 2, order
+
+
+def test_two_tabs_that_open_a_pushed_request_answer_it_once(site: Site, wire: Wire) -> None:
+    scene = Scene(site, trusted=True)
+
+    def actions() -> list[Action]:
+        browser = scene.start()
+        sign_in_to_account(browser)
+        uri = pushed(browser, scene.client)
+        return scene.twice(browser, lambda tab: open_pushed(tab, scene.client, uri))
+
+    for order in every_order(wire, actions):
+        assert sorted(answer.status for _, answer in order.results) == [302, 400], order
+        assert len([*site.server.store.grants.scan()]) == 1, order
 
 
 @pytest.mark.parametrize("trusted", [True, False])
