@@ -7,23 +7,16 @@ the environment.
 import os
 import re
 from collections.abc import Mapping
-from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
-from chalicelib.http import proxy
 from chalicelib.protocol.durations import DAY, HOUR
-from chalicelib.protocol.redirect_uris import origin_of
-from chalicelib.protocol.texts import is_printable
-from chalicelib.protocol.urls import match_url
 from chalicelib.protocol.values import dataclass
+from chalicelib.settings import values
+from chalicelib.settings.values import LOOPBACK as LOOPBACK
+from chalicelib.settings.values import SettingsError as SettingsError
 
 REQUIRE_PUSHED = "SIGNET_REQUIRE_PUSHED_AUTHORIZATION_REQUESTS"
-LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
-
-
-class SettingsError(Exception):
-    """A setting has an invalid value; the text names the setting and its allowed values."""
 
 
 @dataclass(frozen=True)
@@ -117,40 +110,41 @@ class Settings:
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
         """Return the settings of the environment. Raises SettingsError."""
         in_lambda = "AWS_LAMBDA_FUNCTION_NAME" in environ
-        endpoint = _endpoint(environ.get("SIGNET_DYNAMODB_ENDPOINT", ""))
+        endpoint = values.endpoint(environ.get("SIGNET_DYNAMODB_ENDPOINT", ""))
         embedded = not in_lambda and endpoint is None
         issuer = environ.get("SIGNET_ISSUER", "")
         if not issuer and not in_lambda:
-            issuer = f"http://127.0.0.1:{_number(environ, 'PORT', 8000, 1, 65535)}"
-        login_url = _login_url(environ.get("SIGNET_LOGIN_URL", ""))
-        stage = _stage(environ.get("SIGNET_STAGE", "local"))
+            issuer = f"http://127.0.0.1:{values.number(environ, 'PORT', 8000, 1, 65535)}"
+        login_url = values.login_url(environ.get("SIGNET_LOGIN_URL", ""))
+        stage = values.stage(environ.get("SIGNET_STAGE", "local"))
         numbers: dict[str, Any] = {
-            name: _number(environ, f"SIGNET_{name.upper()}", getattr(cls, name), low, high)
+            name: values.number(environ, f"SIGNET_{name.upper()}", getattr(cls, name), low, high)
             for name, (low, high) in LIMITS.items()
         }
         return cls(
             stage=stage,
             # In Lambda without the setting, the address of the gateway is taken from each event.
-            issuer=_issuer(issuer) if issuer else "",
-            name=_name(environ.get("SIGNET_NAME", "") or cls.name),
+            issuer=values.issuer(issuer) if issuer else "",
+            name=values.name(environ.get("SIGNET_NAME", "") or cls.name),
             embedded=embedded,
             dynamodb_endpoint=endpoint,
             region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"),
-            kms_key_id=_kms_key_id(environ.get("SIGNET_KMS_KEY_ID") or f"alias/signet-{stage}"),
-            signing=_choice(environ, "SIGNET_SIGNING", ("ring", "kms")),
-            operator_token_hash=_operator_token_hash(environ.get("SIGNET_OPERATOR_TOKEN_HASH", "")),
-            metrics=in_lambda and _choice(environ, "SIGNET_METRICS", ("on", "off")) == "on",
-            logo_url=_https_url(environ, "SIGNET_LOGO_URL"),
-            accent_color=_color(environ, "SIGNET_ACCENT_COLOR"),
-            accent_color_dark=_color(environ, "SIGNET_ACCENT_COLOR_DARK"),
-            support_url=_https_url(environ, "SIGNET_SUPPORT_URL", mailto=True),
+            kms_key_id=values.kms_key_id(environ.get("SIGNET_KMS_KEY_ID") or f"alias/signet-{stage}"),
+            signing=values.choice(environ, "SIGNET_SIGNING", ("ring", "kms")),
+            operator_token_hash=values.operator_token_hash(environ.get("SIGNET_OPERATOR_TOKEN_HASH", "")),
+            metrics=in_lambda and values.choice(environ, "SIGNET_METRICS", ("on", "off")) == "on",
+            logo_url=values.https_url(environ, "SIGNET_LOGO_URL"),
+            accent_color=values.color(environ, "SIGNET_ACCENT_COLOR"),
+            accent_color_dark=values.color(environ, "SIGNET_ACCENT_COLOR_DARK"),
+            support_url=values.https_url(environ, "SIGNET_SUPPORT_URL", mailto=True),
             login_url=login_url,
-            login_origins=_login_origins(environ.get("SIGNET_LOGIN_ORIGINS", ""), login_url),
-            playground=_choice(environ, "SIGNET_PLAYGROUND", ("on", "off") if embedded else ("off", "on")) == "on",
-            require_pushed_authorization_requests=_choice(environ, REQUIRE_PUSHED, ("off", "on")) == "on",
-            outbound_networks=_networks(environ, "SIGNET_OUTBOUND_NETWORKS"),
-            backchannel_networks=_networks(environ, "SIGNET_BACKCHANNEL_NETWORKS"),
-            **_proxy(environ),
+            login_origins=values.login_origins(environ.get("SIGNET_LOGIN_ORIGINS", ""), login_url),
+            playground=values.choice(environ, "SIGNET_PLAYGROUND", ("on", "off") if embedded else ("off", "on"))
+            == "on",
+            require_pushed_authorization_requests=values.choice(environ, REQUIRE_PUSHED, ("off", "on")) == "on",
+            outbound_networks=values.networks(environ, "SIGNET_OUTBOUND_NETWORKS"),
+            backchannel_networks=values.networks(environ, "SIGNET_BACKCHANNEL_NETWORKS"),
+            **values.declared_proxy(environ),
             **numbers,
         )
 
@@ -183,118 +177,3 @@ LIMITS = {
     "password_failure_cost": (1, 25),  # passwords.MAX_COST
     "key_rotation_days": (0, 3650),
 }
-
-
-def _number(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
-    text = environ.get(name, "") or str(default)
-    if not (text.isascii() and text.isdigit() and len(text) <= 12 and low <= int(text) <= high):
-        raise SettingsError(f"{name} is {text!r}; it must be a whole number from {low} to {high}")
-    return int(text)
-
-
-def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
-    text = environ.get(name, "") or choices[0]
-    if text not in choices:
-        raise SettingsError(f"{name} is {text!r}; it must be one of: {', '.join(choices)}")
-    return text
-
-
-def _operator_token_hash(text: str) -> str | None:
-    if text and not re.fullmatch(r"[0-9a-f]{64}", text):
-        raise SettingsError("SIGNET_OPERATOR_TOKEN_HASH must be the SHA-256 of the token, 64 hexadecimal digits")
-    return text or None
-
-
-def _stage(text: str) -> str:
-    if not (text.isascii() and text.replace("-", "").isalnum() and len(text) <= 32):
-        raise SettingsError(f"SIGNET_STAGE is {text!r}; it must be at most 32 letters, digits and hyphens")
-    return text
-
-
-def _name(text: str) -> str:
-    if not is_printable(text):
-        raise SettingsError(f"SIGNET_NAME is {text!r}; it must have 1 to 200 printable characters")
-    return text
-
-
-def _kms_key_id(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9:/_-]{1,2048}", text):
-        raise SettingsError(f"SIGNET_KMS_KEY_ID is {text!r}; it must be the id, alias or ARN of a KMS key, or not set")
-    return text
-
-
-def _issuer(text: str) -> str:
-    """Check an issuer (OpenID Connect Discovery section 3): https, or http for loopback, no query, no fragment."""
-    url = match_url(text)
-    if not url or (url["scheme"] == "http" and url["host"] not in LOOPBACK):
-        raise SettingsError(
-            f"SIGNET_ISSUER is {text!r}; it must be an https URL without query, fragment and trailing slash "
-            "(http for 127.0.0.1, [::1] and localhost only)"
-        )
-    return text
-
-
-def _endpoint(text: str) -> str | None:
-    if text and not match_url(text.removesuffix("/")):
-        raise SettingsError(f"SIGNET_DYNAMODB_ENDPOINT is {text!r}; it must be an http or https URL, or not set")
-    return text or None
-
-
-def _https_url(environ: Mapping[str, str], name: str, *, mailto: bool = False) -> str | None:
-    """Read an https URL, which may have a query; with `mailto`, also an email address as a mailto URL."""
-    text = environ.get(name, "")
-    if not text:
-        return None
-    form = "https URL" + (" or a mailto: address" if mailto else "")
-    plain = re.fullmatch(r"[!#-;=?-Z_a-z~]{1,2000}", text) is not None  # ASCII that is safe in an HTML attribute
-    url = match_url(text.partition("?")[0].removesuffix("/"))
-    if plain and ((url and url["scheme"] == "https") or (mailto and re.fullmatch(r"mailto:[^@?]+@[^@?]+", text))):
-        return text
-    raise SettingsError(f"{name} is {text!r}; it must be an {form}, or not set")
-
-
-def _color(environ: Mapping[str, str], name: str) -> str | None:
-    text = environ.get(name, "")
-    if text and not re.fullmatch(r"#[0-9A-Fa-f]{6}", text):
-        raise SettingsError(f"{name} is {text!r}; it must be a colour such as #1f4fa3, or not set")
-    return text or None
-
-
-def _login_url(text: str) -> str | None:
-    url = match_url(text.removesuffix("/"))
-    if text and (not url or (url["scheme"] == "http" and url["host"] not in LOOPBACK)):
-        raise SettingsError(
-            f"SIGNET_LOGIN_URL is {text!r}; it must be an https URL without query and fragment "
-            "(http for 127.0.0.1, [::1] and localhost only), or not set"
-        )
-    return text or None
-
-
-def _login_origins(text: str, login_url: str | None) -> tuple[str, ...]:
-    """Read origins and return them as browsers write them; by default that of the login application."""
-    origins = text.split()
-    for origin in origins:
-        url = match_url(origin)
-        if not url or origin.count("/") != 2 or (url["scheme"] == "http" and url["host"] not in LOOPBACK):
-            raise SettingsError(
-                f"SIGNET_LOGIN_ORIGINS has {origin!r}; it must be origins such as https://login.example.com, "
-                "separated by spaces (http for 127.0.0.1, [::1] and localhost only)"
-            )
-    return tuple(filter(None, map(origin_of, origins or [login_url or ""])))
-
-
-def _networks(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
-    text = environ.get(name, "")
-    try:
-        return tuple(str(ip_network(network)) for network in text.split())
-    except ValueError as error:
-        form = "networks such as 10.0.0.0/8, separated by spaces"
-        raise SettingsError(f"{name} is {text!r}; it must be {form}") from error
-
-
-def _proxy(environ: Mapping[str, str]) -> dict[str, Any]:
-    header, hashes = environ.get("SIGNET_CALLER_ADDRESS_HEADER", ""), environ.get("SIGNET_PROXY_SECRET_HASH", "")
-    try:
-        return proxy.declared(header, hashes)
-    except ValueError as error:
-        raise SettingsError(str(error)) from error

@@ -1,0 +1,138 @@
+"""Explanations of the errors that applications get, by a redirect or in the response of an endpoint."""
+
+from chalicelib.protocol.values import dataclass
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """An error in plain words: a title, what happened, and what to do.
+
+    `for_user` is for the user who sees the page, and empty where only applications get the error. `for_developer` is
+    for the developer of the application and the operator of this server.
+    """
+
+    title: str
+    meaning: str
+    for_user: str
+    for_developer: str
+
+
+CLIENT_ERRORS: dict[str, Explanation] = {
+    # ---- responses of the authorization endpoint
+    "unauthorized_client": Explanation(
+        "The application is not allowed to do this",
+        "It is not registered for this kind of request.",
+        "",
+        "Compare grant_types, response_types and the other settings of the registration with the request.",
+    ),
+    "unsupported_response_type": Explanation(
+        "This response type is not supported",
+        "The server does not support the response_type of the request.",
+        "",
+        "The metadata lists the supported values in response_types_supported.",
+    ),
+    "invalid_scope": Explanation(
+        "The scope is not valid",
+        "It is malformed, or no part of it (with strict_scope: not all) is registered for the client or was granted.",
+        "",
+        "Register the scope for the client, or request less.",
+    ),
+    "login_required": Explanation(
+        "The user must sign in",
+        "The request does not allow a sign-in page (prompt=none), but the user must sign in.",
+        "",
+        "Send the user again without prompt=none. In a frame on another site, browsers do not send the cookies of this "
+        "server: use a refresh token there.",
+    ),
+    "consent_required": Explanation(
+        "The user must allow access",
+        "The request does not allow a consent page (prompt=none), but consent is needed.",
+        "",
+        "Send the user again without prompt=none. “Always allow” is remembered, “Allow once” is not.",
+    ),
+    "interaction_required": Explanation(
+        "The user must change the password",
+        "The request does not allow any page (prompt=none), but the user must choose a new password.",
+        "",
+        "Send the user again without prompt=none.",
+    ),
+    "request_not_supported": Explanation(
+        "Request objects are not supported",
+        "The request has the parameter request.",
+        "",
+        "Send each parameter directly.",
+    ),
+    "request_uri_not_supported": Explanation(
+        "This request_uri is not supported",
+        "The request has a request_uri that was not issued by this server.",
+        "",
+        "Send each parameter directly, or push the request to /oauth2/par (RFC 9126).",
+    ),
+    "registration_not_supported": Explanation(
+        "A request cannot register an application",
+        "The request has the parameter registration.",
+        "",
+        "Ask the operator to register the client, and leave the parameter out.",
+    ),
+    "unmet_authentication_requirements": Explanation(
+        "The required way to sign in is not available",
+        "The request requires an authentication method (acr) that this server does not support.",
+        "",
+        "The metadata lists the supported values in acr_values_supported.",
+    ),
+    "invalid_target": Explanation(
+        "This resource is unknown",
+        "The parameter resource names none that is registered, was granted, and has a scope for this client.",
+        "",
+        "Send an absolute URI without a fragment that the grant includes. At the token endpoint, name one resource.",
+    ),
+    # ---- responses of the token endpoint and of protected resources
+    "invalid_client": Explanation(
+        "Client authentication failed",
+        "The client is unknown, or its authentication failed.",
+        "",
+        "Check the client_id and the secret, form-encoded in HTTP Basic; a public client sends none. `client "
+        "rotate-secret` creates a new one. A client assertion names the issuer as its audience, is used once, and is "
+        "signed by a registered key.",
+    ),
+    "invalid_grant": Explanation(
+        "The code or token is not valid",
+        "It has expired, was used, was revoked, or belongs to another client; or redirect_uri or code_verifier does "
+        "not match the authorization request.",
+        "",
+        "Start a new authorization request. A code can be used once, within a minute. Only the newest refresh token "
+        "can be used.",
+    ),
+    "unsupported_grant_type": Explanation(
+        "This grant type is not supported",
+        "The token endpoint does not support the grant_type of the request.",
+        "",
+        "The metadata lists the supported values in grant_types_supported.",
+    ),
+    "invalid_token": Explanation(
+        "The access token is not valid",
+        "It has expired, was revoked, or was not issued by this server.",
+        "",
+        "Get a new access token with the refresh token, or start a new authorization request.",
+    ),
+    "insufficient_scope": Explanation(
+        "The access token does not allow this",
+        "It is valid, but its scope does not include this access.",
+        "",
+        "Request the scope that the WWW-Authenticate header names.",
+    ),
+    # ---- registration by the operator
+    "invalid_redirect_uri": Explanation(
+        "This redirect URI cannot be registered",
+        "It is not an absolute URI to which a response can be sent safely.",
+        "",
+        "Use https; http with 127.0.0.1, [::1] or localhost; or a private-use scheme of the application that contains "
+        "a dot.",
+    ),
+    "invalid_client_metadata": Explanation(
+        "This registration is not valid",
+        "A member of the client's registration has a value that is not allowed.",
+        "",
+        "The description names the member and the allowed values.",
+    ),
+}

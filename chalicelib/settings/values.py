@@ -1,0 +1,143 @@
+"""Reading the value of one setting: each function checks a text and says which values are allowed."""
+
+import re
+from collections.abc import Mapping
+from ipaddress import ip_network
+from typing import Any
+
+from chalicelib.http import proxy
+from chalicelib.protocol.redirect_uris import origin_of
+from chalicelib.protocol.texts import is_printable
+from chalicelib.protocol.urls import match_url
+
+LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
+
+
+class SettingsError(Exception):
+    """A setting has an invalid value; the text names the setting and its allowed values."""
+
+
+def number(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    """Return a whole number. Raises SettingsError."""
+    text = environ.get(name, "") or str(default)
+    if not (text.isascii() and text.isdigit() and len(text) <= 12 and low <= int(text) <= high):
+        raise SettingsError(f"{name} is {text!r}; it must be a whole number from {low} to {high}")
+    return int(text)
+
+
+def choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
+    """Return one of the choices, by default the first. Raises SettingsError."""
+    text = environ.get(name, "") or choices[0]
+    if text not in choices:
+        raise SettingsError(f"{name} is {text!r}; it must be one of: {', '.join(choices)}")
+    return text
+
+
+def operator_token_hash(text: str) -> str | None:
+    """Return the SHA-256 of the operator's token, or None. Raises SettingsError."""
+    if text and not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise SettingsError("SIGNET_OPERATOR_TOKEN_HASH must be the SHA-256 of the token, 64 hexadecimal digits")
+    return text or None
+
+
+def stage(text: str) -> str:
+    """Return the name of a stage. Raises SettingsError."""
+    if not (text.isascii() and text.replace("-", "").isalnum() and len(text) <= 32):
+        raise SettingsError(f"SIGNET_STAGE is {text!r}; it must be at most 32 letters, digits and hyphens")
+    return text
+
+
+def name(text: str) -> str:
+    """Return the name of the server. Raises SettingsError."""
+    if not is_printable(text):
+        raise SettingsError(f"SIGNET_NAME is {text!r}; it must have 1 to 200 printable characters")
+    return text
+
+
+def kms_key_id(text: str) -> str:
+    """Return the id, alias or ARN of a KMS key. Raises SettingsError."""
+    if not re.fullmatch(r"[A-Za-z0-9:/_-]{1,2048}", text):
+        raise SettingsError(f"SIGNET_KMS_KEY_ID is {text!r}; it must be the id, alias or ARN of a KMS key, or not set")
+    return text
+
+
+def issuer(text: str) -> str:
+    """Check an issuer (OpenID Connect Discovery section 3): https, or http for loopback, no query, no fragment."""
+    url = match_url(text)
+    if not url or (url["scheme"] == "http" and url["host"] not in LOOPBACK):
+        raise SettingsError(
+            f"SIGNET_ISSUER is {text!r}; it must be an https URL without query, fragment and trailing slash "
+            "(http for 127.0.0.1, [::1] and localhost only)"
+        )
+    return text
+
+
+def endpoint(text: str) -> str | None:
+    """Return the URL of a DynamoDB, or None. Raises SettingsError."""
+    if text and not match_url(text.removesuffix("/")):
+        raise SettingsError(f"SIGNET_DYNAMODB_ENDPOINT is {text!r}; it must be an http or https URL, or not set")
+    return text or None
+
+
+def https_url(environ: Mapping[str, str], name: str, *, mailto: bool = False) -> str | None:
+    """Read an https URL, which may have a query; with `mailto`, also an email address as a mailto URL."""
+    text = environ.get(name, "")
+    if not text:
+        return None
+    form = "https URL" + (" or a mailto: address" if mailto else "")
+    plain = re.fullmatch(r"[!#-;=?-Z_a-z~]{1,2000}", text) is not None  # ASCII that is safe in an HTML attribute
+    url = match_url(text.partition("?")[0].removesuffix("/"))
+    if plain and ((url and url["scheme"] == "https") or (mailto and re.fullmatch(r"mailto:[^@?]+@[^@?]+", text))):
+        return text
+    raise SettingsError(f"{name} is {text!r}; it must be an {form}, or not set")
+
+
+def color(environ: Mapping[str, str], name: str) -> str | None:
+    """Return a color, or None. Raises SettingsError."""
+    text = environ.get(name, "")
+    if text and not re.fullmatch(r"#[0-9A-Fa-f]{6}", text):
+        raise SettingsError(f"{name} is {text!r}; it must be a colour such as #1f4fa3, or not set")
+    return text or None
+
+
+def login_url(text: str) -> str | None:
+    """Return the URL of the login application, or None. Raises SettingsError."""
+    url = match_url(text.removesuffix("/"))
+    if text and (not url or (url["scheme"] == "http" and url["host"] not in LOOPBACK)):
+        raise SettingsError(
+            f"SIGNET_LOGIN_URL is {text!r}; it must be an https URL without query and fragment "
+            "(http for 127.0.0.1, [::1] and localhost only), or not set"
+        )
+    return text or None
+
+
+def login_origins(text: str, login_url: str | None) -> tuple[str, ...]:
+    """Read origins and return them as browsers write them; by default that of the login application."""
+    origins = text.split()
+    for origin in origins:
+        url = match_url(origin)
+        if not url or origin.count("/") != 2 or (url["scheme"] == "http" and url["host"] not in LOOPBACK):
+            raise SettingsError(
+                f"SIGNET_LOGIN_ORIGINS has {origin!r}; it must be origins such as https://login.example.com, "
+                "separated by spaces (http for 127.0.0.1, [::1] and localhost only)"
+            )
+    return tuple(filter(None, map(origin_of, origins or [login_url or ""])))
+
+
+def networks(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """Return networks in CIDR notation. Raises SettingsError."""
+    text = environ.get(name, "")
+    try:
+        return tuple(str(ip_network(network)) for network in text.split())
+    except ValueError as error:
+        form = "networks such as 10.0.0.0/8, separated by spaces"
+        raise SettingsError(f"{name} is {text!r}; it must be {form}") from error
+
+
+def declared_proxy(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the two settings of a declared proxy. Raises SettingsError."""
+    header, hashes = environ.get("SIGNET_CALLER_ADDRESS_HEADER", ""), environ.get("SIGNET_PROXY_SECRET_HASH", "")
+    try:
+        return proxy.declared(header, hashes)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
