@@ -92,13 +92,17 @@ class AuthorizationServer:
             return builtin_clients.find(client_id, self.settings, self.playground_secret)
         now, client = self.now(), self.store.clients.get(client_id)
         enabled = client if client and client.disabled_at is None else None
+        self.cache_client(client_id, enabled, now)
+        return enabled
+
+    def cache_client(self, client_id: str, client: Client | None, read_at: int | None = None) -> None:
+        """Cache the record of an enabled client in this process, or with None drop it."""
         with self._lock:
             self._clients.pop(client_id, None)
-            if enabled:
+            if client:
                 while len(self._clients) >= CLIENT_CACHE_SIZE:
                     self._clients.pop(next(iter(self._clients)))
-                self._clients[client_id] = (now, enabled)
-        return enabled
+                self._clients[client_id] = (self.now() if read_at is None else read_at, client)
 
     def scope_descriptions(self, scopes: Collection[str]) -> dict[str, str]:
         """Return the description of each of these scopes, in the order in which users should read them.

@@ -55,7 +55,7 @@ class Route:
     wait for.
     """
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     endpoint: Endpoint
     metadata: str | None = None

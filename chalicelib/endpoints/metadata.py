@@ -16,6 +16,8 @@ CACHEABLE = {"Cache-Control": "public, max-age=300"}
 def get(server: AuthorizationServer, _http: Request) -> Response:
     """Return the metadata document, which is the same at both well-known addresses."""
     endpoints = {name: server.issuer + path for name, path in server.addresses.items()}
+    if server.settings.client_registration == "off":
+        endpoints.pop("registration_endpoint", None)
     methods = list(client_auth.METHODS)
     signed = ("token", "revocation", "introspection")
     return json_response(

@@ -1,6 +1,7 @@
 """/oauth2/token: the token endpoint (RFC 6749 section 3.2), and what all grant types have in common."""
 
 from chalicelib.clients.authentication import authenticate_client
+from chalicelib.clients.client_lifetime import extend_client
 from chalicelib.grants import GRANTS
 from chalicelib.http.messages import Request, Response, json_response
 from chalicelib.protocol.errors import UnauthorizedClient, UnsupportedGrantType
@@ -16,4 +17,6 @@ def post(server: AuthorizationServer, http: Request) -> Response:
         raise UnsupportedGrantType("The grant_type must be one of: " + ", ".join(GRANTS))
     if grant_type not in client.grant_types:
         raise UnauthorizedClient("The client is not registered for this grant_type.")
-    return json_response(GRANTS[grant_type](server, http, client, form))
+    members = GRANTS[grant_type](server, http, client, form)
+    extend_client(server, client)
+    return json_response(members)

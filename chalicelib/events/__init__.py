@@ -35,6 +35,9 @@ LOGOUT_DELIVERED = "logout_delivered"
 LOGOUT_UNDELIVERED = "logout_undelivered"
 KEYS_ROTATED = "keys_rotated"
 KEYS_RETIRED = "keys_retired"
+CLIENT_REGISTERED = "client_registered"
+CLIENT_UPDATED = "client_updated"
+CLIENT_DELETED = "client_deleted"
 CLIENT_CHANGED = "client_changed"
 USER_CHANGED = "user_changed"
 RESOURCE_CHANGED = "resource_changed"
@@ -61,6 +64,9 @@ EVENTS: dict[str, str] = {
     LOGOUT_UNDELIVERED: "An application did not accept a logout token, which is not sent again.",
     KEYS_ROTATED: "New keys were added to the key ring.",
     KEYS_RETIRED: "Keys that nothing depends on were removed from the key ring.",
+    CLIENT_REGISTERED: "An application registered itself.",
+    CLIENT_UPDATED: "An application changed its own registration.",
+    CLIENT_DELETED: "An application deleted its own registration, and its grants ended.",
     CLIENT_CHANGED: "The operator registered, changed or removed a client.",
     USER_CHANGED: "The operator registered, changed or removed a user.",
     RESOURCE_CHANGED: "The operator registered, changed or removed a resource.",

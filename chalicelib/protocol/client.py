@@ -29,6 +29,10 @@ class Client:
     `jwks`: its public keys, as `keys.client_keys.read_jwks` returns them, or `jwks_uri`, where they are.
     `assertion_audience`: whom its client
     assertions may name: the `issuer` alone, or also the `token_endpoint`.
+
+    `registered_with`: how it has registered itself, by the id of its initial access token or `open`; None if the
+    operator has registered it. `registration_token_hash`: SHA-256 of its registration access token, with the one that
+    was replaced last. `expires_at`: when it is deleted unless it is used; None is never.
     """
 
     client_id: str
@@ -71,6 +75,11 @@ class Client:
     disabled_at: int | None = None
     registration_id: str | None = None
     grants_generation: int = 0
+    registered_with: str | None = None
+    registration_token_hash: str | None = None
+    previous_registration_token_hash: str | None = None
+    registration_token_replaced_at: int | None = None
+    expires_at: int | None = None
 
     @cached_property
     def public(self) -> bool:

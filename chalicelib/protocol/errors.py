@@ -219,6 +219,16 @@ class TemporarilyUnavailable(OAuthError):
         super().__init__(description, detail=detail, headers={"Retry-After": "2"})
 
 
+class TooManyRegistrations(TemporarilyUnavailable):
+    """Too many clients have registered themselves (HTTP 429, RFC 6585 section 4)."""
+
+    status = 429
+
+    def __init__(self, within: str = "an hour", retry_after: int = 3600):
+        super().__init__(f"Too many applications were registered from your network. Please try again in {within}.")
+        self.headers = {"Retry-After": str(retry_after)}
+
+
 class NotFound(OAuthError):
     """No endpoint has this address (HTTP 404; not an OAuth code)."""
 

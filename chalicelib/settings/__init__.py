@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from chalicelib.protocol.durations import DAY, HOUR
+from chalicelib.protocol.scopes import SCOPES
 from chalicelib.protocol.values import dataclass
 from chalicelib.settings import values
 from chalicelib.settings.values import LOOPBACK as LOOPBACK
@@ -39,6 +40,8 @@ class Settings:
     the secret that proves it, two while it is rotated.
     `outbound_networks`: networks that are not public and may get requests; `backchannel_networks`: logout tokens only.
     `require_pushed_authorization_requests`: every client must push them (RFC 9126).
+    `client_registration`: whether applications register themselves, never (`off`), with a `token`, or all (`open`).
+    `open_client_scope`: the scopes that they may have. `registrations_per_address`: in an hour without a token.
     `key_rotation_days`: the age at which the schedule replaces a signing key; 0 is never.
     """
 
@@ -61,6 +64,9 @@ class Settings:
     login_origins: tuple[str, ...] = ()
     playground: bool = False
     require_pushed_authorization_requests: bool = False
+    client_registration: str = "off"
+    open_client_scope: str = " ".join(SCOPES)
+    registrations_per_address: int = 60
     caller_address_header: str | None = None
     proxy_secret_hash: tuple[str, ...] = ()
     outbound_networks: tuple[str, ...] = ()
@@ -142,6 +148,8 @@ class Settings:
             playground=values.choice(environ, "SIGNET_PLAYGROUND", ("on", "off") if embedded else ("off", "on"))
             == "on",
             require_pushed_authorization_requests=values.choice(environ, REQUIRE_PUSHED, ("off", "on")) == "on",
+            client_registration=values.choice(environ, "SIGNET_CLIENT_REGISTRATION", ("off", "token", "open")),
+            open_client_scope=values.scope(environ, "SIGNET_OPEN_CLIENT_SCOPE", cls.open_client_scope),
             outbound_networks=values.networks(environ, "SIGNET_OUTBOUND_NETWORKS"),
             backchannel_networks=values.networks(environ, "SIGNET_BACKCHANNEL_NETWORKS"),
             **values.declared_proxy(environ),
@@ -173,6 +181,7 @@ LIMITS = {
     "known_browser_lifetime": (DAY, 366 * DAY),
     "known_network_lifetime": (DAY, 366 * DAY),
     "stored_requests_per_address": (1, 100_000),
+    "registrations_per_address": (1, 10_000),
     "password_min_length": (8, 64),  # NIST SP 800-63B section 3.1.1.2; 64 must be allowed
     "password_failure_cost": (1, 25),  # passwords.MAX_COST
     "key_rotation_days": (0, 3650),

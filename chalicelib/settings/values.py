@@ -7,6 +7,7 @@ from typing import Any
 
 from chalicelib.http import proxy
 from chalicelib.protocol.redirect_uris import origin_of
+from chalicelib.protocol.scopes import MAX_SCOPE_TOKENS, SCOPE_TOKEN
 from chalicelib.protocol.texts import is_printable
 from chalicelib.protocol.urls import match_url
 
@@ -122,6 +123,14 @@ def login_origins(text: str, login_url: str | None) -> tuple[str, ...]:
                 "separated by spaces (http for 127.0.0.1, [::1] and localhost only)"
             )
     return tuple(filter(None, map(origin_of, origins or [login_url or ""])))
+
+
+def scope(environ: Mapping[str, str], name: str, default: str) -> str:
+    """Return scopes, separated by single spaces. Raises SettingsError."""
+    tokens = (environ.get(name, "") or default).split()
+    if not 1 <= len(tokens) <= MAX_SCOPE_TOKENS or not all(map(SCOPE_TOKEN.fullmatch, tokens)):
+        raise SettingsError(f"{name} is {environ.get(name)!r}; it must be 1 to {MAX_SCOPE_TOKENS} scopes, with spaces")
+    return " ".join(dict.fromkeys(tokens))
 
 
 def networks(environ: Mapping[str, str], name: str) -> tuple[str, ...]:

@@ -24,6 +24,8 @@ from chalicelib.protocol.records import (
     Session,
     User,
 )
+from chalicelib.protocol.registration_count import RegistrationCount
+from chalicelib.protocol.registration_token import RegistrationToken
 from chalicelib.protocol.resource import Resource
 from chalicelib.protocol.spent_assertion import SpentAssertion
 from chalicelib.settings import Settings, aws_environment
@@ -62,6 +64,7 @@ class Store:
         self.sessions = self._table("sessions", Session, "session_id")
         self.scopes = self._table("scopes", Scope, "scope")
         self.resources = self._table("resources", Resource, "resource_id")
+        self.registration_tokens = self._table("registration_tokens", RegistrationToken, "registration_token_id")
         self.attempts = self._table("attempts", Attempts, "attempts_id")
         self.events = self._table("events", Event, "sub", "event_id")
         self.deliveries = self._table("deliveries", Delivery, "delivery_id")
@@ -69,8 +72,9 @@ class Store:
         self.tables = tuple(table for table in vars(self).values() if isinstance(table, Table))
         # The same table, read by its index, which has only these attributes.
         self.grant_entries = self._table("grants", GrantEntry, "grant_id")
-        # Other records of the same table: all are about sign-ins, and expire soon.
+        # Other records of the same table: all count or limit something, and expire soon.
         self.let_in_links = self._table("attempts", LetInLink, "attempts_id")
+        self.registration_counts = self._table("attempts", RegistrationCount, "attempts_id")
         self.spent_assertions = self._table("attempts", SpentAssertion, "attempts_id")
         # Without `expires_at`: it reads expired records too, until DynamoDB deletes them.
         self.request_clients = self._table("requests", RequestClient, "request_id")

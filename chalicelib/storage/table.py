@@ -90,6 +90,9 @@ class Table(Generic[R]):
         self._record = record
         self._fields = {field.name for field in fields(record)}
         self._expires = "expires_at" in self._fields
+        self._may_expire = any(
+            field.name == "expires_at" and field.default is None for field in fields(record)
+        )  # or not
 
     # ---- operations
 
@@ -261,7 +264,8 @@ class Table(Generic[R]):
         """Return the record in a DynamoDB item; None when there is none or it has expired."""
         if not item:
             return None
-        if self._expires and int(item["expires_at"]["N"]) <= self.now():
+        may_expire = "expires_at" in item if self._may_expire else self._expires
+        if may_expire and int(item["expires_at"]["N"]) <= self.now():
             return None
         return self._unpack(item)
 
@@ -270,7 +274,8 @@ class Table(Generic[R]):
     ) -> tuple[str, dict[str, str], dict[str, Any]]:
         condition = attr(self.key[0]).exists()
         if self._expires:
-            condition &= attr("expires_at").gt(self.now())
+            unexpired = attr("expires_at").gt(self.now())
+            condition &= (unexpired | attr("expires_at").not_exists()) if self._may_expire else unexpired
         condition = condition if if_ is None else condition & if_
         return (attr(self.key[0]).not_exists() | condition if or_absent else condition).expression()
 

@@ -147,7 +147,9 @@ _BOTH: tuple[tuple[str, str, dict[str, Any], str], ...] = (
 _OPTIONAL = tuple(
     field.name
     for field in fields(Client)
-    if field.default is None and field.name not in ("disabled_at", "registration_id")
+    if field.default is None
+    and field.name not in ("disabled_at", "expires_at", "registered_with")
+    and "registration_" not in field.name
 )
 # The members with options to add and remove single values, and what such a value is called.
 _LISTS = {

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from chalicelib import events
+from chalicelib.clients.client_lifetime import last_use
 from chalicelib.clients.metadata import warnings
 from chalicelib.clients.registration import (
     drop_old_secrets,
@@ -38,7 +39,7 @@ from infra.operator.commands import (
     yes_option,
 )
 from infra.operator.doctor.inside import public_url
-from infra.operator.terminal import print_json, print_record, print_table, visible, visible_lines
+from infra.operator.terminal import print_json, print_record, print_table, time_text, visible, visible_lines
 
 
 @click.group()
@@ -234,8 +235,14 @@ def _delete_unless_removed(store: Store, consent: Consent) -> bool:
 
 def client_document(client: Client) -> dict[str, Any]:
     """Return a client with the member names of RFC 7591 section 3.2.1 and Signet's own members, without secrets."""
-    members = asdict(client) | {"token_endpoint_auth_methods": client.auth_methods}
-    return present_members(members, "secret_hashes", "registration_id", "grants_generation")
+    members = asdict(client) | {"token_endpoint_auth_methods": client.auth_methods, "last_used_at": last_use(client)}
+    return present_members(members, *_HIDDEN)
+
+
+_HIDDEN = (
+    *("secret_hashes", "registration_id", "grants_generation"),
+    *("registration_token_hash", "previous_registration_token_hash", "registration_token_replaced_at"),
+)
 
 
 def find_client(store: Store, client_id: str) -> Client:
@@ -248,6 +255,9 @@ def find_client(store: Store, client_id: str) -> Client:
 
 def _kind(client: Client) -> str:
     kind = "public" if client.public else "confidential"
+    if client.registered_with is not None:
+        used_at = last_use(client)
+        kind += ", registered itself, " + (f"last used {time_text(used_at)}" if used_at else "never used")
     return f"{kind}, disabled" if client.disabled_at is not None else kind
 
 

@@ -6,6 +6,7 @@ from infra.operator.doctor import doctor
 from infra.operator.grants import grant
 from infra.operator.history import history_
 from infra.operator.keys import key
+from infra.operator.registration_tokens import registration_token
 from infra.operator.resources import resource
 from infra.operator.scopes import scope
 from infra.operator.settings import settings_
@@ -16,6 +17,6 @@ from infra.operator.users import user
 user.add_command(let_in_user)
 user.add_command(unlock_user)
 OPERATOR_COMMANDS = (
-    *(client, user, resource, scope, grant, key, history_, settings_),
+    *(client, registration_token, user, resource, scope, grant, key, history_, settings_),
     *(doctor, export, import_, completion),
 )

@@ -12,6 +12,7 @@ import pytest
 
 import app
 from chalicelib.authorization import flow, grant
+from chalicelib.clients.registration_limits import create_token
 from chalicelib.storage.dynamodb import DynamoDB
 from chalicelib.users import accounts
 from tests.bench.capacity import Meter
@@ -27,6 +28,7 @@ SendRequest = Callable[[], Answer]
 Measure = Callable[[SendRequest, int], "Cost"]
 NEW_PASSWORD = "a new password of her own"
 FIREFOX = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"}
+JSON = {"Content-Type": "application/json"}
 TYPICAL_SCOPE = "openid profile email"
 
 
@@ -396,6 +398,45 @@ def client_credentials_by_key(site: Site, browser: Browser, client: Registered) 
     return partial(browser.post, "/oauth2/token", {"grant_type": "client_credentials", **signed(site, machine)})
 
 
+def register_client(
+    site: Site, browser: Browser, client: Registered, headers: dict[str, str] | None = None
+) -> SendRequest:
+    body = json.dumps({"redirect_uris": list(client.record.redirect_uris), "token_endpoint_auth_method": "none"})
+
+    def send() -> Answer:
+        server, settings = site.server, site.server.settings
+        object.__setattr__(server, "settings", replace(settings, client_registration="open"))
+        try:
+            return browser.request("POST", "/oauth2/register", body, {**JSON, **(headers or {})})
+        finally:
+            object.__setattr__(server, "settings", settings)
+
+    return send
+
+
+def register_client_by_token(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    _, token = create_token(site.server.store, site.server.keys, "", 3600, 5)
+    site.secrets.add(token)
+    return register_client(site, browser, client, {"Authorization": f"Bearer {token}"})
+
+
+def manage_client(site: Site, browser: Browser, client: Registered, *, method: str) -> SendRequest:
+    members = register_client(site, browser, client)().json
+    headers = {**JSON, "Authorization": f"Bearer {members['registration_access_token']}"}
+    body = json.dumps(members) if method == "PUT" else None
+    return partial(browser.request, method, members["registration_client_uri"], body, headers)
+
+
+def redeem_of_a_registered_client(site: Site, browser: Browser, client: Registered, *, times: int = 1) -> SendRequest:
+    registered = site.server.store.clients.get(register_client(site, browser, client)().json["client_id"])
+    assert registered
+    itself = Registered(registered, None)
+    codes = [browser.code(itself) for _ in range(times)]
+    for code in codes[1:]:
+        browser.redeem(itself, code)
+    return partial(browser.redeem, itself, codes[0])
+
+
 def get(site: Site, browser: Browser, client: Registered, *, path: str) -> SendRequest:
     return partial(browser.get, path)
 
@@ -614,6 +655,27 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
     ("POST /oauth2/par, a public client: client; count; request", push_as_a_public_client, 201, 3, 1, 2),
     ("POST /oauth2/par, private_key_jwt: client; jti; request", push_by_key, 201, 3, 1, 2),
     ("GET /oauth2/authorize, a pushed request: request; binding", open_pushed_request, 200, 2, 1, 1),
+    ("POST /oauth2/register: count; client", register_client, 201, 2, 0, 2),
+    ("POST /oauth2/register, an initial access token: its use; client", register_client_by_token, 201, 2, 0, 2),
+    ("GET /oauth2/register: client", partial(manage_client, method="GET"), 200, 1, 1, 0),
+    ("PUT /oauth2/register: client; update", partial(manage_client, method="PUT"), 200, 2, 1, 1),
+    ("DELETE /oauth2/register: client; deletion", partial(manage_client, method="DELETE"), 204, 2, 1, 2),
+    (
+        "POST /oauth2/token, code, a client that registered itself: redemption; batch; client",
+        redeem_of_a_registered_client,
+        200,
+        3,
+        3,
+        2,
+    ),
+    (
+        "POST /oauth2/token, code, its second use of a day: redemption; batch",
+        partial(redeem_of_a_registered_client, times=2),
+        200,
+        2,
+        3,
+        1,
+    ),
     ("GET /oauth2/userinfo: grant; batch", userinfo, 200, 2, 4, 0),
     ("GET /oauth2/userinfo, pairwise subject: grant; batch", userinfo_of_a_pairwise_subject, 200, 2, 4, 0),
     ("GET /oauth2/userinfo, after sign-out: grant; batch; client", ended_userinfo, 401, 3, 5, 0),

@@ -89,8 +89,13 @@ MEMBERS: list[tuple[tuple[str, ...], str, Any]] = [
     ),
 ]
 # The members that no option sets.
-HIDDEN = {"secret_hashes", "registration_id", "grants_generation"}
-NOT_SETTABLE = HIDDEN | {"client_id", "client_id_issued_at", "disabled_at", "token_endpoint_auth_method"}
+HIDDEN = {"secret_hashes", "registration_id", "grants_generation", "registration_token_hash"}
+HIDDEN |= {"previous_registration_token_hash", "registration_token_replaced_at"}
+NOT_SETTABLE = (
+    HIDDEN
+    | {"registered_with", "expires_at"}
+    | {"client_id", "client_id_issued_at", "disabled_at", "token_endpoint_auth_method"}
+)
 
 
 @pytest.fixture

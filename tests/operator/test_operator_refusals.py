@@ -244,6 +244,7 @@ DESTRUCTIVE = {
     ("key", "retire"),
     ("key", "rotate"),
     ("restore",),
+    ("registration-token", "revoke"),
     ("resource", "delete"),
     ("scope", "delete"),
     ("user", "delete"),

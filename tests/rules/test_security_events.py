@@ -129,6 +129,8 @@ ACTIONS = {
 # Tested with what causes them: tests/endpoints/logout/test_backchannel_logout.py, and in tests/rules test_schedules.py,
 # test_throttle.py and test_sign_in_addresses.py
 TESTED_ELSEWHERE = {events.LOGOUT_DELIVERED, events.LOGOUT_UNDELIVERED, events.KEYS_ROTATED, events.KEYS_RETIRED}
+# tests/endpoints/register/test_registration.py
+TESTED_ELSEWHERE |= {events.CLIENT_REGISTERED, events.CLIENT_UPDATED, events.CLIENT_DELETED}
 TESTED_ELSEWHERE |= {events.SIGN_IN_LIMIT_REACHED, events.SIGN_INS_FROM_ONE_ADDRESS}
 
 

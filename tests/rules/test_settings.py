@@ -46,6 +46,18 @@ def test_number_must_be_an_integer_within_its_bounds(name: str, minimum: int, ma
     Settings.from_environ({name: ""})
 
 
+@pytest.mark.parametrize("mode", ["on", "OPEN", "closed", "token "])
+def test_mode_of_client_registration_is_one_of_three(mode: str) -> None:
+    with pytest.raises(SettingsError, match=r"SIGNET_CLIENT_REGISTRATION is .* one of: off, token, open"):
+        Settings.from_environ({"SIGNET_CLIENT_REGISTRATION": mode})
+
+
+@pytest.mark.parametrize("scope", [" ", 'a"b', "é", "a\tb\x00", "x" * 129, " ".join(f"s{n}" for n in range(101))])
+def test_scope_of_open_clients_must_be_scope_tokens(scope: str) -> None:
+    with pytest.raises(SettingsError, match=r"SIGNET_OPEN_CLIENT_SCOPE is .* 1 to 100 scopes"):
+        Settings.from_environ({"SIGNET_OPEN_CLIENT_SCOPE": scope})
+
+
 @pytest.mark.parametrize("stage", ["", " ", "a b", "a_b", "é", "a/b", "x" * 33, "-", "a\n"])
 def test_stage_must_be_valid_in_table_names(stage: str) -> None:
     with pytest.raises(SettingsError, match=r"SIGNET_STAGE is .* letters, digits and hyphens"):

@@ -23,6 +23,7 @@ ROUTES = (*app.JSON_ROUTES, *app.PAGE_ROUTES)
 PATHS = sorted({route.path for route in ROUTES})
 PUBLIC_PATHS = ["/.well-known/openid-configuration", "/.well-known/oauth-authorization-server", "/oauth2/jwks"]
 CLIENT_PATHS = ["/oauth2/token", "/oauth2/userinfo", "/oauth2/revoke", "/oauth2/par"]
+OPEN_PATHS = [*PUBLIC_PATHS, "/oauth2/register"]  # which any page may read
 PAGE_PATHS = sorted({route.path for route in app.PAGE_ROUTES})
 FORM = "application/x-www-form-urlencoded"
 ORIGIN = "https://client.example.com"
@@ -165,7 +166,7 @@ def test_www_authenticate_challenge_is_readable_by_scripts(site: Site, browser: 
 
 
 @pytest.mark.spec("Fetch §3.2.2")
-@pytest.mark.parametrize("path", PUBLIC_PATHS + CLIENT_PATHS)
+@pytest.mark.parametrize("path", OPEN_PATHS + CLIENT_PATHS)
 @pytest.mark.parametrize("origin", [ORIGIN, "https://evil.example", "null", "https://\xe9.example", "x" * 3000])
 def test_preflight_request_lists_methods_and_headers(site: Site, browser: Browser, path: str, origin: str) -> None:
     headers = {
@@ -190,7 +191,7 @@ REQUESTED_HEADERS = [
 
 
 @pytest.mark.spec("Fetch §3.2.2")
-@pytest.mark.parametrize("path", PUBLIC_PATHS + CLIENT_PATHS)
+@pytest.mark.parametrize("path", OPEN_PATHS + CLIENT_PATHS)
 @pytest.mark.parametrize("requested", REQUESTED_HEADERS)
 def test_preflight_request_allows_the_headers_that_it_asks_for(browser: Browser, path: str, requested: str) -> None:
     headers = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": requested}
@@ -230,7 +231,7 @@ def test_page_is_not_readable_from_other_origins(site: Site, browser: Browser, p
 @pytest.mark.parametrize("path", PATHS)
 def test_unsupported_method_is_405_with_allow(site: Site, browsers: Callable[..., Browser], path: str) -> None:
     methods = methods_of(path)
-    has_cors = path in PUBLIC_PATHS + CLIENT_PATHS
+    has_cors = path in OPEN_PATHS + CLIENT_PATHS
     for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"} - methods:
         answer = browsers().request(method, path)  # own connection: Chalice sends a body after HEAD
         assert answer.status == 405, method
@@ -306,7 +307,7 @@ def test_pages_of_a_request_keep_the_window_that_opened_them_and_no_others_do(si
 
 def test_only_what_any_origin_may_read_can_be_loaded_by_other_origins(site: Site) -> None:
     for method, path, answer in every_answer(GatewayBrowser(site, HTTP_2)):
-        expected = "cross-origin" if path in PUBLIC_PATHS else "same-origin"
+        expected = "cross-origin" if path in OPEN_PATHS else "same-origin"
         assert answer.header("cross-origin-resource-policy") == expected, (method, path)
 
 

@@ -23,6 +23,7 @@ from chalicelib.protocol.records import (
     Session,
     User,
 )
+from chalicelib.protocol.registration_token import RegistrationToken
 from chalicelib.protocol.resource import Resource
 from chalicelib.storage.attribute_values import pack
 from chalicelib.storage.dynamodb import attr
@@ -95,6 +96,7 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
     "sessions": (Session("u-1.s-1", "u-1", NOW, NOW + 600, amr=("pwd", "otp")), "auth_time"),
     "scopes": (Scope("photos.read", "See your 写真 👀"), "description"),
     "resources": (Resource("https://api.example.com/", "https://api.example.com", "写真 👀", "photos.read"), "name"),
+    "registration_tokens": (RegistrationToken("t-1", "Partner", NOW, NOW + 600, max_uses=2), "label"),
     "attempts": (Attempts("account 1", NOW + 900, failures=3), "failures"),
     "events": (Event("u-1", "1800000000.1", "sign_in", NOW, NOW + 600, client_name="Zürich"), "name"),
     "deliveries": (Delivery("d-1", "u-1", NOW, NOW + 600, "u-1.s-1", frozenset({"c-1", "c-2"})), "tries"),
@@ -199,8 +201,8 @@ def test_every_table_has_an_example_and_matches_the_schema(store: Store) -> None
         assert ttl == ({"AttributeName": "expires_at", "Enabled": True} if hasattr(record, "expires_at") else None)
         assert properties["BillingMode"] == "PAY_PER_REQUEST"
         assert properties["SSESpecification"]["SSEEnabled"] is True
-        # Records that do not expire are backed up, and their table is protected against deletion.
-        permanent = not hasattr(record, "expires_at")
+        # Records that need not expire are backed up, and their table is protected against deletion.
+        permanent = getattr(record, "expires_at", None) is None
         assert properties.get("DeletionProtectionEnabled", False) is permanent
         assert ("PointInTimeRecoverySpecification" in properties) is permanent
 

@@ -13,6 +13,7 @@ from tests.support.site import PASSWORD, Registered, Site
 
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"  # RFC 7636 appendix B
 CHALLENGE = pkce.challenge(VERIFIER)
+SECRET_MEMBERS = ("access_token", "refresh_token", "id_token", "client_secret", "registration_access_token")
 
 
 class _Form(HTMLParser):
@@ -138,7 +139,7 @@ class Browser:
                 secrets.update(text for text in parameters.get("request_uri", []) if text.startswith("req_"))
         if "token" in answer.body and answer.body.startswith("{"):
             members = json.loads(answer.body)
-            secrets.update(members[name] for name in members if name in ("access_token", "refresh_token", "id_token"))
+            secrets.update(members[name] for name in members if name in SECRET_MEMBERS)
 
     def get(self, path: str, headers: dict[str, str] | None = None, **parameters: Any) -> Answer:
         return self.request(

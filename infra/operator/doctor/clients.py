@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from chalicelib.clients.client_lifetime import last_use
 from chalicelib.clients.metadata import check_client
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import DAY, HOUR, MINUTE
@@ -15,6 +16,7 @@ from infra.local import demo, embedded
 from infra.operator.doctor.findings import Finding
 
 MANY_SCOPES = 10
+MANY_UNUSED = 10_000
 # seconds
 MAX_LIFETIMES = {
     "authorization_code_lifetime": (5 * MINUTE, "RFC 6749 §4.1.2"),
@@ -36,8 +38,12 @@ class Rule:
 def inspect(store: Store) -> Iterator[Finding]:
     """Yield a finding for each rule that a client breaks, or a single one when all rules are kept."""
     count, ok = 0, True
+    registered: list[Client] = []
     for client in sorted(store.clients.scan(), key=lambda client: client.client_id):
         if client.disabled_at is not None:
+            continue
+        if client.registered_with is not None:  # by an application, for which the operator can do nothing
+            registered.append(client)
             continue
         count += 1
         for rule in RULES:
@@ -47,6 +53,17 @@ def inspect(store: Store) -> Iterator[Finding]:
                 yield Finding(f"client {client.client_id}", False, detail, rule.fix)
     if ok:
         yield Finding("clients", True, f"All {count} clients follow the checked rules of RFC 9700.")
+    if registered:
+        yield _self_registered(registered)
+
+
+def _self_registered(clients: list[Client]) -> Finding:
+    unused = sum(last_use(client) is None for client in clients)
+    detail = f"{len(clients)} clients have registered themselves; {unused} of them have never been used."
+    fix = (
+        "Let only applications with a token register: SIGNET_CLIENT_REGISTRATION=token. Unused ones expire in 30 days."
+    )
+    return Finding("registration", unused <= MANY_UNUSED, detail, fix if unused > MANY_UNUSED else "")
 
 
 def _without_pkce(client: Client, stage: str) -> list[str]:

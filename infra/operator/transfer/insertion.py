@@ -108,8 +108,17 @@ def _insert_client(store: Store, client: Client) -> Outcome:
 
 
 def _comparable_client(client: Client) -> Client:
-    """Return a client without the values that may differ. Secrets are such: they may have changed since the export."""
-    return replace(client, secret_hashes=(), registration_id=None, grants_generation=0)
+    """Return a client without the values that may differ: credentials and its expiry may have changed since."""
+    return replace(
+        client,
+        secret_hashes=(),
+        registration_id=None,
+        grants_generation=0,
+        registration_token_hash=None,
+        previous_registration_token_hash=None,
+        registration_token_replaced_at=None,
+        expires_at=None,
+    )
 
 
 def _insert_user(store: Store, user: User) -> Outcome:

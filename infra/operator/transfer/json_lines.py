@@ -22,7 +22,10 @@ KINDS: dict[type[Record], str] = {
 }
 _CLASSES = {kind: record for record, kind in KINDS.items()}
 # The fields with credentials, which are only exported on request.
-_CREDENTIALS = {"client": "secret_hashes", "user": "password_hash"}
+_CREDENTIALS = {
+    "client": {"secret_hashes", "registration_token_hash", "previous_registration_token_hash"},
+    "user": {"password_hash"},
+}
 # The fields that say what has ended. They are only valid in this database: an import sets new ones.
 _INTERNAL = frozenset(
     {
@@ -57,7 +60,7 @@ def end_line(count: int) -> str:
 def record_line(record: Record, hashes: bool) -> str:
     """Return the line of a record, with the hashes of its password or secrets only if `hashes`."""
     kind = KINDS[type(record)]
-    hidden = _INTERNAL | (set() if hashes else {_CREDENTIALS.get(kind)})
+    hidden = _INTERNAL | (set() if hashes else _CREDENTIALS.get(kind, set()))
     members = {field.name: getattr(record, field.name) for field in fields(record) if field.name not in hidden}
     return _line({"kind": kind, **{name: value for name, value in members.items() if value is not None}})
 

@@ -56,6 +56,7 @@ ELSEWHERE = (
     "RFC 7519",
     "RFC 7523",
     "RFC 7591",
+    "RFC 7592",
     "RFC 7617",
     "RFC 7638",
     "RFC 8037",

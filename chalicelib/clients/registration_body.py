@@ -1,0 +1,151 @@
+"""The client metadata in a registration request, as members of Client (RFC 7591 section 2).
+
+Members that this server does not support are ignored, and not in the response. What it could not do as the application
+expects is rejected: an unknown authentication method or algorithm, or a sector_identifier_uri.
+"""
+
+import json
+from dataclasses import fields
+from typing import Any
+from urllib.parse import urlsplit
+
+from chalicelib.clients.authentication import METHODS
+from chalicelib.http.messages import Request
+from chalicelib.keys.client_keys import ACCEPTED, read_json
+from chalicelib.protocol import response_types
+from chalicelib.protocol.client import SECRET_METHODS, Client
+from chalicelib.protocol.errors import InvalidClientMetadata, InvalidRedirectUri
+
+MAX_BODY = 16 * 1024
+GRANT_TYPES = ("authorization_code", "refresh_token")
+_TEXTS = (
+    *("client_name", "logo_uri", "client_uri", "policy_uri", "tos_uri", "jwks_uri", "backchannel_logout_uri"),
+    *("id_token_signed_response_alg", "userinfo_signed_response_alg", "subject_type"),
+)
+_LISTS = ("post_logout_redirect_uris",)
+_FLAGS = ("backchannel_logout_session_required", "require_pushed_authorization_requests")
+
+
+# What a registration sets, also where it leaves a member out.
+_SET = {*_TEXTS, *_LISTS, *_FLAGS, "jwks", "default_scope"}
+_DEFAULTS: dict[str, Any] = {
+    field.name: field.default for field in fields(Client) if field.name in _SET - {"client_name"}
+}
+
+
+def read_body(http: Request) -> dict[str, Any]:
+    """Return the members of a JSON object, without those that are null. Raises InvalidClientMetadata."""
+    media_type = (http.header("content-type") or "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise InvalidClientMetadata("The body must be application/json.")
+    if len(http.body) > MAX_BODY:
+        raise InvalidClientMetadata(f"The body exceeds {MAX_BODY} bytes.")
+    try:
+        body = read_json(http.body.decode("utf-8"))
+        json.dumps(body, ensure_ascii=False).encode()  # a lone surrogate is no text
+    except (ValueError, RecursionError) as error:
+        raise InvalidClientMetadata("The body is not valid JSON, or it repeats a member.") from error
+    if not isinstance(body, dict):
+        raise InvalidClientMetadata("The body must be a JSON object.")
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def client_members(body: dict[str, Any], allowed_scope: str) -> dict[str, Any]:
+    """Return all members of Client that a registration sets. `check_client` checks their values.
+
+    `allowed_scope`: what such a client may request. Raises InvalidRedirectUri and InvalidClientMetadata.
+    """
+    if "sector_identifier_uri" in body:
+        raise InvalidClientMetadata("A sector_identifier_uri is not supported: register redirect URIs of one host.")
+    members = dict(_DEFAULTS)
+    members |= {name: _text(body, name) for name in _TEXTS if body.get(name) not in (None, "")}
+    members |= {name: _texts(body, name) for name in _LISTS if name in body}
+    members |= {name: _flag(body, name) for name in _FLAGS if name in body}
+    redirect_uris = _redirect_uris(body)
+    members["redirect_uris"] = redirect_uris
+    members["client_name"] = members.get("client_name") or _name_from(redirect_uris)
+    members["grant_types"] = _supported(body, "grant_types", GRANT_TYPES, ("authorization_code",))
+    members["response_types"] = _response_types(body)
+    method = _text(body, "token_endpoint_auth_method") if "token_endpoint_auth_method" in body else next(iter(METHODS))
+    if method not in METHODS:
+        raise InvalidClientMetadata("The token_endpoint_auth_method must be one of: " + ", ".join(METHODS))
+    # A secret may be sent in both ways, because libraries do not always use the registered one.
+    methods = (method, *SECRET_METHODS) if method in SECRET_METHODS else (method,)
+    members |= {"token_endpoint_auth_method": method, "token_endpoint_auth_methods": tuple(dict.fromkeys(methods))}
+    if method == "private_key_jwt" and body.get("token_endpoint_auth_signing_alg", ACCEPTED[0]) not in ACCEPTED:
+        raise InvalidClientMetadata("The token_endpoint_auth_signing_alg must be one of: " + ", ".join(ACCEPTED))
+    if "jwks" in body:
+        if not isinstance(body["jwks"], dict):
+            raise InvalidClientMetadata("The jwks must be a JSON object.")
+        members["jwks"] = body["jwks"]
+    return members | _scopes(body, allowed_scope)
+
+
+def _scopes(body: dict[str, Any], allowed: str) -> dict[str, Any]:
+    """Return the scope that the client may request, and the part of it that it named: its default one.
+
+    The second is no upper bound, because applications ask for more when they need it.
+    """
+    if body.get("scope") in (None, ""):
+        return {"scope": allowed}
+    named = set(_text(body, "scope").split(" "))
+    narrowed = [token for token in allowed.split(" ") if token in named]
+    if not narrowed:
+        raise InvalidClientMetadata(f"A client that registers itself may have the scopes: {allowed}")
+    return {"scope": allowed, "default_scope": " ".join(narrowed)}
+
+
+def _redirect_uris(body: dict[str, Any]) -> tuple[str, ...]:
+    uris = body.get("redirect_uris")
+    if not isinstance(uris, list) or not uris or not all(isinstance(uri, str) for uri in uris):
+        raise InvalidRedirectUri("The redirect_uris must be an array of at least one URI.")
+    return tuple(uris)
+
+
+def _name_from(uris: tuple[str, ...]) -> str:
+    """Return a name for a client that has none: where it gets its responses."""
+    try:
+        parts = urlsplit(uris[0])
+        return (parts.hostname or parts.scheme)[:200]
+    except ValueError as error:
+        raise InvalidRedirectUri("A redirect URI is not a URI.") from error
+
+
+def _response_types(body: dict[str, Any]) -> tuple[str, ...]:
+    named = _texts(body, "response_types") if "response_types" in body else ("code",)
+    supported = tuple(each for each in named if response_types.normalize(each) in response_types.RESPONSE_TYPES)
+    if not supported:
+        raise InvalidClientMetadata("The response_types must be among: " + ", ".join(response_types.RESPONSE_TYPES))
+    return tuple(dict.fromkeys(supported))
+
+
+def _supported(
+    body: dict[str, Any], name: str, supported: tuple[str, ...], default: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the supported values that a member names. Raises InvalidClientMetadata when it names no such value."""
+    named = _texts(body, name) if name in body else default
+    values = tuple(each for each in supported if each in named)
+    if not values:
+        raise InvalidClientMetadata(f"The {name} must be among: " + ", ".join(supported))
+    return values
+
+
+def _text(body: dict[str, Any], name: str) -> str:
+    value = body[name]
+    if not isinstance(value, str):
+        raise InvalidClientMetadata(f"The {name} must be a string.")
+    return value
+
+
+def _texts(body: dict[str, Any], name: str) -> tuple[str, ...]:
+    value = body[name]
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise InvalidClientMetadata(f"The {name} must be an array of strings.")
+    return tuple(value)
+
+
+def _flag(body: dict[str, Any], name: str) -> bool:
+    value = body[name]
+    if not isinstance(value, bool):
+        raise InvalidClientMetadata(f"The {name} must be true or false.")
+    return value

@@ -1,0 +1,1 @@
+"""Tests of /oauth2/register."""
