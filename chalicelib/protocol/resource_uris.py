@@ -5,6 +5,8 @@ Clients write the same URI in several ways: SDKs of MCP send `https://mcp.exampl
 
 import re
 from collections.abc import Iterable
+from itertools import islice
+from urllib.parse import urlsplit
 
 _URI = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[^\]/?#@]*\]|[^:/?#@\[\]]+)(?::(?P<port>[0-9]*))?(?P<rest>[/?].*)?",
@@ -13,6 +15,8 @@ _URI = re.compile(
 _EMPTY_PATH = re.compile(r"\A(https?://[^/?]+)/(?=\?|\Z)")
 _PERCENT = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
+MAX_NEAR_MISSES = 3
+_MOST_COMPARED = 1000
 _DEFAULT_PORTS = {"http": ("", "80"), "https": ("", "443")}
 
 
@@ -44,6 +48,31 @@ def find(registered: Iterable[str], uri: str) -> str | None:
     """Return which of the registered URIs `uri` names, the same spelling first; None if it names none of them."""
     candidates = sorted(registered, key=lambda candidate: candidate != uri)
     return next((candidate for candidate in candidates if normalize(candidate) == normalize(uri)), None)
+
+
+def near_misses(registered: Iterable[str], uri: str) -> list[str]:
+    """Return the first registered URIs of the same host as `uri`, or of a host above or below it.
+
+    They differ in scheme, port, path or query, or in a label before the host. Only so many are compared that any caller
+    may cause it.
+    """
+    host = _host(uri)
+    near = (each for each in islice(registered, _MOST_COMPARED) if _is_near(host, _host(each)))
+    return list(islice(near, MAX_NEAR_MISSES))
+
+
+def _host(uri: str) -> str:
+    try:
+        return (urlsplit(uri).hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _is_near(host: str, other: str) -> bool:
+    if host == other:
+        return bool(host)
+    above, below = sorted((host, other), key=len)
+    return "." in above and below.endswith(f".{above}")
 
 
 def _normalize_percent(match: re.Match[str]) -> str:

@@ -15,7 +15,7 @@ from chalicelib.protocol.errors import InvalidRequest, InvalidScope, InvalidTarg
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.records import NO_SCOPE, scopes_of
 from chalicelib.protocol.resource import Resource
-from chalicelib.protocol.resource_uris import find, normalize, spellings
+from chalicelib.protocol.resource_uris import find, near_misses, normalize, spellings
 from chalicelib.protocol.scopes import SCOPES
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
@@ -104,11 +104,21 @@ def find_resources(server: AuthorizationServer, uris: frozenset[str], *, fresh: 
     issuer = {uri for uri in uris if find((server.issuer,), uri)}
     records = server.resources(uris - issuer, fresh=fresh)
     if unknown := uris - issuer - records.keys():
-        raise InvalidTarget("No resource is registered with this URI.", detail=min(unknown))
+        raise InvalidTarget("No resource is registered with this URI.", detail=_unknown(server, min(unknown)))
     by_uri = {record.uri: record for record in records.values()}
     if issuer:
         by_uri[server.issuer] = Resource(normalize(server.issuer), server.issuer, server.settings.name)
     return Resources(by_uri)
+
+
+def _unknown(server: AuthorizationServer, uri: str) -> str:
+    """Return for the log which resource is unknown, and the similar ones of those that this process remembers.
+
+    It reads nothing, because any caller can name an unknown resource.
+    """
+    _, registered = server.process_memory.get("protected_resources", (0, []))
+    near = near_misses(registered, uri)
+    return f"{uri} (similar, registered: {' '.join(near)})" if near else uri
 
 
 def _check_uri(uri: str) -> None:

@@ -35,6 +35,7 @@ EXCEPTIONS = {
     "key copy eu-west-1 --stage prod": "tests/operator/test_operator_keys.py",
     "restore --stage prod": "tests/deployment/test_restore.py",
     "doctor --stage prod": "tests/operator/test_doctor.py",
+    "doctor --as claude": "tests/operator/test_doctor_as.py",
     "data --stage prod": "tests/deployment/test_restore.py",
 }
 COMMAND = ".venv/bin/signet "

@@ -11,6 +11,8 @@ from chalicelib.storage.store import Store
 from infra.local.embedded import STAGE
 from infra.operator.commands import example, open_store
 from infra.operator.doctor import inside, outside
+from infra.operator.doctor.assistants import ASSISTANTS
+from infra.operator.doctor.connect import connect
 from infra.operator.doctor.findings import Finding
 from infra.operator.doctor.visit import Visit, is_uri
 from infra.operator.terminal import print_json, visible
@@ -46,12 +48,24 @@ def _findings(
         yield from inside.inspect(store)
 
 
-@click.command(epilog=example("doctor https://signet.example.com --outside", "doctor --stage prod"))
+@click.command(
+    epilog=example(
+        "doctor https://signet.example.com --outside",
+        "doctor --stage prod",
+        "doctor https://mcp.example.com/mcp --as claude",
+    )
+)
 @click.argument("url", required=False)
 @click.option("--outside", is_flag=True, help="Check from outside only, which needs no credentials.")
+@click.option(
+    "--as",
+    "assistant",
+    type=click.Choice(list(ASSISTANTS)),
+    help="Send the requests of this MCP client instead. URL is the MCP server, or the issuer.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of {name, ok, detail, fix}.")
 @click.pass_obj
-def doctor(stage: str, /, url: str | None, outside: bool, as_json: bool) -> int:
+def doctor(stage: str, /, url: str | None, outside: bool, assistant: str | None, as_json: bool) -> int:
     """Check a server from outside, and a stage's data from inside.
 
     URL is by default the stage's own, or that of the running local server.
@@ -59,12 +73,15 @@ def doctor(stage: str, /, url: str | None, outside: bool, as_json: bool) -> int:
     The exit code is 0 when at least one check could be made and all have passed. Set SIGNET_OPERATOR_TOKEN to the
     operator's token to include the deep health check.
     """
-    if outside and not url:
+    if (outside or assistant) and not url:
         url = inside.local_url() if stage == STAGE else None
         if not url:
-            raise click.UsageError("--outside needs a URL: no local server of this checkout responds.")
+            option = "--as" if assistant else "--outside"
+            raise click.UsageError(f"{option} needs a URL: no local server of this checkout responds.")
     if url and not (url.startswith(("https://", "http://")) and is_uri(url)):
         raise click.UsageError(f"{url} is not a URL. It must start with https://, or with http:// for this machine.")
+    if assistant and url:
+        return _report([_show(finding, as_json) for finding in connect(assistant, url)], as_json)
     findings = []
     with nullcontext() if outside else open_store(stage) as store:
         address = url or (inside.stage_url(store) if store else None)
@@ -74,6 +91,11 @@ def doctor(stage: str, /, url: str | None, outside: bool, as_json: bool) -> int:
             findings.append(_show(skipped, as_json))
         checked = _findings(address, store, os.environ.get(OPERATOR_TOKEN))
         findings.extend(_show(finding, as_json) for finding in checked)
+    return _report(findings, as_json)
+
+
+def _report(findings: list[Finding], as_json: bool) -> int:
+    """Print the JSON or the summary, and return the exit code."""
     if as_json:
         print_json([finding.document for finding in findings])
     else:

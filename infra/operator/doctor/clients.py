@@ -13,6 +13,7 @@ from chalicelib.protocol.handles import secret_hash
 from chalicelib.settings import LOOPBACK
 from chalicelib.storage.store import Store
 from infra.local import demo, embedded
+from infra.operator.doctor import key_sets
 from infra.operator.doctor.findings import Finding
 
 MANY_SCOPES = 10
@@ -36,7 +37,7 @@ class Rule:
 
 
 def inspect(store: Store) -> Iterator[Finding]:
-    """Yield a finding for each rule that a client breaks, or a single one when all rules are kept."""
+    """Yield a finding for each rule that a client breaks, or one when all rules are kept, and those of the key sets."""
     count, ok = 0, True
     registered: list[Client] = []
     for client in sorted(store.clients.scan(), key=lambda client: client.client_id):
@@ -55,6 +56,7 @@ def inspect(store: Store) -> Iterator[Finding]:
         yield Finding("clients", True, f"All {count} clients follow the checked rules of RFC 9700.")
     if registered:
         yield _self_registered(registered)
+    yield from key_sets.inspect(store)
 
 
 def _self_registered(clients: list[Client]) -> Finding:

@@ -71,8 +71,10 @@ def ask(
     form: dict[str, str] | None = None,
     headers: dict[str, str] | None = None,
     trust: ssl.SSLContext | None = None,
+    *,
+    document: dict[str, Any] | None = None,
 ) -> Answer:
-    """Send a request. Raises Unreachable."""
+    """Send a request, with a form or a JSON document as its body. Raises Unreachable."""
     parts = urlsplit(url)
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
@@ -84,6 +86,8 @@ def ask(
     request_headers = {"Accept": "*/*", "User-Agent": "signet-doctor", **(headers or {})}
     if body is not None:
         request_headers["Content-Type"] = "application/x-www-form-urlencoded"
+    elif document is not None:
+        body, request_headers["Content-Type"] = json.dumps(document), "application/json"
     try:
         connection.connect()
         certificate = connection.sock.getpeercert() if isinstance(connection.sock, ssl.SSLSocket) else None

@@ -11,7 +11,7 @@ import pytest
 from tests.endpoints.authorize.conftest import read_grant, read_request, read_stored_request
 from tests.support.browser import VERIFIER, Answer, Browser, authorization_parameters, basic
 from tests.support.grants import create_code
-from tests.support.resource_servers import introspect, register_resource_server
+from tests.support.resource_servers import introspect, register_resource, register_resource_server
 from tests.support.site import Registered, Site, dump_tables
 
 pytestmark = pytest.mark.spec("RFC 8707 §2")
@@ -27,6 +27,46 @@ def client(site: Site) -> Registered:
 
 
 # ---- the authorization request
+
+
+NEAR = {
+    "another path": ("https://api.example.com/photo", True),
+    "one more slash": (f"{PHOTOS}/", True),
+    "another port": ("https://api.example.com:8443/photos", True),
+    "a longer host": ("https://www.api.example.com/photos", True),
+    "a shorter host": ("https://example.com/photos", True),
+    "another host": ("https://api.example.org/photos", False),
+    "a host with the same end": ("https://evilapi.example.com/photos", False),
+    "a top-level domain": ("https://com/photos", False),
+    "no host": ("urn:photos", False),
+}
+
+
+@pytest.mark.parametrize("case", NEAR)
+def test_log_names_registered_resources_that_are_similar_to_an_unknown_one(
+    site: Site, browser: Browser, hybrid_client: Registered, caplog: pytest.LogCaptureFixture, case: str
+) -> None:
+    """Only those that this process remembers, and the client never learns of them."""
+    uri, near = NEAR[case]
+    register_resource(site, PHOTOS)
+    assert browser.authorize(hybrid_client, resource=uri).answer["error"] == "invalid_target"
+    assert "similar" not in caplog.text
+    assert browser.get("/.well-known/openid-configuration").json["protected_resources"] == [PHOTOS]
+    answer = browser.authorize(hybrid_client, resource=uri)
+    assert answer.answer["error"] == "invalid_target"
+    assert (f"{uri} (similar, registered: {PHOTOS})" in caplog.text) is near
+    assert "similar" not in str(answer.location)
+
+
+def test_log_names_at_most_three_similar_resources(
+    site: Site, browser: Browser, hybrid_client: Registered, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(5):
+        register_resource(site, f"{PHOTOS}/{number}")
+    browser.get("/.well-known/openid-configuration")
+    browser.authorize(hybrid_client, resource=PHOTOS)
+    (line,) = [record.message for record in caplog.records if "similar" in record.message]
+    assert line.count(f"{PHOTOS}/") == 3
 
 
 def authorization_url(client: Registered, resources: list[str]) -> str:
