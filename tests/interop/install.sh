@@ -18,35 +18,43 @@ fail() {
     echo "$1 could not be installed: $2. The tests with it are skipped." >&2
 }
 
-# The versions of the MCP SDK for Python need different libraries, so each has its own environment.
-install_mcp() {
-    folder=$programs/mcp-$1
-    sum=$(cat mcp_python/requirements.txt "mcp_python/requirements-$1.txt" | cksum)
+# Programs in Python need different libraries, so each has its own environment: $1, from the requirements in $3 and after.
+install_python() {
+    folder=$programs/$1
+    name=$2
+    shift 2
+    sum=$(cat "$@" | cksum)
     is_up_to_date "$folder/cksum" "$sum" && return
-    echo "Installing the MCP SDK for Python, version $1." >&2
+    echo "Installing $name." >&2
+    options=
+    for file in "$@"; do
+        options="$options -r $file"
+    done
+    # shellcheck disable=SC2086 # the names have no spaces
     if "$venv/bin/python" -m venv --clear "$folder" &&
         "$folder/bin/python" -m pip install --quiet --no-input --disable-pip-version-check --retries 1 --timeout 20 \
-            --require-hashes -r mcp_python/requirements.txt -r "mcp_python/requirements-$1.txt"; then
+            --require-hashes $options; then
         echo "$sum" >"$folder/cksum"
     else
         rm -rf "$folder"
-        fail "The MCP SDK for Python, version $1," "see the messages of pip"
+        fail "$name" "see the messages of pip"
     fi
 }
 
+# $1: the folder of a package.json
 install_npm_packages() {
-    sum=$(cat relying_party/package.json relying_party/package-lock.json | cksum)
-    is_up_to_date relying_party/node_modules/cksum "$sum" && return
+    sum=$(cat "$1/package.json" "$1/package-lock.json" | cksum)
+    is_up_to_date "$1/node_modules/cksum" "$sum" && return
     if ! command -v npm >/dev/null; then
-        fail "The npm packages" "npm is missing"
+        fail "The npm packages of $1" "npm is missing"
         return
     fi
-    echo "Installing the npm packages." >&2
-    if npm ci --no-audit --no-fund --silent --fetch-retries 1 --fetch-timeout 20000 --prefix relying_party; then
-        echo "$sum" >relying_party/node_modules/cksum
+    echo "Installing the npm packages of $1." >&2
+    if npm ci --no-audit --no-fund --silent --fetch-retries 1 --fetch-timeout 20000 --prefix "$1"; then
+        echo "$sum" >"$1/node_modules/cksum"
     else
-        rm -rf relying_party/node_modules
-        fail "The npm packages" "see the messages of npm"
+        rm -rf "$1/node_modules"
+        fail "The npm packages of $1" "see the messages of npm"
     fi
 }
 
@@ -90,8 +98,12 @@ install_oauth2_proxy() {
 }
 
 install_oauth2_proxy &
-install_npm_packages &
+install_npm_packages relying_party &
+install_npm_packages mcp_conformance &
 install_dynamodb_local &
-install_mcp 1
-install_mcp 2
+for version in 1 2; do
+    install_python "mcp-$version" "MCP SDK for Python $version" \
+        mcp_python/requirements.txt "mcp_python/requirements-$version.txt"
+done
+install_python idpyoidc idpyoidc idpyoidc_client/requirements.txt
 wait

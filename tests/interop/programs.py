@@ -18,6 +18,7 @@ from tests.support.site import Site
 
 FOLDER = Path(__file__).parent
 NODE_FOLDER = FOLDER / "relying_party"
+CONFORMANCE_FOLDER = FOLDER / "mcp_conformance"
 INSTALLED = CHECKOUT / ".venv" / "programs"
 STARTING = 60  # seconds
 

@@ -1,24 +1,13 @@
 // A relying party with openid-client that verifies every signature (enableNonRepudiationChecks). It reads its task from
 // standard input and writes to standard output, as lines of JSON: `open`, the URL for the user's browser, then the result.
-import { createInterface } from "node:readline";
 import * as client from "openid-client";
-
-const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-const read = async () => JSON.parse((await lines.next()).value);
-const write = (message) => process.stdout.write(JSON.stringify(message) + "\n");
+import { read, signingKey, write } from "./program.mjs";
 
 const task = await read();
-const KEYS = {
-  RS256: { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" },
-  PS256: { name: "RSA-PSS", hash: "SHA-256" },
-  ES256: { name: "ECDSA", namedCurve: "P-256" },
-  EdDSA: { name: "Ed25519" },
-};
 const authenticate = async () => {
   if (task.client_secret) return client.ClientSecretBasic(task.client_secret);
   if (!task.private_key) return client.None();
-  const key = await crypto.subtle.importKey("jwk", task.private_key, KEYS[task.private_key_alg], false, ["sign"]);
-  return client.PrivateKeyJwt({ key, kid: task.private_key.kid });
+  return client.PrivateKeyJwt(await signingKey(task));
 };
 const authentication = await authenticate();
 const config = await client.discovery(new URL(task.issuer), task.client_id, task.metadata, authentication, {
