@@ -86,11 +86,12 @@ class AuthorizationServer:
     def read_client(self, client_id: str) -> Client | None:
         """Return a client by its record as it is now, whatever is cached; None when there is none or it is disabled.
 
-        Built-in clients have no record, and are never cached.
+        Built-in clients have no record, and are never cached. One with a document is read from its record.
         """
         if client_id in builtin_clients.RESERVED:
             return builtin_clients.find(client_id, self.settings, self.playground_secret)
-        now, client = self.now(), self.store.clients.get(client_id)
+        now = self.now()
+        client = self.store.client_in(self.store.read_all(self.store.lookups_of_client(client_id)), client_id)
         enabled = client if client and client.disabled_at is None else None
         self.cache_client(client_id, enabled, now)
         return enabled

@@ -20,11 +20,10 @@ The keys of the records are keyed digests: a copy of the table tells no account,
 
 import secrets
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any
 
 from chalicelib.authentication.failure_counts import DAILY, HOURLY, Count, Counter
-from chalicelib.http.addresses import is_global, parse_address
+from chalicelib.http.addresses import is_global, network_of
 from chalicelib.keys.ring import KeyRing
 from chalicelib.protocol.durations import DAY, HOUR
 from chalicelib.protocol.records import Attempts
@@ -243,19 +242,6 @@ def unlock(store: Store, keys: KeyRing, sub: str) -> None:
     none = {DAILY.started: 0, DAILY.failures: 0, "unlocked": secrets.randbits(_UNLOCK_BITS)}
     changes = {**none, "expires_at": store.now() + counter.lasts}
     store.attempts.write(store.attempts.changing((counter.attempts_id,), None, changes, create=True))
-
-
-def network_of(source_ip: str, ipv4_bits: int = 32, ipv6_bits: int = 56) -> str:
-    """Return the network of an address with so many bits.
-
-    By default what counts as one address: an IPv4 address, or the /56 of an IPv6 address, which one customer has.
-    """
-    address = parse_address(source_ip)
-    if address is None:
-        return "unknown"
-    if isinstance(address, IPv4Address):
-        return str(IPv4Network((int(address), ipv4_bits), strict=False)).removesuffix("/32")
-    return str(IPv6Network((int(address), ipv6_bits), strict=False))
 
 
 def _is_current(record: Attempts, generation: int | None) -> bool:

@@ -10,7 +10,7 @@ from chalicelib.authorization.recipient import find_recipient
 from chalicelib.authorization.request import read_request
 from chalicelib.authorization.screens import show
 from chalicelib.authorization.sign_in import start_session
-from chalicelib.clients.authentication import basic_credentials
+from chalicelib.clients.credentials import basic_credentials
 from chalicelib.http.csrf import require_top_level_navigation
 from chalicelib.http.messages import Request, Response
 from chalicelib.protocol.errors import LoginRequired, OAuthError, UnauthorizedClient

@@ -39,7 +39,8 @@ def _description(server: AuthorizationServer, http: Request) -> dict[str, object
     shown = ("client_name", "client_uri", "logo_uri", "policy_uri", "tos_uri")
     return {
         "step": "consent" if request.asked_sub else "sign_in",
-        "client": {name: value for name in shown if (value := getattr(client, name)) is not None},
+        "client": {name: value for name in shown if (value := getattr(client, name)) is not None}
+        | ({"host": client.document_host} if client.document_host else {}),
         "host": pages.host_of(request.redirect_uri),
         "scopes": [
             {"scope": permission.name, "description": permission.description, "allowed": permission.allowed}

@@ -108,8 +108,9 @@ def _remember_consent(interaction: Interaction, user: User) -> list[Write[Any]]:
         consents_generation=user.consents_generation,
         registration_id=client.registration_id,
         client_generation=client.grants_generation,
+        document_digest=client.document_digest,
     )
-    copies = ("consents_generation", "registration_id", "client_generation")
+    copies = ("consents_generation", "registration_id", "client_generation", "document_digest")
     if before and any(getattr(before, name) != getattr(allowed, name) for name in copies):
         remembering = store.consents.rewriting(before, allowed)  # what it remembers was ended, and is replaced
     else:

@@ -6,7 +6,7 @@ back to it, until it is answered.
 
 from typing import Any
 
-from chalicelib.authorization.recipient import read_recipient
+from chalicelib.authorization.recipient import read_recipient, require_client_id
 from chalicelib.authorization.request import ended, read_request
 from chalicelib.authorization.stored_request import store_unauthenticated
 from chalicelib.http.messages import Params, Request
@@ -29,7 +29,8 @@ def push(server: AuthorizationServer, http: Request, params: Params, client: Cli
     for credential in ("client_secret", "client_assertion"):
         params = params.replaced(credential, None)
     request = read_request(server, params, read_recipient(server, http, params), pushed=True)
-    store_unauthenticated(server, http, params, request, authenticated=not client.public)
+    authenticated = not client.public and client.document is None  # anyone can publish a document
+    store_unauthenticated(server, http, params, request, authenticated=authenticated)
     return PREFIX + server.keys.make_handle("req", request.request_id)
 
 
@@ -44,7 +45,7 @@ def read_pushed_request(server: AuthorizationServer, http: Request) -> Authoriza
     Other parameters are ignored (RFC 9126 section 4). Raises RequestEnded when there is none, or another client has
     pushed it, and InvalidRequest without a `client_id`.
     """
-    client_id, text = http.query.require("client_id", at_most=128), http.query.require("request_uri")
+    client_id, text = require_client_id(http.query), http.query.require("request_uri")
     text = text.removeprefix(PREFIX)
     handle = server.keys.read_handle("req", text)
     request = server.store.requests.get(handle.id) if handle else None

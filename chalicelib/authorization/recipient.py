@@ -7,9 +7,11 @@ from urllib.parse import quote_plus
 
 from chalicelib.authorization import openid_parameters
 from chalicelib.builtin_clients import ACCOUNT
+from chalicelib.clients.documents import DocumentUnusable, find_client
 from chalicelib.http.messages import CONTROL, Params, Request
 from chalicelib.protocol import redirect_uris, response_types
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.client_document import MAX_URL
 from chalicelib.protocol.errors import InvalidRequest
 from chalicelib.protocol.recipient import Recipient
 from chalicelib.protocol.records import AuthorizationRequest
@@ -33,9 +35,16 @@ def find_recipient(server: AuthorizationServer, http: Request, params: Params) -
 
 def read_recipient(server: AuthorizationServer, http: Request, params: Params) -> Recipient:
     """Return the client that asks, which `http.client` becomes, and its redirect URI. Raises InvalidRequest."""
-    client_id = params.require("client_id", at_most=128)
+    client_id = require_client_id(params)
     redirect_uri = params.get("redirect_uri")
-    client = server.client(client_id, accept=lambda client: redirect_target(client, redirect_uri) is not None)
+
+    def accept(client: Client) -> bool:
+        return redirect_target(client, redirect_uri) is not None
+
+    try:
+        client = find_client(server, http, client_id, accept, authorizing=True)
+    except DocumentUnusable as error:
+        raise _unknown_client(server, client_id, str(error)) from error
     target = redirect_target(client, redirect_uri) if client else None
     if client is None or target is None:
         raise _unknown_recipient(server, client_id, redirect_uri)
@@ -51,9 +60,26 @@ def read_recipient(server: AuthorizationServer, http: Request, params: Params) -
     return Recipient(client, target, sent=redirect_uri is not None, state=state, response_mode=response_mode)
 
 
+def require_client_id(params: Params) -> str:
+    """Return the client_id of a request: at most 128 characters, or the URL of a document. Raises InvalidRequest."""
+    is_url = (params.raw("client_id") or "").startswith("https://")
+    return params.require("client_id", at_most=MAX_URL if is_url else 128)
+
+
+def _unknown_client(server: AuthorizationServer, client_id: str, detail: str = "") -> InvalidRequest:
+    """Return the error for a client_id, the same for every document that cannot be used."""
+    if not client_id.startswith("https://") or server.settings.client_documents == "off":
+        return InvalidRequest("There is no application with this client_id.", code="unknown_client")
+    return InvalidRequest(
+        "The document at this client_id cannot be used.", code="client_document_unusable", detail=detail
+    )
+
+
 def _unknown_recipient(server: AuthorizationServer, client_id: str, redirect_uri: str | None) -> InvalidRequest:
     if server.client(client_id) is None:
-        return InvalidRequest("There is no application with this client_id.", code="unknown_client")
+        return _unknown_client(
+            server, client_id, "no such client, or the document is malformed, not allowed or blocked"
+        )
     if redirect_uri is None:
         return InvalidRequest(
             "The redirect_uri is missing, and the application has registered several.", code="redirect_uri_missing"

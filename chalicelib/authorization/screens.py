@@ -61,6 +61,7 @@ class ChangePasswordPage:
 @dataclass(frozen=True)
 class ConsentPage:
     """The values of the page consent. `access_end`: a sentence that says when access ends by itself.
+    `client_host`: of the document of a client that is not registered, else "".
 
     `resources`: those that the request names. `several`: whether each permission must name its resource.
     """
@@ -76,6 +77,7 @@ class ConsentPage:
     remembered: bool
     access_end: str
     on_device: bool
+    client_host: str
     own_scheme: bool
     problem: str = ""
 
@@ -151,6 +153,7 @@ def _page_values(
         remembered=can_remember_consent(request, client),
         access_end=describe_access_end(server, client, request.scope),
         on_device=redirect_uris.is_loopback(request.redirect_uri),
+        client_host=client.document_host,
         own_scheme=redirect_uris.origin_of(request.redirect_uri) is None,
         problem=problem.text,
     )

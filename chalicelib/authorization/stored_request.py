@@ -7,7 +7,7 @@ that a login application asks about: without authentication, so their size and t
 from dataclasses import fields, replace
 from typing import Any
 
-from chalicelib.authentication.throttle import network_of
+from chalicelib.http.addresses import network_of
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
 from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.errors import InvalidRequest, TemporarilyUnavailable

@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 from chalicelib.http.messages import Params
 from chalicelib.keys.client_keys import Jwt, is_signed_by, read_jwt
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.client_document import MAX_URL
 from chalicelib.protocol.durations import HOUR, MINUTE
 from chalicelib.protocol.errors import InvalidClient, InvalidRequest
 from chalicelib.protocol.spent_assertion import SpentAssertion
@@ -22,7 +23,7 @@ MAX_LENGTH = 8192  # characters
 MAX_LIFETIME = HOUR
 CLOCK_DIFFERENCE = MINUTE
 MAX_JTI = 256
-MAX_CLIENT_ID = 128
+MAX_CLIENT_ID = MAX_URL
 
 
 @dataclass(frozen=True)

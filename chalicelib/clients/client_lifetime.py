@@ -25,10 +25,10 @@ def extend_client(server: AuthorizationServer, client: Client) -> None:
         extended = server.store.clients.transition((client.client_id,), unchanged, {"expires_at": expires_at})
     except TemporarilyUnavailable:
         return
-    if not isinstance(extended, Refused):
-        server.cache_client(client.client_id, extended)
-    elif extended.record:  # another process has extended it, or it was changed
-        server.cache_client(client.client_id, extended.record)
+    # When it was refused, another process has extended the client, or it was changed or deleted.
+    current = extended.record if isinstance(extended, Refused) else extended
+    enabled = current if current and current.disabled_at is None else None
+    server.cache_client(client.client_id, enabled)
 
 
 def last_use(client: Client) -> int | None:

@@ -118,6 +118,8 @@ def update(
         changed = _checked(server, changed)
         if not changed.has_secret_method or not changed.secret_hashes:
             changed = replace(changed, secret_hashes=(secret_hash(new_secret),) if changed.has_secret_method else ())
+        elif repeated and "client_secret" not in body:  # the answer that was lost may have had the secret
+            changed = replace(changed, secret_hashes=(*changed.secret_hashes[-1:], secret_hash(new_secret)))
         if any(getattr(changed, name) != getattr(current, name) for name in _IDENTITY):
             changed = replace(changed, grants_generation=current.grants_generation + 1)
         return changed
@@ -178,7 +180,7 @@ def _invalid() -> InvalidToken:
     return InvalidToken(text, headers={"WWW-Authenticate": _CHALLENGE})
 
 
-def store_new(server: AuthorizationServer, client: Client, registered_with: str) -> None:
+def store_new(server: AuthorizationServer, client: Client) -> None:
     """Store a new client. Raises TemporarilyUnavailable."""
-    if not server.store.clients.insert(replace(client, registered_with=registered_with)):
+    if not server.store.clients.insert(client):
         raise TemporarilyUnavailable(detail="a client with this random id exists")

@@ -7,18 +7,17 @@ from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
 from chalicelib import builtin_clients
-from chalicelib.clients.authentication import METHODS
+from chalicelib.clients.credentials import METHODS
 from chalicelib.keys.client_keys import read_jwks
 from chalicelib.keys.signing import ALGORITHMS
 from chalicelib.protocol import response_types
-from chalicelib.protocol.client import Client
+from chalicelib.protocol.client import SUBJECT_TYPES, Client
 from chalicelib.protocol.errors import InvalidClientMetadata, InvalidRedirectUri
 from chalicelib.protocol.redirect_uris import origin_of
 from chalicelib.protocol.response_types import GRANT_TYPES
 from chalicelib.protocol.scopes import MAX_SCOPE_TOKENS, SCOPE_TOKEN, SCOPES
 from chalicelib.protocol.texts import is_printable
 from chalicelib.settings import LIMITS, LOOPBACK
-from chalicelib.tokens.subjects import SUBJECT_TYPES
 
 MAX_REDIRECT_URIS = 20
 ASSERTION_AUDIENCES = ("issuer", "token_endpoint")
@@ -47,7 +46,7 @@ def check_client(client: Client, algorithms: Collection[str] = ALGORITHMS) -> No
         raise InvalidClientMetadata("The name must have 1 to 200 printable characters.")
     if client.client_id in builtin_clients.RESERVED:
         raise InvalidClientMetadata(f"The client_id {client.client_id} is reserved for the server itself.")
-    if not _CLIENT_ID.fullmatch(client.client_id):
+    if client.document is None and not _CLIENT_ID.fullmatch(client.client_id):
         _check_resource_server(client)
     _check_auth_methods(client)
     _check_keys(client)
@@ -117,7 +116,7 @@ def problem_with_resource_uri(uri: str) -> str | None:
     """Return why the URI of a resource server cannot be registered, or None if it can."""
     if len(uri) > MAX_RESOURCE_URI:
         return f"must have at most {MAX_RESOURCE_URI} characters"
-    problem = "must have no fragment" if "#" in uri else _problem_with_https(uri, local=True)
+    problem = "must have no fragment" if "#" in uri else problem_with_https(uri, local=True)
     if not problem and not uri.startswith(("http://", "https://")):
         problem = "must have its scheme in small letters"
     return problem
@@ -128,7 +127,7 @@ def _check_auth_methods(client: Client) -> None:
     method, methods = client.token_endpoint_auth_method, client.token_endpoint_auth_methods or client.auth_methods
     if set(methods) - set(METHODS) or len(set(methods)) != len(methods) or method not in methods:
         raise InvalidClientMetadata("The authentication methods must be distinct, and among: " + ", ".join(METHODS))
-    if "none" in methods and len(methods) > 1:
+    if "none" in methods and len(methods) > 1 and client.document is None:
         raise InvalidClientMetadata("A client with the authentication method none has no other one.")
 
 
@@ -212,7 +211,7 @@ def _check_scope(client: Client) -> None:
 def _check_other_uris(client: Client) -> None:
     for name in ("logo_uri", "client_uri", "policy_uri", "tos_uri"):
         uri = getattr(client, name)
-        if uri is not None and (problem := _problem_with_https(uri)):
+        if uri is not None and (problem := problem_with_https(uri)):
             raise InvalidClientMetadata(f"The {name} {problem}.")
     uris = client.post_logout_redirect_uris
     if len(uris) > MAX_REDIRECT_URIS or len(set(uris)) != len(uris):
@@ -225,7 +224,7 @@ def _check_other_uris(client: Client) -> None:
     for name in ("backchannel_logout_uri", "jwks_uri"):
         uri = getattr(client, name)
         if uri is not None:
-            problem = "must have no fragment" if "#" in uri else _problem_with_https(uri, local=True)
+            problem = "must have no fragment" if "#" in uri else problem_with_https(uri, local=True)
             if problem:
                 raise InvalidClientMetadata(f"The {name} {problem}.")
 
@@ -261,7 +260,7 @@ def check_redirect_uri(uri: str) -> None:
     if not _URI.fullmatch(uri) or len(uri) > MAX_URI or not parts.scheme or "#" in uri or "@" in parts.netloc:
         reject("A redirect URI must be an absolute URI of at most 2,000 characters, without a fragment.")
     if parts.scheme in ("http", "https"):
-        if problem := _problem_with_https(uri, local=True):
+        if problem := problem_with_https(uri, local=True):
             reject(f"{uri} {problem}.")
     elif parts.scheme in _NEVER:
         reject(f"{uri}: the scheme {parts.scheme} cannot be used, because it does not start an application.")
@@ -271,13 +270,13 @@ def check_redirect_uri(uri: str) -> None:
 
 def _host_in_ascii(host: str | None) -> str | None:
     """Return a host that has other characters than ASCII as browsers write it (Punycode, RFC 3492); else None."""
-    if not host or host.isascii():
+    if not host or host.isascii() or len(host) > 253:  # a longer one is no host, and would take seconds
         return None
     labels = unicodedata.normalize("NFKC", host).lower().split(".")
     return ".".join(label if label.isascii() else "xn--" + label.encode("punycode").decode() for label in labels)
 
 
-def _problem_with_https(uri: str, *, local: bool = False) -> str | None:
+def problem_with_https(uri: str, *, local: bool = False) -> str | None:
     """Return why a URI is not an https URL, or None if it is. `local` allows http on this machine."""
     try:
         parts = urlsplit(uri)

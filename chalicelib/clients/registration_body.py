@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from chalicelib.clients.authentication import METHODS
+from chalicelib.clients.credentials import METHODS
 from chalicelib.http.messages import Request
 from chalicelib.keys.client_keys import ACCEPTED, read_json
 from chalicelib.protocol import response_types

@@ -5,7 +5,10 @@ that of a caller depends on its network. So one write limits both a network and 
 every caller can register again.
 """
 
+from dataclasses import replace
+
 from chalicelib.keys.ring import KeyRing
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import HOUR, MINUTE
 from chalicelib.protocol.errors import InvalidToken, TooManyRegistrations
 from chalicelib.protocol.handles import Handle, new_id
@@ -38,16 +41,17 @@ def read_token(server: AuthorizationServer, text: str | None) -> Handle | None:
     return handle
 
 
-def spend_token(server: AuthorizationServer, handle: Handle) -> str:
-    """Count a use of an initial access token; return its id.
+def store_with_token(server: AuthorizationServer, handle: Handle, client: Client) -> Client:
+    """Store a new client and count a use of an initial access token, in one transaction; return the client.
 
-    Raises InvalidToken when it is expired, revoked or used up.
+    Raises InvalidToken when the token is expired, revoked or used up.
     """
+    client = replace(client, registered_with=handle.id)
     valid = attr("revoked_at").not_exists() & (attr("max_uses").not_exists() | attr("uses").lt(attr("max_uses")))
-    tokens = server.store.registration_tokens
-    if isinstance(tokens.write(tokens.changing((handle.id,), valid, add={"uses": 1})), Refused):
+    counting = server.store.registration_tokens.changing((handle.id,), valid, add={"uses": 1})
+    if server.store.transact(counting, server.store.clients.inserting(client)):
         raise _invalid(', error="invalid_token"')
-    return handle.id
+    return client
 
 
 def count_open(server: AuthorizationServer, network: str, appearance: str) -> None:

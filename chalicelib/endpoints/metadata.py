@@ -1,14 +1,14 @@
 """The metadata (RFC 8414, OpenID Connect Discovery) and the keys, generated from the implementation."""
 
 from chalicelib.authorization import openid_parameters
-from chalicelib.clients import authentication as client_auth
+from chalicelib.clients.credentials import METHODS
 from chalicelib.grants import GRANTS
 from chalicelib.http.messages import Request, Response, json_response
 from chalicelib.keys.client_keys import ACCEPTED
 from chalicelib.keys.ring import JWKS_LIFETIME
 from chalicelib.protocol import claims, pkce, response_types, scopes
+from chalicelib.protocol.client import SUBJECT_TYPES
 from chalicelib.server import RESOURCE_CACHE_LIFETIME, AuthorizationServer
-from chalicelib.tokens import subjects
 
 CACHEABLE = {"Cache-Control": "public, max-age=300"}
 
@@ -18,7 +18,7 @@ def get(server: AuthorizationServer, _http: Request) -> Response:
     endpoints = {name: server.issuer + path for name, path in server.addresses.items()}
     if server.settings.client_registration == "off":
         endpoints.pop("registration_endpoint", None)
-    methods = list(client_auth.METHODS)
+    methods = list(METHODS)
     signed = ("token", "revocation", "introspection")
     return json_response(
         {
@@ -34,7 +34,7 @@ def get(server: AuthorizationServer, _http: Request) -> Response:
             "display_values_supported": list(openid_parameters.DISPLAYS),
             "ui_locales_supported": list(openid_parameters.UI_LOCALES),
             "acr_values_supported": list(claims.ACR_VALUES),
-            "subject_types_supported": list(subjects.SUBJECT_TYPES),
+            "subject_types_supported": list(SUBJECT_TYPES),
             "id_token_signing_alg_values_supported": list(server.keys.algorithms),
             "userinfo_signing_alg_values_supported": list(server.keys.algorithms),
             "token_endpoint_auth_methods_supported": methods,
@@ -50,10 +50,18 @@ def get(server: AuthorizationServer, _http: Request) -> Response:
             "require_pushed_authorization_requests": server.settings.require_pushed_authorization_requests,
             "request_parameter_supported": False,
             "request_uri_parameter_supported": False,
+            **_client_documents(server),
             **_protected_resources(server),
         },
         headers=CACHEABLE,
     )
+
+
+def _client_documents(server: AuthorizationServer) -> dict[str, bool]:
+    """Return that documents are accepted; nothing where none could be, so that clients register in another way."""
+    mode, listed = server.settings.client_documents, server.settings.client_document_hosts
+    accepted = mode == "open" or (mode == "list" and bool(listed))
+    return {"client_id_metadata_document_supported": True} if accepted else {}
 
 
 def _protected_resources(server: AuthorizationServer) -> dict[str, list[str]]:

@@ -3,14 +3,13 @@
 Any page may read the responses, because applications in browsers register themselves. Cookies have no meaning here.
 """
 
-from dataclasses import replace
 from typing import Any
 
 from chalicelib import events
-from chalicelib.authentication.throttle import network_of
 from chalicelib.clients import dynamic_registration as registration
 from chalicelib.clients import registration_limits as limits
 from chalicelib.clients.registration_body import read_body
+from chalicelib.http.addresses import network_of
 from chalicelib.http.messages import NO_STORE, Request, Response, json_response
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import NotFound
@@ -25,13 +24,12 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     body = read_body(http)
     client, members = registration.new_client(server, body)
     if handle:
-        registered_with = limits.spend_token(server, handle)
+        client = limits.store_with_token(server, handle, client)
     else:
-        registered_with = registration.OPEN
         limits.count_open(server, network_of(http.source_ip), _appearance(client, body))
-    registration.store_new(server, client, registered_with)
-    http.client = replace(client, registered_with=registered_with)
-    events.note(http, events.CLIENT_REGISTERED, detail=f"with {registered_with}")
+        registration.store_new(server, client)
+    http.client = client
+    events.note(http, events.CLIENT_REGISTERED, detail=f"with {client.registered_with}")
     return json_response(members, 201)
 
 

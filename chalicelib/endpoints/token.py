@@ -2,6 +2,7 @@
 
 from chalicelib.clients.authentication import authenticate_client
 from chalicelib.clients.client_lifetime import extend_client
+from chalicelib.clients.documents import keep_document
 from chalicelib.grants import GRANTS
 from chalicelib.http.messages import Request, Response, json_response
 from chalicelib.protocol.errors import UnauthorizedClient, UnsupportedGrantType
@@ -19,4 +20,5 @@ def post(server: AuthorizationServer, http: Request) -> Response:
         raise UnauthorizedClient("The client is not registered for this grant_type.")
     members = GRANTS[grant_type](server, http, client, form)
     extend_client(server, client)
+    keep_document(server, client)
     return json_response(members)

@@ -39,6 +39,7 @@ CLIENT_REGISTERED = "client_registered"
 CLIENT_UPDATED = "client_updated"
 CLIENT_DELETED = "client_deleted"
 CLIENT_CHANGED = "client_changed"
+CLIENT_DOCUMENT_CHANGED = "client_document_changed"
 USER_CHANGED = "user_changed"
 RESOURCE_CHANGED = "resource_changed"
 # Each is a record of its own in the log, and a metric that counts it.
@@ -68,6 +69,7 @@ EVENTS: dict[str, str] = {
     CLIENT_UPDATED: "An application changed its own registration.",
     CLIENT_DELETED: "An application deleted its own registration, and its grants ended.",
     CLIENT_CHANGED: "The operator registered, changed or removed a client.",
+    CLIENT_DOCUMENT_CHANGED: "An application changed its document; its users are asked for consent again.",
     USER_CHANGED: "The operator registered, changed or removed a user.",
     RESOURCE_CHANGED: "The operator registered, changed or removed a resource.",
 }

@@ -47,11 +47,14 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
         & attr("revoked_at").not_exists()
         & attr("code_expires_at").gt(now)
     )
-    redeemed = server.store.grants.transition(
-        (handle.id,),
-        condition & resources.granted(server, resource),
-        {"redeemed_at": now, "generation": 1, "expires_at": now + (refresh_lifetime or access_lifetime)},
-    )
+    changes: dict[str, Any] = {
+        "redeemed_at": now,
+        "generation": 1,
+        "expires_at": now + (refresh_lifetime or access_lifetime),
+    }
+    if client.document:
+        changes["auth_method"] = http.client_auth_method
+    redeemed = server.store.grants.transition((handle.id,), condition & resources.granted(server, resource), changes)
     if isinstance(redeemed, Refused):
         _refuse(server, http, client, redeemed.record, handle.id, redirect_uri, challenge)
     # A client may be registered for refresh tokens after the grant was created without a lifetime for them.

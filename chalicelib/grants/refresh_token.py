@@ -89,6 +89,10 @@ def _rotate(
         & attr("revoked_at").not_exists()
         & attr("ends_at").gt(now)
     )
+    # A client whose document allows `none` too must prove its key again, once it has redeemed the code with it.
+    unproven = client.document is not None and http.client_auth_method == "none"
+    if unproven:
+        proof &= attr("auth_method").not_exists() | attr("auth_method").eq("none")
     tokens_granted = [attr("scope").contains(token) for token in sorted(scope)]
     narrowing = tokens_granted if client.strict_scope or not scope else [reduce(or_, tokens_granted)]
     narrowing.append(resources.granted(server, resource))
@@ -108,6 +112,8 @@ def _rotate(
         raise InvalidGrant(REFUSED, detail="absent, expired or revoked")
     if record.client_id != client.client_id:
         raise InvalidGrant(REFUSED, detail="issued to another client")
+    if unproven and record.auth_method not in (None, "none"):
+        raise InvalidGrant(REFUSED, detail="the code was redeemed with another authentication method than none")
     if not scope <= record.scope and (client.strict_scope or not scope & record.scope):
         raise InvalidScope("The scope exceeds what was granted.")
     if not resources.is_granted(server, resource, record):

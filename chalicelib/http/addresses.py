@@ -1,6 +1,6 @@
 """IP addresses of callers and of other servers."""
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 Address = IPv4Address | IPv6Address
 
@@ -23,3 +23,16 @@ def is_global(text: str) -> bool:
     """Return whether a text is an address that no other host has: not private, loopback, link-local or shared."""
     address = parse_address(text)
     return address is not None and address.is_global
+
+
+def network_of(source_ip: str, ipv4_bits: int = 32, ipv6_bits: int = 56) -> str:
+    """Return the network of an address with so many bits.
+
+    By default what counts as one address: an IPv4 address, or the /56 of an IPv6 address, which one customer has.
+    """
+    address = parse_address(source_ip)
+    if address is None:
+        return "unknown"
+    if isinstance(address, IPv4Address):
+        return str(IPv4Network((int(address), ipv4_bits), strict=False)).removesuffix("/32")
+    return str(IPv6Network((int(address), ipv6_bits), strict=False))

@@ -144,6 +144,7 @@ class Request:
     `headers` have lower-case names. `base_url` comes from the gateway, never from a header; so does `source_ip`, unless
     the settings declare a proxy, which `proxy_secret` proves (`http.proxy`). The endpoint sets `client`, `error` and
     `events` for the log line; CORS needs the `client` too. Once `recipient` is set, errors are sent to it.
+    `client_auth_method`: by which the client has authenticated.
     `answer_headers` are added to the response, also if it is an error: such as the cookie of a new session.
     """
 
@@ -157,6 +158,7 @@ class Request:
     request_id: str = ""
     base_url: str = ""
     client: "Client | None" = None
+    client_auth_method: str = ""
     recipient: "Recipient | None" = None
     answer_headers: list[Mapping[str, str]] = field(default_factory=list)
     error: OAuthError | None = None

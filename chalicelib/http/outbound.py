@@ -10,7 +10,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -58,10 +58,22 @@ def get(url: str, networks: Iterable[str] = (), *, at_most: int) -> bytes:
     Raises Undeliverable. Redirects and compressed answers are not accepted.
     """
 
-    def read(connection: socket.socket, deadline: float) -> bytes:
+    return get_with_headers(url, networks, at_most=at_most, seconds=SECONDS)[0]
+
+
+def get_with_headers(
+    url: str, networks: Iterable[str] = (), *, at_most: int, seconds: float
+) -> tuple[bytes, Mapping[str, str]]:
+    """Return the JSON of a server as `get` does, and the header fields of the response in small letters.
+
+    Repeated ones are joined (RFC 9110 section 5.3). It takes at most so many seconds. Raises Undeliverable.
+    """
+
+    def read(connection: socket.socket, deadline: float) -> tuple[bytes, Mapping[str, str]]:
         return _read_content(connection, deadline, at_most)
 
-    return _send(url, "GET", "Accept: application/json\r\nAccept-Encoding: identity\r\n", b"", networks, read)
+    head = "Accept: application/json\r\nAccept-Encoding: identity\r\n"
+    return _send(url, "GET", head, b"", networks, read, min(seconds, SECONDS))
 
 
 def _send(
@@ -71,13 +83,15 @@ def _send(
     body: bytes,
     networks: Iterable[str],
     read: Callable[[socket.socket, float], T],
+    seconds: float | None = None,
 ) -> T:
     """Send a request, and return what `read` makes of the connection until the deadline. Raises Undeliverable.
 
     Only https and public addresses are allowed, except for addresses in `networks`, which may also be reached by plain
-    http. The request takes at most SECONDS, with the DNS look-up.
+    http. The request takes at most so many seconds, by default SECONDS, with the DNS look-up.
     """
-    deadline = time.monotonic() + SECONDS
+    seconds = SECONDS if seconds is None else seconds
+    deadline = time.monotonic() + seconds
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme)
@@ -85,7 +99,7 @@ def _send(
         raise Undeliverable("the URL cannot be parsed") from error
     if not host or port is None or parts.scheme not in _PORTS or "@" in parts.netloc or not _PRINTABLE.fullmatch(url):
         raise Undeliverable("the URL must be http or https, with a host and without credentials or spaces")
-    endpoints = _look_up(host, port, deadline)
+    endpoints = _look_up(host, port, deadline, seconds)
     for _, (address, _) in endpoints:  # reject a host if any of its addresses is private
         listed = any(unmapped(ip_address(address)) in ip_network(network) for network in networks)
         if not listed and not is_public(ip_address(address)):
@@ -103,7 +117,7 @@ def _send(
             with tls.context().wrap_socket(connection, server_hostname=host) as encrypted:
                 return _exchange(encrypted, message, deadline, read)
     except TimeoutError as error:
-        raise NoResponse(f"no response within {SECONDS:g} seconds") from error
+        raise NoResponse(f"no response within {seconds:g} seconds") from error
     except OSError as error:  # includes the errors of ssl
         raise Undeliverable(f"the connection failed: {type(error).__name__}") from error
 
@@ -116,7 +130,7 @@ def is_public(address: Address) -> bool:
     return plain.is_global and not plain.is_multicast
 
 
-def _look_up(host: str, port: int, deadline: float) -> list[Endpoint]:
+def _look_up(host: str, port: int, deadline: float, seconds: float) -> list[Endpoint]:
     """Return the first endpoints of a host. The only DNS look-up, so that rebinding has no effect.
 
     The system's resolver has no deadline, and the owner of a domain decides how slowly it answers. After the deadline,
@@ -134,7 +148,7 @@ def _look_up(host: str, port: int, deadline: float) -> list[Endpoint]:
     try:
         results = answer.result(_left(deadline))
     except TimeoutError as error:
-        raise NoResponse(f"the host cannot be resolved within {SECONDS:g} seconds") from error
+        raise NoResponse(f"the host cannot be resolved within {seconds:g} seconds") from error
     except (OSError, UnicodeError) as error:
         raise Undeliverable("the host cannot be resolved") from error
     # Without its scope, a link-local address is still not public.
@@ -188,8 +202,8 @@ class _Limited(io.RawIOBase):
         return io.BufferedReader(self)
 
 
-def _read_content(connection: socket.socket, deadline: float, at_most: int) -> bytes:
-    """Return the content of a response with status 200."""
+def _read_content(connection: socket.socket, deadline: float, at_most: int) -> tuple[bytes, Mapping[str, str]]:
+    """Return the content and the header fields of a response with status 200."""
     from http.client import HTTPException, HTTPResponse
 
     response = HTTPResponse(_Limited(connection, deadline, at_most + _MAX_HEAD), method="GET")  # type: ignore[arg-type]
@@ -199,7 +213,8 @@ def _read_content(connection: socket.socket, deadline: float, at_most: int) -> b
             raise Undeliverable(f"the response has status {response.status}, or is compressed")
         content = response.read(at_most + 1)
         if len(content) <= at_most and response.read(1) == b"" and not response.length:
-            return content
+            names = {name.lower() for name, _ in response.getheaders()}
+            return content, {name: response.getheader(name, "") for name in names}
     except (HTTPException, ValueError) as error:
         raise Undeliverable("the response is not HTTP") from error
     raise Undeliverable("the response is too long, or was cut off")

@@ -133,7 +133,8 @@ def _read_object(octets: bytes) -> dict[str, Any]:
 def _algorithms(key: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what a key may sign with: nothing, if it has another purpose or type."""
     kty, crv, alg, operations = (key.get(name, "") for name in ("kty", "crv", "alg", "key_ops"))
-    other_purpose = key.get("use", "sig") != "sig" or (operations != "" and "verify" not in list(operations))
+    verifies = operations == "" or (isinstance(operations, list | tuple) and "verify" in operations)
+    other_purpose = key.get("use", "sig") != "sig" or not verifies
     if not all(isinstance(member, str) for member in (kty, crv, alg)) or other_purpose:
         return ()
     by_type = _BY_TYPE.get((kty, "" if kty == "RSA" else crv), ())
@@ -148,6 +149,7 @@ def _checked(key: Mapping[str, Any]) -> dict[str, str]:
     members = {name: key[name] for name in names if name in key and not (name == "crv" and key["kty"] == "RSA")}
     if not all(isinstance(member, str) for member in members.values()) or len(members.get("kid", "")) > _MAX_KID:
         raise ValueError("a member of a key is no text, or too long")
+    "".join(members.values()).encode()  # a lone surrogate is no text, and raises a ValueError
     if key["kty"] == "RSA":
         try:
             bits, exponent = (int.from_bytes(from_base64url(key[name])).bit_length() for name in ("n", "e"))

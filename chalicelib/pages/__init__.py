@@ -7,7 +7,7 @@ works without the script, and loads nothing from other hosts except the operator
     sign_in          client, username, form, problem, problem_code
     change_password  user, form, problem
     consent          client, user, new_permissions, allowed_before, resources, several, remembered, access_end,
-                     redirect_uri, on_device, own_scheme, form, problem
+                     redirect_uri, on_device, client_host, own_scheme, form, problem
     sign_out         action, fields, client (that asked for it, or None), username (or ""), unregistered, request_id
     sign_out_again   action, fields
     signed_out       client, unregistered, request_id

@@ -17,6 +17,14 @@ EXPLANATIONS: dict[str, Explanation] = {
         _CONTACT_APPLICATION,
         "Compare the client_id with the one that the operator gave you. `client list` shows the registered clients.",
     ),
+    "client_document_unusable": Explanation(
+        "This application cannot be used here",
+        "The application that sent you here describes itself in a document on its own website. This server does not "
+        "accept that document, or could not read it. Nothing was sent to the application.",
+        _CONTACT_APPLICATION,
+        "The client_id is the https URL of a client metadata document. It is fetched only if the operator's settings "
+        "allow its host and `client block` does not name it. The detail in the log entry says what was wrong.",
+    ),
     "redirect_uri_mismatch": Explanation(
         "The application's address is not registered",
         "The application asked to send the response to an address that is not registered for it. To protect your "

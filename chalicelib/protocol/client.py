@@ -3,10 +3,12 @@
 from functools import cached_property
 from typing import Any
 
+from chalicelib.protocol.client_document import ClientDocument, host_of_document
 from chalicelib.protocol.values import dataclass
 
 # The authentication methods that send a client secret (RFC 6749 section 2.3.1).
 SECRET_METHODS = ("client_secret_basic", "client_secret_post")
+SUBJECT_TYPES = ("public", "pairwise")  # OpenID Connect Core section 8
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Client:
     `registered_with`: how it has registered itself, by the id of its initial access token or `open`; None if the
     operator has registered it. `registration_token_hash`: SHA-256 of its registration access token, with the one that
     was replaced last. `expires_at`: when it is deleted unless it is used; None is never.
+    `document`: of a client that is not registered, and names itself by the URL of a document; never stored.
     """
 
     client_id: str
@@ -80,6 +83,37 @@ class Client:
     previous_registration_token_hash: str | None = None
     registration_token_replaced_at: int | None = None
     expires_at: int | None = None
+    document: ClientDocument | None = None
+
+    @classmethod
+    def of_document(cls, document: ClientDocument, scope: str) -> "Client":
+        """Return the client that a document describes, with the scope that the operator gives such clients."""
+        return cls(
+            client_id=document.document_id,
+            client_name=document.client_name,
+            redirect_uris=document.redirect_uris,
+            grant_types=document.grant_types,
+            token_endpoint_auth_method=document.auth_methods[0],
+            token_endpoint_auth_methods=document.auth_methods,
+            jwks=document.jwks,
+            jwks_uri=document.jwks_uri,
+            client_uri=document.client_uri,
+            policy_uri=document.policy_uri,
+            tos_uri=document.tos_uri,
+            scope=scope,
+            client_id_issued_at=document.first_seen_at,
+            document=document,
+        )
+
+    @property
+    def document_host(self) -> str:
+        """The host of its document, "" for a registered client."""
+        return host_of_document(self.client_id) if self.document else ""
+
+    @property
+    def document_digest(self) -> str | None:
+        """The digest of its document, None for a registered client."""
+        return self.document.digest if self.document else None
 
     @cached_property
     def public(self) -> bool:
@@ -90,7 +124,7 @@ class Client:
     def auth_methods(self) -> tuple[str, ...]:
         """The methods that the client may authenticate with: both that send a secret, unless its record names them."""
         if self.public:
-            return ("none",)
+            return self.token_endpoint_auth_methods or ("none",)
         return self.token_endpoint_auth_methods or SECRET_METHODS
 
     @cached_property

@@ -67,6 +67,8 @@ class Grant(GrantEntry):
     the session is stored; False for HTTP Basic sign-in, where `session_id` only makes the `sid`; None in records of
     version 1.
 
+    `auth_method`: how a client with a document authenticated when it redeemed the code; None for others.
+
     Further copies: `registration_id` and `client_generation` of the client, `sessions_generation` of the user, which is
     None in records of version 1.
     """
@@ -91,6 +93,7 @@ class Grant(GrantEntry):
     registration_id: str | None = None
     client_generation: int = 0
     sessions_generation: int | None = None
+    auth_method: str | None = None
 
     @property
     def ends_at_sign_out(self) -> bool:

@@ -110,4 +110,5 @@ def _needs_consent(request: AuthorizationRequest, client: Client, consent: Conse
 
 def can_remember_consent(request: AuthorizationRequest, client: Client) -> bool:
     """Return whether consent can be remembered: not for a client that can be impersonated (RFC 8252 section 8.6)."""
-    return not (client.public and redirect_uris.can_be_impersonated(request.redirect_uri))
+    unproven = client.public or client.document is not None  # all installations are the same client by its document
+    return not (unproven and redirect_uris.can_be_impersonated(request.redirect_uri))

@@ -62,8 +62,8 @@ class Consent:
 
     `generation` is incremented when access is removed, and ends the grants that hold another copy. The record then
     stays, without scope and claims, because an absent one would have the generation 0 again: it is deleted only with
-    its user, and never expires. `consents_generation` is a copy of the user's, `registration_id` and
-    `client_generation` of the client's: consent is remembered only while they are equal.
+    its user, and never expires. `consents_generation` is a copy of the user's, `registration_id`, `client_generation`
+    and `document_digest` of the client's: consent is remembered only while they are equal.
     """
 
     sub: str
@@ -76,6 +76,7 @@ class Consent:
     registration_id: str | None = None
     client_generation: int = 0
     resource_scope: frozenset[str] = NO_SCOPE
+    document_digest: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -89,8 +90,9 @@ class Consent:
 
     def valid_for(self, user: User, client: Client) -> "Consent":
         """Return this consent, without scope and claims if the user or the client has ended it since."""
-        copies = (self.consents_generation, self.registration_id, self.client_generation)
-        if copies == (user.consents_generation, client.registration_id, client.grants_generation):
+        copies = (self.consents_generation, self.registration_id, self.client_generation, self.document_digest)
+        digest = client.document_digest
+        if copies == (user.consents_generation, client.registration_id, client.grants_generation, digest):
             return self
         return replace(self, scope=NO_SCOPE, claims=frozenset(), resource_scope=NO_SCOPE)
 

@@ -42,14 +42,14 @@ def find_grants(server: AuthorizationServer, signed_in: SignedInUser) -> UserGra
     grants = UserGrants(consents, _entries(server, user, consents))
     client_ids = grants.unread.keys() | {client_id for client_id, consent in consents.items() if not consent.empty}
     grants.clients |= {name: client for name in builtin_clients.RESERVED if (client := server.client(name))}
-    lookups = [server.store.clients.lookup(client_id) for client_id in sorted(client_ids)]
+    of_clients = sorted(client_ids)
     for number in range(ROUNDS):
         unresolved = {name: rest for name, rest in grants.unread.items() if rest and name not in grants.active}
         if number == 1 and unresolved:
             _drop_ended_sessions(server.store, signed_in, grants, unresolved)
-        if any(unresolved.values()) or lookups:
-            _read(server.store, user, grants, unresolved, lookups)
-        lookups = []
+        if any(unresolved.values()) or of_clients:
+            _read(server.store, user, grants, unresolved, of_clients)
+        of_clients = []
     return grants
 
 
@@ -69,17 +69,17 @@ def _read(
     user: User,
     grants: UserGrants,
     unresolved: dict[str, list[GrantEntry]],
-    of_clients: list[Lookup[Client]],
+    of_clients: list[str],
 ) -> None:
     """Read clients, and the newest entries of the unresolved clients, in one batch if there is room for one of each."""
-    entries = _take_newest(unresolved, max(MAX_BATCH - len(of_clients), 2 * len(unresolved)))
-    lookups: list[Lookup[Any]] = [*of_clients]
+    lookups: list[Lookup[Any]] = [each for client_id in of_clients for each in store.lookups_of_client(client_id)]
+    entries = _take_newest(unresolved, max(MAX_BATCH - len(lookups), 2 * len(unresolved)))
     for entry in entries:
         lookups.append(store.grants.lookup(entry.grant_id))
         if entry.depends_on_session:
             lookups.append(store.sessions.lookup(entry.session_id))
     records = store.read_all(lookups)
-    grants.clients |= {lookup.key[0]: client for lookup in of_clients if (client := records.get(lookup))}
+    grants.clients |= {name: client for name in of_clients if (client := store.client_in(records, name))}
     for entry in entries:
         client_id, grant = entry.client_id, records.get(store.grants.lookup(entry.grant_id))
         session = records.get(store.sessions.lookup(entry.session_id))

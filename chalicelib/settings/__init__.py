@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from chalicelib.protocol.client_document import MODES
 from chalicelib.protocol.durations import DAY, HOUR
 from chalicelib.protocol.scopes import SCOPES
 from chalicelib.protocol.values import dataclass
@@ -40,8 +41,10 @@ class Settings:
     the secret that proves it, two while it is rotated.
     `outbound_networks`: networks that are not public and may get requests; `backchannel_networks`: logout tokens only.
     `require_pushed_authorization_requests`: every client must push them (RFC 9126).
-    `client_registration`: whether applications register themselves, never (`off`), with a `token`, or all (`open`).
-    `open_client_scope`: the scopes that they may have. `registrations_per_address`: in an hour without a token.
+    `client_documents`: whether clients may name themselves by the URL of a document; in the mode `list`, those at
+    `client_document_hosts`, which are hosts or URLs. `client_registration`: whether applications register themselves,
+    never (`off`), with a `token`, or all (`open`); `registrations_per_address`: in an hour without a token.
+    `open_client_scope`: the scopes that these clients, which the operator has not registered, may have.
     `key_rotation_days`: the age at which the schedule replaces a signing key; 0 is never.
     """
 
@@ -69,6 +72,8 @@ class Settings:
     registrations_per_address: int = 60
     caller_address_header: str | None = None
     proxy_secret_hash: tuple[str, ...] = ()
+    client_documents: str = MODES[0]
+    client_document_hosts: tuple[str, ...] = ()
     outbound_networks: tuple[str, ...] = ()
     backchannel_networks: tuple[str, ...] = ()
     sign_in_attempts: int = 5
@@ -148,6 +153,8 @@ class Settings:
             playground=values.choice(environ, "SIGNET_PLAYGROUND", ("on", "off") if embedded else ("off", "on"))
             == "on",
             require_pushed_authorization_requests=values.choice(environ, REQUIRE_PUSHED, ("off", "on")) == "on",
+            client_documents=values.choice(environ, "SIGNET_CLIENT_DOCUMENTS", MODES),
+            client_document_hosts=values.document_hosts(environ.get("SIGNET_CLIENT_DOCUMENT_HOSTS", "")),
             client_registration=values.choice(environ, "SIGNET_CLIENT_REGISTRATION", ("off", "token", "open")),
             open_client_scope=values.scope(environ, "SIGNET_OPEN_CLIENT_SCOPE", cls.open_client_scope),
             outbound_networks=values.networks(environ, "SIGNET_OUTBOUND_NETWORKS"),

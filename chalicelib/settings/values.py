@@ -6,6 +6,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from chalicelib.http import proxy
+from chalicelib.protocol.client_document import is_document_url, is_host
 from chalicelib.protocol.redirect_uris import origin_of
 from chalicelib.protocol.scopes import MAX_SCOPE_TOKENS, SCOPE_TOKEN
 from chalicelib.protocol.texts import is_printable
@@ -125,12 +126,24 @@ def login_origins(text: str, login_url: str | None) -> tuple[str, ...]:
     return tuple(filter(None, map(origin_of, origins or [login_url or ""])))
 
 
+def document_hosts(text: str) -> tuple[str, ...]:
+    """Return the hosts and URLs of client metadata documents. Raises SettingsError."""
+    for each in text.split():
+        if not is_host(each) and not is_document_url(each):
+            raise SettingsError(
+                f"SIGNET_CLIENT_DOCUMENT_HOSTS has {each!r}; it must be hosts such as app.example.com, in small "
+                "letters, or https URLs of documents, separated by spaces"
+            )
+    return tuple(dict.fromkeys(text.split()))
+
+
 def scope(environ: Mapping[str, str], name: str, default: str) -> str:
-    """Return scopes, separated by single spaces. Raises SettingsError."""
-    tokens = (environ.get(name, "") or default).split()
-    if not 1 <= len(tokens) <= MAX_SCOPE_TOKENS or not all(map(SCOPE_TOKEN.fullmatch, tokens)):
-        raise SettingsError(f"{name} is {environ.get(name)!r}; it must be 1 to {MAX_SCOPE_TOKENS} scopes, with spaces")
-    return " ".join(dict.fromkeys(tokens))
+    """Return scope tokens separated by single spaces, each once. Raises SettingsError."""
+    text = environ.get(name, "") or default
+    tokens = tuple(dict.fromkeys(text.split()))
+    if not tokens or len(tokens) > MAX_SCOPE_TOKENS or not all(map(SCOPE_TOKEN.fullmatch, tokens)):
+        raise SettingsError(f"{name} is {text!r}; it must be scopes such as openid, separated by spaces")
+    return " ".join(tokens)
 
 
 def networks(environ: Mapping[str, str], name: str) -> tuple[str, ...]:

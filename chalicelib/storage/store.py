@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from chalicelib.aws.client import Account, AwsError
 from chalicelib.aws.messages import NotConfigured
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.client_document import ClientDocument, block_ids, is_allowed, is_document_url
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.grant import Grant, GrantEntry
 from chalicelib.protocol.let_in import LetInLink
@@ -27,6 +28,7 @@ from chalicelib.protocol.records import (
 from chalicelib.protocol.registration_count import RegistrationCount
 from chalicelib.protocol.registration_token import RegistrationToken
 from chalicelib.protocol.resource import Resource
+from chalicelib.protocol.resource_uris import normalize
 from chalicelib.protocol.spent_assertion import SpentAssertion
 from chalicelib.settings import Settings, aws_environment
 from chalicelib.storage.dynamodb import TRIES, DynamoDB, is_possible_key
@@ -56,6 +58,7 @@ class Store:
         self.account = account or Account(settings.region, aws_environment)
         self.dynamodb = DynamoDB(settings, self.account)
         self.clients = self._table("clients", Client, "client_id")
+        self.documents = self._table("documents", ClientDocument, "document_id")
         self.users = self._table("users", User, "sub")
         self.identifiers = self._table("identifiers", Identifier, "identifier")
         self.consents = self._table("consents", Consent, "sub", "client_id")
@@ -88,6 +91,41 @@ class Store:
             return sorted(resource.uri for resource in self.resources.scan())
         except (TemporarilyUnavailable, AwsError, NotConfigured):
             return None
+
+    def may_have_document(self, client_id: str) -> bool:
+        """Return whether a client_id is the URL of a document that the operator's settings allow."""
+        settings = self.settings
+        return is_document_url(client_id) and is_allowed(
+            client_id, settings.client_documents, settings.client_document_hosts
+        )
+
+    def lookups_of_client(self, client_id: str) -> list[Lookup[Any]]:
+        """Return the records that say who a client is: its own, and for a document this, and what would block it."""
+        lookups: list[Lookup[Any]] = [self.clients.lookup(client_id)]
+        if self.may_have_document(client_id):
+            lookups += [self.documents.lookup(key) for key in (client_id, *block_ids(client_id))]
+            lookups.append(self.resources.lookup(normalize(client_id)))
+        return lookups
+
+    def document_in(self, records: "Records", client_id: str) -> ClientDocument | None:
+        """Return the document of a client that was looked up; None without one, or when it is blocked."""
+        if not self.may_have_document(client_id) or self.is_blocked(records, client_id):
+            return None
+        return records.get(self.documents.lookup(client_id))
+
+    def is_blocked(self, records: "Records", client_id: str) -> bool:
+        """Return whether the operator has blocked a document that was looked up, or its URL is that of a resource.
+
+        An ID token for such a client could be used as an access token for the resource.
+        """
+        blocked = any(records.get(self.documents.lookup(key)) for key in block_ids(client_id))
+        return blocked or records.get(self.resources.lookup(normalize(client_id))) is not None
+
+    def client_in(self, records: "Records", client_id: str) -> Client | None:
+        """Return a client that was looked up, also a disabled one. A registered client wins over a document."""
+        client = records.get(self.clients.lookup(client_id))
+        document = None if client else self.document_in(records, client_id)
+        return Client.of_document(document, self.settings.open_client_scope) if document else client
 
     @overload
     def read(self, first: Lookup[A], second: Lookup[B], /) -> tuple[A | None, B | None]: ...

@@ -8,8 +8,6 @@ from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import base64url
 from chalicelib.server import AuthorizationServer
 
-SUBJECT_TYPES = ("public", "pairwise")
-
 
 def subject(server: AuthorizationServer, client: Client, sub: str) -> str:
     """Return the `sub` by which a client knows a user (OpenID Connect Core section 8).

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from chalicelib.clients import authentication as client_auth
+from chalicelib.clients import credentials as client_auth
 from chalicelib.clients.metadata import ASSERTION_AUDIENCES, is_resource_server
 from chalicelib.grants import GRANTS
 from chalicelib.keys import signing

@@ -98,9 +98,11 @@ def list_clients(stage: str, /, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def show_client(stage: str, /, client_id: str, as_json: bool) -> None:
-    """Show one client."""
+    """Show one client, also one that names itself by the URL of a document."""
     with open_store(stage) as store:
-        print_record(client_document(find_client(store, client_id)), as_json)
+        records = store.read_all(store.lookups_of_client(client_id))
+        client = store.client_in(records, client_id) or find_client(store, client_id)
+    print_record(client_document(client), as_json)
 
 
 @client.command(
@@ -240,7 +242,7 @@ def client_document(client: Client) -> dict[str, Any]:
 
 
 _HIDDEN = (
-    *("secret_hashes", "registration_id", "grants_generation"),
+    *("secret_hashes", "registration_id", "grants_generation", "document"),
     *("registration_token_hash", "previous_registration_token_hash", "registration_token_replaced_at"),
 )
 

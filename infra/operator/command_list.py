@@ -1,5 +1,12 @@
 """All commands of the operator on the data of a stage."""
 
+from infra.operator.client_documents import (
+    block_document,
+    list_documents,
+    pin_document,
+    unblock_document,
+    unpin_document,
+)
 from infra.operator.clients import client
 from infra.operator.completion import completion
 from infra.operator.doctor import doctor
@@ -14,6 +21,8 @@ from infra.operator.transfer import export, import_
 from infra.operator.user_sign_in import let_in_user, unlock_user
 from infra.operator.users import user
 
+for _command in (list_documents, pin_document, unpin_document, block_document, unblock_document):
+    client.add_command(_command)
 user.add_command(let_in_user)
 user.add_command(unlock_user)
 OPERATOR_COMMANDS = (

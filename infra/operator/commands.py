@@ -50,7 +50,8 @@ def open_store(stage: str) -> Iterator[Store]:
 
     Raises StateError or SettingsError, and CommandError with the names of the tables that are missing in AWS.
     """
-    settings = Settings.from_environ({**os.environ, "SIGNET_STAGE": stage})
+    # Which documents are accepted is set at the function; commands show those that are stored.
+    settings = Settings.from_environ({**os.environ, "SIGNET_STAGE": stage, "SIGNET_CLIENT_DOCUMENTS": "open"})
     if stage == embedded.STAGE and settings.embedded:
         with embedded.opened(settings) as opened:
             yield Store(opened)

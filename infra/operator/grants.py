@@ -200,7 +200,7 @@ def _read_grants(store: Store, user: User | None, client_id: str | None) -> list
 def _with_records(store: Store, grants: Iterable[Grant]) -> list[_Access]:
     needed = [(grant, lookups(store, grant)) for grant in grants]
     records = store.read_all(
-        lookup for grant, of_grant in needed for lookup in (store.clients.lookup(grant.client_id), *of_grant)
+        lookup for grant, of_grant in needed for lookup in (*store.lookups_of_client(grant.client_id), *of_grant)
     )
     return [
         _Access(
@@ -219,7 +219,7 @@ def remembered_consents(store: Store, consents: Iterable[Consent]) -> Iterator[C
     stored = (consent for consent in consents if not consent.empty)
     while batch := list(islice(stored, MAX_BATCH // 2)):
         users = {consent: store.users.lookup(consent.sub) for consent in batch}
-        clients = [store.clients.lookup(consent.client_id) for consent in batch]
+        clients = [each for consent in batch for each in store.lookups_of_client(consent.client_id)]
         records = store.read_all([*users.values(), *clients])
         for consent, of_user in users.items():
             user, client = records.get(of_user), _find_client(store, consent.client_id, records)
@@ -231,7 +231,7 @@ def _find_client(store: Store, client_id: str, records: Records | None = None) -
     """Return a client, by these records if they are given. A built-in one has no record, so its grants are valid."""
     if client_id in builtin_clients.RESERVED:  # a stage may have the playground, whatever the settings here
         return builtin_clients.find(client_id, replace(store.settings, playground=True), lambda: "")
-    return records.get(store.clients.lookup(client_id)) if records else store.clients.get(client_id)
+    return store.client_in(records or store.read_all(store.lookups_of_client(client_id)), client_id)
 
 
 def _require_client(store: Store, client_id: str | None) -> Client | None:

@@ -239,7 +239,7 @@ def test_the_examples_in_the_help_of_every_command_can_be_run(
     ran: list[str] = []
     monkeypatch.setattr(subcommand, "callback", lambda *_, **__: ran.append(""))
     monkeypatch.chdir(tmp_path)
-    for file in ("backup.jsonl", "realm.json"):
+    for file in ("backup.jsonl", "realm.json", "client.json"):
         (tmp_path / file).touch()
     for example in examples:
         command.main(shlex.split(example, comments=True), prog_name="signet", standalone_mode=False)

@@ -22,7 +22,7 @@ from authlib.oidc.discovery import OpenIDProviderMetadata, get_well_known_url
 from joserfc.errors import BadSignatureError, ExpiredTokenError, InvalidClaimError
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 
-from chalicelib.clients import authentication as client_auth
+from chalicelib.clients import credentials as client_auth
 from tests.support.assertions import KeyPair, key_client, key_pair
 from tests.support.browser import VERIFIER, Answer, Browser
 from tests.support.site import Registered, Site

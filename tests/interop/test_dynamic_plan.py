@@ -6,7 +6,6 @@ clients that its operator has registered so. Here they use PKCE, and name the is
 MODULES lists all of them, and NOT_MET what Signet does not do.
 """
 
-import importlib.util
 import json
 import re
 import secrets
@@ -23,10 +22,6 @@ from tests.support.assertions import KeyPair, key_pair, make_assertion, with_ass
 from tests.support.browser import CHALLENGE, VERIFIER, Answer, Browser
 from tests.support.receivers import Receiver, json_answer
 from tests.support.site import Site
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("chalicelib.endpoints.register") is None, reason="There is no registration endpoint yet."
-)
 
 MODULES = (
     "oidcc-idtoken-rs256",

@@ -84,11 +84,18 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Conformance]]:
         each.close()
 
 
-@pytest.mark.parametrize("resource", [None, RESOURCE])
+@pytest.mark.parametrize(("resource", "documents"), [(None, "off"), (RESOURCE, "off"), (None, "open")])
 @pytest.mark.parametrize("version", ["2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"])
 def test_scenarios_for_authorization_servers_pass(
-    site: Site, browser: Browser, run: Callable[..., Conformance], version: str, resource: str | None
+    site_with: Callable[..., Site],
+    browsers: Callable[..., Browser],
+    run: Callable[..., Conformance],
+    version: str,
+    resource: str | None,
+    documents: str,
 ) -> None:
+    site = site_with(client_documents=documents)
+    browser = browsers(site)
     site.user("alice")
     port = free_port()
     client = site.client(public=True, redirect_uris=["http://127.0.0.1/callback"])
@@ -103,11 +110,9 @@ def test_scenarios_for_authorization_servers_pass(
     with urlopen(location, timeout=30) as answer:
         assert answer.status == 200
     code, checks = suite.finish()
-    metadata = browser.get("/.well-known/oauth-authorization-server").json
-    accepts_documents = metadata.get("client_id_metadata_document_supported") is True
     expected = {
         "authorization-server-metadata": "SUCCESS",
-        "authorization-server-metadata-cimd": "SUCCESS" if accepts_documents else "WARNING",
+        "authorization-server-metadata-cimd": "SUCCESS" if documents == "open" else "WARNING",
         "authorization-code-grant": "SUCCESS",
     }
     if version < "2025-11-25":

@@ -1,66 +1,106 @@
-"""The guide docs/mcp.md: its example server, with a client of the MCP SDK and the doctor."""
+"""The guide docs/mcp.md: its example server, its settings, and the doctor as each assistant.
 
-from collections.abc import Iterator
-from pathlib import Path
+test_mcp_step_up.py runs clients with the example server.
+"""
+
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from infra.local.state import CHECKOUT
+from infra.operator.doctor.assistants import ASSISTANTS
 from infra.operator.doctor.connect import connect
-from tests.interop.programs import FOLDER, Program, Server, installed, open_url, parameters
-from tests.support.browser import Browser
-from tests.support.emulator import free_port
-from tests.support.resource_servers import register_resource
+from tests.endpoints.client_documents.conftest import Host, host
+from tests.interop.conftest import DOCS
+from tests.support.assertions import key_pair
 from tests.support.site import Site
-from tests.support.tampering_proxy import finding_names
+from tests.support.tampering_proxy import finding_names, get_finding
+
+__all__ = ["host"]  # a fixture
 
 pytestmark = [pytest.mark.slow, pytest.mark.programs]
-DOCS = CHECKOUT / "docs"
-CALLBACK = "http://127.0.0.1:33418/callback"
-NAME = "The MCP SDK for Python, version 2,"
+GUIDE = (DOCS / "mcp.md").read_text("utf-8")
+STEPS = [
+    "MCP server",
+    "resource metadata",
+    "server metadata",
+    "issuer in responses",
+    "PKCE",
+    "public clients",
+    "client registration",
+    "authorization request",
+    "token request",
+]
 
 
-@pytest.fixture
-def mcp_url(site: Site, tmp_path: Path) -> Iterator[str]:
-    """Return the URL of the example server, which is registered as a resource."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/mcp"
-    register_resource(site, url, "notes.read notes.write")
-    arguments = [installed("mcp-2/bin/python", NAME), "mcp_server.py"]
-    server = Server(arguments, DOCS, port, tmp_path / "log", ISSUER=site.settings.issuer, MCP_URL=url)
-    yield url
-    server.close()
+def settings_of_the_guide() -> dict[str, str]:
+    """Return the settings with which the guide starts the server, as Settings has them."""
+    (line,) = re.findall(r"^ +(SIGNET_.* make run)$", GUIDE, re.MULTILINE)
+    pairs = [word.split("=", 1) for word in shlex.split(line)[:-2]]
+    return {name.removeprefix("SIGNET_").lower(): value for name, value in pairs}
 
 
-def test_tool_that_needs_another_scope_makes_the_client_ask_for_it(site: Site, browser: Browser, mcp_url: str) -> None:
-    site.user("alice")
-    scope = "openid offline_access notes.read notes.write"
-    client = site.client(public=True, redirect_uris=["http://127.0.0.1/callback"], scope=scope)
-    task = {"url": mcp_url, "client_id": client.id, "redirect_uri": CALLBACK}
-    program = Program([installed("mcp-2/bin/python", NAME), "notes_client.py"], FOLDER / "mcp_python", task)
-    try:
-        requested = []
-        for _ in range(2):
-            url = program.receive()["open"]
-            requested.append(set(parameters(url)["scope"].split()) - {"offline_access"})
-            program.send({"url": open_url(site, browser, url).location})
-        result = program.receive()
-    finally:
-        program.close()
-    assert requested == [{"notes.read"}, {"notes.read", "notes.write"}]
-    for tokens in result["tokens"]:
-        site.secrets.update(tokens[kind] for kind in ("access_token", "refresh_token"))
-    assert result["results"] == ["", "Added.", "Buy milk"]
-    assert "notes.write" in result["tokens"][1]["scope"].split()
-    assert "notes.write" not in result["tokens"][0]["scope"].split()
+@pytest.mark.parametrize("name", ASSISTANTS)
+def test_assistant_that_registers_itself_can_connect_with_the_settings(
+    site_with: Callable[..., Site], run_example: Callable[[Site], str], name: str
+) -> None:
+    site = site_with(**settings_of_the_guide())
+    findings = list(connect(name, run_example(site)))
+    assert finding_names(findings) == []
+    assert finding_names(findings, None) == []
+    cors = ["CORS"] if name == "inspector" else []
+    assert finding_names(findings, True) == [*STEPS, *cors, "end of registration"]
+    assert list(site.server.store.clients.scan()) == []
 
 
-def test_doctor_finds_only_that_unknown_clients_are_not_accepted(site: Site, mcp_url: str) -> None:
-    findings = list(connect("cursor", mcp_url))
+@pytest.mark.parametrize("problem", ["not listed", "not available"])
+def test_doctor_says_what_to_do_about_a_document_that_is_not_accepted(
+    site_with: Callable[..., Site],
+    run_example: Callable[[Site], str],
+    host: Host,
+    monkeypatch: pytest.MonkeyPatch,
+    problem: str,
+) -> None:
+    monkeypatch.setitem(ASSISTANTS, "claude", replace(ASSISTANTS["claude"], document=host.url))
+    host.fail()
+    listed = ("app.example.com",) if problem == "not listed" else (host.name,)
+    site = site_with(client_document_hosts=listed, outbound_networks=("127.0.0.0/8",), **settings_of_the_guide())
+    failed = get_finding(list(connect("claude", run_example(site))), "authorization request")
+    assert failed.ok is False
+    assert failed.fix.startswith("Add 127.0.0.1 to SIGNET_CLIENT_DOCUMENT_HOSTS. ")
+    assert f"`signet client pin {host.url} FILE`" in failed.fix
+    assert host.fetches == (problem == "not available")
+
+
+@pytest.mark.parametrize("name", [name for name, assistant in ASSISTANTS.items() if assistant.document])
+def test_assistant_with_a_document_can_connect(
+    site_with: Callable[..., Site],
+    run_example: Callable[[Site], str],
+    host: Host,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    assistant = replace(ASSISTANTS[name], document=host.url)
+    monkeypatch.setitem(ASSISTANTS, name, assistant)
+    signing = {"token_endpoint_auth_method": "private_key_jwt", "jwks": key_pair("RS256").jwks}
+    host.serve(redirect_uris=list(assistant.redirect_uris), **(signing if assistant.signs else {}))
+    settings = settings_of_the_guide() | {"client_registration": "off"}
+    site = site_with(client_document_hosts=(host.name,), outbound_networks=("127.0.0.0/8",), **settings)
+    findings = list(connect(name, run_example(site)))
+    assert finding_names(findings) == []
+    assert finding_names(findings, None) == (["token request"] if assistant.signs else [])
+    assert host.fetches == 1
+
+
+def test_doctor_finds_only_that_unknown_clients_are_not_accepted(
+    site: Site, run_example: Callable[[Site], str]
+) -> None:
+    findings = list(connect("cursor", run_example(site)))
     assert finding_names(findings) == ["client registration"]
-    assert finding_names(findings, True)[:3] == ["MCP server", "resource metadata", "server metadata"]
+    assert finding_names(findings, True)[:3] == STEPS[:3]
 
 
 def test_guide_shows_the_whole_server() -> None:
-    guide = (DOCS / "mcp.md").read_text("utf-8")
-    assert f"```python\n{(DOCS / 'mcp_server.py').read_text('utf-8')}```" in guide
+    assert f"```python\n{(DOCS / 'mcp_server.py').read_text('utf-8')}```" in GUIDE

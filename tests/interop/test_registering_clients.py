@@ -1,6 +1,5 @@
 """oauth4webapi and idpyoidc, which register themselves, push their requests and authenticate by private_key_jwt."""
 
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -18,10 +17,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.programs,
     pytest.mark.spec("RFC 7591 §3"),
-    pytest.mark.skipif(
-        importlib.util.find_spec("chalicelib.endpoints.register") is None,
-        reason="There is no registration endpoint yet.",
-    ),
 ]
 
 

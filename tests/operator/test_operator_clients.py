@@ -93,7 +93,7 @@ HIDDEN = {"secret_hashes", "registration_id", "grants_generation", "registration
 HIDDEN |= {"previous_registration_token_hash", "registration_token_replaced_at"}
 NOT_SETTABLE = (
     HIDDEN
-    | {"registered_with", "expires_at"}
+    | {"registered_with", "expires_at", "document"}
     | {"client_id", "client_id_issued_at", "disabled_at", "token_endpoint_auth_method"}
 )
 

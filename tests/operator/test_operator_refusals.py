@@ -236,6 +236,7 @@ def test_an_error_is_one_line_with_exit_code_2_and_changes_nothing(
 
 
 DESTRUCTIVE = {
+    ("client", "block"),
     ("client", "delete"),
     ("client", "disable"),
     ("client", "rotate-secret"),

@@ -15,6 +15,7 @@ from typing import Any
 import boto3
 import pytest
 
+from chalicelib.protocol.scopes import SCOPES
 from chalicelib.settings import LIMITS, Settings
 from infra.__main__ import command
 from infra.local.state import CHECKOUT
@@ -87,6 +88,14 @@ def test_every_setting_is_shown(site: Site) -> None:
             "10.0.0.0/8 fd00::/8",
             "here",
         ),
+        ({}, "SIGNET_CLIENT_DOCUMENTS", "list", "default"),
+        ({"SIGNET_CLIENT_DOCUMENTS": "open"}, "SIGNET_CLIENT_DOCUMENTS", "open", "here"),
+        ({}, "SIGNET_CLIENT_DOCUMENT_HOSTS", "", "default"),
+        *(
+            ({f"SIGNET_{name}": "claude.ai chatgpt.com"}, f"SIGNET_{name}", "claude.ai chatgpt.com", "here")
+            for name in ("CLIENT_DOCUMENT_HOSTS", "OPEN_CLIENT_SCOPE")
+        ),
+        ({}, "SIGNET_OPEN_CLIENT_SCOPE", " ".join(SCOPES), "default"),
         ({"SIGNET_OUTBOUND_NETWORKS": "10.0.0.0/8"}, "SIGNET_OUTBOUND_NETWORKS", "10.0.0.0/8", "here"),
         *(
             ({f"SIGNET_{name.upper()}": str(low)}, f"SIGNET_{name.upper()}", str(low), "here")

@@ -14,6 +14,7 @@ from argon2.low_level import Type, hash_secret_raw
 from chalicelib.authentication import passwords
 from chalicelib.clients import registration
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.client_document import NEVER, ClientDocument, block_id
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.identifiers import username_identifier
 from chalicelib.protocol.records import Consent, Event, Identifier, User
@@ -21,7 +22,8 @@ from chalicelib.sessions.connected_applications import forget_consent
 from chalicelib.storage.store import Store
 from chalicelib.users import accounts
 from infra.operator import transfer
-from infra.operator.transfer.insertion import Outcome, insert_record
+from infra.operator.transfer.insertion import insert_record
+from infra.operator.transfer.shared_records import Outcome
 from tests.support.assertions import key_client, key_pair, signed
 from tests.support.browser import Browser
 from tests.support.faults import Wire
@@ -997,3 +999,44 @@ def test_foreign_file_in_another_format_is_rejected_in_one_line(
     assert printed.code in (1, 2)
     assert len(printed.err.splitlines()) == 1
     assert "Traceback" not in printed.err
+
+
+def test_documents_are_exported_and_imported_with_pins_and_blocks(
+    site: Site, run_command: RunCommand, tmp_path: Path
+) -> None:
+    documents, file = site.server.store.documents, tmp_path / "backup.jsonl"
+    pinned = ClientDocument(
+        *("https://app.example.com/client", NEVER, "Notes", ("https://app.example.com/cb",)),
+        digest="d",
+        refreshing_until=5,
+        pinned_at=site.clock(),
+    )
+    blocked = ClientDocument(block_id("evil.example"), NEVER, blocked_at=site.clock())
+    for record in (pinned, blocked):
+        documents.put(record)
+    consent = Consent(site.user("alice").sub, pinned.document_id, scope=frozenset({"openid"}), document_digest="d")
+    site.server.store.consents.put(replace(consent, consents_generation=site.read_user().consents_generation))
+    assert run_command("export", "--out", file).code == 0
+    site.reset()
+    site.clock.advance(1)
+    assert run_command("import", file).code == 0
+    assert {record.document_id: record for record in documents.scan()} == {
+        record.document_id: replace(record, refreshing_until=0) for record in (pinned, blocked)
+    }
+    (imported,) = site.server.store.consents.scan()
+    assert imported.document_digest == "d"
+    assert "Added: none" in run_command("import", file).out
+
+
+def test_document_that_would_not_be_accepted_is_not_imported(
+    site: Site, run_command: RunCommand, tmp_path: Path
+) -> None:
+    file = tmp_path / "backup.jsonl"
+    site.server.store.documents.put(
+        ClientDocument("https://app.example.com/client", NEVER, "Notes", ("javascript:/alert(1)",))
+    )
+    run_command("export", "--out", file)
+    site.reset()
+    result = run_command("import", file)
+    assert (result.code, "cannot be used" in result.err) == (1, True)
+    assert not list(site.server.store.documents.scan())

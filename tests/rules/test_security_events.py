@@ -131,6 +131,8 @@ ACTIONS = {
 TESTED_ELSEWHERE = {events.LOGOUT_DELIVERED, events.LOGOUT_UNDELIVERED, events.KEYS_ROTATED, events.KEYS_RETIRED}
 # tests/endpoints/register/test_registration.py
 TESTED_ELSEWHERE |= {events.CLIENT_REGISTERED, events.CLIENT_UPDATED, events.CLIENT_DELETED}
+# tests/endpoints/client_documents/test_client_documents.py
+TESTED_ELSEWHERE |= {events.CLIENT_DOCUMENT_CHANGED}
 TESTED_ELSEWHERE |= {events.SIGN_IN_LIMIT_REACHED, events.SIGN_INS_FROM_ONE_ADDRESS}
 
 

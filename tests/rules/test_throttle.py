@@ -14,8 +14,9 @@ from passlib.hash import argon2
 from chalicelib import events
 from chalicelib.authentication import password as sign_in
 from chalicelib.authentication import passwords
-from chalicelib.authentication.throttle import Account, Counted, Throttle, network_of, unlock
+from chalicelib.authentication.throttle import Account, Counted, Throttle, unlock
 from chalicelib.aws.messages import Request, Response
+from chalicelib.http.addresses import network_of
 from chalicelib.keys.stored_ring import RING
 from chalicelib.protocol.durations import DAY, HOUR, MINUTE, YEAR
 from chalicelib.protocol.handles import new_id

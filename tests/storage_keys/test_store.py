@@ -9,6 +9,7 @@ import pytest
 
 from chalicelib.aws.messages import Request, Response
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.client_document import ClientDocument
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.grant import Grant, GrantEntry
 from chalicelib.protocol.records import (
@@ -46,6 +47,15 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
             default_scope="",
             trusted=True,
             access_token_lifetime=300,
+        ),
+        "client_name",
+    ),
+    "documents": (
+        ClientDocument(
+            "https://app.example.com/client?ä",
+            NOW + 60,
+            "Anwendung",
+            ("https://app.example.com/cb", "com.example.app:/cb"),
         ),
         "client_name",
     ),

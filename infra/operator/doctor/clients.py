@@ -13,8 +13,9 @@ from chalicelib.protocol.handles import secret_hash
 from chalicelib.settings import LOOPBACK
 from chalicelib.storage.store import Store
 from infra.local import demo, embedded
-from infra.operator.doctor import key_sets
+from infra.operator.doctor import documents, key_sets
 from infra.operator.doctor.findings import Finding
+from infra.operator.doctor.stage import Inside
 
 MANY_SCOPES = 10
 MANY_UNUSED = 10_000
@@ -38,6 +39,10 @@ class Rule:
 
 def inspect(store: Store) -> Iterator[Finding]:
     """Yield a finding for each rule that a client breaks, or one when all rules are kept, and those of the key sets."""
+    """Yield a finding for each rule that a client breaks, or a single one when all rules are kept.
+
+    The findings about documents of other clients follow.
+    """
     count, ok = 0, True
     registered: list[Client] = []
     for client in sorted(store.clients.scan(), key=lambda client: client.client_id):
@@ -57,6 +62,7 @@ def inspect(store: Store) -> Iterator[Finding]:
     if registered:
         yield _self_registered(registered)
     yield from key_sets.inspect(store)
+    yield from documents.inspect(Inside(store))
 
 
 def _self_registered(clients: list[Client]) -> Finding:

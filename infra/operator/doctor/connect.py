@@ -27,6 +27,12 @@ _FIXES = {
 }
 
 
+_DOCUMENT_FIX = (
+    "Add {host} to SIGNET_CLIENT_DOCUMENT_HOSTS. If it is there, the server's log says why the document cannot be used;"
+    " `signet client pin {document} FILE` uses a copy of it."
+)
+
+
 @dataclass
 class _Registered:
     """The client that the requests name: `management` has the address and the token that delete it again."""
@@ -168,7 +174,7 @@ def _authorize(connection: Connection, client: _Registered) -> Verdict:
     if answer.status == 200:
         sent = f" for the scope {scope.strip()}" if scope.strip() else ""
         return Verdict(True, f"The sign-in page opens{sent}.")
-    return Verdict(False, f"No sign-in page, but {_problem(answer)}.", _fix(connection, answer))
+    return Verdict(False, f"No sign-in page, but {_problem(answer)}.", _fix(connection, answer, client))
 
 
 def _read_error(connection: Connection, location: str) -> Verdict:
@@ -247,6 +253,8 @@ def _problem(answer: Answer) -> str:
     return f"status {answer.status}" + (f" ({text})" if text else "")
 
 
-def _fix(connection: Connection, answer: Answer) -> str:
+def _fix(connection: Connection, answer: Answer, client: _Registered | None = None) -> str:
     error = str(answer.members.get("error") or "")
+    if client and client.from_document and not error:
+        return _DOCUMENT_FIX.format(host=urlsplit(client.client_id).hostname, document=client.client_id)
     return _FIXES.get(error, "Look in the server's log at that time.").format(resource=connection.resource)

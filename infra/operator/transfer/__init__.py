@@ -33,8 +33,9 @@ from infra.operator.commands import CommandError, example, open_store
 from infra.operator.grants import remembered_consents
 from infra.operator.terminal import print_json, visible
 from infra.operator.transfer.foreign_users import FORMATS, ForeignUsers, reject_duplicates
-from infra.operator.transfer.insertion import Outcome, insert_record, without_expensive_hash
+from infra.operator.transfer.insertion import insert_record, without_expensive_hash
 from infra.operator.transfer.json_lines import KINDS, Entry, Record, end_line, header_line, parse_entries, record_line
+from infra.operator.transfer.shared_records import Outcome
 
 WORKERS = 8
 BATCH = 64
@@ -94,14 +95,18 @@ def _records(store: Store) -> Iterator[Record]:
     Only the consents that count are exported, to registered clients.
     """
     consents = (consent for consent in store.consents.scan() if consent.client_id not in RESERVED)
-    yield from chain(store.scopes.scan(), store.clients.scan(), store.resources.scan(), store.users.scan())
+    yield from chain(
+        *(store.scopes.scan(), store.clients.scan(), store.documents.scan(), store.resources.scan(), store.users.scan())
+    )
     yield from remembered_consents(store, consents)
 
 
 def _size(store: Store) -> int:
     """Return the approximate number of records, which DynamoDB updates every six hours."""
     sizes = []
-    tables: tuple[Table[Any], ...] = (store.scopes, store.clients, store.resources, store.users, store.consents)
+    tables: tuple[Table[Any], ...] = (
+        *(store.scopes, store.clients, store.documents, store.resources, store.users, store.consents),
+    )
     for table in tables:
         with suppress(AwsError):
             described = store.dynamodb.client.call("DescribeTable", TableName=table.name)["Table"]

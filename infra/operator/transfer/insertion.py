@@ -3,27 +3,26 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from chalicelib import builtin_clients
 from chalicelib.authentication import passwords
 from chalicelib.aws.client import AwsError
 from chalicelib.clients.metadata import check_client
-from chalicelib.clients.resources import check_resource, check_scope
 from chalicelib.keys import signing
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import OAuthError, TemporarilyUnavailable
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.identifiers import username_identifier
-from chalicelib.protocol.records import Consent, Identifier, Scope, User
-from chalicelib.protocol.resource import Resource
+from chalicelib.protocol.records import Consent, Identifier, User
 from chalicelib.storage.dynamodb import is_possible_key
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused
 from chalicelib.users.accounts import delete_history
 from chalicelib.users.registration import check_username, with_new_generations
 from infra.operator.transfer.json_lines import Record
+from infra.operator.transfer.shared_records import Outcome, insert_shared
 
 # OpenID Connect Core section 2: at most 255 characters of ASCII.
 _SUB = re.compile(r"[\x21-\x7e]{1,255}")
@@ -31,15 +30,6 @@ _SUB = re.compile(r"[\x21-\x7e]{1,255}")
 MOST_BYTES = 100_000
 MOST_LEVELS = 16
 MOST_DIGITS = 38
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The result of an insertion: `added`, an equal `existing` record, or a `problem`."""
-
-    added: bool = False
-    existing: Record | None = None
-    problem: str = ""
 
 
 def insert_record(store: Store, record: Record) -> Outcome:
@@ -56,10 +46,8 @@ def insert_record(store: Store, record: Record) -> Outcome:
                 return _insert_user(store, record)
             case Consent():
                 return _insert_consent(store, record)
-            case Scope():
-                return _insert_scope(store, record)
-            case Resource():
-                return _insert_resource(store, record)
+            case _:
+                return insert_shared(store, record)
     except TemporarilyUnavailable:
         raise
     except (OAuthError, ValueError, TypeError) as error:
@@ -157,7 +145,9 @@ def _comparable_user(user: User) -> tuple[object, ...]:
 def _insert_consent(store: Store, consent: Consent) -> Outcome:
     if not is_possible_key((consent.sub, consent.client_id)):
         raise ValueError("its sub or client_id is invalid")
-    user, client = store.read(store.users.lookup(consent.sub), store.clients.lookup(consent.client_id))
+    of_user = store.users.lookup(consent.sub)
+    records = store.read_all([of_user, *store.lookups_of_client(consent.client_id)])
+    user, client = records.get(of_user), store.client_in(records, consent.client_id)
     if user is None:
         return Outcome(problem="its user does not exist")
     if client is None:
@@ -172,7 +162,9 @@ def _insert_consent(store: Store, consent: Consent) -> Outcome:
     refused = store.transact(
         inserting,
         store.users.checking((user.sub,), store.users.unchanged(user, "consents_generation")),
-        store.clients.checking(
+        store.documents.checking((client.client_id,))
+        if client.document
+        else store.clients.checking(
             (client.client_id,), store.clients.unchanged(client, "registration_id", "grants_generation")
         ),
     )
@@ -188,23 +180,3 @@ def _insert_consent(store: Store, consent: Consent) -> Outcome:
     if (existing.scope, existing.claims, existing.resource_scope) == allowed:
         return Outcome(existing=existing)
     return Outcome(problem=f"a different {name} exists and was not changed")
-
-
-def _insert_scope(store: Store, scope: Scope) -> Outcome:
-    check_scope(scope)
-    if store.scopes.insert(scope):
-        return Outcome(added=True)
-    existing = store.scopes.get(scope.scope)
-    if existing == scope:
-        return Outcome(existing=existing)
-    return Outcome(problem=f"the scope {scope.scope} exists with other data and was not changed")
-
-
-def _insert_resource(store: Store, resource: Resource) -> Outcome:
-    check_resource(resource, signing.algorithms(store.settings))
-    if store.resources.insert(resource):
-        return Outcome(added=True)
-    existing = store.resources.get(resource.resource_id)
-    if existing == resource:
-        return Outcome(existing=existing)
-    return Outcome(problem=f"the resource {resource.uri} exists with other data and was not changed")

@@ -1,4 +1,4 @@
-"""The export format: clients, users, consents, scopes and resources as lines of JSON."""
+"""The export format: clients and their documents, users, consents, scopes and resources as lines of JSON."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,14 +7,16 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.client_document import ClientDocument
 from chalicelib.protocol.records import Consent, Scope, User
 from chalicelib.protocol.resource import Resource
 from infra.operator.terminal import json_text
 
 VERSION = 1
-Record = Client | User | Consent | Scope | Resource
+Record = Client | ClientDocument | User | Consent | Scope | Resource
 KINDS: dict[type[Record], str] = {
     Client: "client",
+    ClientDocument: "document",
     User: "user",
     Consent: "consent",
     Scope: "scope",
@@ -29,7 +31,7 @@ _CREDENTIALS = {
 # The fields that say what has ended. They are only valid in this database: an import sets new ones.
 _INTERNAL = frozenset(
     {
-        *("registration_id", "generation", "client_generation"),
+        *("registration_id", "generation", "client_generation", "document", "refreshing_until"),
         *("sessions_generation", "grants_generation", "consents_generation", "password_generation"),
     }
 )

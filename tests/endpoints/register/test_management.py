@@ -77,6 +77,18 @@ def test_secret_stays_when_a_client_is_updated(open_site: Site, app: Browser) ->
     assert app.tokens(as_client(open_site, members))["token_type"] == "Bearer"
 
 
+def test_repeated_update_returns_the_secret_that_may_be_lost(open_site: Site, app: Browser) -> None:
+    members = registered(app)
+    body = replacement(members, token_endpoint_auth_method="client_secret_basic")
+    lost = manage(app, "PUT", members, body).json
+    repeated = manage(app, "PUT", members, body).json
+    open_site.user()
+    assert repeated["client_secret"] != lost["client_secret"]
+    for answer in (lost, repeated):
+        assert app.tokens(as_client(open_site, answer))["token_type"] == "Bearer"
+    assert "client_secret" not in manage(app, "PUT", repeated, replacement(repeated)).json
+
+
 BAD_UPDATES: dict[str, tuple[dict[str, Any], str]] = {
     "no client_id": ({"client_id": None}, "invalid_client_metadata"),
     "another client_id": ({"client_id": "other"}, "invalid_client_metadata"),

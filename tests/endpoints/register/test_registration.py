@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from chalicelib.clients.client_lifetime import UNUSED_LIFETIME
+from chalicelib.clients.metadata import check_redirect_uri
 from chalicelib.clients.registration_body import MAX_BODY
 from chalicelib.events import log as event_log
+from chalicelib.protocol.errors import InvalidRedirectUri
 from tests.endpoints.register.conftest import (
     BODY,
     JSON,
@@ -238,6 +240,10 @@ REJECTED: dict[str, tuple[str | bytes | dict[str, Any], str]] = {
     "keys twice": ({"jwks": JWKS, "jwks_uri": "https://app.example.com/jwks"}, METADATA),
     "a symmetric key": ({"jwks": {"keys": [{"kty": "oct", "k": "AAAA"}]}}, METADATA),
     "a private key": ({"jwks": {"keys": [JWKS["keys"][0] | {"d": "AAAA"}]}}, METADATA),
+    "a key with a number as key_ops": (
+        {"token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": [JWKS["keys"][0] | {"key_ops": 1}]}},
+        METADATA,
+    ),
     "keys over http": (
         {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "http://app.example.com/"},
         METADATA,
@@ -290,6 +296,13 @@ def test_bad_registration_is_rejected_and_stores_nothing(open_site: Site, app: B
     assert answer.header("cache-control") == "no-store"
     assert not list(open_site.server.store.clients.scan())
     assert not list(open_site.server.store.attempts.scan()), "it is not counted"
+
+
+def test_host_that_is_too_long_is_not_written_in_punycode() -> None:
+    """Which takes seconds: its time grows with the square of the length."""
+    host = "".join(chr(0x4E00 + number) for number in range(254))
+    with pytest.raises(InvalidRedirectUri, match="absolute URI"):
+        check_redirect_uri(f"https://{host}/")
 
 
 def test_body_of_the_maximal_size_is_read(app: Browser) -> None:
@@ -348,6 +361,17 @@ def test_bad_registration_uses_no_token(token_site: Site, browsers: Browsers) ->
     _, token = initial_token(token_site, max_uses=1)
     assert register(app, bearer(token), redirect_uris=[]).status == 400
     assert register(app, bearer(token)).status == 201
+
+
+@pytest.mark.parametrize("call", [0, 1])
+def test_failed_registration_uses_no_token(token_site: Site, browsers: Browsers, wire: Wire, call: int) -> None:
+    app = browsers(token_site)
+    _, token = initial_token(token_site, max_uses=2)
+    with wire.fault(call, faults.throttled):
+        register(app, bearer(token))
+    clients = list(token_site.server.store.clients.scan())
+    (stored,) = token_site.server.store.registration_tokens.scan()
+    assert stored.uses == len(clients)
 
 
 def test_missing_or_invalid_initial_access_token_is_rejected(token_site: Site, browsers: Browsers) -> None:

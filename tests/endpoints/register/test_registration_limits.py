@@ -170,6 +170,24 @@ def test_client_extended_by_another_process_is_not_written_again(limited_site: S
     assert record(limited_site, members) == current
 
 
+@pytest.mark.parametrize("other_process_extends", [False, True])
+def test_extension_does_not_cache_a_client_that_was_disabled(
+    limited_site: Site, app: Browser, other_process_extends: bool
+) -> None:
+    limited_site.user()
+    client = as_client(limited_site, registered(app))
+    code = app.code(client)
+    current = limited_site.server.store.clients.get(client.id)
+    assert current
+    assert current.expires_at
+    changed = replace(current, disabled_at=limited_site.clock(), expires_at=current.expires_at + other_process_extends)
+    limited_site.server.store.clients.put(changed)
+    limited_site.clock.advance(MINUTE - 1)
+    assert app.redeem(client, code).status == 200, "it is cached for a minute"
+    limited_site.clock.advance(1)
+    assert app.authorize(client).status == 400
+
+
 def test_tokens_are_issued_when_the_client_cannot_be_extended(limited_site: Site, app: Browser, wire: Wire) -> None:
     limited_site.user()
     members = registered(app)

@@ -35,7 +35,7 @@ def write(message: dict[str, Any]) -> None:
 class Storage:
     """The client information and the tokens of one MCP server, and all token responses that were `received`."""
 
-    def __init__(self, client: OAuthClientInformationFull):
+    def __init__(self, client: OAuthClientInformationFull | None):
         self.client = client
         self.tokens: OAuthToken | None = None
         self.received: list[dict[str, Any]] = []
@@ -47,11 +47,12 @@ class Storage:
         self.tokens = tokens
         self.received.append(tokens.model_dump(mode="json", exclude_none=True))
 
-    async def get_client_info(self) -> OAuthClientInformationFull:
+    async def get_client_info(self) -> OAuthClientInformationFull | None:
         return self.client
 
     async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
-        raise AssertionError("The client is registered already.")
+        assert self.client is None, "The client is registered already."
+        self.client = client_info
 
 
 async def open_browser(url: str) -> None:

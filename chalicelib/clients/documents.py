@@ -1,0 +1,198 @@
+"""Client metadata documents: fetched when their client is first seen, and again when they are no longer fresh.
+
+A document that cannot be used leaves no record. Whatever the reason, the caller learns the same; the log has it.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from chalicelib import events
+from chalicelib.http.addresses import network_of
+from chalicelib.http.messages import Request
+from chalicelib.protocol.client import Client
+from chalicelib.protocol.client_document import ClientDocument, host_of_document
+from chalicelib.protocol.durations import DAY, HOUR, MINUTE
+from chalicelib.protocol.errors import TemporarilyUnavailable
+from chalicelib.server import AuthorizationServer
+from chalicelib.storage.dynamodb import attr
+from chalicelib.storage.table import Refused
+
+MAX_BYTES = 5120
+SECONDS = 3.0
+FRESH_FOR = HOUR  # without a header that says how long
+FRESH_AT_LEAST, FRESH_AT_MOST = MINUTE, DAY
+STALE_FOR = 7 * DAY  # while it cannot be fetched again
+REFRESH = MINUTE  # that one process has for a refresh; others use the stale copy
+UNUSED_FOR = 7 * DAY  # how long a document is kept that no grant was used with
+USED_FOR = 400 * DAY
+EXTENDED_AFTER = 30 * DAY
+FETCHES_PER_ADDRESS, FETCHES_PER_HOST = 30, 300  # of documents without a record, in an hour
+PAUSE = 30  # seconds in which a process does not try again what has failed
+MAX_REMEMBERED = 1000
+
+
+class DocumentUnusable(Exception):
+    """There is no copy of a document that can be used. The text says why, for the log only."""
+
+
+def find_client(
+    server: AuthorizationServer,
+    http: Request,
+    client_id: str,
+    accept: Callable[[Client], bool] = lambda _client: True,
+    *,
+    authorizing: bool = False,
+    proves_key: bool = False,
+) -> Client | None:
+    """Return a client, as `server.client` does, whose document is fetched if it must be.
+
+    `authorizing`: it asks for authorization, which needs a fresh document, and one that `accept` returns True for.
+    `proves_key`: it authenticates by a key, which must be in a fresh document. Otherwise a copy of a week is used.
+    Raises DocumentUnusable.
+    """
+    client = server.client(client_id, accept)
+    if not server.store.may_have_document(client_id):
+        return client
+
+    def is_due(document: ClientDocument) -> bool:
+        now, fresh = server.now(), authorizing or (proves_key and document.jwks is not None)
+        until = document.fresh_until if fresh else document.fetched_at + STALE_FOR
+        return document.pinned_at is None and now >= until
+
+    if client and (client.document is None or not is_due(client.document)):
+        return client
+    store = server.store
+    records = store.read_all(store.lookups_of_client(client_id))
+    if records.get(store.clients.lookup(client_id)) or store.is_blocked(records, client_id):
+        return None
+    document = store.document_in(records, client_id)
+    if document is None:
+        document = _fetch_new(server, http, client_id)
+    elif is_due(document) or (authorizing and _may_be_outdated(server, document, accept)):
+        document = _refresh(server, http, document)
+    client = Client.of_document(document, server.settings.open_client_scope)
+    server.cache_client(client_id, client)
+    return client if accept(client) else None
+
+
+def keep_document(server: AuthorizationServer, client: Client) -> None:
+    """Keep the document of a client whose grant was just used, for as long as its grants can live."""
+    document, until = client.document, server.now() + USED_FOR
+    if document is None or document.expires_at > until - EXTENDED_AFTER:
+        return
+    try:
+        earlier = attr("expires_at").lt(until)
+        server.store.documents.transition((document.document_id,), earlier, {"expires_at": until})
+    except TemporarilyUnavailable:  # the next use keeps it
+        return
+    server.cache_client(client.client_id, None)  # it is read again, with what blocks it
+
+
+def _may_be_outdated(server: AuthorizationServer, document: ClientDocument, accept: Callable[[Client], bool]) -> bool:
+    """Return whether the client may have changed what is not accepted, since the document was fetched."""
+    old = document.pinned_at is None and server.now() - document.fetched_at >= FRESH_AT_LEAST
+    return old and not accept(Client.of_document(document, server.settings.open_client_scope))
+
+
+def _fetch_new(server: AuthorizationServer, http: Request, url: str) -> ClientDocument:
+    """Fetch and store a document of which there is no record. Raises DocumentUnusable."""
+    failed: dict[str, tuple[int, str]] = server.process_memory.setdefault("client documents", {})
+    failed_at, problem = failed.get(url, (-PAUSE, ""))
+    if server.now() - failed_at < PAUSE:
+        raise DocumentUnusable(problem)
+    # Not in what is remembered: it would be a failure for callers of other addresses too.
+    _count(server, "documents of an address", network_of(http.source_ip), FETCHES_PER_ADDRESS)
+    try:
+        _count(server, "documents of a host", host_of_document(url), FETCHES_PER_HOST)
+        document = _fetch(server, url)
+    except DocumentUnusable as error:
+        while len(failed) >= MAX_REMEMBERED:
+            failed.pop(next(iter(failed)), None)
+        failed[url] = (server.now(), str(error))
+        raise
+    server.store.documents.insert(document)  # another process may have stored the same one
+    return document
+
+
+def _refresh(server: AuthorizationServer, http: Request, stored: ClientDocument) -> ClientDocument:
+    """Return a document that one process fetches again; a stale copy to the others, and while it cannot be fetched.
+
+    Raises DocumentUnusable when that copy is too old.
+    """
+    documents, now, key = server.store.documents, server.now(), (stored.document_id,)
+    if stored.refreshing_until > now:
+        return _require_usable(server, stored, "it is being fetched again")
+    unclaimed = documents.unchanged(stored, "refreshing_until", "fetched_at", "pinned_at")
+    claimed = documents.transition(key, unclaimed, {"refreshing_until": now + REFRESH})
+    if isinstance(claimed, Refused):
+        return _require_usable(server, claimed.record or stored, "it is being fetched again")
+    try:
+        fetched = _fetch(server, stored.document_id)
+    except DocumentUnusable as error:
+        return _require_usable(server, stored, str(error))
+
+    def change(current: ClientDocument) -> ClientDocument:
+        if current.pinned_at is not None or current.refreshing_until != claimed.refreshing_until:
+            return current  # the operator has pinned a copy, or another process has fetched one
+        kept_until = max(current.expires_at, fetched.expires_at)
+        return replace(fetched, first_seen_at=current.first_seen_at, expires_at=kept_until)
+
+    written = server.store.amend(documents, claimed, change)
+    document = change(claimed) if isinstance(written, Refused) else written
+    if document.pinned_at is None and document.digest != stored.digest:
+        events.note(http, events.CLIENT_DOCUMENT_CHANGED, client_id=document.document_id)
+    return document
+
+
+def _require_usable(server: AuthorizationServer, document: ClientDocument, problem: str) -> ClientDocument:
+    if document.pinned_at is None and server.now() - document.fetched_at >= STALE_FOR:
+        raise DocumentUnusable(problem)
+    return document
+
+
+def _fetch(server: AuthorizationServer, url: str) -> ClientDocument:
+    """Return the document at a URL. Raises DocumentUnusable."""
+    # Few requests need what sends requests, and what checks a document.
+    from chalicelib.clients.document_content import read_document
+    from chalicelib.http.outbound import Undeliverable, get_with_headers
+
+    if server.resources({url}):  # or an ID token for the client could be used as an access token for the resource
+        raise DocumentUnusable("the client_id is the URI of a resource")
+    networks = server.settings.outbound_networks
+    try:
+        content, headers = get_with_headers(url, networks, at_most=MAX_BYTES, seconds=SECONDS)
+        if not _is_json(headers.get("content-type", "")):
+            raise DocumentUnusable("the response is not JSON")
+        document = read_document(url, content, server.settings.open_client_scope)
+    except (Undeliverable, ValueError) as error:
+        raise DocumentUnusable(str(error)) from error
+    now = server.now()
+    fresh_until = now + _fresh_for(headers.get("cache-control", ""))
+    return replace(document, fetched_at=now, first_seen_at=now, fresh_until=fresh_until, expires_at=now + UNUSED_FOR)
+
+
+def _is_json(content_type: str) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
+def _fresh_for(cache_control: str) -> int:
+    """Return for how many seconds a document is fresh, by its Cache-Control (RFC 9111 section 5.2.2)."""
+    directives = [directive.strip().lower() for directive in cache_control.split(",")]
+    if "no-store" in directives or "no-cache" in directives:
+        return FRESH_AT_LEAST
+    ages = [directive.removeprefix("max-age=").strip('"') for directive in directives if directive[:8] == "max-age="]
+    if len(ages) != 1 or not (ages[0].isascii() and ages[0].isdigit() and len(ages[0]) <= 12):
+        return FRESH_AT_LEAST if ages else FRESH_FOR
+    return min(max(int(ages[0]), FRESH_AT_LEAST), FRESH_AT_MOST)
+
+
+def _count(server: AuthorizationServer, kind: str, counted: str, limit: int) -> None:
+    """Count a fetch in this hour, by one write. Raises DocumentUnusable beyond the limit."""
+    hour, attempts = server.now() // HOUR, server.store.attempts
+    key = server.keys.digest(kind, counted, str(hour))
+    # Deleted when the clock of no process is in this hour.
+    set_ = {"expires_at": (hour + 2) * HOUR}
+    counting = attempts.changing((key,), attr("failures").lt(limit), set_, {"failures": 1}, create=True)
+    if server.store.transact(counting):
+        raise DocumentUnusable(f"too many {kind} were fetched in this hour")

@@ -1,0 +1,66 @@
+"""Insert imported records that belong to no user or client: scopes, resources, documents. Existing ones are kept."""
+
+from dataclasses import dataclass
+
+from chalicelib.clients.metadata import check_client
+from chalicelib.clients.resources import check_resource, check_scope
+from chalicelib.keys import signing
+from chalicelib.protocol.client import Client
+from chalicelib.protocol.client_document import ClientDocument
+from chalicelib.protocol.records import Scope
+from chalicelib.protocol.resource import Resource
+from chalicelib.storage.store import Store
+from infra.operator.transfer.json_lines import Record
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of an insertion: `added`, an equal `existing` record, or a `problem`."""
+
+    added: bool = False
+    existing: Record | None = None
+    problem: str = ""
+
+
+def insert_shared(store: Store, record: Scope | Resource | ClientDocument) -> Outcome:
+    """Insert a scope, a resource, or a document (or the block of a URL or host). Raises InvalidClientMetadata."""
+    match record:
+        case ClientDocument():
+            return _insert_document(store, record)
+        case Scope():
+            return _insert_scope(store, record)
+        case Resource():
+            return _insert_resource(store, record)
+
+
+def _insert_document(store: Store, document: ClientDocument) -> Outcome:
+    if document.blocked_at is None:
+        check_client(Client.of_document(document, store.settings.open_client_scope))
+    if document.expires_at <= store.now():
+        return Outcome(problem="it has expired")
+    if store.documents.insert(document):
+        return Outcome(added=True)
+    existing = store.documents.get(document.document_id)
+    if existing and existing.digest == document.digest:  # the times of another fetch may differ
+        return Outcome(existing=existing)
+    return Outcome(problem=f"the document {document.document_id} exists with other data and was not changed")
+
+
+def _insert_scope(store: Store, scope: Scope) -> Outcome:
+    check_scope(scope)
+    if store.scopes.insert(scope):
+        return Outcome(added=True)
+    existing = store.scopes.get(scope.scope)
+    if existing == scope:
+        return Outcome(existing=existing)
+    return Outcome(problem=f"the scope {scope.scope} exists with other data and was not changed")
+
+
+def _insert_resource(store: Store, resource: Resource) -> Outcome:
+    check_resource(resource, signing.algorithms(store.settings))
+    if store.resources.insert(resource):
+        return Outcome(added=True)
+    existing = store.resources.get(resource.resource_id)
+    if existing == resource:
+        return Outcome(existing=existing)
+    return Outcome(problem=f"the resource {resource.uri} exists with other data and was not changed")

@@ -1,0 +1,33 @@
+"""The example server of docs/mcp.md."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.local.state import CHECKOUT
+from tests.interop.programs import Server, installed
+from tests.support.emulator import free_port
+from tests.support.resource_servers import register_resource
+from tests.support.site import Site
+
+DOCS = CHECKOUT / "docs"
+
+
+@pytest.fixture
+def run_example(tmp_path: Path) -> Iterator[Callable[[Site], str]]:
+    """A function that runs the example server, registered as a resource of a site, and returns its URL."""
+    servers: list[Server] = []
+
+    def run(site: Site) -> str:
+        port = free_port()
+        url = f"http://127.0.0.1:{port}/mcp"
+        register_resource(site, url, "notes.read notes.write")
+        arguments = [installed("mcp-2/bin/python", "The MCP SDK for Python, version 2,"), "mcp_server.py"]
+        environ = {"ISSUER": site.settings.issuer, "MCP_URL": url}
+        servers.append(Server(arguments, DOCS, port, tmp_path / f"log-{port}", **environ))
+        return url
+
+    yield run
+    for server in servers:
+        server.close()
