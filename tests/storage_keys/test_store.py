@@ -211,8 +211,8 @@ def test_every_table_has_an_example_and_matches_the_schema(store: Store) -> None
         assert ttl == ({"AttributeName": "expires_at", "Enabled": True} if hasattr(record, "expires_at") else None)
         assert properties["BillingMode"] == "PAY_PER_REQUEST"
         assert properties["SSESpecification"]["SSEEnabled"] is True
-        # Records that need not expire are backed up, and their table is protected against deletion.
-        permanent = getattr(record, "expires_at", None) is None
+        # Records that need not expire, such as pinned documents, are backed up, and their table is protected.
+        permanent = getattr(record, "expires_at", None) is None or name == "documents"
         assert properties.get("DeletionProtectionEnabled", False) is permanent
         assert ("PointInTimeRecoverySpecification" in properties) is permanent
 
