@@ -10,11 +10,13 @@ from chalicelib import builtin_clients, pages
 from chalicelib.http.messages import Request, Response
 from chalicelib.keys.ring import KeyRing
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.resource import Resource
 from chalicelib.protocol.resource_uris import normalize, spellings
 from chalicelib.protocol.scopes import SCOPES, describe_scope, sort_scopes
 from chalicelib.protocol.values import dataclass
 from chalicelib.settings import Settings
+from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store
 
 CLIENT_CACHE_LIFETIME = 60
@@ -23,6 +25,7 @@ SCOPE_CACHE_LIFETIME = 60
 SCOPE_CACHE_SIZE = 1000
 RESOURCE_CACHE_LIFETIME = 60
 RESOURCE_CACHE_SIZE = 1000
+MAX_FULL_COUNTERS = 10_000
 
 
 def system_time() -> int:
@@ -152,6 +155,32 @@ class AuthorizationServer:
                 self._resources.pop(uri, None)
             self._resources.update((uri, (now, resources[uri])) for uri in missing if uri in resources)
         return resources
+
+    def count_in_hour(self, purpose: str, counted: str, limit: int) -> bool:
+        """Count something in this clock hour, by one write; return False beyond the limit.
+
+        Beyond it, this process writes nothing more in this hour.
+        """
+        hour, full, attempts = self.now() // HOUR, self.full_counters(), self.store.attempts
+        key = self.keys.digest(purpose, counted, str(hour))
+        if key in full:
+            return False
+        # Deleted when the clock of no process is in this hour.
+        set_ = {"expires_at": (hour + 2) * HOUR}
+        counting = attempts.changing((key,), attr("failures").lt(limit), set_, {"failures": 1}, create=True)
+        if self.store.transact(counting) is None:
+            return True
+        if len(full) < MAX_FULL_COUNTERS:
+            full.add(key)
+        return False
+
+    def full_counters(self) -> set[str]:
+        """Return the keys of the counters that this process knows to be at their limit in this clock hour."""
+        hour = self.now() // HOUR
+        if self.process_memory.get("full counters", (hour,))[0] != hour:
+            del self.process_memory["full counters"]
+        full: set[str] = self.process_memory.setdefault("full counters", (hour, set()))[1]
+        return full
 
     def forget_cached_records(self) -> None:
         """Drop the cached records, so that the next use reads them again, and what the process remembers."""

@@ -251,8 +251,7 @@ def _answer_without_writes(server: AuthorizationServer, http: Request, route: Ro
     Where GET would write, the response says only that there is a page. No password is checked, because that counts the
     attempts.
     """
-    scheme, _, _ = (http.header("authorization") or "").strip().partition(" ")
-    if scheme.lower() == "basic":
+    if http.credentials("basic") is not None:
         http.headers = {name: value for name, value in http.headers.items() if name != "authorization"}
     try:
         with server.store.dynamodb.read_only():

@@ -9,7 +9,6 @@ from typing import Any
 
 from chalicelib.http.addresses import network_of
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
-from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.errors import InvalidRequest, TemporarilyUnavailable
 from chalicelib.protocol.records import AuthorizationRequest
 from chalicelib.server import AuthorizationServer
@@ -21,7 +20,6 @@ from chalicelib.storage.table import Write
 # Bytes of a query that a form's action can repeat: API Gateway takes 10,240 bytes of request line and header fields.
 MAX_QUERY = 4000
 MAX_STORED = 16 * 1024
-MAX_REMEMBERED = 10_000
 
 
 def is_short(params: Params) -> bool:
@@ -44,8 +42,9 @@ def store_unauthenticated(
     """
     if len(params.replaced("id_token_hint", None).encoded()) > MAX_STORED:  # what is stored of the hint is short
         raise InvalidRequest(f"The request is longer than {MAX_STORED} bytes.")
-    if not authenticated:
-        _count(server, http)
+    limit, network = server.settings.stored_requests_per_address, network_of(http.source_ip)
+    if not authenticated and not server.count_in_hour("stored requests", network, limit):
+        raise TemporarilyUnavailable("Too many requests came from your network. Please try again in an hour.")
     server.store.requests.put(request)
 
 
@@ -106,24 +105,3 @@ def redirect_to_stored_request(server: AuthorizationServer, http: Request, reque
     """Return the redirect to a request that is stored, by its handle."""
     handle = server.keys.make_handle("req", request.request_id)
     return redirect(http, with_query(server.path_of("authorization_endpoint"), {"request_uri": handle}))
-
-
-def _count(server: AuthorizationServer, http: Request) -> None:
-    """Count a request for the caller's address in this hour, by one write. Raises TemporarilyUnavailable.
-
-    Beyond the limit, a process writes nothing more in this hour.
-    """
-    hour, attempts = server.now() // HOUR, server.store.attempts
-    key = server.keys.digest("stored requests", network_of(http.source_ip), str(hour))
-    if server.process_memory.get("stored requests", (hour,))[0] != hour:
-        del server.process_memory["stored requests"]
-    full: set[str] = server.process_memory.setdefault("stored requests", (hour, set()))[1]
-    if key not in full:
-        few = attr("failures").lt(server.settings.stored_requests_per_address)
-        # Deleted when the clock of no process is in this hour.
-        set_ = {"expires_at": (hour + 2) * HOUR}
-        if server.store.transact(attempts.changing((key,), few, set_, {"failures": 1}, create=True)) is None:
-            return
-        if len(full) < MAX_REMEMBERED:
-            full.add(key)
-    raise TemporarilyUnavailable("Too many requests came from your network. Please try again in an hour.")

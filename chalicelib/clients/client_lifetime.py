@@ -1,34 +1,40 @@
-"""How long the record of a client that has registered itself is kept: longer with each use."""
+"""How long the record of a client that the operator has not registered is kept: longer with each use."""
+
+from typing import Any
 
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.dynamodb import attr
-from chalicelib.storage.table import Refused
+from chalicelib.storage.table import Refused, Table
 
-UNUSED_LIFETIME = 30 * DAY  # until its first grant
+UNUSED_LIFETIME = 30 * DAY  # of a client that has registered itself, until its first grant
 LIFETIME = 400 * DAY  # since a grant was used; longer than a refresh token can be left unused
-PRECISION = DAY  # it is extended once in this time
+PRECISION = DAY  # a client that has registered itself is extended once in this time
+DOCUMENT_PRECISION = 30 * DAY
 
 
-def extend_client(server: AuthorizationServer, client: Client) -> None:
-    """Keep a client that has just got tokens, by at most one write a day.
+def keep_client(server: AuthorizationServer, client: Client) -> None:
+    """Keep the record of a client that has just got tokens, or its document, by at most one write a day.
 
     A failure is ignored: the tokens are issued already, and the next use tries again.
     """
-    expires_at = server.now() + LIFETIME
-    if client.expires_at is None or client.expires_at > expires_at - PRECISION:
+    record, expires_at = client.document or client, server.now() + LIFETIME
+    precision = DOCUMENT_PRECISION if client.document else PRECISION
+    if record.expires_at is None or record.expires_at > expires_at - precision:
         return
-    unchanged = attr("expires_at").eq(client.expires_at)
+    table: Table[Any] = server.store.documents if client.document else server.store.clients
+    earlier = attr("expires_at").lt(expires_at)
     try:
-        extended = server.store.clients.transition((client.client_id,), unchanged, {"expires_at": expires_at})
+        kept = table.transition((client.client_id,), earlier, {"expires_at": expires_at})
     except TemporarilyUnavailable:
         return
-    # When it was refused, another process has extended the client, or it was changed or deleted.
-    current = extended.record if isinstance(extended, Refused) else extended
-    enabled = current if current and current.disabled_at is None else None
-    server.cache_client(client.client_id, enabled)
+    # When it was refused, another process has extended it, or it was changed or deleted.
+    current = kept.record if isinstance(kept, Refused) else kept
+    # A document is read again, with what blocks it.
+    enabled = isinstance(current, Client) and current.disabled_at is None
+    server.cache_client(client.client_id, current if enabled else None)
 
 
 def last_use(client: Client) -> int | None:

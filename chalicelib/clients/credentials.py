@@ -26,11 +26,11 @@ def basic_credentials(http: Request) -> tuple[str, str] | None:
 
     Raises ValueError when the header is not base64, not UTF-8, or has no colon.
     """
-    scheme, _, encoded = (http.header("authorization") or "").strip().partition(" ")
-    if scheme.lower() != "basic":
+    encoded = http.credentials("basic")
+    if encoded is None:
         return None
     try:
-        user_id, colon, password = base64.b64decode(encoded.strip(), validate=True).decode("utf-8").partition(":")
+        user_id, colon, password = base64.b64decode(encoded, validate=True).decode("utf-8").partition(":")
     except (binascii.Error, UnicodeDecodeError) as error:
         raise ValueError("not base64 of UTF-8") from error
     if not colon:

@@ -5,17 +5,16 @@ The rules of registered clients hold for documents too (`clients.metadata`); wha
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from chalicelib.clients.metadata import check_client, problem_with_https
+from chalicelib.clients.registration_body import GRANT_TYPES, text_member, texts_member
 from chalicelib.keys.client_keys import read_json, read_jwks
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import ClientDocument, host_of_document
 from chalicelib.protocol.errors import InvalidClientMetadata, InvalidRedirectUri
 from chalicelib.protocol.handles import base64url
-from chalicelib.protocol.response_types import GRANT_TYPES
 
 MAX_REDIRECT_URIS = 10
 AUTH_METHODS = ("none", "private_key_jwt")
@@ -35,15 +34,24 @@ def read_document(url: str, content: bytes, scope: str) -> ClientDocument:
     if any(name.startswith(_SHARED_SECRET) for name in members):
         raise ValueError("the document has a client secret")
     members = {name: value for name, value in members.items() if value is not None}
+    try:
+        document = _document(url, members)
+        check_client(Client.of_document(document, scope))
+    except (InvalidClientMetadata, InvalidRedirectUri) as error:
+        raise ValueError(error.description) from error
+    return replace(document, digest=_digest(document))
+
+
+def _document(url: str, members: dict[str, Any]) -> ClientDocument:
     methods = _auth_methods(members)
-    jwks, jwks_uri = members.get("jwks"), _optional_text(members, "jwks_uri")
+    jwks, jwks_uri = members.get("jwks"), _optional(members, "jwks_uri")
     if jwks_uri is not None and not jwks_uri.startswith("https://"):
         raise ValueError("the jwks_uri is not https")
     document = ClientDocument(
         url,
         0,
-        client_name=_optional_text(members, "client_name") or host_of_document(url),
-        redirect_uris=_texts(members, "redirect_uris"),
+        client_name=_optional(members, "client_name") or host_of_document(url),
+        redirect_uris=texts_member(members, "redirect_uris"),
         grant_types=_grant_types(members),
         auth_methods=methods,
         jwks=None if jwks is None else read_jwks(jwks),
@@ -54,11 +62,7 @@ def read_document(url: str, content: bytes, scope: str) -> ClientDocument:
     )
     if not 1 <= len(document.redirect_uris) <= MAX_REDIRECT_URIS:
         raise ValueError(f"the document must have 1 to {MAX_REDIRECT_URIS} redirect_uris")
-    try:
-        check_client(Client.of_document(document, scope))
-    except (InvalidClientMetadata, InvalidRedirectUri) as error:
-        raise ValueError(error.description) from error
-    return replace(document, digest=_digest(document))
+    return document
 
 
 def _digest(document: ClientDocument) -> str:
@@ -67,15 +71,15 @@ def _digest(document: ClientDocument) -> str:
     return base64url(hashlib.sha256(json.dumps(relied_on, sort_keys=True).encode()).digest())
 
 
-def _auth_methods(members: Mapping[str, Any]) -> tuple[str, ...]:
+def _auth_methods(members: dict[str, Any]) -> tuple[str, ...]:
     """Return the methods that a client may use: those of its list that this server accepts, else its only one.
 
     Raises ValueError for one with a shared secret, and when none is left.
     """
     several = "token_endpoint_auth_methods_supported"
-    named = _texts(members, several) if several in members else ()
+    named = texts_member(members, several) if several in members else ()
     if not named:
-        named = (_optional_text(members, "token_endpoint_auth_method") or "none",)
+        named = (_optional(members, "token_endpoint_auth_method") or "none",)
     if any(method.startswith(_SHARED_SECRET) for method in (*named, str(members.get("token_endpoint_auth_method")))):
         raise ValueError("the document names an authentication method with a shared secret")
     if accepted := tuple(method for method in AUTH_METHODS if method in named):
@@ -83,34 +87,24 @@ def _auth_methods(members: Mapping[str, Any]) -> tuple[str, ...]:
     raise ValueError("the document names no authentication method of: " + ", ".join(AUTH_METHODS))
 
 
-def _grant_types(members: Mapping[str, Any]) -> tuple[str, ...]:
+def _grant_types(members: dict[str, Any]) -> tuple[str, ...]:
     """Return the grant types that this server has for documents; both, if none is named. Others are ignored."""
-    response_types = _texts(members, "response_types") if "response_types" in members else ("code",)
+    response_types = texts_member(members, "response_types") if "response_types" in members else ("code",)
     if "code" not in response_types:
         raise ValueError("the document does not name the response type code")
     if "grant_types" not in members:
-        return ("authorization_code", "refresh_token")
-    named = _texts(members, "grant_types")
+        return GRANT_TYPES
+    named = texts_member(members, "grant_types")
     if "authorization_code" not in named:
         raise ValueError("the document does not name the grant type authorization_code")
-    return tuple(name for name in GRANT_TYPES if name in named and name != "client_credentials")
+    return tuple(name for name in GRANT_TYPES if name in named)
 
 
-def _texts(members: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    value = members.get(name)
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise ValueError(f"the member {name} is no list of texts")
-    return tuple(value)
+def _optional(members: dict[str, Any], name: str) -> str | None:
+    return text_member(members, name) if name in members else None
 
 
-def _optional_text(members: Mapping[str, Any], name: str) -> str | None:
-    value = members.get(name)
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"the member {name} is no text")
-    return value
-
-
-def _https_address(members: Mapping[str, Any], name: str) -> str | None:
+def _https_address(members: dict[str, Any], name: str) -> str | None:
     """Return an address for people, if it is https: whatever else is dropped."""
     value = members.get(name)
     return value if isinstance(value, str) and not problem_with_https(value) else None

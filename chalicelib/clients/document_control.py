@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from chalicelib.clients.client_lifetime import LIFETIME
 from chalicelib.clients.document_content import read_document
-from chalicelib.clients.documents import USED_FOR
 from chalicelib.protocol.client_document import NEVER, ClientDocument, block_id, is_document_url, is_host
 from chalicelib.protocol.errors import InvalidClientMetadata
 from chalicelib.protocol.resource_uris import normalize
@@ -51,7 +51,7 @@ def unpin(store: Store, url: str) -> ClientDocument:
 
     Raises InvalidClientMetadata if it is not pinned.
     """
-    changes = {"fresh_until": store.now(), "expires_at": store.now() + USED_FOR}
+    changes = {"fresh_until": store.now(), "expires_at": store.now() + LIFETIME}
     changed = store.documents.transition((url,), attr("pinned_at").exists(), changes, remove=("pinned_at",))
     if isinstance(changed, Refused):
         raise InvalidClientMetadata(f"The document {url} is not pinned.")

@@ -12,9 +12,7 @@ from chalicelib.http.messages import Request
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import ClientDocument, host_of_document
 from chalicelib.protocol.durations import DAY, HOUR, MINUTE
-from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.server import AuthorizationServer
-from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Refused
 
 MAX_BYTES = 5120
@@ -24,8 +22,6 @@ FRESH_AT_LEAST, FRESH_AT_MOST = MINUTE, DAY
 STALE_FOR = 7 * DAY  # while it cannot be fetched again
 REFRESH = MINUTE  # that one process has for a refresh; others use the stale copy
 UNUSED_FOR = 7 * DAY  # how long a document is kept that no grant was used with
-USED_FOR = 400 * DAY
-EXTENDED_AFTER = 30 * DAY
 FETCHES_PER_ADDRESS, FETCHES_PER_HOST = 30, 300  # of documents without a record, in an hour
 PAUSE = 30  # seconds in which a process does not try again what has failed
 MAX_REMEMBERED = 1000
@@ -73,19 +69,6 @@ def find_client(
     client = Client.of_document(document, server.settings.open_client_scope)
     server.cache_client(client_id, client)
     return client if accept(client) else None
-
-
-def keep_document(server: AuthorizationServer, client: Client) -> None:
-    """Keep the document of a client whose grant was just used, for as long as its grants can live."""
-    document, until = client.document, server.now() + USED_FOR
-    if document is None or document.expires_at > until - EXTENDED_AFTER:
-        return
-    try:
-        earlier = attr("expires_at").lt(until)
-        server.store.documents.transition((document.document_id,), earlier, {"expires_at": until})
-    except TemporarilyUnavailable:  # the next use keeps it
-        return
-    server.cache_client(client.client_id, None)  # it is read again, with what blocks it
 
 
 def _may_be_outdated(server: AuthorizationServer, document: ClientDocument, accept: Callable[[Client], bool]) -> bool:
@@ -188,11 +171,6 @@ def _fresh_for(cache_control: str) -> int:
 
 
 def _count(server: AuthorizationServer, kind: str, counted: str, limit: int) -> None:
-    """Count a fetch in this hour, by one write. Raises DocumentUnusable beyond the limit."""
-    hour, attempts = server.now() // HOUR, server.store.attempts
-    key = server.keys.digest(kind, counted, str(hour))
-    # Deleted when the clock of no process is in this hour.
-    set_ = {"expires_at": (hour + 2) * HOUR}
-    counting = attempts.changing((key,), attr("failures").lt(limit), set_, {"failures": 1}, create=True)
-    if server.store.transact(counting):
+    """Count a fetch in this hour. Raises DocumentUnusable beyond the limit."""
+    if not server.count_in_hour(kind, counted, limit):
         raise DocumentUnusable(f"too many {kind} were fetched in this hour")

@@ -9,11 +9,10 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from chalicelib.clients.client_lifetime import UNUSED_LIFETIME
-from chalicelib.clients.metadata import check_client
+from chalicelib.clients.registration import checked
 from chalicelib.clients.registration_body import client_members
+from chalicelib.clients.registration_limits import CHALLENGE
 from chalicelib.http.messages import with_query
-from chalicelib.keys import signing
-from chalicelib.keys.client_keys import read_jwks
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.errors import InvalidClientMetadata, InvalidToken, TemporarilyUnavailable
@@ -25,7 +24,6 @@ from chalicelib.storage.table import Refused
 RETRY_WINDOW = MINUTE
 OPEN = "open"  # `registered_with` of a client without an initial access token
 _NO_HASH = secret_hash("")
-_CHALLENGE = 'Bearer realm="registration", error="invalid_token"'
 # The members of a response that are those of the record.
 _RETURNED = (
     *("client_id", "client_id_issued_at", "client_name", "redirect_uris", "grant_types", "response_types"),
@@ -53,7 +51,7 @@ def new_client(server: AuthorizationServer, body: dict[str, Any]) -> tuple[Clien
         expires_at=now + UNUSED_LIFETIME,
         **client_members(body, server.settings.open_client_scope),
     )
-    client = _checked(server, client)
+    client = checked(server.store, client)
     if client.has_secret_method:
         client = replace(client, secret_hashes=(secret_hash(secret),))
     return client, response_members(server, client, token, secret if client.has_secret_method else None)
@@ -115,7 +113,7 @@ def update(
             registration_token_replaced_at=current.registration_token_replaced_at if repeated else server.now(),
             **client_members(body, server.settings.open_client_scope),
         )
-        changed = _checked(server, changed)
+        changed = checked(server.store, changed)
         if not changed.has_secret_method or not changed.secret_hashes:
             changed = replace(changed, secret_hashes=(secret_hash(new_secret),) if changed.has_secret_method else ())
         elif repeated and "client_secret" not in body:  # the answer that was lost may have had the secret
@@ -140,11 +138,6 @@ def delete(server: AuthorizationServer, client: Client, token: str) -> None:
     server.cache_client(client.client_id, None)
     if refused:
         raise _invalid()
-
-
-def _checked(server: AuthorizationServer, client: Client) -> Client:
-    check_client(client, signing.algorithms(server.settings))
-    return client if client.jwks is None else replace(client, jwks=read_jwks(client.jwks))
 
 
 def _check_secret(client: Client, secret: object) -> None:
@@ -177,7 +170,7 @@ def _proof(server: AuthorizationServer, presented: str) -> Condition:
 
 def _invalid() -> InvalidToken:
     text = "The client is unknown, or the registration access token is not its current one."
-    return InvalidToken(text, headers={"WWW-Authenticate": _CHALLENGE})
+    return InvalidToken(text, headers={"WWW-Authenticate": CHALLENGE + ', error="invalid_token"'})
 
 
 def store_new(server: AuthorizationServer, client: Client) -> None:

@@ -53,8 +53,7 @@ def register_client(
         registration_id=new_id(),
         **members,
     )
-    check_client(client, signing.algorithms(store.settings))
-    client = _with_plain_keys(client)
+    client = checked(store, client)
     if is_resource_server(client.client_id):
         _check_spelling(store, client.client_id)
     if client_id and store.users.get(client_id):  # RFC 9700 section 4.15: its own tokens would name that user
@@ -77,8 +76,12 @@ def _check_spelling(store: Store, uri: str) -> None:
         raise InvalidClientMetadata(f"The resource {resource.uri} exists, which is the same URI as {uri}.")
 
 
-def _with_plain_keys(client: Client) -> Client:
-    """Return a client with only those members of its keys that are needed."""
+def checked(store: Store, client: Client) -> Client:
+    """Check a client, and return it with only those members of its keys that are needed.
+
+    Raises InvalidRedirectUri and InvalidClientMetadata.
+    """
+    check_client(client, signing.algorithms(store.settings))
     return client if client.jwks is None else replace(client, jwks=read_jwks(client.jwks))
 
 
@@ -96,8 +99,7 @@ def update_client(store: Store, client: Client, change: Callable[[Client], Clien
         methods = changed.token_endpoint_auth_methods
         if methods != current.token_endpoint_auth_methods:
             changed = replace(changed, token_endpoint_auth_method=next(iter(methods), ""))
-        check_client(changed, signing.algorithms(store.settings))
-        changed = _with_plain_keys(changed)
+        changed = checked(store, changed)
         return changed if changed.has_secret_method else replace(changed, secret_hashes=())
 
     return _amend(store, client, change_and_check)

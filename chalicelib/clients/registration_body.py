@@ -24,8 +24,6 @@ _TEXTS = (
 )
 _LISTS = ("post_logout_redirect_uris",)
 _FLAGS = ("backchannel_logout_session_required", "require_pushed_authorization_requests")
-
-
 # What a registration sets, also where it leaves a member out.
 _SET = {*_TEXTS, *_LISTS, *_FLAGS, "jwks", "default_scope"}
 _DEFAULTS: dict[str, Any] = {
@@ -35,8 +33,7 @@ _DEFAULTS: dict[str, Any] = {
 
 def read_body(http: Request) -> dict[str, Any]:
     """Return the members of a JSON object, without those that are null. Raises InvalidClientMetadata."""
-    media_type = (http.header("content-type") or "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    if http.media_type != "application/json":
         raise InvalidClientMetadata("The body must be application/json.")
     if len(http.body) > MAX_BODY:
         raise InvalidClientMetadata(f"The body exceeds {MAX_BODY} bytes.")
@@ -58,15 +55,16 @@ def client_members(body: dict[str, Any], allowed_scope: str) -> dict[str, Any]:
     if "sector_identifier_uri" in body:
         raise InvalidClientMetadata("A sector_identifier_uri is not supported: register redirect URIs of one host.")
     members = dict(_DEFAULTS)
-    members |= {name: _text(body, name) for name in _TEXTS if body.get(name) not in (None, "")}
-    members |= {name: _texts(body, name) for name in _LISTS if name in body}
+    members |= {name: text_member(body, name) for name in _TEXTS if body.get(name) not in (None, "")}
+    members |= {name: texts_member(body, name) for name in _LISTS if name in body}
     members |= {name: _flag(body, name) for name in _FLAGS if name in body}
     redirect_uris = _redirect_uris(body)
     members["redirect_uris"] = redirect_uris
     members["client_name"] = members.get("client_name") or _name_from(redirect_uris)
     members["grant_types"] = _supported(body, "grant_types", GRANT_TYPES, ("authorization_code",))
     members["response_types"] = _response_types(body)
-    method = _text(body, "token_endpoint_auth_method") if "token_endpoint_auth_method" in body else next(iter(METHODS))
+    named = "token_endpoint_auth_method"
+    method = text_member(body, named) if named in body else next(iter(METHODS))
     if method not in METHODS:
         raise InvalidClientMetadata("The token_endpoint_auth_method must be one of: " + ", ".join(METHODS))
     # A secret may be sent in both ways, because libraries do not always use the registered one.
@@ -88,7 +86,7 @@ def _scopes(body: dict[str, Any], allowed: str) -> dict[str, Any]:
     """
     if body.get("scope") in (None, ""):
         return {"scope": allowed}
-    named = set(_text(body, "scope").split(" "))
+    named = set(text_member(body, "scope").split(" "))
     narrowed = [token for token in allowed.split(" ") if token in named]
     if not narrowed:
         raise InvalidClientMetadata(f"A client that registers itself may have the scopes: {allowed}")
@@ -112,7 +110,7 @@ def _name_from(uris: tuple[str, ...]) -> str:
 
 
 def _response_types(body: dict[str, Any]) -> tuple[str, ...]:
-    named = _texts(body, "response_types") if "response_types" in body else ("code",)
+    named = texts_member(body, "response_types") if "response_types" in body else ("code",)
     supported = tuple(each for each in named if response_types.normalize(each) in response_types.RESPONSE_TYPES)
     if not supported:
         raise InvalidClientMetadata("The response_types must be among: " + ", ".join(response_types.RESPONSE_TYPES))
@@ -123,22 +121,24 @@ def _supported(
     body: dict[str, Any], name: str, supported: tuple[str, ...], default: tuple[str, ...]
 ) -> tuple[str, ...]:
     """Return the supported values that a member names. Raises InvalidClientMetadata when it names no such value."""
-    named = _texts(body, name) if name in body else default
+    named = texts_member(body, name) if name in body else default
     values = tuple(each for each in supported if each in named)
     if not values:
         raise InvalidClientMetadata(f"The {name} must be among: " + ", ".join(supported))
     return values
 
 
-def _text(body: dict[str, Any], name: str) -> str:
-    value = body[name]
+def text_member(body: dict[str, Any], name: str) -> str:
+    """Return a member that must be a string. Raises InvalidClientMetadata."""
+    value = body.get(name)
     if not isinstance(value, str):
         raise InvalidClientMetadata(f"The {name} must be a string.")
     return value
 
 
-def _texts(body: dict[str, Any], name: str) -> tuple[str, ...]:
-    value = body[name]
+def texts_member(body: dict[str, Any], name: str) -> tuple[str, ...]:
+    """Return a member that must be an array of strings. Raises InvalidClientMetadata."""
+    value = body.get(name)
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise InvalidClientMetadata(f"The {name} must be an array of strings.")
     return tuple(value)

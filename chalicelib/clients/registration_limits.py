@@ -63,10 +63,7 @@ def count_open(server: AuthorizationServer, network: str, appearance: str) -> No
     hour, limit = now // HOUR, server.settings.registrations_per_address
     bucket = int.from_bytes(keys.digest("registration network", network).encode()[:2], "big") % COUNTERS
     key = "registrations." + keys.digest("registrations", str(hour), str(bucket))
-    memory = server.process_memory.get("full registration counters")
-    if memory is None or memory[0] != hour:
-        memory = server.process_memory["full registration counters"] = (hour, set())
-    full: set[str] = memory[1]
+    full = server.full_counters()
     if key not in full:
         same = f"same_{keys.digest('registration', network, appearance)[:8]}_{now // MINUTE % 60}"
         few = attr("registrations").lt(limit) & (attr(same).not_exists() | attr(same).lt(SAME_PER_MINUTE))

@@ -16,10 +16,10 @@ def get(server: AuthorizationServer, http: Request) -> Response:
     """
     if http.query.get("deep") is None:
         return json_response({"status": "ok", "version": __version__})
-    scheme, _, token = (http.header("authorization") or "").partition(" ")
-    presented = hashlib.sha256(token.strip().encode("utf-8", "replace")).hexdigest()
+    token = http.credentials("bearer")
+    presented = hashlib.sha256((token or "").encode("utf-8", "replace")).hexdigest()
     expected = server.settings.operator_token_hash
-    if scheme.lower() != "bearer" or expected is None or not secrets.compare_digest(presented, expected):
+    if token is None or expected is None or not secrets.compare_digest(presented, expected):
         raise InvalidToken(
             "The deep check requires the operator's token.", headers={"WWW-Authenticate": 'Bearer realm="health"'}
         )

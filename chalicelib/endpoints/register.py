@@ -20,7 +20,7 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     """Register a client. A request that is rejected for its body is not counted."""
     if server.settings.client_registration == "off":
         raise NotFound("Applications cannot register themselves at this server.")
-    handle = limits.read_token(server, _bearer(http))
+    handle = limits.read_token(server, http.credentials("bearer") or None)
     body = read_body(http)
     client, members = registration.new_client(server, body)
     if handle:
@@ -57,15 +57,10 @@ def delete(server: AuthorizationServer, http: Request) -> Response:
 
 def _authenticate(server: AuthorizationServer, http: Request) -> tuple[Client, str]:
     """Return the client of a management request, and the registration access token."""
-    token = _bearer(http)
+    token = http.credentials("bearer") or None
     client = registration.authenticate(server, http.query.get("client_id"), token)
     http.client = client
     return client, token or ""
-
-
-def _bearer(http: Request) -> str | None:
-    scheme, _, token = (http.header("authorization") or "").strip().partition(" ")
-    return token.strip() or None if scheme.lower() == "bearer" else None
 
 
 def _appearance(client: Client, body: dict[str, Any]) -> str:

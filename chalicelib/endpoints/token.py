@@ -1,8 +1,7 @@
 """/oauth2/token: the token endpoint (RFC 6749 section 3.2), and what all grant types have in common."""
 
 from chalicelib.clients.authentication import authenticate_client
-from chalicelib.clients.client_lifetime import extend_client
-from chalicelib.clients.documents import keep_document
+from chalicelib.clients.client_lifetime import keep_client
 from chalicelib.grants import GRANTS
 from chalicelib.http.messages import Request, Response, json_response
 from chalicelib.protocol.errors import UnauthorizedClient, UnsupportedGrantType
@@ -19,6 +18,5 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     if grant_type not in client.grant_types:
         raise UnauthorizedClient("The client is not registered for this grant_type.")
     members = GRANTS[grant_type](server, http, client, form)
-    extend_client(server, client)
-    keep_document(server, client)
+    keep_client(server, client)
     return json_response(members)

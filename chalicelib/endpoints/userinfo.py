@@ -58,8 +58,7 @@ def _access_token(http: Request) -> str | None:
 
     Raises InvalidRequest for a token in the query, or in both places.
     """
-    scheme, _, token = (http.header("authorization") or "").strip().partition(" ")
-    in_header = token.strip() if scheme.lower() == "bearer" else None
+    in_header = http.credentials("bearer")
     has_form = http.method == "POST" and (http.header("content-type") or "").lower().startswith(
         "application/x-www-form-urlencoded"
     )

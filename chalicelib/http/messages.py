@@ -177,6 +177,19 @@ class Request:
                 return value
         return None
 
+    def credentials(self, scheme: str) -> str | None:
+        """Return what follows an authentication scheme, in any case, in the Authorization header (RFC 9110 11.4).
+
+        None without the header, or with another scheme.
+        """
+        sent, _, credentials = self.headers.get("authorization", "").strip().partition(" ")
+        return credentials.strip() if sent.lower() == scheme else None
+
+    @property
+    def media_type(self) -> str:
+        """The media type of the body, in small letters and without parameters; empty without one."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
     def form(self, *, json_allowed: bool = False) -> Params:
         """Return the parameters in the body.
 
@@ -185,10 +198,9 @@ class Request:
         """
         if len(self.body) > MAX_BODY:
             raise InvalidRequest(f"The body exceeds {MAX_BODY} bytes.")
-        media_type = (self.header("content-type") or "").partition(";")[0].strip().lower()
-        if media_type == "application/json" and json_allowed:
+        if self.media_type == "application/json" and json_allowed:
             return Params.from_json(self.body)
-        if media_type == "application/x-www-form-urlencoded":
+        if self.media_type == "application/x-www-form-urlencoded":
             return Params.from_urlencoded(self.body)
         expected = "application/x-www-form-urlencoded" + (" or application/json" if json_allowed else "")
         raise InvalidRequest(f"The body must be {expected}.")

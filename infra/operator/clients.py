@@ -39,7 +39,7 @@ from infra.operator.commands import (
     yes_option,
 )
 from infra.operator.doctor.inside import public_url
-from infra.operator.terminal import print_json, print_record, print_table, time_text, visible, visible_lines
+from infra.operator.terminal import print_json, print_list, print_record, time_text, visible, visible_lines
 
 
 @click.group()
@@ -83,14 +83,12 @@ def list_clients(stage: str, /, as_json: bool) -> None:
     """List the clients."""
     with open_store(stage) as store:
         clients = sorted(store.clients.scan(), key=lambda client: (client.client_name.casefold(), client.client_id))
-    if as_json:
-        print_json([client_document(client) for client in clients])
-        return
-    rows = [
-        (client.client_id, client.client_name, _kind(client), client.scope, " ".join(client.redirect_uris))
-        for client in clients
-    ]
-    print_table(("CLIENT_ID", "NAME", "KIND", "SCOPE", "REDIRECT_URIS"), rows, "No client is registered.")
+    head = ("CLIENT_ID", "NAME", "KIND", "SCOPE", "REDIRECT_URIS")
+    print_list(clients, as_json, client_document, head, _row, "No client is registered.")
+
+
+def _row(client: Client) -> tuple[str, ...]:
+    return client.client_id, client.client_name, _kind(client), client.scope, " ".join(client.redirect_uris)
 
 
 @client.command("show", epilog=example("client show demo"))

@@ -25,7 +25,7 @@ from infra.operator.commands import (
     yes_option,
 )
 from infra.operator.keys import open_ring
-from infra.operator.terminal import print_json, print_record, print_table, time_text, visible
+from infra.operator.terminal import print_json, print_list, print_record, time_text, visible
 
 MAX_DAYS = 90
 
@@ -62,19 +62,14 @@ def list_registration_tokens(stage: str, /, as_json: bool) -> None:
     """List the tokens that have not expired."""
     with open_store(stage) as store:
         tokens = sorted(store.registration_tokens.scan(), key=lambda token: (token.created_at, token.label))
-    if as_json:
-        print_json([token_document(token) for token in tokens])
-        return
-    rows = [
-        (
-            token.registration_token_id,
-            token.label,
-            f"{token.uses} of {token.max_uses}" if token.max_uses else str(token.uses),
-            "revoked" if token.revoked_at is not None else time_text(token.expires_at),
-        )
-        for token in tokens
-    ]
-    print_table(("ID", "LABEL", "USES", "VALID UNTIL"), rows, "There is no registration token.")
+    head = ("ID", "LABEL", "USES", "VALID UNTIL")
+    print_list(tokens, as_json, token_document, head, _row, "There is no registration token.")
+
+
+def _row(token: RegistrationToken) -> tuple[str, ...]:
+    uses = f"{token.uses} of {token.max_uses}" if token.max_uses else str(token.uses)
+    until = "revoked" if token.revoked_at is not None else time_text(token.expires_at)
+    return token.registration_token_id, token.label, uses, until
 
 
 @registration_token.command("revoke", epilog=example("registration-token revoke TOKEN_ID --yes"))

@@ -28,7 +28,7 @@ from infra.operator.commands import (
 from infra.operator.doctor.inside import public_url
 from infra.operator.joined_values import ListChoice, edit_list, reject_joined_values
 from infra.operator.protected_resource import metadata_document
-from infra.operator.terminal import print_json, print_record, print_table, visible
+from infra.operator.terminal import print_json, print_list, print_record, visible
 
 F = TypeVar("F", bound=Callable[..., Any])
 _UNSET = ("scope", "access-token-lifetime", "access-token-signed-response-alg")
@@ -244,11 +244,10 @@ def _find_resource(store: Store, uri: str) -> Resource:
 
 
 def _show_list(resources: list[Resource], as_json: bool, empty: str) -> None:
-    if as_json:
-        print_json([resource_document(resource) for resource in resources])
-        return
-    rows = [(resource.uri, resource.name, resource.scope) for resource in resources]
-    print_table(("URI", "NAME", "SCOPE"), rows, empty)
+    def row(resource: Resource) -> tuple[str, ...]:
+        return resource.uri, resource.name, resource.scope
+
+    print_list(resources, as_json, resource_document, ("URI", "NAME", "SCOPE"), row, empty)
 
 
 def _warn_without_scopes(resource: Resource) -> None:

@@ -8,7 +8,7 @@ import click
 from chalicelib.clients.resources import check_scope
 from chalicelib.protocol.records import Scope
 from infra.operator.commands import confirm, example, json_option, not_found, open_store, yes_option
-from infra.operator.terminal import print_json, print_record, print_table
+from infra.operator.terminal import print_json, print_list, print_record
 
 
 @click.group()
@@ -37,12 +37,11 @@ def list_scopes(stage: str, /, as_json: bool) -> None:
     """List the described scopes. The standard scopes have built-in descriptions."""
     with open_store(stage) as store:
         scopes = sorted(store.scopes.scan(), key=lambda scope: scope.scope)
-    if as_json:
-        print_json([_document(scope) for scope in scopes])
-        return
-    print_table(
-        ("SCOPE", "DESCRIPTION"), [(scope.scope, scope.description) for scope in scopes], "No scope is described."
-    )
+
+    def row(scope: Scope) -> tuple[str, ...]:
+        return scope.scope, scope.description
+
+    print_list(scopes, as_json, _document, ("SCOPE", "DESCRIPTION"), row, "No scope is described.")
 
 
 @scope.command("delete", epilog=example("scope delete photos.read --yes"))

@@ -9,11 +9,13 @@ import re
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+T = TypeVar("T")
 
 _JOINERS = "\u200c\u200d"  # part of Persian words, Indic letters and many emoji
 # Control, format (including bidirectional), surrogate, line and paragraph separator.
@@ -115,6 +117,21 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], none: st
     cells = [tuple(map(visible, row)) for row in rows]
     widths = [max(map(display_width, column)) for column in zip(head, *cells, strict=True)]
     _print_lines([click.style(_row(head, widths), bold=True), *(_row(row, widths) for row in cells)])
+
+
+def print_list(
+    items: Sequence[T],
+    as_json: bool,
+    document: Callable[[T], dict[str, Any]],
+    head: tuple[str, ...],
+    row: Callable[[T], tuple[str, ...]],
+    none: str,
+) -> None:
+    """Print records as a JSON list of their documents, or in rows as `print_table`."""
+    if as_json:
+        print_json([document(item) for item in items])
+    else:
+        print_table(head, [row(item) for item in items], none)
 
 
 def _row(row: tuple[str, ...], widths: list[int]) -> str:

@@ -25,7 +25,7 @@ from infra.operator.commands import (
     record_event,
     yes_option,
 )
-from infra.operator.terminal import print_json, print_record, print_table, visible
+from infra.operator.terminal import print_json, print_list, print_record, visible
 from infra.operator.user_options import claim_option, password_from_stdin, password_stdin_option
 
 
@@ -76,14 +76,13 @@ def list_users(stage: str, /, as_json: bool) -> None:
     """List the users."""
     with open_store(stage) as store:
         users = sorted(store.users.scan(), key=lambda user: user.username.casefold())
-    if as_json:
-        print_json([user_document(user) for user in users])
-        return
-    rows = [
-        (user.username, *(str(user.claims.get(claim, "")) for claim in ("name", "email")), _role(user), user.sub)
-        for user in users
-    ]
-    print_table(("USERNAME", "NAME", "EMAIL", "ROLE", "SUB"), rows, "No user is registered.")
+    head = ("USERNAME", "NAME", "EMAIL", "ROLE", "SUB")
+    print_list(users, as_json, user_document, head, _row, "No user is registered.")
+
+
+def _row(user: User) -> tuple[str, ...]:
+    name, email = (str(user.claims.get(claim, "")) for claim in ("name", "email"))
+    return user.username, name, email, _role(user), user.sub
 
 
 @user.command("show", epilog=example("user show alice"))

@@ -9,10 +9,9 @@ from urllib.parse import urlsplit
 
 from infra.operator.doctor.assistants import Assistant
 from infra.operator.doctor.findings import Finding, Verdict, judge
-from infra.operator.doctor.visit import OPENID, Answer, Unreachable, ask
+from infra.operator.doctor.visit import OAUTH, OPENID, Answer, Unreachable, ask
 from infra.operator.protected_resource import metadata_url
 
-OAUTH = "/.well-known/oauth-authorization-server"
 MCP_VERSION = "2026-07-28"
 _PARAMETER = re.compile(r'\b(resource_metadata|scope)="([^"]*)"')
 _INITIALIZE = {

@@ -42,7 +42,5 @@ def inspect(inside: Inside) -> Iterator[Finding]:
 
 def _settings(inside: Inside) -> Settings:
     """Return the settings about documents of the stage's function, or of this environment."""
-    variables = os.environ
-    if inside.in_aws:
-        variables = (inside.function or {}).get("Environment", {}).get("Variables", {})
+    variables = inside.variables if inside.in_aws else os.environ
     return Settings.from_environ({name: variables[name] for name in _NAMES if name in variables})

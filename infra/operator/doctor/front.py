@@ -13,8 +13,7 @@ def front(inside: Inside) -> Verdict:
     """Check that the distribution is deployed with a firewall, and that the server accepts only its secret."""
     if inside.function is None:
         return skipped("The function is missing.")
-    variables = inside.function.get("Environment", {}).get("Variables", {})
-    hashes, cloudfront = variables.get("SIGNET_PROXY_SECRET_HASH", "").split(), inside.aws("cloudfront")
+    hashes, cloudfront = inside.variables.get("SIGNET_PROXY_SECRET_HASH", "").split(), inside.aws("cloudfront")
     distribution = _distribution(cloudfront, f"Signet {inside.stage}")
     if distribution is None:
         own = "The server requires the secret of your own proxy." if hashes else "This stage has no front."

@@ -46,7 +46,7 @@ def pinned_issuer(inside: Inside) -> Verdict:
     """Check that a setting pins the issuer."""
     if inside.function is None:
         return skipped("The function is missing.")
-    issuer = inside.function.get("Environment", {}).get("Variables", {}).get("SIGNET_ISSUER")
+    issuer = inside.variables.get("SIGNET_ISSUER")
     problems = [] if issuer else ["The issuer is the address of each request, so there may be several issuers"]
     fix = (
         "Deploy with --issuer and the address that clients use; for `chalice deploy`, set SIGNET_ISSUER in its config."

@@ -71,8 +71,7 @@ def stage_url(store: Store) -> str | None:
     if not inside.in_aws:
         return local_url() if inside.stage == STAGE else store.settings.issuer
     with suppress(*REJECTED, *NO_ACCESS):
-        variables = (inside.function or {}).get("Environment", {}).get("Variables", {})
-        return variables.get("SIGNET_ISSUER") or None
+        return inside.variables.get("SIGNET_ISSUER") or None
     return None
 
 
@@ -218,10 +217,9 @@ def _key_ring(inside: Inside) -> Verdict:
 
 def _oldest_key(inside: Inside) -> int:
     """Return the highest age, in seconds, that the rotation schedule allows for the newest key of an algorithm."""
-    configuration = inside.function if inside.in_aws else None
-    variables = (configuration or {}).get("Environment", {}).get("Variables", {})
+    variables = inside.variables if inside.in_aws else {}
     days = int(variables.get("SIGNET_KEY_ROTATION_DAYS") or Settings.key_rotation_days)
-    if configuration is None or variables.get("SIGNET_SIGNING") == "kms" or days == 0:
+    if not variables or variables.get("SIGNET_SIGNING") == "kms" or days == 0:
         return OLDEST_KEY
     return days * DAY + _LATE
 

@@ -8,10 +8,9 @@ from urllib.parse import parse_qsl, urlsplit
 from chalicelib.protocol import pkce
 from infra.operator.doctor import transport
 from infra.operator.doctor.findings import Finding, Verdict, judge, skipped
-from infra.operator.doctor.visit import OPENID, REDEPLOY, Unreachable, Visit
+from infra.operator.doctor.visit import OAUTH, OPENID, REDEPLOY, Unreachable, Visit
 
 ORIGIN = "https://doctor.invalid"
-OAUTH = "/.well-known/oauth-authorization-server"
 # Endpoints that are called by GET; all others by POST.
 _BY_GET = ("authorization_endpoint", "userinfo_endpoint", "end_session_endpoint", "jwks_uri")
 _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})

@@ -57,6 +57,12 @@ class Inside:
                 tables[name] = client.describe_table(TableName=name)["Table"]
         return tables
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """Return the environment variables of the function, none without a function."""
+        variables: dict[str, str] = (self.function or {}).get("Environment", {}).get("Variables", {})
+        return variables
+
     @cached_property
     def function(self) -> dict[str, Any] | None:
         """Return the configuration of the Lambda function whose environment names the stage, or None."""

@@ -12,6 +12,7 @@ from chalicelib.protocol.client import Client
 from chalicelib.settings import LOOPBACK
 
 OPENID = "/.well-known/openid-configuration"
+OAUTH = "/.well-known/oauth-authorization-server"
 REDEPLOY = "Deploy the current version again. If the problem stays, a proxy in between changes the responses."
 TIMEOUT = 10.0  # seconds
 MOST_BYTES = 1 << 20

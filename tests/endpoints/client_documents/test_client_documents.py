@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from chalicelib import events
-from chalicelib.clients.documents import FRESH_FOR, PAUSE, STALE_FOR, USED_FOR
+from chalicelib.clients.client_lifetime import LIFETIME
+from chalicelib.clients.documents import FRESH_FOR, PAUSE, STALE_FOR
 from chalicelib.protocol.client_document import NEVER, ClientDocument, block_id
 from chalicelib.protocol.durations import DAY, HOUR, MINUTE
 from tests.bench.capacity import Meter
@@ -222,7 +223,7 @@ def test_document_is_kept_as_long_as_its_grants_can_live(site: Site, browser: Br
     browser.authorize(host.client)
     assert stored(site, host).expires_at == site.clock() + 7 * DAY
     browser.tokens(host.client)
-    assert stored(site, host).expires_at == site.clock() + USED_FOR
+    assert stored(site, host).expires_at == site.clock() + LIFETIME
 
 
 def test_use_of_a_grant_keeps_its_document_with_one_write_in_a_month(
@@ -565,7 +566,7 @@ def test_document_that_is_kept_longer_during_a_refresh_is_still_refreshed(
     site.clock.advance(MINUTE)
     other = "https://app.example.com/other"
     host.serve(redirect_uris=[CALLBACK, other])
-    until = site.clock() + USED_FOR
+    until = site.clock() + LIFETIME
 
     def keep() -> None:
         site.server.store.documents.transition((host.url,), None, {"expires_at": until})
