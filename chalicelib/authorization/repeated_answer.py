@@ -17,6 +17,7 @@ from chalicelib.protocol.errors import AccessDenied
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.next_step import SignedInUser
+from chalicelib.protocol.records import AuthorizationRequest
 from chalicelib.sessions.browser_sessions import browser_id_of
 from chalicelib.storage.dynamodb import attr
 
@@ -41,19 +42,33 @@ def repeat_answer(interaction: Interaction, signed_in: SignedInUser) -> dict[str
         raise AccessDenied("The user denied the request.")
     first = server.store.grants.get(request.grant_id)
     if first is None or first.revoked_at is not None or first.session_id != signed_in.session.session_id:
-        raise ended(request)
+        return _repeat_if_changed(interaction, signed_in, server.store.requests.get(request.request_id))
     is_first = request.sent == 0 and first.code_expires_at > server.now()
     grant = first if is_first else _copy(interaction, first)
     parameters = response_parameters(interaction, signed_in.user, grant)
     so_often = attr("sent").eq(0) if is_first else attr("sent").lte(MAX_REPEATS)
-    counting = server.store.requests.changing((request.request_id,), so_often, add={"sent": 1})
+    not_denied = attr("grant_id").eq(request.grant_id)
+    counting = server.store.requests.changing((request.request_id,), so_often & not_denied, add={"sent": 1})
     if refused := server.store.transact(counting, *([] if is_first else [server.store.grants.inserting(grant)])):
         refusal = refused.of(counting)
-        if is_first and refusal and refusal.record:  # another request has got the first code in between
-            return repeat_answer(replace(interaction, request=request.answered_as(refusal.record)), signed_in)
-        raise ended(request)
+        current = refusal.record if refusal else None
+        if is_first and current:  # another request has got the first code in between
+            return repeat_answer(replace(interaction, request=request.answered_as(current)), signed_in)
+        return _repeat_if_changed(interaction, signed_in, current)
     events.note(interaction.http, events.CODE_ISSUED, sub=signed_in.user.sub)
     return parameters
+
+
+def _repeat_if_changed(
+    interaction: Interaction, signed_in: SignedInUser, current: AuthorizationRequest | None
+) -> dict[str, str]:
+    """Return the answer that the request's record has now, if it is another one: the user may have denied it since.
+
+    Raises as `repeat_answer`.
+    """
+    if current is None or current.grant_id == interaction.request.grant_id:
+        raise ended(interaction.request)
+    return repeat_answer(replace(interaction, request=interaction.request.answered_as(current)), signed_in)
 
 
 def _copy(interaction: Interaction, grant: Grant) -> Grant:

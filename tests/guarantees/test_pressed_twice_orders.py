@@ -88,6 +88,37 @@ def test_two_tabs_that_fetch_an_answer_by_form_post_get_a_code_each(site: Site, 
         assert len({answer.code for _, answer in order.results}) == 2, order
 
 
+def test_allow_that_is_sent_again_after_a_denial_is_denied(site: Site, wire: Wire) -> None:
+    scene = Scene(site)
+
+    def actions() -> list[Action]:
+        browser = scene.start()
+        page = browser.sign_in(browser.authorize(scene.client))
+        assert browser.send(page, decision="allow_once").code
+        again, deny = scene.tabs(browser)
+        return [
+            ("allow", partial(again.send, page, decision="allow_once")),
+            ("deny", partial(deny.send, page, decision="deny")),
+        ]
+
+    denied = 0
+    for order in every_order(wire, actions):
+        (answer,) = order.results_of("allow")
+        withdrawn = next(number for number, call in enumerate(order.calls) if is_write(call, "deny"))
+        repeated = [number for number, call in enumerate(order.calls) if is_write(call, "allow")]
+        if "error" in answer.answer:
+            assert answer.answer["error"] == "access_denied", order
+            denied += 1
+        else:
+            assert max(repeated) < withdrawn, order
+    assert denied
+
+
+def is_write(call: str, name: str) -> bool:
+    """Return whether a call of this action writes."""
+    return call.startswith(name) and "TransactWriteItems" in call
+
+
 def test_two_tabs_that_open_a_pushed_request_answer_it_once(site: Site, wire: Wire) -> None:
     scene = Scene(site, trusted=True)
 
