@@ -22,6 +22,7 @@ from infra.aws.front import ADDRESS_HEADER, COMPUTED, TEMPLATE
 from infra.aws.package import API
 from infra.operator.commands import CommandError
 from infra.operator.doctor import front as doctor_front
+from infra.operator.doctor.stage import Inside
 from infra.operator.doctor.visit import Answer, Unreachable
 from tests.support.browser import Browser
 from tests.support.site import Site
@@ -429,9 +430,10 @@ class FakeCloudFront:
 def test_doctor_checks_that_server_and_front_agree(
     hashes: str, changes: dict[str, Any], ok: bool | None, detail: str
 ) -> None:
+    inside = Inside(cast(Any, SimpleNamespace(settings=SimpleNamespace(stage="prod"))))
     function = {"Environment": {"Variables": {"SIGNET_PROXY_SECRET_HASH": hashes}}}
-    inside = SimpleNamespace(stage="prod", function=function, aws=lambda _service: FakeCloudFront(**changes))
-    verdict = doctor_front.front(cast(Any, inside))
+    vars(inside).update(function=function, aws=lambda _service: FakeCloudFront(**changes))
+    verdict = doctor_front.front(inside)
     assert verdict.ok is ok
     assert detail in verdict.detail
     assert "the secret" not in verdict.detail.replace("the secret before", "").replace("the secret of your", "")
