@@ -37,7 +37,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
 }
 MAX_TOP_MODULES = 8
 MAX_IMPORTS = 18
-MAX_ARROWS = 140
+MAX_ARROWS = 150
 MAX_LOOSE_TESTS = 3
 FOR_TYPES_ONLY = {"_typeshed"}
 LAZY = ("boto3", "botocore.session", "jwt", "jinja2", "passlib", "argon2", "cryptography", "moto", "yaml", "infra")

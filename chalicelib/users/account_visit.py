@@ -1,0 +1,112 @@
+"""A visit of a signed-in user to an account page: the page's frame, the tag of its forms, and how forms are answered.
+
+Each part of the account has its own endpoint module, which shows pages and performs actions by these functions.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from chalicelib import builtin_clients, pages
+from chalicelib.http.csrf import is_cross_origin, require_same_origin
+from chalicelib.http.messages import Params, Request, Response, redirect, with_query
+from chalicelib.protocol.errors import RequestEnded
+from chalicelib.protocol.next_step import SignedInUser
+from chalicelib.protocol.records import Session
+from chalicelib.server import AuthorizationServer
+from chalicelib.sessions import browser_sessions
+
+# value of `done` in the page that follows a POST -> what the POST did
+DONE = {
+    "revoked": "The application no longer has access.",
+    "all_revoked": "No application has access now.",
+    "signed_out": "That browser is signed out.",
+    "others_signed_out": "All other browsers are signed out.",
+    "changed": "The page had changed in between. This is how it is now.",
+    "password_changed": "Your password is changed. All other browsers are signed out, and no application has access.",
+}
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A request for an account page by a signed-in user."""
+
+    server: AuthorizationServer
+    http: Request
+    signed_in: SignedInUser
+
+    def page(self, name: str, status: int = 200, **values: Any) -> Response:
+        """Return the page of this name, from the template `account_NAME.html`."""
+        session = self.signed_in.session
+        # A link on another site must not make the page report something that was not done.
+        done = "" if is_cross_origin(self.server.issuer, self.http) else self.http.query.get("done")
+        common = {
+            "user": self.signed_in.user,
+            "tag": self.server.keys.form_tag(_subject(session)),
+            "done": DONE.get(done or "", ""),
+            "problem": "",
+            "current_page": name,
+            "date": _date,
+        }
+        return pages.response(pages.page(f"account_{name}", self.server.settings, **(common | values)), status)
+
+    def back(self, path: str, done: str) -> Response:
+        """Return the redirect to an account page that says what was done: `done` is a key of DONE."""
+        return redirect(self.http, with_query(pages.base(self.server.settings) + path, {"done": done}))
+
+
+Action = Callable[[Visit, Params], Response]
+# Returns the answer to a form that was sent before in this session, under the cookie that the session had then.
+AnswerAgain = Callable[[AuthorizationServer, Request, Session, Params], Response | None]
+
+
+def show_page(server: AuthorizationServer, http: Request, show: Callable[[Visit], Response]) -> Response:
+    """Return what `show` returns for the signed-in user; a redirect to the sign-in page for anyone else."""
+    return _enter(server, http, browser_sessions.read_browser(server, http).signed_in, show)
+
+
+def answer_form(
+    server: AuthorizationServer,
+    http: Request,
+    actions: Mapping[str, Action],
+    answer_again: AnswerAgain | None = None,
+) -> Response:
+    """Perform the action that the field `action` of a form names; a redirect to the sign-in page if signed out.
+
+    Raises RequestEnded for a form that was not shown in this session, and for an unknown action.
+    """
+    require_same_origin(server.issuer, http)
+    form = http.form()
+
+    def act(visit: Visit) -> Response:
+        if not server.keys.is_valid_form_tag(_subject(visit.signed_in.session), form.get("tag") or ""):
+            raise RequestEnded("This form was shown to another user, or not by this server. Please start again.")
+        action = actions.get(form.get("action") or "")
+        if action is None:
+            raise RequestEnded("This form asks for an unknown action. Please start again.")
+        return action(visit, form)
+
+    browser = browser_sessions.read_browser(server, http)
+    if answer_again and browser.session and (repeated := answer_again(server, http, browser.session, form)):
+        return repeated
+    return _enter(server, http, browser.signed_in, act)
+
+
+def _enter(
+    server: AuthorizationServer, http: Request, signed_in: SignedInUser | None, show: Callable[[Visit], Response]
+) -> Response:
+    if signed_in is not None and not signed_in.user.password_change_required:
+        return show(Visit(server, http, signed_in))
+    parameters = {"client_id": builtin_clients.ACCOUNT, "response_type": "code"}
+    return redirect(http, with_query(server.path_of("authorization_endpoint"), parameters))
+
+
+def _subject(session: Session) -> str:
+    return f"account {session.session_id}"
+
+
+def _date(seconds: int) -> str:
+    """Return a time as text for users."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
