@@ -10,6 +10,7 @@ from chalicelib import builtin_clients, pages
 from chalicelib.http.messages import Request, Response
 from chalicelib.keys.ring import KeyRing
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.client_document import is_on_host
 from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.resource import Resource
 from chalicelib.protocol.resource_uris import normalize, spellings
@@ -17,10 +18,11 @@ from chalicelib.protocol.scopes import SCOPES, describe_scope, sort_scopes
 from chalicelib.protocol.values import dataclass
 from chalicelib.settings import Settings
 from chalicelib.storage.dynamodb import attr
-from chalicelib.storage.store import Store
+from chalicelib.storage.store import Records, Store
 
 CLIENT_CACHE_LIFETIME = 60
 CLIENT_CACHE_SIZE = 1000
+BLOCKED_HOSTS_LIFETIME = 30  # of what is cached for CLIENT_CACHE_LIFETIME in all
 SCOPE_CACHE_LIFETIME = 60
 SCOPE_CACHE_SIZE = 1000
 RESOURCE_CACHE_LIFETIME = 60
@@ -93,11 +95,28 @@ class AuthorizationServer:
         """
         if client_id in builtin_clients.RESERVED:
             return builtin_clients.find(client_id, self.settings, self.playground_secret)
-        now = self.now()
-        client = self.store.client_in(self.store.read_all(self.store.lookups_of_client(client_id)), client_id)
+        records, read_at = self.read_records_of_client(client_id)
+        client = self.store.client_in(records, client_id)
         enabled = client if client and client.disabled_at is None else None
-        self.cache_client(client_id, enabled, now)
+        self.cache_client(client_id, enabled, read_at)
         return enabled
+
+    def read_records_of_client(self, client_id: str) -> tuple[Records, int]:
+        """Return the records that say who a client is, and when the oldest of them was read.
+
+        The blocked hosts are read once in 30 s, and again before a client is rejected because of them. A client is
+        cached for as long after they were read as after it was read, so a block takes effect in a minute.
+        """
+        now, lookups, hosts = self.now(), self.store.lookups_of_client(client_id), self.store.lookup_of_blocked_hosts
+        if hosts not in lookups:
+            return self.store.read_all(lookups), now
+        read_at, blocked = self.process_memory.get("blocked hosts", (now - BLOCKED_HOSTS_LIFETIME, None))
+        if now - read_at < BLOCKED_HOSTS_LIFETIME and not (blocked and is_on_host(client_id, blocked.hosts)):
+            lookups.remove(hosts)
+            return self.store.read_all(lookups).with_record(hosts, blocked), read_at
+        records = self.store.read_all(lookups)
+        self.process_memory["blocked hosts"] = (now, records.get(hosts))
+        return records, now
 
     def cache_client(self, client_id: str, client: Client | None, read_at: int | None = None) -> None:
         """Cache the record of an enabled client in this process, or with None drop it."""

@@ -7,7 +7,8 @@ from urllib.parse import quote_plus
 
 from chalicelib.authorization import openid_parameters
 from chalicelib.builtin_clients import ACCOUNT
-from chalicelib.clients.documents import DocumentUnusable, find_client
+from chalicelib.clients.document_cache import DocumentUnusable
+from chalicelib.clients.documents import find_client
 from chalicelib.http.messages import CONTROL, Params, Request
 from chalicelib.protocol import redirect_uris, response_types
 from chalicelib.protocol.client import Client

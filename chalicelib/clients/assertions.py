@@ -87,7 +87,7 @@ def check_times(server: AuthorizationServer, assertion: Assertion) -> None:
 def find_problem(server: AuthorizationServer, client: Client, assertion: Assertion) -> str:
     """Return why an assertion does not authenticate a client, for the log; "" when it does.
 
-    Raises TemporarilyUnavailable while the client's keys cannot be fetched.
+    Raises ClientUnavailable while the client's keys cannot be fetched.
     """
     audiences = [server.issuer]
     if client.assertion_audience == "token_endpoint":
@@ -100,7 +100,7 @@ def find_problem(server: AuthorizationServer, client: Client, assertion: Asserti
     if client.jwks_uri is not None:
         from chalicelib.clients.key_sets import fetch_keys  # few requests need what sends requests
 
-        keys = fetch_keys(server, client.jwks_uri, assertion.jwt)
+        keys = fetch_keys(server, client, client.jwks_uri, assertion.jwt)
     if keys is None or not is_signed_by(assertion.jwt, keys):
         return "no key of the client has signed the client assertion"
     return ""

@@ -4,10 +4,11 @@ import secrets
 
 from chalicelib.clients import assertions
 from chalicelib.clients.credentials import METHODS, ClientCredentials
-from chalicelib.clients.documents import DocumentUnusable, find_client
+from chalicelib.clients.document_cache import DocumentUnusable
+from chalicelib.clients.documents import find_client
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.errors import InvalidClient, InvalidRequest, TemporarilyUnavailable
+from chalicelib.protocol.errors import ClientUnavailable, InvalidClient, InvalidRequest
 from chalicelib.protocol.handles import secret_hash
 from chalicelib.server import AuthorizationServer
 
@@ -18,7 +19,7 @@ def authenticate_client(server: AuthorizationServer, http: Request, form: Params
     `http.client_auth_method` becomes its method.
 
     An assertion is spent by it, with one write. Raises InvalidRequest when two methods are used, and InvalidClient when
-    none is, the client is not registered for it, or it fails; TemporarilyUnavailable while what it needs of the client
+    none is, the client is not registered for it, or it fails; ClientUnavailable while what it needs of the client
     cannot be fetched.
     """
     presented = {name: credentials for name, read in METHODS.items() if (credentials := read(http, form))}
@@ -44,7 +45,7 @@ def authenticate_client(server: AuthorizationServer, http: Request, form: Params
         proves_key = credentials.assertion is not None
         client = find_client(server, http, credentials.client_id, accept, proves_key=proves_key)
     except DocumentUnusable as error:
-        raise TemporarilyUnavailable(detail=f"client document: {error}") from error
+        raise ClientUnavailable(detail=f"client document: {error}") from error
     if client and credentials.assertion and not assertions.spend(server, credentials.assertion):
         client, detail = None, "the client assertion was used before"
     if client is None:

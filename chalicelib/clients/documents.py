@@ -5,15 +5,17 @@ A document that cannot be used leaves no record. Whatever the reason, the caller
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from chalicelib import events
+from chalicelib.clients.document_cache import DocumentCache, DocumentForbidden, DocumentUnusable
 from chalicelib.http.addresses import network_of
 from chalicelib.http.messages import Request
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import ClientDocument, host_of_document
 from chalicelib.protocol.durations import DAY, HOUR, MINUTE
+from chalicelib.protocol.resource_uris import normalize
 from chalicelib.server import AuthorizationServer
-from chalicelib.storage.table import Refused
 
 MAX_BYTES = 5120
 SECONDS = 3.0
@@ -22,13 +24,9 @@ FRESH_AT_LEAST, FRESH_AT_MOST = MINUTE, DAY
 STALE_FOR = 7 * DAY  # while it cannot be fetched again
 REFRESH = MINUTE  # that one process has for a refresh; others use the stale copy
 UNUSED_FOR = 7 * DAY  # how long a document is kept that no grant was used with
-FETCHES_PER_ADDRESS, FETCHES_PER_HOST = 30, 300  # of documents without a record, in an hour
-PAUSE = 30  # seconds in which a process does not try again what has failed
-MAX_REMEMBERED = 1000
-
-
-class DocumentUnusable(Exception):
-    """There is no copy of a document that can be used. The text says why, for the log only."""
+# Of documents without a record, in an hour. A URL that the operator has listed counts for itself alone: requests for
+# other documents do not use up its fetches.
+FETCHES_PER_ADDRESS, FETCHES_PER_HOST, FETCHES_PER_LISTED_URL = 30, 300, 300
 
 
 def find_client(
@@ -58,16 +56,22 @@ def find_client(
     if client and (client.document is None or not is_due(client.document)):
         return client
     store = server.store
-    records = store.read_all(store.lookups_of_client(client_id))
+    records, read_at = server.read_records_of_client(client_id)
     if records.get(store.clients.lookup(client_id)) or store.is_blocked(records, client_id):
         return None
     document = store.document_in(records, client_id)
-    if document is None:
-        document = _fetch_new(server, http, client_id)
-    elif is_due(document) or (authorizing and _may_be_outdated(server, document, accept)):
-        document = _refresh(server, http, document)
+    try:
+        if document is None:
+            document = _fetch_new(server, http, client_id)
+        elif is_due(document) or (authorizing and _may_be_outdated(server, document, accept)):
+            document = _refresh(server, http, document)
+    except DocumentForbidden:
+        document = None
+    if document is None or document.blocked_at is not None:  # blocked since it was read
+        server.cache_client(client_id, None)
+        return None
     client = Client.of_document(document, server.settings.open_client_scope)
-    server.cache_client(client_id, client)
+    server.cache_client(client_id, client, read_at)
     return client if accept(client) else None
 
 
@@ -77,59 +81,40 @@ def _may_be_outdated(server: AuthorizationServer, document: ClientDocument, acce
     return old and not accept(Client.of_document(document, server.settings.open_client_scope))
 
 
-def _fetch_new(server: AuthorizationServer, http: Request, url: str) -> ClientDocument:
-    """Fetch and store a document of which there is no record. Raises DocumentUnusable."""
-    failed: dict[str, tuple[int, str]] = server.process_memory.setdefault("client documents", {})
-    failed_at, problem = failed.get(url, (-PAUSE, ""))
-    if server.now() - failed_at < PAUSE:
-        raise DocumentUnusable(problem)
-    # Not in what is remembered: it would be a failure for callers of other addresses too.
-    _count(server, "documents of an address", network_of(http.source_ip), FETCHES_PER_ADDRESS)
-    try:
-        _count(server, "documents of a host", host_of_document(url), FETCHES_PER_HOST)
-        document = _fetch(server, url)
-    except DocumentUnusable as error:
-        while len(failed) >= MAX_REMEMBERED:
-            failed.pop(next(iter(failed)), None)
-        failed[url] = (server.now(), str(error))
-        raise
-    server.store.documents.insert(document)  # another process may have stored the same one
-    return document
-
-
-def _refresh(server: AuthorizationServer, http: Request, stored: ClientDocument) -> ClientDocument:
-    """Return a document that one process fetches again; a stale copy to the others, and while it cannot be fetched.
-
-    Raises DocumentUnusable when that copy is too old.
-    """
-    documents, now, key = server.store.documents, server.now(), (stored.document_id,)
-    if stored.refreshing_until > now:
-        return _require_usable(server, stored, "it is being fetched again")
-    unclaimed = documents.unchanged(stored, "refreshing_until", "fetched_at", "pinned_at")
-    claimed = documents.transition(key, unclaimed, {"refreshing_until": now + REFRESH})
-    if isinstance(claimed, Refused):
-        return _require_usable(server, claimed.record or stored, "it is being fetched again")
-    try:
-        fetched = _fetch(server, stored.document_id)
-    except DocumentUnusable as error:
-        return _require_usable(server, stored, str(error))
-
-    def change(current: ClientDocument) -> ClientDocument:
-        if current.pinned_at is not None or current.refreshing_until != claimed.refreshing_until:
-            return current  # the operator has pinned a copy, or another process has fetched one
+def _cache(server: AuthorizationServer) -> DocumentCache[ClientDocument]:
+    def merge(current: ClientDocument, fetched: ClientDocument) -> ClientDocument:
+        if current.pinned_at is not None or current.blocked_at is not None:  # by the operator, in between
+            return current
         kept_until = max(current.expires_at, fetched.expires_at)
         return replace(fetched, first_seen_at=current.first_seen_at, expires_at=kept_until)
 
-    written = server.store.amend(documents, claimed, change)
-    document = change(claimed) if isinstance(written, Refused) else written
+    return DocumentCache(server, server.store.documents, merge, REFRESH, STALE_FOR)
+
+
+def _fetch_new(server: AuthorizationServer, http: Request, url: str) -> ClientDocument:
+    """Fetch and store a document of which there is no record. Raises DocumentUnusable."""
+    is_listed = url in server.settings.client_document_hosts
+
+    def count() -> None:
+        if not is_listed:
+            _count(server, "documents of an address", network_of(http.source_ip), FETCHES_PER_ADDRESS)
+
+    def fetch() -> ClientDocument:
+        if is_listed:
+            _count(server, "documents of a listed URL", url, FETCHES_PER_LISTED_URL)
+        else:
+            _count(server, "documents of a host", host_of_document(url), FETCHES_PER_HOST)
+        return _fetch(server, url)
+
+    no_resource = server.store.resources.checking((normalize(url),), absent=True)
+    return _cache(server).fetch_new(url, fetch, count, (no_resource,))
+
+
+def _refresh(server: AuthorizationServer, http: Request, stored: ClientDocument) -> ClientDocument:
+    """Return a document that is fetched again, as `DocumentCache.refresh` does. Raises DocumentUnusable."""
+    document = _cache(server).refresh(stored, partial(_fetch, server, stored.document_id))
     if document.pinned_at is None and document.digest != stored.digest:
         events.note(http, events.CLIENT_DOCUMENT_CHANGED, client_id=document.document_id)
-    return document
-
-
-def _require_usable(server: AuthorizationServer, document: ClientDocument, problem: str) -> ClientDocument:
-    if document.pinned_at is None and server.now() - document.fetched_at >= STALE_FOR:
-        raise DocumentUnusable(problem)
     return document
 
 
@@ -140,7 +125,7 @@ def _fetch(server: AuthorizationServer, url: str) -> ClientDocument:
     from chalicelib.http.outbound import Undeliverable, get_with_headers
 
     if server.resources({url}):  # or an ID token for the client could be used as an access token for the resource
-        raise DocumentUnusable("the client_id is the URI of a resource")
+        raise DocumentForbidden("the client_id is the URI of a resource")
     networks = server.settings.outbound_networks
     try:
         content, headers = get_with_headers(url, networks, at_most=MAX_BYTES, seconds=SECONDS)

@@ -1,6 +1,7 @@
 """The client metadata in a registration request, as members of Client (RFC 7591 section 2).
 
-Members that this server does not support are ignored, and not in the response. What it could not do as the application
+Members that this server does not support are ignored, and not in the response; so are addresses for people that are not
+https, which applications on the user's own machine send. What it could not do as the application
 expects is rejected: an unknown authentication method or algorithm, or a sector_identifier_uri.
 """
 
@@ -10,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from chalicelib.clients.credentials import METHODS
+from chalicelib.clients.metadata import problem_with_https
 from chalicelib.http.messages import Request
 from chalicelib.keys.client_keys import ACCEPTED, read_json
 from chalicelib.protocol import response_types
@@ -18,8 +20,9 @@ from chalicelib.protocol.errors import InvalidClientMetadata, InvalidRedirectUri
 
 MAX_BODY = 16 * 1024
 GRANT_TYPES = ("authorization_code", "refresh_token")
+_ADDRESSES = ("logo_uri", "client_uri", "policy_uri", "tos_uri")
 _TEXTS = (
-    *("client_name", "logo_uri", "client_uri", "policy_uri", "tos_uri", "jwks_uri", "backchannel_logout_uri"),
+    *("client_name", *_ADDRESSES, "jwks_uri", "backchannel_logout_uri"),
     *("id_token_signed_response_alg", "userinfo_signed_response_alg", "subject_type"),
 )
 _LISTS = ("post_logout_redirect_uris",)
@@ -56,6 +59,7 @@ def client_members(body: dict[str, Any], allowed_scope: str) -> dict[str, Any]:
         raise InvalidClientMetadata("A sector_identifier_uri is not supported: register redirect URIs of one host.")
     members = dict(_DEFAULTS)
     members |= {name: text_member(body, name) for name in _TEXTS if body.get(name) not in (None, "")}
+    members |= {name: None for name in _ADDRESSES if members[name] and problem_with_https(members[name])}
     members |= {name: texts_member(body, name) for name in _LISTS if name in body}
     members |= {name: _flag(body, name) for name in _FLAGS if name in body}
     redirect_uris = _redirect_uris(body)

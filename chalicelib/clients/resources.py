@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 
 from chalicelib.clients.metadata import problem_with_resource_uri
 from chalicelib.keys import signing
+from chalicelib.protocol.client_document import is_document_url
 from chalicelib.protocol.errors import InvalidClientMetadata
 from chalicelib.protocol.records import Scope
 from chalicelib.protocol.resource import Resource
@@ -87,9 +88,23 @@ def create_resource(
         access_token_signed_response_alg=access_token_signed_response_alg,
     )
     check_resource(resource, signing.algorithms(store.settings), store.settings.issuer)
-    if not store.resources.insert(resource):
+    if not insert_resource(store, resource):
         raise InvalidClientMetadata(f"A resource with the URI {uri}, or another spelling of it, already exists.")
     return resource
+
+
+def insert_resource(store: Store, resource: Resource) -> bool:
+    """Store a new resource, and delete the document of a client at its URI. Return False when there is one already.
+
+    An ID token for such a client could be used as an access token for the resource. The document is not stored again:
+    `clients.documents` does not accept it.
+    """
+    inserted = store.resources.insert(resource)
+    # Also when the resource exists, because an earlier command may have ended before it did this.
+    for uri in spellings(resource.uri):
+        if is_document_url(uri):
+            store.documents.delete(uri)
+    return inserted
 
 
 def update_resource(store: Store, resource: Resource, change: Callable[[Resource], Resource]) -> Resource:

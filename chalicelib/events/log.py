@@ -13,7 +13,7 @@ from typing import Any
 
 from chalicelib import __version__
 from chalicelib.http.messages import Request, Response
-from chalicelib.protocol.errors import OAuthError
+from chalicelib.protocol.errors import ClientUnavailable, OAuthError
 from chalicelib.settings import Settings
 
 NAMESPACE = "Signet"
@@ -69,7 +69,7 @@ def log_request(
         "consumed_capacity": capacity,
     }
     if settings.metrics:
-        line |= _embedded_metrics(response, events)
+        line |= _embedded_metrics(response, events, error)
     _write(line, settings)
 
 
@@ -120,9 +120,14 @@ def _outcome(response: Response, error: OAuthError | None) -> str:
     return "redirect" if response.status in (302, 303) else "ok"
 
 
-def _embedded_metrics(response: Response, events: list[str]) -> dict[str, Any]:
-    """Return the members of CloudWatch's embedded metric format: metrics by stage, and by stage and endpoint."""
-    counts = dict.fromkeys(events, 1) | _failure(response.status)
+def _embedded_metrics(response: Response, events: list[str], error: OAuthError | None) -> dict[str, Any]:
+    """Return the members of CloudWatch's embedded metric format: metrics by stage, and by stage and endpoint.
+
+    The website of a client that fails is no failure of this server, and any caller can name such a client.
+    """
+    counts = dict.fromkeys(events, 1)
+    if not isinstance(error, ClientUnavailable):
+        counts |= _failure(response.status)
     return _directive(counts, _UNITS)
 
 

@@ -15,6 +15,7 @@ MAX_URL = 512
 MODES = ("list", "off", "open")  # the first is the default
 # The expiry of a record that never expires: the last second of the year 9999.
 NEVER = 253_402_300_799
+BLOCKED_HOSTS = "blocked hosts"  # the key of their record
 # One spelling for each host, in ASCII and small letters: without user information, fragment and final dot.
 _HOST = r"[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})*(?::[1-9][0-9]{0,4})?"
 _URL = re.compile(
@@ -24,11 +25,12 @@ _URL = re.compile(
 
 @dataclass(frozen=True)
 class ClientDocument:
-    """A document as it was read and checked, or (the `document_id` is `block …`) a URL or host that is blocked.
+    """A document as it was read and checked.
 
     `digest`: of the redirect URIs, authentication methods and keys; another one means that users are asked again.
     `fresh_until`: when it is fetched again, by one process until `refreshing_until`. `pinned_at`: the operator has
-    given this copy, which is never fetched. `expires_at` moves while grants of the client are used.
+    given this copy, which is never fetched. `blocked_at`: the operator has blocked this URL; such a record may have no
+    content (`redirect_uris` is empty). `expires_at` moves while grants of the client are used.
     """
 
     document_id: str
@@ -49,6 +51,15 @@ class ClientDocument:
     first_seen_at: int = 0
     pinned_at: int | None = None
     blocked_at: int | None = None
+
+
+@dataclass(frozen=True)
+class BlockedHosts:
+    """The hosts whose documents the operator has blocked, on every port: one record in the table of the documents."""
+
+    document_id: str
+    hosts: frozenset[str] = frozenset()
+    expires_at: int = NEVER
 
 
 def is_document_url(client_id: str) -> bool:
@@ -76,11 +87,6 @@ def is_allowed(url: str, mode: str, listed: Collection[str]) -> bool:
     return mode == "open" or (mode == "list" and (url in listed or host_of_document(url) in listed))
 
 
-def block_id(blocked: str) -> str:
-    """Return the key of the record that blocks a URL or a host."""
-    return f"block {blocked}"
-
-
-def block_ids(url: str) -> tuple[str, str]:
-    """Return the keys of the records that would block a document: that of its URL, and of its host on every port."""
-    return block_id(url), block_id(host_of_document(url).partition(":")[0])
+def is_on_host(url: str, hosts: Collection[str]) -> bool:
+    """Return whether a document is on one of these hosts, on any port."""
+    return host_of_document(url).partition(":")[0] in hosts

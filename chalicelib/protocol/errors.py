@@ -219,6 +219,10 @@ class TemporarilyUnavailable(OAuthError):
         super().__init__(description, detail=detail, headers={"Retry-After": "2"})
 
 
+class ClientUnavailable(TemporarilyUnavailable):
+    """The document or the keys of a client cannot be fetched (HTTP 503): a fault of its website, not of this server."""
+
+
 class TooManyRegistrations(TemporarilyUnavailable):
     """Too many clients have registered themselves (HTTP 429, RFC 6585 section 4)."""
 

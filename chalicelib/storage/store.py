@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from chalicelib.aws.client import Account, AwsError
 from chalicelib.aws.messages import NotConfigured
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.client_document import ClientDocument, block_ids, is_allowed, is_document_url
+from chalicelib.protocol.client_document import (
+    BLOCKED_HOSTS,
+    BlockedHosts,
+    ClientDocument,
+    is_allowed,
+    is_document_url,
+    is_on_host,
+)
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.grant import Grant, GrantEntry
+from chalicelib.protocol.key_set import KeySet
 from chalicelib.protocol.let_in import LetInLink
 from chalicelib.protocol.records import (
     Attempts,
@@ -28,7 +36,6 @@ from chalicelib.protocol.records import (
 from chalicelib.protocol.registration_count import RegistrationCount
 from chalicelib.protocol.registration_token import RegistrationToken
 from chalicelib.protocol.resource import Resource
-from chalicelib.protocol.resource_uris import normalize
 from chalicelib.protocol.spent_assertion import SpentAssertion
 from chalicelib.settings import Settings, aws_environment
 from chalicelib.storage.dynamodb import TRIES, DynamoDB, is_possible_key
@@ -79,6 +86,9 @@ class Store:
         self.let_in_links = self._table("attempts", LetInLink, "attempts_id")
         self.registration_counts = self._table("attempts", RegistrationCount, "attempts_id")
         self.spent_assertions = self._table("attempts", SpentAssertion, "attempts_id")
+        # Other records of the table of documents: a cache of the same kind, and one record without an expiry.
+        self.key_sets = self._table("documents", KeySet, "document_id")
+        self.blocked_hosts = self._table("documents", BlockedHosts, "document_id")
         # Without `expires_at`: it reads expired records too, until DynamoDB deletes them.
         self.request_clients = self._table("requests", RequestClient, "request_id")
 
@@ -99,27 +109,30 @@ class Store:
             client_id, settings.client_documents, settings.client_document_hosts
         )
 
+    @property
+    def lookup_of_blocked_hosts(self) -> Lookup[BlockedHosts]:
+        """The hosts whose documents are blocked: one record."""
+        return self.blocked_hosts.lookup(BLOCKED_HOSTS)
+
     def lookups_of_client(self, client_id: str) -> list[Lookup[Any]]:
-        """Return the records that say who a client is: its own, and for a document this, and what would block it."""
+        """Return the records that say who a client is: its own, and its document with the hosts that are blocked."""
         lookups: list[Lookup[Any]] = [self.clients.lookup(client_id)]
         if self.may_have_document(client_id):
-            lookups += [self.documents.lookup(key) for key in (client_id, *block_ids(client_id))]
-            lookups.append(self.resources.lookup(normalize(client_id)))
+            lookups += [self.documents.lookup(client_id), self.lookup_of_blocked_hosts]
         return lookups
 
     def document_in(self, records: "Records", client_id: str) -> ClientDocument | None:
         """Return the document of a client that was looked up; None without one, or when it is blocked."""
         if not self.may_have_document(client_id) or self.is_blocked(records, client_id):
             return None
-        return records.get(self.documents.lookup(client_id))
+        document = records.get(self.documents.lookup(client_id))
+        return document if document and document.redirect_uris else None
 
     def is_blocked(self, records: "Records", client_id: str) -> bool:
-        """Return whether the operator has blocked a document that was looked up, or its URL is that of a resource.
-
-        An ID token for such a client could be used as an access token for the resource.
-        """
-        blocked = any(records.get(self.documents.lookup(key)) for key in block_ids(client_id))
-        return blocked or records.get(self.resources.lookup(normalize(client_id))) is not None
+        """Return whether the operator has blocked the URL of a document that was looked up, or its host."""
+        document, blocked = records.get(self.documents.lookup(client_id)), records.get(self.lookup_of_blocked_hosts)
+        of_url = document is not None and document.blocked_at is not None
+        return of_url or (blocked is not None and is_on_host(client_id, blocked.hosts))
 
     def client_in(self, records: "Records", client_id: str) -> Client | None:
         """Return a client that was looked up, also a disabled one. A registered client wins over a document."""
@@ -156,14 +169,16 @@ class Store:
         pending: dict[str, Any] = {}
         for table, key in lookups:
             pending.setdefault(table.name, {"Keys": [], "ConsistentRead": True})["Keys"].append(table.pack_key(key))
-        tables = {table.name: table for table, _ in lookups}
+        # A table may have several kinds of records.
+        kinds = {(lookup.table.name, lookup.key): lookup for lookup in lookups}
+        parts = {table.name: table.key for table, _ in lookups}
         records: dict[Lookup[Any], Any] = {}
         for _ in range(TRIES):
             answer = self.dynamodb.call("BatchGetItem", RequestItems=pending)
             for name, items in answer["Responses"].items():
                 for item in items:
-                    key = tuple(item[part]["S"] for part in tables[name].key)
-                    records[tables[name].lookup(*key)] = tables[name].live(item)
+                    lookup = kinds[name, tuple(item[part]["S"] for part in parts[name])]
+                    records[lookup] = lookup.table.live(item)
             pending = answer.get("UnprocessedKeys") or {}
             if not pending:
                 return records
@@ -243,3 +258,7 @@ class Records:
         """Return a record that was looked up; None when it is absent or expired."""
         record: R | None = self._records.get(lookup)
         return record
+
+    def with_record(self, lookup: Lookup[R], record: R | None) -> "Records":
+        """Return these records with another one, which was read before."""
+        return Records({**self._records, lookup: record})

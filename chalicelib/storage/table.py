@@ -201,9 +201,9 @@ class Table(Generic[R]):
         parameters["ExpressionAttributeValues"] = pack(values)
         return Write(self, "Update", parameters, attempt)
 
-    def checking(self, key: tuple[str, ...], if_: Condition | None = None) -> "Write[R]":
-        """Return a check that refuses the transaction unless the record exists and fulfils `if_`."""
-        text, names, values = self._condition(if_)
+    def checking(self, key: tuple[str, ...], if_: Condition | None = None, *, absent: bool = False) -> "Write[R]":
+        """Return a check that refuses the transaction unless the record exists and fulfils `if_`, or is `absent`."""
+        text, names, values = attr(self.key[0]).not_exists().expression() if absent else self._condition(if_)
         parameters = {"Key": self.pack_key(key), "ConditionExpression": text, "ExpressionAttributeNames": names}
         if values:
             parameters["ExpressionAttributeValues"] = pack(values)

@@ -9,7 +9,7 @@ import click
 from chalicelib import events
 from chalicelib.clients import document_control
 from chalicelib.clients.documents import MAX_BYTES
-from chalicelib.protocol.client_document import ClientDocument, block_ids
+from chalicelib.protocol.client_document import ClientDocument, is_on_host
 from chalicelib.storage.store import Store
 from infra.operator.commands import (
     CommandError,
@@ -32,10 +32,11 @@ _URL = "https://app.example.com/oauth/client.json"
 def list_documents(stage: str, /, as_json: bool) -> None:
     """List the client metadata documents that were used, and what is blocked."""
     with open_store(stage) as store:
-        records = sorted(store.documents.scan(), key=lambda document: document.document_id)
-    documents, blocked = [each for each in records if not each.blocked_at], document_control.blocked_urls(records)
+        records, hosts = document_control.read_documents(store), document_control.read_blocked_hosts(store)
+    documents = [record for record in records if record.redirect_uris]
+    blocked = sorted([*hosts, *(record.document_id for record in records if record.blocked_at is not None)])
     if as_json:
-        shown = [members_of(document, blocked) for document in documents]
+        shown = [members_of(document, hosts) for document in documents]
         print_json({"documents": shown, "blocked": blocked})
         return
     rows = [
@@ -44,7 +45,7 @@ def list_documents(stage: str, /, as_json: bool) -> None:
             document.client_name,
             time_text(document.first_seen_at),
             time_text(document.fetched_at),
-            _state(document, blocked),
+            _state(document, hosts),
         )
         for document in documents
     ]
@@ -70,7 +71,7 @@ def pin_document(stage: str, /, url: str, file: Path, as_json: bool) -> None:
     with open_store(stage) as store:
         document = document_control.pin(store, url, content)
         _record(store, url, "document pinned")
-    print_record(members_of(document, []), as_json)
+    print_record(members_of(document), as_json)
 
 
 @click.command("unpin", epilog=example(f"client unpin {_URL}"))
@@ -82,7 +83,7 @@ def unpin_document(stage: str, /, url: str, as_json: bool) -> None:
     with open_store(stage) as store:
         document = document_control.unpin(store, url)
         _record(store, url, "document unpinned")
-    print_record(members_of(document, []), as_json)
+    print_record(members_of(document), as_json)
 
 
 @click.command("block", epilog=example("client block app.example.com --yes", f"client block {_URL} --yes"))
@@ -122,18 +123,18 @@ def _show(name: str, as_json: bool, *, blocked: bool) -> None:
         click.echo(f"{'Blocked' if blocked else 'Unblocked'} {name}.")
 
 
-def members_of(document: ClientDocument, blocked: list[str]) -> dict[str, Any]:
+def members_of(document: ClientDocument, blocked_hosts: frozenset[str] = frozenset()) -> dict[str, Any]:
     """Return a document with its times, for the operator."""
-    members = {"url": document.document_id, **asdict(document), "blocked": _is_blocked(document, blocked) or None}
+    members = {"url": document.document_id, **asdict(document), "blocked": _is_blocked(document, blocked_hosts) or None}
     return present_members(members, "document_id", "digest", "refreshing_until", "blocked_at")
 
 
-def _is_blocked(document: ClientDocument, blocked: list[str]) -> bool:
-    return any(key.removeprefix("block ") in blocked for key in block_ids(document.document_id))
+def _is_blocked(document: ClientDocument, hosts: frozenset[str]) -> bool:
+    return document.blocked_at is not None or is_on_host(document.document_id, hosts)
 
 
-def _state(document: ClientDocument, blocked: list[str]) -> str:
-    states = {"blocked": _is_blocked(document, blocked), "pinned": document.pinned_at is not None}
+def _state(document: ClientDocument, hosts: frozenset[str]) -> str:
+    states = {"blocked": _is_blocked(document, hosts), "pinned": document.pinned_at is not None}
     return ", ".join(state for state, holds in states.items() if holds)
 
 

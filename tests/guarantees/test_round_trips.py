@@ -12,12 +12,17 @@ import pytest
 
 import app
 from chalicelib.authorization import flow, grant
+from chalicelib.clients import key_sets
+from chalicelib.clients.document_content import read_document
 from chalicelib.clients.registration_limits import create_token
+from chalicelib.http import outbound
+from chalicelib.protocol.client import Client
+from chalicelib.protocol.client_document import NEVER
 from chalicelib.storage.dynamodb import DynamoDB
 from chalicelib.users import accounts
 from tests.bench.capacity import Meter
 from tests.support.account import submit_form
-from tests.support.assertions import key_client, signed
+from tests.support.assertions import key_client, key_pair, signed
 from tests.support.browser import CHALLENGE, Answer, Browser, authorization_parameters, basic
 from tests.support.gateways import BrowserAt
 from tests.support.grants import create_code, update_client
@@ -852,6 +857,96 @@ def test_calls_and_units_of_a_request(
     send = prepare(site, browser, client)
     required_permissions.clear()
     assert measure(send, status) == Cost(calls, reads, writes)
+    assert required_permissions <= granted_permissions(), "the deployed function lacks a permission"
+
+
+# ---- clients with a document or a key set on their website
+
+
+@pytest.fixture
+def documents_allowed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site.server.store, "settings", replace(site.settings, client_documents="open"))
+
+
+DOCUMENT: dict[str, Any] = {
+    "client_id": "https://app.example.com/client",
+    "redirect_uris": ["https://app.example.com/callback"],
+}
+
+
+def document_client(site: Site) -> Registered:
+    """Return a client whose document was fetched a moment ago."""
+    record = read_document(DOCUMENT["client_id"], json.dumps(DOCUMENT).encode(), "openid")
+    record = replace(record, expires_at=NEVER, fetched_at=site.clock(), fresh_until=site.clock() + 60)
+    site.server.store.documents.put(record)
+    return Registered(Client.of_document(record, "openid"), None)
+
+
+@pytest.mark.parametrize(("again", "more_reads"), [(True, 1), (False, 2)])
+def test_client_with_a_document_costs_one_read_more_than_a_registered_one(
+    site: Site,
+    browser: Browser,
+    measure: Measure,
+    documents_allowed: None,
+    required_permissions: set[tuple[str, str]],
+    again: bool,
+    more_reads: int,
+) -> None:
+    """When the process does not know it. The blocked hosts, which all documents share, are read every 30 seconds."""
+    site.user("alice")
+    costs, clients = [], (site.client(public=True), document_client(site))
+    required_permissions.clear()
+    for client in clients:
+        browser.code(client, decision="allow_always", scope="openid")
+        site.server.cache_client(client.id, None)
+        if not again:
+            site.server.process_memory.clear()
+        costs.append(measure(partial(browser.authorize, client, scope="openid"), 302))
+    registered, of_document = costs
+    assert of_document == replace(registered, reads=registered.reads + more_reads)
+    assert required_permissions <= granted_permissions(), "the deployed function lacks a permission"
+
+
+def test_first_fetch_of_a_document_is_six_calls(
+    site: Site,
+    browser: Browser,
+    measure: Measure,
+    documents_allowed: None,
+    required_permissions: set[tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Client, document and blocks, twice; two counts; resources; a transaction."""
+    content = json.dumps(DOCUMENT).encode(), {"content-type": "application/json"}
+    monkeypatch.setattr(outbound, "get_with_headers", lambda *_arguments, **_options: content)
+    client = Registered(Client(DOCUMENT["client_id"], "", tuple(DOCUMENT["redirect_uris"])), None)
+    cost = measure(partial(browser.authorize, client, scope="openid"), 200)
+    assert cost == Cost(6, 7, 6)
+    assert required_permissions <= granted_permissions(), "the deployed function lacks a permission"
+
+
+def test_key_set_costs_one_read_in_a_process_and_one_write_for_all(
+    site: Site,
+    browser: Browser,
+    measure: Measure,
+    required_permissions: set[tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pair = key_pair()
+    monkeypatch.setattr(key_sets, "get", lambda *_arguments, **_options: json.dumps(pair.jwks).encode())
+    inline, at_uri = key_client(site), key_client(site, jwks=None, jwks_uri="https://app.example.com/jwks")
+
+    def cost(client: Registered) -> Cost:
+        site.server.client(client.id)
+        return measure(partial(browser.post, "/oauth2/revoke", {"token": "x", **signed(site, client)}), 200)
+
+    usual = cost(inline)
+    assert cost(at_uri) == Cost(usual.calls + 2, usual.reads + 1, usual.writes + 1), "the first request of all"
+    assert cost(at_uri) == usual, "it is in the memory of the process"
+    site.server.process_memory.clear()
+    assert cost(at_uri) == Cost(usual.calls + 1, usual.reads + 1, usual.writes), "the first request of a process"
+    site.clock.advance(key_sets.FRESH_FOR)
+    site.server.keys.jwks()
+    assert cost(at_uri) == Cost(usual.calls + 3, usual.reads + 1, usual.writes + 2), "a refresh"
     assert required_permissions <= granted_permissions(), "the deployed function lacks a permission"
 
 

@@ -8,8 +8,10 @@ import pytest
 
 from chalicelib.clients.key_sets import MAX_BYTES
 from chalicelib.http import outbound
+from chalicelib.protocol.key_set import KeySet, key_set_id
 from infra.operator.doctor import inside, key_sets
 from infra.operator.doctor.findings import Finding
+from infra.operator.terminal import time_text
 from tests.support.assertions import key_client, key_pair
 from tests.support.grants import update_client
 from tests.support.receivers import Receiver, answer, json_answer, silence, status
@@ -71,6 +73,16 @@ def test_key_set_that_cannot_be_used_is_named_with_its_clients(
         assert f"Its jwks_uri {host.url} cannot be used from here: " in finding.detail
         assert reason in finding.detail
         assert "--jwks-uri" in finding.fix
+
+
+def test_copy_that_the_server_uses_is_named(site: Site, host: Receiver, client: Registered) -> None:
+    host.behave = status(500)
+    (finding,) = inspect(site)
+    assert "copy" not in finding.detail
+    now = site.clock.time
+    site.server.store.key_sets.put(KeySet(key_set_id(host.url), now + 9, {"keys": ()}, now, now))
+    (finding,) = inspect(site)
+    assert f"The server fetched it at {time_text(now)}, and uses this copy for a day." in finding.detail
 
 
 def test_private_address_is_not_fetched_without_the_setting(

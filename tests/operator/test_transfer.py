@@ -12,11 +12,12 @@ import pytest
 from argon2.low_level import Type, hash_secret_raw
 
 from chalicelib.authentication import passwords
-from chalicelib.clients import registration
+from chalicelib.clients import document_control, registration
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.client_document import NEVER, ClientDocument, block_id
+from chalicelib.protocol.client_document import BLOCKED_HOSTS, NEVER, BlockedHosts, ClientDocument
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.identifiers import username_identifier
+from chalicelib.protocol.key_set import KeySet, key_set_id
 from chalicelib.protocol.records import Consent, Event, Identifier, User
 from chalicelib.sessions.connected_applications import forget_consent
 from chalicelib.storage.store import Store
@@ -28,6 +29,7 @@ from tests.support.assertions import key_client, key_pair, signed
 from tests.support.browser import Browser
 from tests.support.faults import Wire
 from tests.support.operator import TERMINAL_CONTROL_CHARACTERS, RunCommand
+from tests.support.resource_servers import register_resource
 from tests.support.site import PASSWORD, Site
 
 SALT = b"0123456789abcdef"
@@ -1011,21 +1013,70 @@ def test_documents_are_exported_and_imported_with_pins_and_blocks(
         refreshing_until=5,
         pinned_at=site.clock(),
     )
-    blocked = ClientDocument(block_id("evil.example"), NEVER, blocked_at=site.clock())
+    blocked = ClientDocument("https://evil.example/client", NEVER, blocked_at=site.clock())
     for record in (pinned, blocked):
         documents.put(record)
+    hosts = BlockedHosts(BLOCKED_HOSTS, frozenset({"evil.example", "worse.example"}))
+    site.server.store.blocked_hosts.put(hosts)
+    site.server.store.key_sets.put(KeySet(key_set_id("https://app.example.com/jwks"), NEVER, {"keys": ()}, 0, 0))
     consent = Consent(site.user("alice").sub, pinned.document_id, scope=frozenset({"openid"}), document_digest="d")
     site.server.store.consents.put(replace(consent, consents_generation=site.read_user().consents_generation))
     assert run_command("export", "--out", file).code == 0
     site.reset()
     site.clock.advance(1)
     assert run_command("import", file).code == 0
-    assert {record.document_id: record for record in documents.scan()} == {
-        record.document_id: replace(record, refreshing_until=0) for record in (pinned, blocked)
-    }
+    records = {record.document_id: record for record in document_control.read_documents(site.server.store)}
+    assert records == {record.document_id: replace(record, refreshing_until=0) for record in (pinned, blocked)}
+    assert site.server.store.blocked_hosts.get(BLOCKED_HOSTS) == hosts
     (imported,) = site.server.store.consents.scan()
     assert imported.document_digest == "d"
     assert "Added: none" in run_command("import", file).out
+
+
+def test_imported_block_is_added_to_those_that_exist(site: Site, run_command: RunCommand, tmp_path: Path) -> None:
+    store, file = site.server.store, tmp_path / "backup.jsonl"
+    document_control.block(store, "a.example")
+    run_command("export", "--out", file)
+    document_control.unblock(store, "a.example")
+    document_control.block(store, "b.example")
+    assert "Added: 1 blocked_hosts" in run_command("import", file).out
+    assert document_control.read_blocked_hosts(store) == {"a.example", "b.example"}
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ({"kind": "document", "document_id": "keys https://app.example.com/jwks"}, "cannot be the URL of a document"),
+        ({"kind": "document", "document_id": "https://api.example.com/photos"}, "is the URI of a resource"),
+        ({"kind": "blocked_hosts", "document_id": "x", "hosts": ["a.example"]}, "document_id"),
+        ({"kind": "blocked_hosts", "document_id": "blocked hosts", "hosts": ["a.example:1"]}, "host without a port"),
+    ],
+)
+def test_record_that_is_no_document_or_block_is_not_imported(
+    site: Site, run_command: RunCommand, tmp_path: Path, members: dict[str, Any], problem: str
+) -> None:
+    register_resource(site, "https://api.example.com/photos")
+    file = tmp_path / "backup.jsonl"
+    document = {"expires_at": NEVER, "redirect_uris": ["https://app.example.com/cb"], "client_name": "Notes"}
+    lines = [
+        {"kind": "signet", "version": 1, "stage": "test", "exported_at": 0, "hashes": False},
+        members | (document if members["kind"] == "document" else {}),
+        {"kind": "end", "records": 1},
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = run_command("import", file)
+    assert (result.code, problem in result.err) == (1, True), result.err
+    assert not list(site.server.store.documents.scan())
+
+
+def test_imported_resource_ends_the_document_at_its_uri(site: Site, run_command: RunCommand, tmp_path: Path) -> None:
+    uri, file = "https://api.example.com/photos", tmp_path / "backup.jsonl"
+    register_resource(site, uri)
+    run_command("export", "--out", file)
+    site.reset()
+    site.server.store.documents.put(ClientDocument(uri, NEVER, "Notes", ("https://app.example.com/cb",)))
+    assert run_command("import", file).code == 0
+    assert site.server.store.documents.get(uri) is None
 
 
 def test_document_that_would_not_be_accepted_is_not_imported(

@@ -9,6 +9,7 @@ import pytest
 from chalicelib import __version__
 from chalicelib.events import log as event_log
 from tests.support import faults
+from tests.support.assertions import key_client, signed
 from tests.support.browser import VERIFIER, Browser, basic
 from tests.support.faults import Wire
 from tests.support.gateways import ADDRESS, GATEWAYS, REQUEST_ID, GatewayBrowser
@@ -386,6 +387,20 @@ def test_each_event_has_a_metric(lambda_browser: GatewayBrowser, printed: Printe
     for line in (reused, replayed):
         assert metrics(line).keys() - COST_METRICS == {"reuse_detected"}
         assert (line["reuse_detected"], line["events"]) == (1, ["reuse_detected"])
+
+
+@pytest.mark.parametrize("client_id", [None, "https://127.0.0.1:1/client.json"], ids=["key set", "document"])
+def test_failing_website_of_a_client_is_no_failure_of_the_server(
+    site_with: Callable[..., Site], printed: Printed, client_id: str | None
+) -> None:
+    """Any caller can name such a client: the alarm for DynamoDB must not tell of it."""
+    site = site_with(metrics=True, client_documents="open")
+    client = key_client(site, jwks=None, jwks_uri="https://127.0.0.1:1/jwks")
+    authentication = {"client_id": client_id} if client_id else signed(site, client)
+    answer = GatewayBrowser(site, GATEWAYS[0]).post("/oauth2/token", {"grant_type": "refresh_token", **authentication})
+    assert (answer.status, answer.json["error"]) == (503, "temporarily_unavailable")
+    [line] = printed()
+    assert metrics(line).keys() == COST_METRICS
 
 
 def test_server_errors_and_throttling_have_metrics(

@@ -34,6 +34,7 @@ def resources() -> dict[str, dict[str, Any]]:
     return added
 
 
+@pytest.mark.spec("RFC 7591 §3 b", "RFC 7591 §5 a", "RFC 7591 §5 b", "RFC 7592 §2 a", "RFC 7592 §5 d")
 @pytest.mark.spec("RFC 6749 §2.3.1 d", "RFC 6749 §3.1 d", "RFC 6749 §3.2 c", "RFC 6749 §10.3 b", "RFC 6749 §10.4 c")
 @pytest.mark.spec("RFC 6749 §10.5 a", "RFC 6749 §10.8 a", "RFC 6749 §10.8 b", "RFC 6749 §10.9", "RFC 6749 §10.11")
 @pytest.mark.spec("RFC 6750 §5.2 d", "RFC 6750 §5.2 e", "RFC 7009 §2 e", "RFC 8414 §6.1 a", "RFC 8414 §6.1 b")

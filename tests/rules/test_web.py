@@ -227,6 +227,7 @@ def test_page_is_not_readable_from_other_origins(site: Site, browser: Browser, p
 # ---- methods
 
 
+@pytest.mark.spec("RFC 7592 §2 b")
 @pytest.mark.spec("RFC 9110 §15.5.6")
 @pytest.mark.parametrize("path", PATHS)
 def test_unsupported_method_is_405_with_allow(site: Site, browsers: Callable[..., Browser], path: str) -> None:

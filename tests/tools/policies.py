@@ -50,6 +50,7 @@ _ALSO = {
     *("kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt"),
 }
 _VERBS = {"get": "dynamodb:GetItem", "scan": "dynamodb:Scan"}
+_TABLE_OF = {"key_sets": "documents"}  # further records of a table
 
 
 def called(*modules: str, services: Iterable[str]) -> set[str]:
@@ -92,7 +93,7 @@ def _reads() -> dict[str, set[str]]:
     reads: dict[str, set[str]] = {}
     for file in sorted((ROOT / "infra/operator/doctor").glob("*.py")):
         for kind, verb in re.findall(r"store\.(\w+)\.(get|scan)\(", file.read_text()):
-            reads.setdefault(kind, set()).add(_VERBS[verb])
+            reads.setdefault(_TABLE_OF.get(kind, kind), set()).add(_VERBS[verb])
     return dict(sorted(reads.items()))
 
 

@@ -24,6 +24,7 @@ from chalicelib.aws.client import AwsError
 from chalicelib.builtin_clients import RESERVED
 from chalicelib.events import log as event_log
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.client_document import BLOCKED_HOSTS, is_document_url
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.records import User
 from chalicelib.protocol.resource import Resource
@@ -95,9 +96,11 @@ def _records(store: Store) -> Iterator[Record]:
     Only the consents that count are exported, to registered clients.
     """
     consents = (consent for consent in store.consents.scan() if consent.client_id not in RESERVED)
-    yield from chain(
-        *(store.scopes.scan(), store.clients.scan(), store.documents.scan(), store.resources.scan(), store.users.scan())
-    )
+    # Key sets in the same table are not exported: they are fetched again.
+    documents = (each for each in store.documents.scan() if is_document_url(each.document_id))
+    hosts = filter(None, (store.blocked_hosts.get(BLOCKED_HOSTS),))
+    yield from chain(store.scopes.scan(), store.clients.scan(), documents, hosts)
+    yield from chain(store.resources.scan(), store.users.scan())
     yield from remembered_consents(store, consents)
 
 

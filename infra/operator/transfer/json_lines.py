@@ -7,16 +7,17 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.client_document import ClientDocument
+from chalicelib.protocol.client_document import BlockedHosts, ClientDocument
 from chalicelib.protocol.records import Consent, Scope, User
 from chalicelib.protocol.resource import Resource
 from infra.operator.terminal import json_text
 
 VERSION = 1
-Record = Client | ClientDocument | User | Consent | Scope | Resource
+Record = Client | ClientDocument | BlockedHosts | User | Consent | Scope | Resource
 KINDS: dict[type[Record], str] = {
     Client: "client",
     ClientDocument: "document",
+    BlockedHosts: "blocked_hosts",
     User: "user",
     Consent: "consent",
     Scope: "scope",

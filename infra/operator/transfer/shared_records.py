@@ -1,14 +1,19 @@
-"""Insert imported records that belong to no user or client: scopes, resources, documents. Existing ones are kept."""
+"""Insert imported records that belong to no user or client: scopes, resources, documents, blocked hosts.
+
+Existing ones are kept.
+"""
 
 from dataclasses import dataclass
 
+from chalicelib.clients import document_control
 from chalicelib.clients.metadata import check_client
-from chalicelib.clients.resources import check_resource, check_scope
+from chalicelib.clients.resources import check_resource, check_scope, insert_resource
 from chalicelib.keys import signing
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.client_document import ClientDocument
+from chalicelib.protocol.client_document import BLOCKED_HOSTS, BlockedHosts, ClientDocument, is_document_url
 from chalicelib.protocol.records import Scope
 from chalicelib.protocol.resource import Resource
+from chalicelib.protocol.resource_uris import normalize
 from chalicelib.storage.store import Store
 from infra.operator.transfer.json_lines import Record
 
@@ -22,9 +27,11 @@ class Outcome:
     problem: str = ""
 
 
-def insert_shared(store: Store, record: Scope | Resource | ClientDocument) -> Outcome:
-    """Insert a scope, a resource, or a document (or the block of a URL or host). Raises InvalidClientMetadata."""
+def insert_shared(store: Store, record: Scope | Resource | ClientDocument | BlockedHosts) -> Outcome:
+    """Insert a scope, a resource, a document (or the block of its URL), or hosts. Raises InvalidClientMetadata."""
     match record:
+        case BlockedHosts():
+            return _insert_blocked_hosts(store, record)
         case ClientDocument():
             return _insert_document(store, record)
         case Scope():
@@ -34,16 +41,31 @@ def insert_shared(store: Store, record: Scope | Resource | ClientDocument) -> Ou
 
 
 def _insert_document(store: Store, document: ClientDocument) -> Outcome:
-    if document.blocked_at is None:
+    if not is_document_url(document.document_id):
+        return Outcome(problem=f"{document.document_id} cannot be the URL of a document")
+    if store.resources.get(normalize(document.document_id)):
+        return Outcome(problem=f"{document.document_id} is the URI of a resource")
+    if document.redirect_uris or document.blocked_at is None:
         check_client(Client.of_document(document, store.settings.open_client_scope))
     if document.expires_at <= store.now():
         return Outcome(problem="it has expired")
     if store.documents.insert(document):
         return Outcome(added=True)
     existing = store.documents.get(document.document_id)
-    if existing and existing.digest == document.digest:  # the times of another fetch may differ
+    is_blocked = existing is not None and existing.blocked_at is not None
+    same_state = is_blocked == (document.blocked_at is not None)
+    if existing and existing.digest == document.digest and same_state:  # the times of another fetch may differ
         return Outcome(existing=existing)
     return Outcome(problem=f"the document {document.document_id} exists with other data and was not changed")
+
+
+def _insert_blocked_hosts(store: Store, blocked: BlockedHosts) -> Outcome:
+    if blocked.document_id != BLOCKED_HOSTS:
+        return Outcome(problem=f"the document_id must be {BLOCKED_HOSTS!r}")
+    new = blocked.hosts - document_control.read_blocked_hosts(store)
+    for host in sorted(new):
+        document_control.block(store, host)
+    return Outcome(added=True) if new else Outcome(existing=blocked)
 
 
 def _insert_scope(store: Store, scope: Scope) -> Outcome:
@@ -58,7 +80,7 @@ def _insert_scope(store: Store, scope: Scope) -> Outcome:
 
 def _insert_resource(store: Store, resource: Resource) -> Outcome:
     check_resource(resource, signing.algorithms(store.settings))
-    if store.resources.insert(resource):
+    if insert_resource(store, resource):
         return Outcome(added=True)
     existing = store.resources.get(resource.resource_id)
     if existing == resource:

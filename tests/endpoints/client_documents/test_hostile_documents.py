@@ -64,6 +64,9 @@ URLS = [
 ]
 
 
+@pytest.mark.spec("Client ID Metadata Document §3 a", "Client ID Metadata Document §3 b")
+@pytest.mark.spec("Client ID Metadata Document §3 c", "Client ID Metadata Document §3 d")
+@pytest.mark.spec("Client ID Metadata Document §3 e")
 @pytest.mark.parametrize(("url", "accepted"), URLS, ids=range(len(URLS)))
 def test_client_id_is_the_url_of_a_document_only_in_this_form(url: str, accepted: bool) -> None:
     assert is_document_url(url) is accepted
@@ -131,6 +134,13 @@ HOSTILE: list[tuple[str, Any]] = [
 ]
 
 
+@pytest.mark.spec("Client ID Metadata Document §3 f", "Client ID Metadata Document §3 g")
+@pytest.mark.spec("Client ID Metadata Document §4 a", "Client ID Metadata Document §4 b")
+@pytest.mark.spec("Client ID Metadata Document §4.1 a", "Client ID Metadata Document §4.1 b")
+@pytest.mark.spec("Client ID Metadata Document §4.1 c", "Client ID Metadata Document §4.2 a")
+@pytest.mark.spec("Client ID Metadata Document §5 c", "Client ID Metadata Document §5 d")
+@pytest.mark.spec("Client ID Metadata Document §5.2 b", "Client ID Metadata Document §5.2 c")
+@pytest.mark.spec("Client ID Metadata Document §8.7")
 @pytest.mark.parametrize("make", [make for _, make in HOSTILE], ids=[name for name, _ in HOSTILE])
 def test_document_that_is_not_accepted_gets_the_same_page_and_leaves_no_record(
     site: Site, browser: Browser, host: Host, make: Any, monkeypatch: pytest.MonkeyPatch
@@ -142,6 +152,7 @@ def test_document_that_is_not_accepted_gets_the_same_page_and_leaves_no_record(
     assert host.fetches == 1
 
 
+@pytest.mark.spec("Client ID Metadata Document §8.6 e")
 def test_members_that_are_null_or_no_https_addresses_are_ignored(site: Site, browser: Browser, host: Host) -> None:
     addresses = {
         "client_uri": "https://b\u00fccher.example/",
@@ -167,6 +178,8 @@ ADDRESSES = [
 ]
 
 
+@pytest.mark.spec("Client ID Metadata Document §8.6 a", "Client ID Metadata Document §8.6 c")
+@pytest.mark.spec("Client ID Metadata Document §8.6 d")
 @pytest.mark.parametrize("addresses", ADDRESSES, ids=map(" ".join, ADDRESSES))
 def test_host_with_an_address_that_is_not_public_gets_no_request(
     start_site: Callable[..., Site],

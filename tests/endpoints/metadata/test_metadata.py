@@ -156,6 +156,8 @@ def _authenticated(browser: Browser, path: str, method: str, client: Registered,
     return browser.post(path, body | {"client_id": public.id})
 
 
+@pytest.mark.spec("RFC 8414 §2 h", "RFC 8414 §2 i", "RFC 8414 §2 j", "OpenID Connect Discovery §3 v")
+@pytest.mark.spec("OpenID Connect Discovery §3 w")
 @pytest.mark.spec("RFC 8414 §2")
 def test_only_listed_algorithms_of_assertions_work(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
     members = [f"{endpoint}_endpoint_auth_signing_alg_values_supported" for endpoint in AUTHENTICATED]

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from chalicelib.clients.client_lifetime import LIFETIME
 from chalicelib.clients.dynamic_registration import RETRY_WINDOW
+from chalicelib.protocol.durations import DAY
 from tests.endpoints.register.conftest import (
     REGISTER,
     URI,
@@ -45,6 +47,7 @@ def test_every_gateway_passes_the_methods(open_site: Site, app: Browser, gateway
     assert manage(behind, "DELETE", changed | uri).status == 204
 
 
+@pytest.mark.spec("RFC 7592 §2.2 a", "RFC 7592 §2.2 b")
 def test_update_replaces_all_members(app: Browser) -> None:
     members = registered(app, client_uri="https://app.example.com/", scope="openid email")
     changed = manage(app, "PUT", members, {"client_id": members["client_id"], "redirect_uris": [URI]}).json
@@ -55,6 +58,41 @@ def test_update_replaces_all_members(app: Browser) -> None:
     assert changed["token_endpoint_auth_method"] == "client_secret_basic"
     assert changed["client_id_issued_at"] == members["client_id_issued_at"]
     assert len(changed["client_secret"]) > 40, "the client has one now"
+
+
+def test_update_without_a_scope_has_the_default_one_again(open_site: Site, app: Browser) -> None:
+    """A member that is left out is deleted (RFC 7592 section 2.2), and not kept."""
+    open_site.user()
+    members = registered(app, scope="openid")
+    assert app.tokens(as_client(open_site, members), scope=None)["scope"] == "openid"
+    changed = manage(app, "PUT", members, replacement(members, scope=None)).json
+    assert changed["scope"] == open_site.settings.open_client_scope
+    record_of_client = record(open_site, members)
+    assert (record_of_client.default_scope, record_of_client.scope) == (None, open_site.settings.open_client_scope)
+
+
+@pytest.mark.spec("RFC 7592 §2.2 f")
+def test_update_leaves_out_what_it_ignores(open_site: Site, app: Browser) -> None:
+    members = registered(app, client_uri="https://app.example.com/", logo_uri="https://app.example.com/logo.png")
+    changes = {"client_uri": "http://localhost:6274", "logo_uri": "javascript:alert(1)"}
+    changed = manage(app, "PUT", members, replacement(members, **changes)).json
+    assert not changes.keys() & changed.keys()
+    client = record(open_site, members)
+    assert (client.client_uri, client.logo_uri) == (None, None)
+
+
+@pytest.mark.spec("RFC 7592 §5 a")
+def test_registration_access_token_lasts_as_long_as_the_client(open_site: Site, app: Browser) -> None:
+    open_site.user()
+    members = registered(app)
+    client = as_client(open_site, members)
+    tokens = app.tokens(client, scope="openid offline_access")
+    for _ in range(5):
+        open_site.clock.advance(25 * DAY)
+        tokens = app.refresh(client, tokens["refresh_token"]).json
+        assert manage(app, "GET", members).status == 200
+    open_site.clock.advance(LIFETIME)
+    assert manage(app, "GET", members).status == 401
 
 
 def test_update_keeps_what_the_operator_has_set_except_privileges(open_site: Site, app: Browser) -> None:
@@ -100,6 +138,7 @@ BAD_UPDATES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.spec("RFC 7592 §2.2 c", "RFC 7592 §2.2 d", "RFC 7592 §2.2 e")
 @pytest.mark.parametrize("case", BAD_UPDATES)
 def test_bad_update_changes_nothing(open_site: Site, app: Browser, case: str) -> None:
     members = registered(app, token_endpoint_auth_method="client_secret_basic")
@@ -110,6 +149,7 @@ def test_bad_update_changes_nothing(open_site: Site, app: Browser, case: str) ->
     assert record(open_site, members) == before
 
 
+@pytest.mark.spec("RFC 7592 §2.1 a", "RFC 7592 §2.1 c", "RFC 7592 §2.2 g", "RFC 7592 §2.3 d")
 @pytest.mark.parametrize("method", METHODS)
 def test_unknown_client_and_wrong_token_get_the_same_answer(
     open_site: Site, app: Browser, wire: Wire, method: str
@@ -158,6 +198,7 @@ def test_replaced_token_can_repeat_an_update_for_a_minute(open_site: Site, app: 
     assert manage(app, "GET", repeated.json).status == 200
 
 
+@pytest.mark.spec("RFC 7592 §2.1 e")
 def test_reading_does_not_replace_the_token(app: Browser) -> None:
     members = registered(app)
     assert [manage(app, "GET", members).json for _ in range(2)] == [members, members]

@@ -42,6 +42,9 @@ def app(open_site: Site, browsers: Browsers) -> Browser:
     return browsers(open_site)
 
 
+@pytest.mark.spec("RFC 7591 §3 a", "RFC 7591 §3 c", "RFC 7591 §5 e", "RFC 7591 §5 f", "RFC 7592 §2.3 a")
+@pytest.mark.spec("RFC 7592 §2.3 b", "RFC 7592 §3 c", "RFC 7592 §5 b", "RFC 7592 §5 c", "RFC 7592 §2.1 b")
+@pytest.mark.spec("RFC 7592 §2.2 h", "RFC 7592 §2.3 e")
 def test_application_registers_itself_and_deletes_its_registration(open_site: Site, app: Browser) -> None:
     open_site.user()
     answer = register(app, scope="openid offline_access")
@@ -82,6 +85,7 @@ def test_events_are_logged_without_a_token(open_site: Site, app: Browser, caplog
     assert {key for line in logged for key in line} <= documented_fields()
 
 
+@pytest.mark.spec("RFC 7591 §3.2.1 a", "RFC 7591 §3.2.1 d", "RFC 7591 §3.2.1 e", "RFC 7592 §3 a", "RFC 7592 §3 b")
 def test_response_has_every_registered_member_and_no_null(open_site: Site, app: Browser) -> None:
     members = registered(app, grant_types=None, token_endpoint_auth_method=None, client_name=None)
     uri = members.pop("registration_client_uri")
@@ -122,6 +126,35 @@ def test_members_of_the_registration_are_returned_as_they_were_sent(app: Browser
     assert {name: members[name] for name in sent} == sent
 
 
+@pytest.mark.spec("RFC 7591 §3.2.1 b", "RFC 7591 §3.2.1 c", "RFC 7591 §5 k", "Client ID Metadata Document §7.1")
+def test_each_registration_has_its_own_id_secret_and_token(app: Browser) -> None:
+    same = [registered(app, token_endpoint_auth_method="client_secret_basic") for _ in range(3)]
+    for name in ("client_id", "client_secret", "registration_access_token"):
+        assert len({members[name] for members in same}) == 3
+    assert not any(members["client_id"].startswith("https:") for members in same)
+
+
+@pytest.mark.spec("RFC 7591 §2.2")
+def test_name_is_shown_as_it_was_sent(open_site: Site, app: Browser) -> None:
+    """Names for languages, which are unknown members here, are ignored."""
+    open_site.user()
+    name = "Заметки ノート"
+    members = registered(app, client_name=name, **{"client_name#ja": "ノート"})
+    assert members["client_name"] == name
+    assert "client_name#ja" not in members
+    assert f"<bdi>{name}</bdi>" in app.sign_in(app.authorize(as_client(open_site, members))).body
+
+
+@pytest.mark.spec("RFC 7591 §2 b", "RFC 7591 §2 d")
+def test_website_of_the_application_is_a_link_on_the_consent_page(open_site: Site, app: Browser) -> None:
+    open_site.user()
+    names = ("client_uri", "policy_uri", "tos_uri")
+    members = registered(app, **{name: f"https://app.example.com/{name}" for name in names})
+    page = app.sign_in(app.authorize(as_client(open_site, members)))
+    for name in names:
+        assert f'<a href="https://app.example.com/{name}" target="_blank" rel="noopener noreferrer">' in page.body
+
+
 def test_secrets_are_stored_as_hashes(open_site: Site, app: Browser) -> None:
     members = registered(app, token_endpoint_auth_method="client_secret_post")
     dump = dump_tables()
@@ -152,11 +185,19 @@ IGNORED: dict[str, Any] = {
     "another grant type": {"grant_types": ["authorization_code", "refresh_token", "client_credentials", "x:y"]},
     "another response type": {"response_types": ["code", "token"]},
     "an empty URI": {"logo_uri": ""},
+    "the address of an application on this machine": {"client_uri": "http://localhost:6274"},
+    "addresses that are not https": {
+        "logo_uri": "http://app.example.com/x",
+        "client_uri": "javascript:alert(1)",
+        "policy_uri": "data:text/html,x",
+        "tos_uri": "https://user@app.example.com/",
+    },
     "members of OpenID Connect": {"application_type": "web", "default_max_age": 5, "request_uris": ["https://a.b/#c"]},
     "an unknown scope": {"scope": "admin openid"},
 }
 
 
+@pytest.mark.spec("RFC 7591 §2 f", "RFC 7591 §5 e")
 @pytest.mark.parametrize("case", IGNORED)
 def test_what_is_not_supported_is_ignored_and_not_returned(open_site: Site, app: Browser, case: str) -> None:
     plain, members = registered(app, scope="openid"), registered(app, **({"scope": "openid"} | IGNORED[case]))
@@ -173,6 +214,7 @@ def test_null_is_the_same_as_no_member(app: Browser) -> None:
     assert send(app, json.dumps(body)).status == 201
 
 
+@pytest.mark.spec("RFC 7591 §2 a", "RFC 7591 §5 d")
 def test_redirect_uris_of_all_kinds_are_registered_together(app: Browser) -> None:
     uris = ["http://127.0.0.1/cb", "http://localhost:8787/cb", "cursor://anysphere.cursor-mcp/oauth/callback", URI]
     assert registered(app, redirect_uris=uris)["redirect_uris"] == uris
@@ -264,7 +306,6 @@ REJECTED: dict[str, tuple[str | bytes | dict[str, Any], str]] = {
     "another subject type": ({"subject_type": "secret"}, METADATA),
     "a sector": ({"sector_identifier_uri": "https://app.example.com/sector"}, METADATA),
     "only unknown scopes": ({"scope": "admin"}, METADATA),
-    "a logo over http": ({"logo_uri": "http://app.example.com/x"}, METADATA),
     "a logout over http": ({"backchannel_logout_uri": "http://169.254.169.254/"}, METADATA),
     "a logout redirect": ({"post_logout_redirect_uris": ["javascript:alert(1)"]}, METADATA),
 }
@@ -278,7 +319,8 @@ ALLOWED_TYPES = {
     "backchannel_logout_session_required": ("flag",),
     "require_pushed_authorization_requests": ("flag",),
     "client_name": ("text",),
-    **dict.fromkeys(("logo_uri", "client_uri", "policy_uri", "tos_uri", "jwks_uri", "backchannel_logout_uri"), ()),
+    **dict.fromkeys(("logo_uri", "client_uri", "policy_uri", "tos_uri"), ("text",)),
+    **dict.fromkeys(("jwks_uri", "backchannel_logout_uri"), ()),
     **dict.fromkeys(("scope", "token_endpoint_auth_method", "subject_type"), ()),
     **dict.fromkeys(("id_token_signed_response_alg", "userinfo_signed_response_alg"), ()),
 }
@@ -288,6 +330,7 @@ for member, allowed in ALLOWED_TYPES.items():
         REJECTED[f"{member} as {kind}"] = ({member: TYPES[kind]}, error)
 
 
+@pytest.mark.spec("RFC 7591 §2 e", "RFC 7591 §2.1", "RFC 7591 §3.2.2", "RFC 7591 §5 c", "RFC 7591 §5 d")
 @pytest.mark.parametrize("case", REJECTED)
 def test_bad_registration_is_rejected_and_stores_nothing(open_site: Site, app: Browser, case: str) -> None:
     body, error = REJECTED[case]
@@ -327,6 +370,7 @@ def test_registration_is_off_by_default(site: Site, browser: Browser) -> None:
     assert not list(site.server.store.clients.scan())
 
 
+@pytest.mark.spec("OpenID Connect Core §15.3", "OpenID Connect Discovery §3 k")
 @pytest.mark.parametrize("mode", ["token", "open"])
 def test_metadata_names_the_endpoint(site_with: Callable[..., Site], browsers: Browsers, mode: str) -> None:
     site = site_with(client_registration=mode)

@@ -63,6 +63,7 @@ def test_address_at_its_limit_waits_until_the_next_hour(limited_site: Site, app:
     registered(app, client_name="One more")
 
 
+@pytest.mark.spec("RFC 7591 §5 j")
 def test_clients_that_look_the_same_are_limited_in_a_minute(open_site: Site, browsers: Browsers) -> None:
     start_hour(open_site)
     app = browsers(open_site)

@@ -170,6 +170,7 @@ REJECTED: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.spec("OpenID Connect Core §9 a", "OpenID Connect Core §9 c")
 @pytest.mark.parametrize("case", REJECTED)
 def test_assertion_is_rejected(site: Site, browser: Browser, client: Registered, case: str) -> None:
     answer = authenticate(browser, with_assertion(make_changed(site, client, REJECTED[case])))
@@ -330,7 +331,7 @@ def test_client_with_a_private_key_has_no_other_method(site: Site, browser: Brow
 # ---- used once
 
 
-@pytest.mark.spec("RFC 7523 §3")
+@pytest.mark.spec("RFC 7523 §3", "OpenID Connect Core §9 b")
 def test_assertion_is_used_once(site: Site, browser: Browser, client: Registered) -> None:
     first = signed(site, client)
     assert authenticate(browser, first).status == 200

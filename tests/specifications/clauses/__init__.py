@@ -5,6 +5,7 @@ The sentences are short summaries; the text of the specification is what counts.
 """
 
 from tests.specifications.clauses import (
+    client_id_metadata_document,
     oidc_backchannel_logout,
     oidc_core,
     oidc_discovery,
@@ -12,6 +13,8 @@ from tests.specifications.clauses import (
     rfc6749,
     rfc6750,
     rfc7009,
+    rfc7591,
+    rfc7592,
     rfc7636,
     rfc7662,
     rfc8252,
@@ -25,6 +28,8 @@ SPECIFICATIONS = (
     rfc6749.SPECIFICATION,
     rfc6750.SPECIFICATION,
     rfc7009.SPECIFICATION,
+    rfc7591.SPECIFICATION,
+    rfc7592.SPECIFICATION,
     rfc7636.SPECIFICATION,
     rfc7662.SPECIFICATION,
     rfc8252.SPECIFICATION,
@@ -32,6 +37,7 @@ SPECIFICATIONS = (
     rfc9068.SPECIFICATION,
     rfc9207.SPECIFICATION,
     rfc9700.SPECIFICATION,
+    client_id_metadata_document.SPECIFICATION,
     oidc_core.SPECIFICATION,
     oidc_discovery.SPECIFICATION,
     oidc_rp_initiated_logout.SPECIFICATION,
@@ -55,8 +61,6 @@ ELSEWHERE = (
     "RFC 7518",
     "RFC 7519",
     "RFC 7523",
-    "RFC 7591",
-    "RFC 7592",
     "RFC 7617",
     "RFC 7638",
     "RFC 8037",

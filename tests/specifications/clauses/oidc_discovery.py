@@ -4,8 +4,6 @@ from tests.specifications.clauses.clause import Clause, Specification
 
 LOCAL = "On a loopback address it can be http, for local development."
 NO_OBJECT = "Request objects are not supported yet."
-NO_JWT = "JWT client authentication is not supported yet."
-NO_DYNAMIC = "Only the operator can register clients."
 
 SPECIFICATION = Specification(
     "OpenID Connect Discovery",
@@ -34,19 +32,25 @@ SPECIFICATION = Specification(
         ),
         Clause("3 i", "MUST", "Certificates match the bare keys.", not_applicable="Keys have no certificates."),
         Clause("3 j", "MUST NOT", "No private or symmetric key is published."),
-        Clause("3 k", "RECOMMENDED", "The metadata includes the registration endpoint.", not_applicable=NO_DYNAMIC),
+        Clause("3 k", "RECOMMENDED", "The metadata includes the registration endpoint."),
         Clause("3 l", "RECOMMENDED", "The metadata lists the scopes."),
         Clause("3 m", "MUST", "The scope openid is supported."),
         Clause("3 n", "SHOULD", "The scopes of OpenID Connect Core are listed."),
         Clause("3 o", "REQUIRED", "The metadata lists the response types."),
-        Clause("3 p", "MUST", "The required response types and grant types are supported.", not_applicable=NO_DYNAMIC),
+        Clause(
+            "3 p",
+            "MUST",
+            "The required response types and grant types are supported.",
+            not_held="A dynamic provider would send tokens through the browser (the implicit grant). OAuth 2.1 removes "
+            "this.",
+        ),
         Clause("3 q", "REQUIRED", "The metadata lists the subject types."),
         Clause("3 r", "REQUIRED", "The metadata lists the algorithms of ID tokens."),
         Clause("3 s", "MUST", "RS256 is one of the algorithms."),
         Clause("3 t", "MUST NOT", "none is not used for ID tokens in authorization responses."),
         Clause("3 u", "SHOULD", "none and RS256 are supported for request objects.", not_applicable=NO_OBJECT),
-        Clause("3 v", "SHOULD", "RS256 is supported for JWTs of clients.", not_applicable=NO_JWT),
-        Clause("3 w", "MUST NOT", "none is not supported for JWTs of clients.", not_applicable=NO_JWT),
+        Clause("3 v", "SHOULD", "RS256 is supported for JWTs of clients."),
+        Clause("3 w", "MUST NOT", "none is not supported for JWTs of clients."),
         Clause("3 x", "RECOMMENDED", "The metadata lists the claims."),
         Clause(
             "3 y",

@@ -2,7 +2,6 @@
 
 from tests.specifications.clauses.clause import Clause, Specification
 
-NO_JWT = "JWT client authentication is not supported yet."
 LOCAL = "On a loopback address the issuer can be http, for local development."
 
 SPECIFICATION = Specification(
@@ -23,11 +22,9 @@ SPECIFICATION = Specification(
         ),
         Clause("2 f", "RECOMMENDED", "The metadata lists the scopes."),
         Clause("2 g", "REQUIRED", "The metadata lists the response types."),
-        Clause(
-            "2 h", "MUST", "The metadata lists the algorithms for JWT client authentication.", not_applicable=NO_JWT
-        ),
-        Clause("2 i", "SHOULD", "RS256 is one of the algorithms.", not_applicable=NO_JWT),
-        Clause("2 j", "MUST NOT", "The algorithm none is not listed.", not_applicable=NO_JWT),
+        Clause("2 h", "MUST", "The metadata lists the algorithms for JWT client authentication."),
+        Clause("2 i", "SHOULD", "RS256 is one of the algorithms."),
+        Clause("2 j", "MUST NOT", "The algorithm none is not listed."),
         Clause(
             "2 k",
             "MUST",
