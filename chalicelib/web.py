@@ -24,6 +24,7 @@ from chalicelib.protocol.errors import (
     OAuthError,
     RequestEnded,
     ServerError,
+    TemporarilyUnavailable,
     unexpected_error,
 )
 from chalicelib.protocol.values import dataclass
@@ -150,7 +151,10 @@ class Application:
         RequestEnded is always a page: the recipient may have its answer already.
         """
         if http.recipient and not isinstance(error, RequestEnded):
-            return send_response(server, http, http.recipient, error.parameters())
+            try:
+                return send_response(server, http, http.recipient, error.parameters())
+            except TemporarilyUnavailable as unsigned:  # no key to sign it with
+                http.error = error = unsigned
         if http.path not in self._page_paths and not isinstance(error, NotFound):
             return json_response(error.parameters(), error.status, NO_STORE | error.headers)
         page: Response = endpoints.Endpoints("error_page").show(server, http, error)

@@ -147,6 +147,7 @@ def _new_grant(interaction: Interaction, signed_in: SignedInUser) -> Grant:
         ends_at=now + max_refresh_lifetime(server, client),
         nonce=request.nonce,
         code_challenge=request.code_challenge,
+        dpop_jkt=request.dpop_jkt,
         claims=request.claims,
         resource=request.resource,
         resource_scope=request.resource_scope,

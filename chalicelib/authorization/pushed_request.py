@@ -4,6 +4,7 @@ It is a stored request whose handle is in a `request_uri`. The first browser tha
 back to it, until it is answered.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from chalicelib.authorization.recipient import read_recipient, require_client_id
@@ -11,9 +12,10 @@ from chalicelib.authorization.request import ended, read_request
 from chalicelib.authorization.stored_request import store_unauthenticated
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.errors import InvalidRequest
+from chalicelib.protocol.errors import InvalidDpopProof, InvalidRequest
 from chalicelib.protocol.records import AuthorizationRequest
 from chalicelib.server import AuthorizationServer
+from chalicelib.tokens.dpop import record_id
 
 PREFIX = "urn:ietf:params:oauth:request_uri:"
 
@@ -21,6 +23,7 @@ PREFIX = "urn:ietf:params:oauth:request_uri:"
 def push(server: AuthorizationServer, http: Request, params: Params, client: Client) -> str:
     """Check and store a request of a client that has authenticated; return its `request_uri`.
 
+    Its code is bound to the key of the DPoP proof, if there is one (RFC 9449 section 10.1). A proof is for one request.
     Raises the OAuthError for the client, of which nothing is redirected.
     """
     if params.get("request_uri"):
@@ -28,9 +31,16 @@ def push(server: AuthorizationServer, http: Request, params: Params, client: Cli
     params = params.replaced("client_id", client.client_id)
     for credential in ("client_secret", "client_assertion"):
         params = params.replaced(credential, None)
+    if http.proof and params.get("dpop_jkt") not in (None, http.proof.jkt):
+        raise InvalidRequest("The dpop_jkt is not the thumbprint of the key of the DPoP proof.")
+    if http.proof:
+        params = params.replaced("dpop_jkt", http.proof.jkt)
     request = read_request(server, params, read_recipient(server, http, params), pushed=True)
+    if http.proof:
+        request = replace(request, request_id=record_id(server, client, http.proof))
     authenticated = not client.public and client.document is None  # anyone can publish a document
-    store_unauthenticated(server, http, params, request, authenticated=authenticated)
+    if not store_unauthenticated(server, http, params, request, authenticated=authenticated):
+        raise InvalidDpopProof("The DPoP proof was used before: make a new one for each request.")
     return PREFIX + server.keys.make_handle("req", request.request_id)
 
 

@@ -83,4 +83,6 @@ def _copy(interaction: Interaction, grant: Grant) -> Grant:
         generation=0,
         redeemed_at=None,
         rotated_at={},
+        refresh_token_jkt=None,
+        dpop_jti=None,
     )

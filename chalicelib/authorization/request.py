@@ -33,7 +33,7 @@ ANSWERED = "This request has expired or has been answered already."
 PARAMETERS = (
     *("response_type", "client_id", "redirect_uri", "scope", "state", "response_mode", "nonce", "prompt", "max_age"),
     *("display", "claims_locales", "ui_locales", "acr_values", "claims", "resource"),
-    *("code_challenge", "code_challenge_method"),
+    *("code_challenge", "code_challenge_method", "dpop_jkt"),
 )
 PUSHED_LIFETIME = 5 * MINUTE  # until a browser opens it; then it is that of any request
 MAX_SHOWN = 200  # characters of the request in the description of an error
@@ -70,7 +70,11 @@ def _read(server: AuthorizationServer, params: Params, recipient: Recipient, pus
     response_type = params.require("response_type")
     response_type, response_mode = check_response(client, response_type, params.get("response_mode"), redirect_uri)
     scope = _scope(server, params, client)
-    code_challenge = _code_challenge(params, client)
+    code_challenge, dpop_jkt = _code_challenge(params, client), params.get("dpop_jkt")
+    if dpop_jkt is not None and not pkce.is_challenge(dpop_jkt):  # it is a SHA-256 too
+        raise InvalidRequest(
+            "The dpop_jkt must be the SHA-256 thumbprint of a key, in base64url (RFC 9449 section 10)."
+        )
     claims = params.get("claims", at_most=claims_parameter.MAX_LENGTH)
     # After the checks above: a malformed request must not be answered with login_required because of an old hint.
     openid = read_openid_parameters(server, params, client, response_type, scope)
@@ -93,6 +97,7 @@ def _read(server: AuthorizationServer, params: Params, recipient: Recipient, pus
         created_at=now,
         expires_at=now + (PUSHED_LIFETIME if pushed else server.settings.request_lifetime),
         pushed=pushed or None,
+        dpop_jkt=dpop_jkt,
         **openid,
     )
 

@@ -11,6 +11,7 @@ from chalicelib.http.addresses import network_of
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
 from chalicelib.protocol.errors import InvalidRequest, TemporarilyUnavailable
 from chalicelib.protocol.records import AuthorizationRequest
+from chalicelib.protocol.response_types import transport_of
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_sessions import browser_id_of
 from chalicelib.sessions.lifetime import REPEATED_FOR
@@ -34,8 +35,8 @@ def store_unauthenticated(
     request: AuthorizationRequest,
     *,
     authenticated: bool = False,
-) -> None:
-    """Store a request that was not answered by a form. `params`: what was sent.
+) -> bool:
+    """Store a request that was not answered by a form. `params`: what was sent. Return False if there is one.
 
     `authenticated`: a user is signed in, or the client has proved who it is. Raises InvalidRequest when it is too long,
     and TemporarilyUnavailable when many others were stored for this address.
@@ -45,7 +46,7 @@ def store_unauthenticated(
     limit, network = server.settings.stored_requests_per_address, network_of(http.source_ip)
     if not authenticated and not server.count_in_hour("stored requests", network, limit):
         raise TemporarilyUnavailable("Too many requests came from your network. Please try again in an hour.")
-    server.store.requests.put(request)
+    return server.store.requests.insert(request)
 
 
 def storing(server: AuthorizationServer, request: AuthorizationRequest) -> Write[AuthorizationRequest]:
@@ -64,7 +65,7 @@ def waits_for_get(http: Request, request: AuthorizationRequest) -> bool:
 
     So the page can be reloaded, and the form that it follows can be sent twice.
     """
-    return http.method == "POST" and request.response_mode == "form_post"
+    return http.method == "POST" and transport_of(request.response_mode) == "form_post"
 
 
 def answering(

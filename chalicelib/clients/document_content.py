@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib.clients.metadata import check_client, problem_with_https
-from chalicelib.clients.registration_body import GRANT_TYPES, text_member, texts_member
+from chalicelib.clients.registration_body import GRANT_TYPES, flag_member, text_member, texts_member
 from chalicelib.keys.client_keys import read_json, read_jwks
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import ClientDocument, host_of_document
@@ -59,6 +59,7 @@ def _document(url: str, members: dict[str, Any]) -> ClientDocument:
         client_uri=_https_address(members, "client_uri"),
         policy_uri=_https_address(members, "policy_uri"),
         tos_uri=_https_address(members, "tos_uri"),
+        dpop_bound_access_tokens=flag_member(members, "dpop_bound_access_tokens"),
     )
     if not 1 <= len(document.redirect_uris) <= MAX_REDIRECT_URIS:
         raise ValueError(f"the document must have 1 to {MAX_REDIRECT_URIS} redirect_uris")

@@ -29,9 +29,12 @@ _RETURNED = (
     *("client_id", "client_id_issued_at", "client_name", "redirect_uris", "grant_types", "response_types"),
     *("token_endpoint_auth_method", "jwks", "jwks_uri", "logo_uri", "client_uri", "policy_uri", "tos_uri"),
     *("post_logout_redirect_uris", "backchannel_logout_uri", "id_token_signed_response_alg"),
-    *("userinfo_signed_response_alg", "subject_type"),
+    *("userinfo_signed_response_alg", "subject_type", "authorization_signed_response_alg"),
 )
-_IF_TRUE = ("backchannel_logout_session_required", "require_pushed_authorization_requests")
+_IF_TRUE = (
+    *("backchannel_logout_session_required", "require_pushed_authorization_requests"),
+    "dpop_bound_access_tokens",
+)
 # Who may get the responses and tokens of a client: another value ends what users have allowed.
 _IDENTITY = ("redirect_uris", "public", "has_secret_method", "jwks", "jwks_uri")
 

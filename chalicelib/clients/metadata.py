@@ -55,9 +55,9 @@ def check_client(client: Client, algorithms: Collection[str] = ALGORITHMS) -> No
     _check_allowed_origins(client)
     _check_scope(client)
     _check_other_uris(client)
-    for kind in ("id_token", "access_token", "userinfo"):
+    for kind in ("id_token", "access_token", "userinfo", "authorization"):
         alg = getattr(client, f"{kind}_signed_response_alg")
-        if alg not in algorithms and not (alg is None and kind == "userinfo"):
+        if alg not in algorithms and not (alg is None and kind in ("userinfo", "authorization")):
             raise InvalidClientMetadata(f"The {kind}_signed_response_alg must be one of: " + ", ".join(algorithms))
     if client.subject_type not in SUBJECT_TYPES:
         raise InvalidClientMetadata("The subject_type must be one of: " + ", ".join(SUBJECT_TYPES))

@@ -24,9 +24,13 @@ _ADDRESSES = ("logo_uri", "client_uri", "policy_uri", "tos_uri")
 _TEXTS = (
     *("client_name", *_ADDRESSES, "jwks_uri", "backchannel_logout_uri"),
     *("id_token_signed_response_alg", "userinfo_signed_response_alg", "subject_type"),
+    "authorization_signed_response_alg",
 )
 _LISTS = ("post_logout_redirect_uris",)
-_FLAGS = ("backchannel_logout_session_required", "require_pushed_authorization_requests")
+_FLAGS = (
+    *("backchannel_logout_session_required", "require_pushed_authorization_requests"),
+    "dpop_bound_access_tokens",
+)
 # What a registration sets, also where it leaves a member out.
 _SET = {*_TEXTS, *_LISTS, *_FLAGS, "jwks", "default_scope"}
 _DEFAULTS: dict[str, Any] = {
@@ -61,7 +65,7 @@ def client_members(body: dict[str, Any], allowed_scope: str) -> dict[str, Any]:
     members |= {name: text_member(body, name) for name in _TEXTS if body.get(name) not in (None, "")}
     members |= {name: None for name in _ADDRESSES if members[name] and problem_with_https(members[name])}
     members |= {name: texts_member(body, name) for name in _LISTS if name in body}
-    members |= {name: _flag(body, name) for name in _FLAGS if name in body}
+    members |= {name: flag_member(body, name) for name in _FLAGS if name in body}
     redirect_uris = _redirect_uris(body)
     members["redirect_uris"] = redirect_uris
     members["client_name"] = members.get("client_name") or _name_from(redirect_uris)
@@ -148,8 +152,9 @@ def texts_member(body: dict[str, Any], name: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _flag(body: dict[str, Any], name: str) -> bool:
-    value = body[name]
+def flag_member(body: dict[str, Any], name: str) -> bool:
+    """Return a member that must be true or false, False without it. Raises InvalidClientMetadata."""
+    value = body.get(name, False)
     if not isinstance(value, bool):
         raise InvalidClientMetadata(f"The {name} must be true or false.")
     return value

@@ -13,6 +13,7 @@ from chalicelib.authorization.stored_request import is_short, redirect_to_stored
 from chalicelib.http.messages import Request, Response, redirect
 from chalicelib.protocol.errors import InvalidRequest, RequestEnded
 from chalicelib.protocol.records import AuthorizationRequest
+from chalicelib.protocol.response_types import transport_of
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_sessions import browser_id_of, identify_browser, read_browser
 from chalicelib.storage.dynamodb import attr
@@ -75,7 +76,7 @@ def _continue(
 ) -> Response:
     if stored and stored.pushed and not stored.stored and not by_its_client:
         raise ended(None)
-    if stored and stored.answered and stored.response_mode == "form_post":
+    if stored and stored.answered and transport_of(stored.response_mode) == "form_post":
         return _give_answer(server, http, stored)
     request, client = require_unanswered(server, http, stored)
     request, browser_cookie = _bind(server, http, request)

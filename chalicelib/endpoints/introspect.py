@@ -15,7 +15,7 @@ from chalicelib.tokens.subjects import grant_subject
 
 INACTIVE = {"active": False}
 # The claims of an access token that the response contains (RFC 7662 section 2.2).
-RETURNED_CLAIMS = ("scope", "client_id", "sub", "aud", "iss", "exp", "iat", "jti", "auth_time")
+RETURNED_CLAIMS = ("scope", "client_id", "sub", "aud", "iss", "exp", "iat", "jti", "auth_time", "cnf")
 
 
 def post(server: AuthorizationServer, http: Request) -> Response:
@@ -58,6 +58,7 @@ def _refresh_token(server: AuthorizationServer, caller: Client, handle: Handle) 
         "iss": server.issuer,
         "exp": min(ends),
         "auth_time": grant.auth_time,
+        "cnf": {"jkt": grant.refresh_token_jkt} if grant.refresh_token_jkt else None,
     }
 
 
@@ -75,4 +76,6 @@ def _access_token(server: AuthorizationServer, caller: Client, token: str) -> Ma
         return None
     if read_state(server, client, grant).ended is not None:
         return None
-    return {"active": True, "token_type": "Bearer"} | {name: claims[name] for name in RETURNED_CLAIMS if name in claims}
+    token_type = "DPoP" if "cnf" in claims else "Bearer"  # RFC 9449 section 6.2
+    returned = {name: claims[name] for name in RETURNED_CLAIMS if name in claims}
+    return {"active": True, "token_type": token_type} | returned

@@ -9,6 +9,7 @@ from chalicelib.keys.ring import JWKS_LIFETIME
 from chalicelib.protocol import claims, pkce, response_types, scopes
 from chalicelib.protocol.client import SUBJECT_TYPES
 from chalicelib.server import RESOURCE_CACHE_LIFETIME, AuthorizationServer
+from chalicelib.tokens import dpop
 
 CACHEABLE = {"Cache-Control": "public, max-age=300"}
 
@@ -42,6 +43,8 @@ def get(server: AuthorizationServer, _http: Request) -> Response:
             "introspection_endpoint_auth_methods_supported": [method for method in methods if method != "none"],
             # RFC 8414 section 2: required with private_key_jwt
             **{f"{each}_endpoint_auth_signing_alg_values_supported": list(ACCEPTED) for each in signed},
+            "authorization_signing_alg_values_supported": list(server.keys.algorithms),  # JARM section 4
+            "dpop_signing_alg_values_supported": list(dpop.ALGORITHMS),
             "code_challenge_methods_supported": list(pkce.METHODS),
             "authorization_response_iss_parameter_supported": True,
             "backchannel_logout_supported": True,

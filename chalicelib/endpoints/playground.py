@@ -8,40 +8,30 @@ import base64
 import json
 import secrets
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from chalicelib import pages
 from chalicelib.builtin_clients import PLAYGROUND
 from chalicelib.http.csrf import require_same_origin
 from chalicelib.http.messages import NO_STORE, Request, Response, cookie, json_response, redirect
-from chalicelib.protocol import pkce
+from chalicelib.keys.signing import SigningKey, generate
+from chalicelib.pages.exchange_texts import Exchange, decoded_tokens, request_text, response_text
+from chalicelib.protocol import dpop, pkce
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.errors import NotFound, OAuthError
+from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_sessions import cookie_name
 
-_SHOWN_HEADERS = ("Content-Type", "Cache-Control", "WWW-Authenticate")
 _COOKIE_LIFETIME = HOUR
 _MAX_PENDING = 4  # flows at the same time in one browser, one per tab
 _FIELDS = ("state", "code", "access_token", "refresh_token", "id_token")
 _NOT_PENDING = (
     "The playground no longer remembers this flow. It remembers a flow for one hour, in a cookie. Start again."
 )
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """An HTTP request that the client made, the response, and what they show."""
-
-    title: str
-    request: str
-    response: str
-    lesson: str
-    members: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -75,8 +65,8 @@ def _start(server: AuthorizationServer, http: Request, client: Client, problem: 
         "prompt": "consent",
     }
     endpoint = server.issuer + server.addresses["authorization_endpoint"]
-    request_text = _request_text("GET", f"{endpoint}?{urlencode(parameters)}")
-    page = _page(server, "start", request_text=request_text, endpoint=endpoint, parameters=parameters, problem=problem)
+    text = request_text("GET", f"{endpoint}?{urlencode(parameters)}")
+    page = _page(server, "start", request_text=text, endpoint=endpoint, parameters=parameters, problem=problem)
     newest = [pending, *_pending_requests(server, http)][:_MAX_PENDING]
     value = ".".join(part for each in newest for part in (each.state, each.nonce, each.code_verifier))
     return page.add(cookie(_cookie(server), value, secure=server.settings.secure, max_age=_COOKIE_LIFETIME))
@@ -95,9 +85,9 @@ def callback(server: AuthorizationServer, http: Request) -> Response:
         )
     elif answer["iss"] != server.issuer:
         problem = "The iss parameter does not name this server (RFC 9207). A real client stops here."
-    request_text = _request_text("GET", f"{client.redirect_uris[0]}?{urlencode(present)}")
+    text = request_text("GET", f"{client.redirect_uris[0]}?{urlencode(present)}")
     fields = {"state": answer["state"], "code": answer["code"]} if answer["code"] and not problem else {}
-    return _page(server, "code", request_text=request_text, problem=problem, answer=answer, fields=fields)
+    return _page(server, "code", request_text=text, problem=problem, answer=answer, fields=fields)
 
 
 def post(server: AuthorizationServer, http: Request) -> Response:
@@ -112,8 +102,17 @@ def post(server: AuthorizationServer, http: Request) -> Response:
         return _start(server, http, client, _NOT_PENDING)
     exchanges = _STEPS[step](_Flow(server, http, client, fields, pending))
     for exchange in exchanges:
-        fields |= {name: exchange.members[name] for name in _FIELDS if name in exchange.members}
-    return _page(server, step, exchanges=exchanges, fields=fields, tokens=_decoded(exchanges), nonce=pending.nonce)
+        # The key of a bound access token is not kept, so the next steps use the one before.
+        bound = {"access_token"} if exchange.members.get("token_type") == "DPoP" else set()
+        fields |= {name: exchange.members[name] for name in _FIELDS if name in exchange.members.keys() - bound}
+    return _page(
+        server,
+        step,
+        exchanges=exchanges,
+        fields=fields,
+        tokens=decoded_tokens(exchanges),
+        nonce=pending.nonce,
+    )
 
 
 # ---- the steps: each makes one or two requests
@@ -129,13 +128,15 @@ class _Flow:
     fields: dict[str, str]
     pending: _Pending
 
-    def post(self, endpoint: str, title: str, lesson: str, **form: str) -> Exchange:
-        """Send a form with client authentication to an endpoint, by its name in the metadata."""
+    def post(self, endpoint: str, title: str, lesson: str, proof: str = "", **form: str) -> Exchange:
+        """Send a form with client authentication, and a DPoP proof if given, to an endpoint of the metadata."""
         secret = self.server.playground_secret()
         basic = base64.b64encode(f"{PLAYGROUND}:{secret}".encode()).decode()
         headers = {"authorization": f"Basic {basic}", "content-type": "application/x-www-form-urlencoded"}
         shown = {"Authorization": f"Basic {basic[:8]}… (client_id:client_secret, base64)"}
         shown["Content-Type"] = headers["content-type"]
+        if proof:
+            headers["dpop"] = shown["DPoP"] = proof
         return self._send("POST", endpoint, title, lesson, headers, shown, urlencode(form))
 
     def redeem(self, title: str, lesson: str) -> Exchange:
@@ -150,10 +151,18 @@ class _Flow:
             code_verifier=self.pending.code_verifier,
         )
 
-    def userinfo(self, title: str, lesson: str) -> Exchange:
-        """Call this server's own protected resource."""
-        token = f"Bearer {self.fields.get('access_token', '')}"
-        return self._send("GET", "userinfo_endpoint", title, lesson, {"authorization": token}, {"Authorization": token})
+    def userinfo(self, title: str, lesson: str, token: str | None = None, proof: str = "") -> Exchange:
+        """Call this server's own protected resource, by default with the access token of the flow."""
+        token = self.fields.get("access_token", "") if token is None else token
+        shown = {"Authorization": f"{'DPoP' if proof else 'Bearer'} {token}", **({"DPoP": proof} if proof else {})}
+        headers = {name.lower(): value for name, value in shown.items()}
+        return self._send("GET", "userinfo_endpoint", title, lesson, headers, shown)
+
+    def prove(self, key: SigningKey, method: str, endpoint: str, **claims: str) -> str:
+        """Return a DPoP proof for a request (RFC 9449 section 4.2)."""
+        address = self.server.issuer + self.server.addresses[endpoint]
+        members = {"jti": new_id(), "htm": method, "htu": address, "iat": self.server.now(), **claims}
+        return key.jwt(members, dpop.TYPE, with_key=True)
 
     def _send(
         self,
@@ -179,9 +188,9 @@ class _Flow:
             response = self.server.endpoints[method, path](self.server, inner)
         except OAuthError as error:
             response = json_response(error.parameters(), error.status, NO_STORE | error.headers)
-        request_text = _request_text(method, self.server.issuer + path, shown, body)
+        text = request_text(method, self.server.issuer + path, shown, body)
         members = json.loads(response.body) if response.body.startswith("{") else {}
-        return Exchange(title, request_text, _response_text(response), lesson, members)
+        return Exchange(title, text, response_text(response), lesson, members)
 
 
 def _token(flow: _Flow) -> list[Exchange]:
@@ -206,6 +215,24 @@ def _refresh(flow: _Flow) -> list[Exchange]:
     return [flow.post("token_endpoint", "Refresh", lesson, grant_type="refresh_token", refresh_token=token)]
 
 
+def _bind(flow: _Flow) -> list[Exchange]:
+    """Refresh with a key that is made for this step, and use the token with and without it."""
+    key, token = generate("ES256"), flow.fields.get("refresh_token", "")
+    lesson = (
+        "The client makes a key pair, and signs a proof for this request (DPoP). The access token is bound to the key: "
+        "cnf in it has the hash of the public key."
+    )
+    proof = flow.prove(key, "POST", "token_endpoint")
+    form = {"grant_type": "refresh_token", "refresh_token": token}
+    refreshed = flow.post("token_endpoint", "Get a token that is bound to a key", lesson, proof=proof, **form)
+    bound = str(refreshed.members.get("access_token", ""))
+    proof = flow.prove(key, "GET", "userinfo_endpoint", ath=dpop.access_token_hash(bound))
+    lesson = "The client proves with each request that it has the key. The proof has the hash of the access token."
+    used = flow.userinfo("Call the protected resource with a proof", lesson, bound, proof)
+    lesson = "A stolen access token cannot be used without the key."
+    return [refreshed, used, flow.userinfo("Call it without a proof", lesson, bound)]
+
+
 def _replay(flow: _Flow) -> list[Exchange]:
     lesson = "A code that is used twice may have been stolen. The server rejects it and revokes the grant."
     after = "The grant is revoked, so its access token is rejected too. Start again to get a new grant."
@@ -227,6 +254,7 @@ _STEPS: dict[str, Callable[[_Flow], list[Exchange]]] = {
     "token": _token,
     "userinfo": _userinfo,
     "refresh": _refresh,
+    "bind": _bind,
     "replay": _replay,
     "revoke": _revoke,
 }
@@ -265,35 +293,3 @@ def _find_pending(server: AuthorizationServer, http: Request, state: str | None)
     state_bytes = (state or "").encode()
     requests = _pending_requests(server, http)
     return next((each for each in requests if secrets.compare_digest(each.state.encode(), state_bytes)), None)
-
-
-def _request_text(method: str, url: str, headers: dict[str, str] | None = None, body: str = "") -> str:
-    parts = urlsplit(url)
-    target = parts.path + (f"?{parts.query}" if parts.query else "")
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}"]
-    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-    text = "\n".join(lines) + (f"\n\n{body}" if body else "")
-    return text.replace("?", "\n  ?", 1).replace("&", "\n  &")
-
-
-def _response_text(response: Response) -> str:
-    lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"]
-    lines += [f"{name}: {value}" for name in _SHOWN_HEADERS for value in response.values(name)]
-    body = json.dumps(json.loads(response.body), indent=2) if response.body.startswith("{") else response.body
-    return "\n".join(lines) + f"\n\n{body}"
-
-
-def _decoded(exchanges: list[Exchange]) -> list[tuple[str, str, str]]:
-    """Return the JWTs in the responses as (name, header, claims), the last two as JSON (RFC 7519 section 3)."""
-    tokens: list[tuple[str, str, str]] = []
-    for exchange in exchanges:
-        for name in ("access_token", "id_token"):
-            if name in exchange.members:
-                header, claims = (_json_of(part) for part in exchange.members[name].split(".")[:2])
-                tokens.append((name, header, claims))
-    return tokens
-
-
-def _json_of(part: str) -> str:
-    decoded = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    return json.dumps(decoded, indent=2)

@@ -6,6 +6,7 @@ from chalicelib.grants import GRANTS
 from chalicelib.http.messages import Request, Response, json_response
 from chalicelib.protocol.errors import UnauthorizedClient, UnsupportedGrantType
 from chalicelib.server import AuthorizationServer
+from chalicelib.tokens import dpop
 
 
 def post(server: AuthorizationServer, http: Request) -> Response:
@@ -17,6 +18,7 @@ def post(server: AuthorizationServer, http: Request) -> Response:
         raise UnsupportedGrantType("The grant_type must be one of: " + ", ".join(GRANTS))
     if grant_type not in client.grant_types:
         raise UnauthorizedClient("The client is not registered for this grant_type.")
+    http.proof = dpop.read_proof(server, http, client)
     members = GRANTS[grant_type](server, http, client, form)
     keep_client(server, client)
     return json_response(members)

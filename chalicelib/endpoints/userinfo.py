@@ -2,13 +2,22 @@
 
 from chalicelib.http.messages import NO_STORE, Request, Response, json_response
 from chalicelib.protocol import claims
-from chalicelib.protocol.errors import InsufficientScope, InvalidRequest, InvalidToken, OAuthError
+from chalicelib.protocol.errors import (
+    InsufficientScope,
+    InvalidDpopProof,
+    InvalidRequest,
+    InvalidToken,
+    OAuthError,
+    UseDpopNonce,
+)
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.validity import read_state
+from chalicelib.tokens import dpop
 from chalicelib.tokens.issue import ACCESS_TOKEN_TYPE
 from chalicelib.tokens.subjects import grant_subject
 
-REALM = 'Bearer realm="userinfo"'
+BEARER = 'Bearer realm="userinfo"'
+DPOP = f'DPoP algs="{" ".join(dpop.ALGORITHMS)}"'  # RFC 9449 section 7.1
 
 
 def get(server: AuthorizationServer, http: Request) -> Response:
@@ -16,22 +25,36 @@ def get(server: AuthorizationServer, http: Request) -> Response:
     try:
         return _userinfo(server, http)
     except OAuthError as error:
-        if error.status in (400, 401, 403):  # RFC 6750 section 3
-            parameters = "".join(f', {name}="{value}"' for name, value in error.parameters().items())
-            scope = ', scope="openid"' if isinstance(error, InsufficientScope) else ""
-            error.headers = {"WWW-Authenticate": REALM + parameters + scope}
+        if isinstance(error, InvalidDpopProof | UseDpopNonce):
+            error.status = 401
+        if error.status in (400, 401, 403) and not error.headers:
+            error.headers = _challenge(DPOP if http.credentials("dpop") is not None else BEARER, error)
         raise
 
 
+def _challenge(scheme: str, error: OAuthError) -> dict[str, str]:
+    """Return the header field that tells the error (RFC 6750 section 3, RFC 9449 section 7.1)."""
+    parameters = "".join(f', {name}="{value}"' for name, value in error.parameters().items())
+    scope = ', scope="openid"' if isinstance(error, InsufficientScope) else ""
+    return {"WWW-Authenticate": scheme + parameters + scope}
+
+
 def _userinfo(server: AuthorizationServer, http: Request) -> Response:
-    token = _access_token(http)
+    token, with_proof = _access_token(http), http.credentials("dpop") is not None
     if token is None:
         # RFC 6750 section 3.1: no error code when the request has no token.
-        return json_response({}, 401, {"WWW-Authenticate": REALM, "Cache-Control": "no-store"})
+        return json_response({}, 401, {"WWW-Authenticate": f"{BEARER}, {DPOP}", "Cache-Control": "no-store"})
     token_claims = server.keys.verify(token, ACCESS_TOKEN_TYPE, server.issuer, audience=server.issuer)
     client = http.client = server.client(token_claims["client_id"])
     if client is None:
         raise InvalidToken("The access token has been revoked.")
+    bound_to = token_claims.get("cnf", {}).get("jkt")
+    if not with_proof and bound_to is not None:
+        bound = InvalidToken("The access token is bound to a key: send it with the scheme DPoP and a proof (RFC 9449).")
+        bound.headers = _challenge(DPOP, bound)
+        raise bound
+    if with_proof and dpop.verify_proof(server, http, client, token).jkt != bound_to:
+        raise InvalidToken("The access token is not bound to the key of the DPoP proof.")
     grant = server.store.grants.get(token_claims["grant_id"])
     if grant is None or grant.revoked_at is not None:
         raise InvalidToken("The access token has been revoked.")
@@ -58,7 +81,7 @@ def _access_token(http: Request) -> str | None:
 
     Raises InvalidRequest for a token in the query, or in both places.
     """
-    in_header = http.credentials("bearer")
+    in_header = http.credentials("bearer") if http.credentials("dpop") is None else http.credentials("dpop")
     has_form = http.method == "POST" and (http.header("content-type") or "").lower().startswith(
         "application/x-www-form-urlencoded"
     )

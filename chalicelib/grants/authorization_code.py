@@ -6,7 +6,7 @@ from chalicelib import events
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol import pkce
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.errors import InvalidGrant, InvalidTarget
+from chalicelib.protocol.errors import InvalidDpopProof, InvalidGrant, InvalidTarget
 from chalicelib.protocol.grant import Grant
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import revocation
@@ -23,9 +23,10 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     """Redeem an authorization code in one conditional write that checks it, and return the token response.
 
     Then one read says whether the grant is still valid: an ending of its user, session, consent or client revokes it.
-    `resource` names the one that the access token is for. Raises InvalidRequest without a `code`, InvalidTarget for a
-    resource that was not granted or for several, and InvalidGrant for any other reason. A replay with valid parameters
-    revokes the grant; a wrong code_verifier or redirect URI revokes the code.
+    `resource` names the one that the access token is for. The refresh tokens of a client that does not authenticate are
+    bound to the key of its DPoP proof. Raises InvalidRequest without a `code`, InvalidTarget for a resource that was
+    not granted or for several, InvalidDpopProof for a proof that was used before, and InvalidGrant for any other
+    reason. A replay with valid parameters revokes the grant; a wrong code_verifier or redirect URI revokes the code.
     """
     handle = server.keys.read_handle("code", form.require("code"))
     verifier, redirect_uri = form.get("code_verifier"), form.get("redirect_uri")
@@ -34,7 +35,7 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
         raise InvalidGrant(REFUSED, detail="not a code of this server")
     # A malformed code_verifier matches nothing, whatever its hash.
     challenge = None if verifier is None else pkce.challenge(verifier) if pkce.is_verifier(verifier) else ""
-    now = server.now()
+    now, proof = server.now(), http.proof
     refresh_lifetime = tokens.refresh_token_lifetime(server, client)
     # A grant without refresh tokens lasts as long as its access token.
     targets = server.resources({resource}) if resource and not refresh_lifetime else {}
@@ -46,12 +47,17 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
         & attr("redeemed_at").not_exists()
         & attr("revoked_at").not_exists()
         & attr("code_expires_at").gt(now)
+        & (attr("dpop_jkt").not_exists() | attr("dpop_jkt").eq(proof.jkt if proof else ""))
     )
     changes: dict[str, Any] = {
         "redeemed_at": now,
         "generation": 1,
         "expires_at": now + (refresh_lifetime or access_lifetime),
     }
+    if proof:
+        changes["dpop_jti"] = proof.jti
+    if proof and http.client_auth_method == "none":
+        changes["refresh_token_jkt"] = proof.jkt
     if client.document:
         changes["auth_method"] = http.client_auth_method
     redeemed = server.store.grants.transition((handle.id,), condition & resources.granted(server, resource), changes)
@@ -62,7 +68,10 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     refresh_token = server.keys.make_handle("rt", handle.id, 1) if refreshable else None
     try:
         user = require_valid(server, client, redeemed).user
-        members = tokens.issue(server, client, redeemed, redeemed.scope, refresh_token, redeemed.nonce, resource, user)
+        jkt = proof.jkt if proof else None
+        members = tokens.issue(
+            server, client, redeemed, redeemed.scope, refresh_token, redeemed.nonce, resource, user, jkt
+        )
     except InvalidGrant:
         raise
     except Exception:
@@ -76,7 +85,9 @@ def _restore_code(server: AuthorizationServer, redeemed: Grant) -> None:
     """Make the code valid again when no token was issued (KMS did not sign): a retry must not look like a replay."""
     unchanged = attr("generation").eq(1) & attr("revoked_at").not_exists()
     changes = {"generation": 0, "expires_at": redeemed.code_expires_at}
-    server.store.grants.transition((redeemed.grant_id,), unchanged, changes, remove=("redeemed_at",))
+    server.store.grants.transition(
+        (redeemed.grant_id,), unchanged, changes, remove=("redeemed_at", "refresh_token_jkt", "dpop_jti")
+    )
 
 
 def _refuse(
@@ -90,7 +101,8 @@ def _refuse(
 ) -> NoReturn:
     """Find out from the record why the code was rejected, revoke what must be revoked, and raise the error.
 
-    Raises InvalidTarget for a resource that was not granted, otherwise InvalidGrant.
+    Raises InvalidTarget for a resource that was not granted, InvalidDpopProof for a repeated proof, otherwise
+    InvalidGrant.
     """
     if record is None or record.revoked_at is not None:
         raise InvalidGrant(REFUSED, detail="absent, expired or revoked")
@@ -98,14 +110,19 @@ def _refuse(
         raise InvalidGrant(REFUSED, detail="issued to another client")
     uri_matches = not record.redirect_uri_sent if redirect_uri is None else record.redirect_uri == redirect_uri
     parameters_match = uri_matches and record.code_challenge == challenge
+    key_matches = record.dpop_jkt in (None, http.proof.jkt if http.proof else "")
     if record.redeemed_at is not None:
-        if parameters_match:  # RFC 6749 section 4.1.2: another party has used this code
+        if parameters_match and http.proof and http.proof.jti == record.dpop_jti:
+            raise InvalidDpopProof("The DPoP proof was used before: make a new one for each request.")
+        if parameters_match and key_matches:  # RFC 6749 section 4.1.2: another party has used this code
             revocation.revoke_reused_grant(server, http, client, record)
             raise InvalidGrant(REFUSED, detail="replayed: the grant has been revoked")
-        raise InvalidGrant(REFUSED, detail="replayed with a wrong redirect_uri or code_verifier")
+        raise InvalidGrant(REFUSED, detail="replayed with a wrong redirect_uri, code_verifier or key")
     if not parameters_match:  # a stolen code allows one guess only
         server.store.grants.write(revocation.revoke_grant(server.store, grant_id, attr("redeemed_at").not_exists()))
         raise InvalidGrant(REFUSED, detail="wrong redirect_uri or code_verifier: the code has been revoked")
+    if not key_matches:
+        raise InvalidGrant("The code is bound to another DPoP key (RFC 9449 section 10).", detail="wrong DPoP key")
     if record.code_expires_at <= server.now():
         raise InvalidGrant(REFUSED, detail="expired")
     raise InvalidTarget("The resource was not granted, or none was named of several: an access token is for one.")

@@ -5,19 +5,21 @@ from typing import Any
 from chalicelib import events
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.errors import InvalidScope, UnauthorizedClient
+from chalicelib.protocol.dpop import LIFETIME
+from chalicelib.protocol.errors import InvalidDpopProof, InvalidScope, UnauthorizedClient
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.scopes import SCOPES, parse_scope
 from chalicelib.server import AuthorizationServer
+from chalicelib.tokens import dpop, resources
 from chalicelib.tokens import issue as tokens
-from chalicelib.tokens import resources
 
 
 def redeem(server: AuthorizationServer, http: Request, client: Client, form: Params) -> dict[str, Any]:
     """Return a token response with an access token only.
 
-    The token belongs to a grant, so that it can be introspected and revoked. Raises UnauthorizedClient for a public
+    The token belongs to a grant, so that it can be introspected and revoked; the insertion of the grant refuses a DPoP
+    proof that was used before. Raises InvalidDpopProof then, and UnauthorizedClient for a public
     client, InvalidTarget for a resource that is unknown or not for this client, and InvalidScope when nothing is left
     of the scope. What is not registered, or is about a user, is left out, unless the client is registered with
     `strict_scope`: then it is an error.
@@ -35,8 +37,9 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     targets, allowed = resources.grantable(server, client, frozenset({named} if named else ()), scope)
     now = server.now()
     end = now + tokens.access_token_lifetime(server, client, next(iter(targets.by_uri.values()), None))
+    proof = http.proof
     grant = Grant(
-        grant_id=new_id(),
+        grant_id=dpop.record_id(server, client, proof) if proof else new_id(),
         client_id=client.client_id,
         registration_id=client.registration_id,
         client_generation=client.grants_generation,
@@ -46,13 +49,14 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
         created_at=now,
         code_expires_at=now,
         redeemed_at=now,
-        expires_at=end,
+        expires_at=max(end, now + LIFETIME) if proof else end,  # the record remembers the proof
         ends_at=end,
         scope=allowed,
         resource=frozenset(targets.by_uri),
         resource_scope=targets.named_in(allowed),
     )
-    server.store.grants.insert(grant)
-    members = tokens.issue(server, client, grant, allowed)
+    if not server.store.grants.insert(grant) and proof:
+        raise InvalidDpopProof("The DPoP proof was used before: make a new one for each request.")
+    members = tokens.issue(server, client, grant, allowed, jkt=proof.jkt if proof else None)
     events.note(http, events.TOKEN_ISSUED, sub=client.client_id)
     return members

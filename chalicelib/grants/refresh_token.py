@@ -8,7 +8,7 @@ from chalicelib import events
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import MINUTE
-from chalicelib.protocol.errors import InvalidGrant, InvalidScope, InvalidTarget
+from chalicelib.protocol.errors import InvalidDpopProof, InvalidGrant, InvalidScope, InvalidTarget
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import Handle
 from chalicelib.protocol.records import NO_SCOPE
@@ -31,11 +31,12 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     """Redeem a refresh token in one conditional write, and return the token response with its successor.
 
     `scope` may narrow the access token, `resource` names the one that it is for. What was not granted is left out of
-    the scope, unless the client is registered with `strict_scope`. Raises InvalidRequest without a `refresh_token`,
-    InvalidScope when nothing is left, InvalidTarget for a resource that was not granted or for several, and
-    InvalidGrant for any other reason. Within the retry window an earlier token returns the current one again, so that a
-    lost response signs no user out; later it is a replay, which revokes the grant. Then one read says whether the grant
-    is still valid, as for a code; its session is extended.
+    the scope, unless the client is registered with `strict_scope`. A token of a client that does not authenticate is
+    bound to the key of its DPoP proof. Raises InvalidRequest without a `refresh_token`, InvalidScope when nothing is
+    left, InvalidTarget for a resource that was not granted or for several, InvalidDpopProof for a proof that was used
+    before, and InvalidGrant for any other reason. Within the retry window an earlier token returns the current one
+    again, so that a lost response signs no user out; later it is a replay, which revokes the grant. Then one read says
+    whether the grant is still valid, as for a code; its session is extended.
     """
     handle = server.keys.read_handle("rt", form.require("refresh_token"))
     text = form.get("scope", at_most=4096)
@@ -52,7 +53,14 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     try:
         state = require_valid(server, client, grant)
         members = tokens.issue(
-            server, client, grant, scope or grant.scope, successor, resource=resource, user=state.user
+            server,
+            client,
+            grant,
+            scope or grant.scope,
+            successor,
+            resource=resource,
+            user=state.user,
+            jkt=http.proof.jkt if http.proof else None,
         )
         if state.session:
             extend(server, state.session, by_browser=False)
@@ -93,13 +101,24 @@ def _rotate(
     unproven = client.document is not None and http.client_auth_method == "none"
     if unproven:
         proof &= attr("auth_method").not_exists() | attr("auth_method").eq("none")
+    changes: dict[str, Any] = {}
+    if http.proof:
+        proof &= ~attr("dpop_jti").eq(http.proof.jti)
+        changes["dpop_jti"] = http.proof.jti
+    # Client authentication binds the refresh tokens of other clients, also when they change their key.
+    bound = http.client_auth_method == "none"
+    if bound:
+        jkt = http.proof.jkt if http.proof else ""
+        proof &= attr("refresh_token_jkt").not_exists() | attr("refresh_token_jkt").eq(jkt)
+        changes |= {"refresh_token_jkt": jkt} if jkt else {}
     tokens_granted = [attr("scope").contains(token) for token in sorted(scope)]
     narrowing = tokens_granted if client.strict_scope or not scope else [reduce(or_, tokens_granted)]
     narrowing.append(resources.granted(server, resource))
     rotated = server.store.grants.transition(
         (grant_id,),
         reduce(and_, narrowing, proof),
-        {
+        changes
+        | {
             "generation": generation + 1,
             f"rotated_at.{generation % ROTATIONS_KEPT}": now,
             "expires_at": now + tokens.refresh_token_lifetime(server, client),
@@ -114,10 +133,14 @@ def _rotate(
         raise InvalidGrant(REFUSED, detail="issued to another client")
     if unproven and record.auth_method not in (None, "none"):
         raise InvalidGrant(REFUSED, detail="the code was redeemed with another authentication method than none")
+    if bound and record.refresh_token_jkt not in (None, http.proof.jkt if http.proof else ""):
+        raise InvalidGrant("The refresh token is bound to another DPoP key.", detail="wrong DPoP key")
     if not scope <= record.scope and (client.strict_scope or not scope & record.scope):
         raise InvalidScope("The scope exceeds what was granted.")
     if not resources.is_granted(server, resource, record):
         raise InvalidTarget("The resource was not granted, or none was named of several: an access token is for one.")
+    if http.proof and http.proof.jti == record.dpop_jti:
+        raise InvalidDpopProof("The DPoP proof was used before: make a new one for each request.")
     behind = record.generation - generation
     window = tokens.refresh_token_retry_window(server, client)
     if 0 < behind <= ROTATIONS_KEPT and now - record.rotated_at[str(generation % ROTATIONS_KEPT)] < window:

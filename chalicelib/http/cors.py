@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Readers = Literal["any", "client"]
 _FIELD_NAMES = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")
 _MAX_FIELD_NAMES = 2048
-_EXPOSED = {"Access-Control-Expose-Headers": "WWW-Authenticate"}
+_EXPOSED = {"Access-Control-Expose-Headers": "WWW-Authenticate, DPoP-Nonce"}
 
 
 def preflight_headers(http: Request, methods: Iterable[str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from chalicelib.protocol.errors import InvalidRequest, OAuthError, ServerError
 
 if TYPE_CHECKING:
     from chalicelib.protocol.client import Client
+    from chalicelib.protocol.dpop import Proof
     from chalicelib.protocol.recipient import Recipient
 
 MAX_BODY = 64 * 1024
@@ -144,7 +145,7 @@ class Request:
     `headers` have lower-case names. `base_url` comes from the gateway, never from a header; so does `source_ip`, unless
     the settings declare a proxy, which `proxy_secret` proves (`http.proxy`). The endpoint sets `client`, `error` and
     `events` for the log line; CORS needs the `client` too. Once `recipient` is set, errors are sent to it.
-    `client_auth_method`: by which the client has authenticated.
+    `client_auth_method`: by which the client has authenticated. `proof`: its verified DPoP proof.
     `answer_headers` are added to the response, also if it is an error: such as the cookie of a new session.
     """
 
@@ -159,6 +160,7 @@ class Request:
     base_url: str = ""
     client: "Client | None" = None
     client_auth_method: str = ""
+    proof: "Proof | None" = None
     recipient: "Recipient | None" = None
     answer_headers: list[Mapping[str, str]] = field(default_factory=list)
     error: OAuthError | None = None

@@ -58,19 +58,24 @@ def is_signed_by(jwt: Jwt, jwks: Mapping[str, Any]) -> bool:
 
     The key is the one that the `kid` of its header names; without a `kid`, the only one for its algorithm.
     """
+    kid = jwt.header.get("kid")
+    fitting = [key for key in jwks["keys"] if kid in (None, key.get("kid")) and jwt.alg in _algorithms(key)]
+    return len(fitting) == 1 and is_signed_by_key(jwt, fitting[0])
+
+
+def is_signed_by_key(jwt: Jwt, key: Mapping[str, Any]) -> bool:
+    """Return whether a key, as `read_jwks` returns it, has signed a JWT with an algorithm that fits it."""
     from jwt import PyJWK, PyJWS, PyJWTError
     from jwt.algorithms import get_default_algorithms
 
-    kid = jwt.header.get("kid")
-    fitting = [key for key in jwks["keys"] if jwt.alg in _algorithms(key) and kid in (None, key.get("kid"))]
-    if len(fitting) != 1:
+    if jwt.alg not in _algorithms(key):
         return False
     alg = jwt.header["alg"]
     verifier = PyJWS(algorithms=[jwt.alg])
     if alg != jwt.alg:
         verifier.register_algorithm(alg, get_default_algorithms()[jwt.alg])
     try:
-        verifier.decode_complete(jwt.text, PyJWK(dict(fitting[0]), algorithm=jwt.alg).key, algorithms=[alg])
+        verifier.decode_complete(jwt.text, PyJWK(dict(key), algorithm=jwt.alg).key, algorithms=[alg])
     except (PyJWTError, ValueError):
         return False
     return True
@@ -103,6 +108,12 @@ def read_jwks(document: object) -> dict[str, Any]:
     if len(set(kids)) != len(kids):
         raise ValueError("two of its keys have the same kid")
     return {"keys": usable}
+
+
+def read_public_key(jwk: object) -> dict[str, str]:
+    """Return one key with what is needed of it, as `read_jwks` does. Raises ValueError as it does."""
+    key: dict[str, str] = read_jwks({"keys": [jwk]})["keys"][0]
+    return key
 
 
 def read_json(text: str | bytes) -> object:

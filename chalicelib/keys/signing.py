@@ -21,6 +21,7 @@ from chalicelib.settings import Settings
 ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
 # The members of a JWK that define an RSA, EC or Ed25519 key (RFC 7638 section 3.2, RFC 8037 section 2)
 REQUIRED = ("crv", "e", "kty", "n", "x", "y")
+_REQUIRED_OF_TYPE = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
 MAX_RAW_MESSAGE = 4096  # bytes that KMS hashes itself
 # Two algorithms only: each needs its own key (RFC 8725 section 3.1), which KMS bills by the month, and KMS signs at
 # most 4,096 bytes with Ed25519.
@@ -56,9 +57,13 @@ class SigningKey:
         """The public half as a JWK (RFC 7517 section 4)."""
         return public_jwk(self.alg, self.public) | {"kid": self.kid, "alg": self.alg, "use": "sig"}
 
-    def jwt(self, claims: dict[str, Any], typ: str) -> str:
-        """Return a signed JWT (RFC 7519, RFC 7515 section 7.1). `typ` is the media type in its header."""
-        header = {"alg": self.alg, "kid": self.kid, "typ": typ}
+    def jwt(self, claims: dict[str, Any], typ: str, *, with_key: bool = False) -> str:
+        """Return a signed JWT (RFC 7519, RFC 7515 section 7.1). `typ` is the media type in its header.
+
+        `with_key`: the header has the public key instead of its `kid`.
+        """
+        key: dict[str, Any] = {"jwk": public_jwk(self.alg, self.public)} if with_key else {"kid": self.kid}
+        header = {"alg": self.alg, **key, "typ": typ}
         signing_input = ".".join(
             base64url(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims)
         )
@@ -73,7 +78,7 @@ def public_jwk(alg: str, public: Any) -> dict[str, str]:
 
 def thumbprint(jwk: Mapping[str, str]) -> str:
     """Return the SHA-256 thumbprint of a public key (RFC 7638 section 3), which is its `kid`."""
-    members = {name: jwk[name] for name in REQUIRED if name in jwk}
+    members = {name: jwk[name] for name in _REQUIRED_OF_TYPE[jwk["kty"]]}
     required = json.dumps(members, sort_keys=True, separators=(",", ":"))
     return base64url(hashlib.sha256(required.encode()).digest())
 
@@ -95,6 +100,15 @@ def new_entry(alg: str, now: int) -> dict[str, Any]:
     )
     kid = thumbprint(public_jwk(alg, private.public_key()))
     return {"kid": kid, "alg": alg, "private": pem.decode(), "created_at": now}
+
+
+def generate(alg: str) -> SigningKey:
+    """Return a new key pair that is stored nowhere, for a client's proofs."""
+
+    def no_kms() -> Client:
+        raise LookupError("the key is not in KMS")
+
+    return parse(new_entry(alg, 0), no_kms)
 
 
 def kms_entry(alg: str, kms: Client, key_id: str, now: int) -> dict[str, Any]:

@@ -103,6 +103,21 @@ CLIENT_ERRORS: dict[str, Explanation] = {
         "Start a new authorization request. A code can be used once, within a minute. Only the newest refresh token "
         "can be used.",
     ),
+    "invalid_dpop_proof": Explanation(
+        "The DPoP proof is not valid",
+        "It is missing, was used before, was made for another request, is too old or from a clock that is ahead, or "
+        "its key cannot be used.",
+        "",
+        "Make a new proof for each request, also when you repeat one. The description says which part is wrong. A "
+        "proof can be used for a minute, and its htu is the address in the metadata.",
+    ),
+    "use_dpop_nonce": Explanation(
+        "The DPoP proof needs another nonce",
+        "The nonce of the proof is missing, too old, or not from this server.",
+        "",
+        "Repeat the request with a new proof that has the value of the DPoP-Nonce header as its nonce. Most libraries "
+        "do this themselves.",
+    ),
     "unsupported_grant_type": Explanation(
         "This grant type is not supported",
         "The token endpoint does not support the grant_type of the request.",

@@ -31,6 +31,8 @@ class Client:
     `jwks`: its public keys, as `keys.client_keys.read_jwks` returns them, or `jwks_uri`, where they are.
     `assertion_audience`: whom its client
     assertions may name: the `issuer` alone, or also the `token_endpoint`.
+    `dpop_bound_access_tokens`: it gets no bearer tokens (RFC 9449 section 5.2). `dpop_nonce_required`: its DPoP proofs
+    must have a nonce of the last minutes. Neither is stored, so that the record does not grow, unless it was set.
 
     `registered_with`: how it has registered itself, by the id of its initial access token or `open`; None if the
     operator has registered it. `registration_token_hash`: SHA-256 of its registration access token, with the one that
@@ -84,6 +86,9 @@ class Client:
     registration_token_replaced_at: int | None = None
     expires_at: int | None = None
     document: ClientDocument | None = None
+    dpop_bound_access_tokens: bool | None = None
+    dpop_nonce_required: bool | None = None
+    authorization_signed_response_alg: str | None = None
 
     @classmethod
     def of_document(cls, document: ClientDocument, scope: str) -> "Client":
@@ -102,6 +107,7 @@ class Client:
             tos_uri=document.tos_uri,
             scope=scope,
             client_id_issued_at=document.first_seen_at,
+            dpop_bound_access_tokens=document.dpop_bound_access_tokens or None,
             document=document,
         )
 

@@ -51,6 +51,7 @@ class ClientDocument:
     first_seen_at: int = 0
     pinned_at: int | None = None
     blocked_at: int | None = None
+    dpop_bound_access_tokens: bool = False
 
 
 @dataclass(frozen=True)

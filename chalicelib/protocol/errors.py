@@ -24,7 +24,7 @@ class OAuthError(Exception):
     """
 
     error: ClassVar[str] = "server_error"
-    status: ClassVar[int] = 400
+    status: int = 400
     code: str = ""
 
     def __init__(
@@ -164,6 +164,18 @@ class InvalidToken(OAuthError):
 
     error = "invalid_token"
     status = 401
+
+
+class InvalidDpopProof(OAuthError):
+    """RFC 9449 section 5: the DPoP proof is missing, malformed, repeated, or of another request; 401 at a resource."""
+
+    error = "invalid_dpop_proof"
+
+
+class UseDpopNonce(OAuthError):
+    """RFC 9449 sections 8 and 9: the DPoP proof must have a nonce, which the response has; 401 at a resource."""
+
+    error = "use_dpop_nonce"
 
 
 class UnknownKey(InvalidToken):

@@ -67,6 +67,9 @@ class Grant(GrantEntry):
     the session is stored; False for HTTP Basic sign-in, where `session_id` only makes the `sid`; None in records of
     version 1.
 
+    `dpop_jkt`: the thumbprint of the key that the code is bound to. `refresh_token_jkt`: of the one that the refresh
+    tokens of a client without authentication are bound to. `dpop_jti`: the last proof that a token was issued for.
+
     `auth_method`: how a client with a document authenticated when it redeemed the code; None for others.
 
     Further copies: `registration_id` and `client_generation` of the client, `sessions_generation` of the user, which is
@@ -94,6 +97,9 @@ class Grant(GrantEntry):
     client_generation: int = 0
     sessions_generation: int | None = None
     auth_method: str | None = None
+    dpop_jkt: str | None = None
+    refresh_token_jkt: str | None = None
+    dpop_jti: str | None = None
 
     @property
     def ends_at_sign_out(self) -> bool:

@@ -153,6 +153,7 @@ class AuthorizationRequest:
     answer was sent; None in records that an earlier version has answered.
 
     `pushed`: the client has sent it to /oauth2/par (RFC 9126), and only with its client_id can it be opened first.
+    `dpop_jkt`: the thumbprint of the key that its code is bound to (RFC 9449 section 10).
 
     With a login application: `asked_sub` is the user that it asks for consent, None while it authenticates the user;
     `answer` is what it has posted, until the same browser continues the request; `answers` counts what it posted.
@@ -187,6 +188,7 @@ class AuthorizationRequest:
     grant_id: str | None = None
     sent: int | None = None
     pushed: bool | None = None
+    dpop_jkt: str | None = None
 
     @property
     def scope_of_no_resource(self) -> frozenset[str]:

@@ -51,23 +51,24 @@ def issue(
     nonce: str | None = None,
     resource: str | None = None,
     user: User | None = None,
+    jkt: str | None = None,
 ) -> dict[str, Any]:
     """Return the members of a token response (RFC 6749 section 5.1, OpenID Connect Core section 3.1.3.3).
 
     `scope` limits the access token, and is that of the grant or less. `resource`: the one of the grant that the access
     token is for, None if the request names none. `nonce` is for the ID token, which is issued when `scope` has
-    `openid`; `user` is the user of the grant. Raises InvalidScope when the client is no longer registered for any of
-    the scope, and as `resources.choose`.
+    `openid`; `user` is the user of the grant. `jkt`: the key that the access token is bound to. Raises InvalidScope
+    when the client is no longer registered for any of the scope, and as `resources.choose`.
     """
     now, scope = server.now(), limit_to_registration(server, client, scope)
     target, token_scope = resources.choose(server, grant, resource, scope)
     # A token does not outlive its grant.
     end = grant.expires_at if refresh_token is None else min(grant.expires_at, grant.ends_at)
     expires_in = min(access_token_lifetime(server, client, target), end - now)
-    access_token = _access_token(server, client, grant, token_scope, target, now + expires_in)
+    access_token = _access_token(server, client, grant, token_scope, target, now + expires_in, jkt)
     members = {
         "access_token": access_token,
-        "token_type": "Bearer",
+        "token_type": "DPoP" if jkt else "Bearer",
         "expires_in": expires_in,
         "refresh_token": refresh_token,
         "scope": format_scope(token_scope),
@@ -115,6 +116,7 @@ def _access_token(
     scope: frozenset[str],
     resource: Resource | None,
     expires_at: int,
+    jkt: str | None,
 ) -> str:
     """Return an access token (RFC 9068 section 2.2) for a resource, or for UserInfo when there is none.
 
@@ -131,6 +133,8 @@ def _access_token(
         "scope": format_scope(scope),
         "grant_id": grant.grant_id,
     }
+    if jkt:  # RFC 9449 section 6.1
+        members["cnf"] = {"jkt": jkt}
     if grant.has_user:  # no user signs in with client_credentials
         members["auth_time"] = grant.auth_time
     alg = resource.access_token_signed_response_alg if resource else None

@@ -86,6 +86,18 @@ _BOTH: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         {},
         "Reject an authorization request that it has not pushed (RFC 9126).",
     ),
+    (
+        "--dpop-bound-access-tokens/--no-dpop-bound-access-tokens",
+        "dpop_bound_access_tokens",
+        {},
+        "Issue no bearer tokens to it: its access tokens are bound to a key (DPoP, RFC 9449).",
+    ),
+    (
+        "--dpop-nonce-required/--no-dpop-nonce-required",
+        "dpop_nonce_required",
+        {},
+        "Reject its DPoP proofs without a nonce of the last minutes.",
+    ),
     ("--authorization-code-lifetime", "authorization_code_lifetime", _SECONDS, "Overrides the server setting."),
     ("--access-token-lifetime", "access_token_lifetime", _SECONDS, "Overrides the server setting."),
     ("--refresh-token-lifetime", "refresh_token_lifetime", _SECONDS, "Overrides the server setting."),
@@ -113,6 +125,12 @@ _BOTH: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         "userinfo_signed_response_alg",
         {"type": _ALGORITHM},
         "Make UserInfo respond with a JWT signed with this algorithm.",
+    ),
+    (
+        "--authorization-signed-response-alg",
+        "authorization_signed_response_alg",
+        {"type": _ALGORITHM},
+        "Signature algorithm of its authorization responses by jwt.",
     ),
     (
         "--subject-type",
@@ -149,6 +167,7 @@ _OPTIONAL = tuple(
     for field in fields(Client)
     if field.default is None
     and field.name not in ("disabled_at", "expires_at", "registered_with")
+    and not field.name.startswith("dpop_")  # they have an opposite
     and "registration_" not in field.name
 )
 # The members with options to add and remove single values, and what such a value is called.

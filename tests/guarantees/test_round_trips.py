@@ -18,6 +18,7 @@ from chalicelib.clients.registration_limits import create_token
 from chalicelib.http import outbound
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import NEVER
+from chalicelib.keys.signing import thumbprint
 from chalicelib.storage.dynamodb import DynamoDB
 from chalicelib.users import accounts
 from tests.bench.capacity import Meter
@@ -26,6 +27,7 @@ from tests.support.assertions import key_client, key_pair, signed
 from tests.support.browser import CHALLENGE, Answer, Browser, authorization_parameters, basic
 from tests.support.gateways import BrowserAt
 from tests.support.grants import create_code, update_client
+from tests.support.proofs import public_jwk, with_proof, with_token
 from tests.support.resource_servers import API, register_resource
 from tests.support.site import PASSWORD, STAGE, Registered, Site, tables
 
@@ -392,6 +394,54 @@ def push_by_key(site: Site, browser: Browser, client: Registered) -> SendRequest
     return partial(browser.post, "/oauth2/par", authorization_parameters(keys) | signed(site, keys))
 
 
+def code_exchange_with_a_proof(site: Site, browser: Browser, client: Registered, *, public: bool) -> SendRequest:
+    """The longest record of a grant: its code and its refresh token are bound."""
+    bound = site.client(public=True, trusted=True) if public else client
+    site.server.client(bound.id)
+    code = browser.code(bound, scope=TYPICAL_SCOPE, dpop_jkt=thumbprint(public_jwk(key_pair())))
+    return partial(browser.redeem, bound, code, headers=with_proof(site))
+
+
+def refresh_with_a_proof(site: Site, browser: Browser, client: Registered, *, public: bool) -> SendRequest:
+    exchange = code_exchange_with_a_proof(site, browser, client, public=public)
+    assert isinstance(exchange, partial)
+    return partial(browser.refresh, exchange.args[0], exchange().json["refresh_token"], headers=with_proof(site))
+
+
+def refresh_again_with_a_proof(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    send = refresh_with_a_proof(site, browser, client, public=False)
+    assert isinstance(send, partial)
+    send()
+    return partial(browser.refresh, *send.args, headers=with_proof(site))
+
+
+def refresh_with_a_repeated_proof(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    send = refresh_with_a_proof(site, browser, client, public=False)
+    send()
+    return send
+
+
+def userinfo_with_a_proof(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    token = code_exchange_with_a_proof(site, browser, client, public=False)().json["access_token"]
+    return partial(browser.get, "/oauth2/userinfo", with_token(site, token))
+
+
+def introspect_a_bound_token(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    token = code_exchange_with_a_proof(site, browser, client, public=False)().json["access_token"]
+    return partial(browser.post, "/oauth2/introspect", {"token": token}, basic(client.id, client.secret or ""))
+
+
+def client_credentials_with_a_proof(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    machine = site.client(scope="photos", grant_types=("client_credentials",), response_types=(), redirect_uris=())
+    site.server.client(machine.id)
+    return partial(browser.token, machine, with_proof(site), grant_type="client_credentials")
+
+
+def push_with_a_proof(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    headers = basic(client.id, client.secret or "") | with_proof(site, "/oauth2/par")
+    return partial(browser.post, "/oauth2/par", authorization_parameters(client), headers)
+
+
 def open_pushed_request(site: Site, browser: Browser, client: Registered) -> SendRequest:
     uri = push(site, browser, client)().json["request_uri"]
     site.secrets.add(uri.rpartition(":")[2])
@@ -657,6 +707,52 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
         2,
     ),
     ("POST /oauth2/par: request", push, 201, 1, 0, 1),
+    # With DPoP, no more than the same with a bearer token.
+    ("POST /oauth2/par, a DPoP proof: request", push_with_a_proof, 201, 1, 0, 1),
+    (
+        "POST /oauth2/token, code, a DPoP proof: redemption; batch",
+        partial(code_exchange_with_a_proof, public=False),
+        200,
+        2,
+        3,
+        1,
+    ),
+    (
+        "POST /oauth2/token, code, a DPoP proof, a public client: redemption; batch",
+        partial(code_exchange_with_a_proof, public=True),
+        200,
+        2,
+        3,
+        1,
+    ),
+    (
+        "POST /oauth2/token, refresh token, a DPoP proof: rotation; batch",
+        partial(refresh_with_a_proof, public=False),
+        200,
+        2,
+        3,
+        1,
+    ),
+    (
+        "POST /oauth2/token, refresh token, a DPoP proof, a public client: rotation; batch",
+        partial(refresh_with_a_proof, public=True),
+        200,
+        2,
+        3,
+        1,
+    ),
+    (
+        "POST /oauth2/token, the same refresh token again, a DPoP proof: rotation; batch",
+        refresh_again_with_a_proof,
+        200,
+        2,
+        3,
+        1,
+    ),
+    ("POST /oauth2/token, the same DPoP proof again: rotation", refresh_with_a_repeated_proof, 400, 1, 0, 1),
+    ("POST /oauth2/token, client credentials, a DPoP proof: grant", client_credentials_with_a_proof, 200, 1, 0, 1),
+    ("GET /oauth2/userinfo, a DPoP proof: grant; batch", userinfo_with_a_proof, 200, 2, 4, 0),
+    ("POST /oauth2/introspect, a bound access token: grant; batch", introspect_a_bound_token, 200, 2, 4, 0),
     ("POST /oauth2/par, a public client: client; count; request", push_as_a_public_client, 201, 3, 1, 2),
     ("POST /oauth2/par, private_key_jwt: client; jti; request", push_by_key, 201, 3, 1, 2),
     ("GET /oauth2/authorize, a pushed request: request; binding", open_pushed_request, 200, 2, 1, 1),

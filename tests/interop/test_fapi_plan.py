@@ -1,8 +1,8 @@
 """The OpenID Foundation's plan FAPI 2.0 Security Profile Final, as far as it is about PAR and private_key_jwt.
 
 Its variant: `private_key_jwt`, `plain_fapi`, `openid_connect`, unsigned requests, plain responses. Each docstring names
-its modules, without the prefix of the plan; MODULES lists all of them, as the suite's source does. What needs tokens
-that are bound to a key (DPoP or mutual TLS) is left out, and so are modules about nothing else: DPOP_MODULES.
+its modules, without the prefix of the plan; MODULES lists all of them, as the suite's source does. Modules about DPoP
+alone are in `test_fapi_dpop_plan`: DPOP_MODULES.
 """
 
 import secrets
@@ -109,7 +109,12 @@ class Suite:
         return signed(self.site, client, **({"pair": self.keys[client.id]} | changes))
 
     def push(
-        self, client: Registered | None = None, /, credentials: dict[str, str] | None = None, **changes: Any
+        self,
+        client: Registered | None = None,
+        /,
+        credentials: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+        **changes: Any,
     ) -> Answer:
         """Push an authorization request; a parameter of None is left out."""
         client = client or self.client
@@ -126,7 +131,7 @@ class Suite:
         self.sent = {name: value for name, value in (given | changes).items() if value is not None}
         if credentials is None:
             credentials = self.authentication(client)
-        answer = self.browser.post(PAR, self.sent | credentials)
+        answer = self.browser.post(PAR, self.sent | credentials, headers)
         if answer.status == 201:
             self.site.secrets.add(answer.json["request_uri"].rpartition(":")[2])
         return answer
@@ -161,13 +166,18 @@ class Suite:
         return self.answer(self.open(self.pushed(client, **changes), client))["code"]
 
     def token(
-        self, client: Registered | None = None, /, credentials: dict[str, str] | None = None, **parameters: Any
+        self,
+        client: Registered | None = None,
+        /,
+        credentials: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+        **parameters: Any,
     ) -> Answer:
         """Send a token request; a parameter of None is left out."""
         if credentials is None:
             credentials = self.authentication(client)
         given = {name: value for name, value in parameters.items() if value is not None}
-        return self.browser.post(TOKEN, given | credentials)
+        return self.browser.post(TOKEN, given | credentials, headers)
 
     def redeem(self, code: str, client: Registered | None = None, /, **changes: Any) -> Answer:
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": HOME, "code_verifier": VERIFIER}

@@ -155,14 +155,14 @@ def test_error_before_client_authentication_is_readable_from_any_origin(
         answer = browser.request("POST", path, "token=x", {"Origin": ORIGIN, "Content-Type": FORM, **headers})
         assert answer.status in (400, 401)
         assert answer.header("access-control-allow-origin") == "*"
-        assert answer.header("access-control-expose-headers") == "WWW-Authenticate"
+        assert answer.header("access-control-expose-headers") == "WWW-Authenticate, DPoP-Nonce"
         assert answer.header("vary") == "Origin"
 
 
 def test_www_authenticate_challenge_is_readable_by_scripts(site: Site, browser: Browser) -> None:
     answer = _call_endpoint(browser, site.client(), "/oauth2/userinfo", ORIGIN, False, site)
     assert "insufficient_scope" in (answer.header("www-authenticate") or "")
-    assert answer.header("access-control-expose-headers") == "WWW-Authenticate"
+    assert answer.header("access-control-expose-headers") == "WWW-Authenticate, DPoP-Nonce"
 
 
 @pytest.mark.spec("Fetch §3.2.2")

@@ -223,7 +223,7 @@ BY_REDIRECT: list[tuple[str, Changes, str]] = [
     ("response_type code id_token, unregistered", {"response_type": "code id_token"}, "unauthorized_client"),
     ("response_type id_token code, unregistered", {"response_type": "id_token code"}, "unauthorized_client"),
     ("response_mode unknown", {"response_mode": "web_message"}, "invalid_request"),
-    ("response_mode signed", {"response_mode": "query.jwt"}, "invalid_request"),
+    ("response_mode signed twice", {"response_mode": "query.jwt.jwt"}, "invalid_request"),
     ("response_mode in capitals", {"response_mode": "QUERY"}, "invalid_request"),
     ("response_mode of two", {"response_mode": "query fragment"}, "invalid_request"),
     ("code_challenge missing", {"code_challenge": None, "code_challenge_method": None}, "invalid_request"),

@@ -24,6 +24,7 @@ from tests.support.assertions import key_pair, signed
 from tests.support.browser import VERIFIER, Answer, Browser, authorization_parameters
 from tests.support.faults import Wire
 from tests.support.grants import create_code
+from tests.support.proofs import with_proof
 from tests.support.resource_servers import register_resource
 from tests.support.site import Registered, Site
 from tests.support.threads import run_concurrently
@@ -523,6 +524,19 @@ def test_client_that_redeemed_without_a_key_may_refresh_with_one(site: Site, bro
 
 
 @pytest.mark.spec("Client ID Metadata Document §8.2 a")
+@pytest.mark.spec("RFC 9449 §5.2")
+def test_document_can_ask_for_tokens_that_are_bound(site: Site, browser: Browser, host: Host) -> None:
+    host.serve(dpop_bound_access_tokens=True)
+    code = browser.code(host.client)
+    assert browser.redeem(host.client, code).json["error"] == "invalid_dpop_proof"
+    tokens = browser.redeem(host.client, code, headers=with_proof(site)).json
+    assert tokens["token_type"] == "DPoP"
+    refreshing = {"refresh_token": tokens["refresh_token"]}
+    other = with_proof(site, pair=key_pair("ES256", "another key"))
+    assert browser.refresh(host.client, **refreshing, headers=other).json["error"] == "invalid_grant"
+    assert browser.refresh(host.client, **refreshing, headers=with_proof(site)).status == 200
+
+
 def test_document_without_the_method_none_needs_the_key(site: Site, browser: Browser, host: Host) -> None:
     host.serve(**both_methods(token_endpoint_auth_methods_supported=None))
     browser.authorize(host.client)

@@ -116,6 +116,7 @@ HOSTILE: list[tuple[str, Any]] = [
     ("another response type only", changed(response_types=["token"])),
     ("a control character in the name", changed(client_name="Claude\u202e\n")),
     ("a name that is a number", changed(client_name=1)),
+    ("dpop_bound_access_tokens is a text", changed(dpop_bound_access_tokens="true")),
     ("a long name", changed(client_name="x" * 201)),
     ("a repeated member", raw(DUPLICATE)),
     ("a list", raw("[]")),

@@ -194,20 +194,23 @@ def test_only_listed_response_types_and_modes_work(site: Site, browser: Browser,
     types = metadata["response_types_supported"]
     assert types == ["code", "code id_token"]
     modes = metadata["response_modes_supported"]
-    assert modes == ["query", "fragment", "form_post"]
+    assert modes == ["query", "fragment", "form_post", "query.jwt", "fragment.jwt", "form_post.jwt", "jwt"]
     client = site.client(response_types=tuple(types))
     for response_type in types:
         for mode in (*modes, None):
             answer = browser.authorize(client, response_type=response_type, response_mode=mode, nonce="n")
             if (response_type, mode) == ("code id_token", "query"):
                 assert answer.answer["error"] == "invalid_request"
+            elif (response_type, mode) == ("code id_token", "query.jwt"):
+                response = jwt.decode(answer.answer["response"], options={"verify_signature": False})
+                assert response["error"] == "invalid_request"
             else:
                 assert answer.status == 200, (response_type, mode)
                 assert "password" in answer.form.fields, (response_type, mode)
     for other in ("token", "id_token", "code token", "code id_token token", "none", "Code"):
         answer = browser.authorize(client, response_type=other)
         assert answer.answer["error"] == "unsupported_response_type", other
-    for other in ("query.jwt", "web_message"):
+    for other in ("jwt.jwt", "web_message"):
         assert browser.authorize(client, response_mode=other).answer["error"] == "invalid_request", other
 
 

@@ -10,12 +10,12 @@ from tests.support.site import Registered
 PAR = "/oauth2/par"
 
 
-def push(browser: Browser, client: Registered, **changes: Any) -> Answer:
+def push(browser: Browser, client: Registered, headers: dict[str, str] | None = None, **changes: Any) -> Answer:
     """Push an authorization request; the client authenticates as it is registered."""
     parameters = authorization_parameters(client, **changes)
-    headers = {}
+    headers = dict(headers or {})
     if client.secret:
-        headers = basic(client.id, client.secret)
+        headers |= basic(client.id, client.secret)
     elif not client.record.public:
         parameters |= signed(browser.site, client)
     answer = browser.post(PAR, parameters, headers)

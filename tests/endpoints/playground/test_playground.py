@@ -155,6 +155,39 @@ def test_revoke_ends_an_active_grant(playground_site: Site, visitor: Browser) ->
     assert visitor.userinfo(tokens["access_token"]).status == 401
 
 
+@pytest.mark.spec("RFC 9449 §5 a", "RFC 9449 §7.2 a")
+def test_token_that_is_bound_to_a_key_works_with_a_proof_only(playground_site: Site, visitor: Browser) -> None:
+    page = visitor.send(callback_page(visitor), step="token")
+    tokens = tokens_of(page, playground_site)
+    page = visitor.send(page, step="bind")
+    after = tokens_of(page, playground_site)
+    assert current_step(page) == ["Key"]
+    request, response, used, accepted, stolen, rejected, header, claims = messages(page)[:8]
+    assert "\nDPoP: eyJ" in request
+    assert members(response)["token_type"] == "DPoP"
+    bound = members(response)["access_token"]
+    playground_site.secrets.add(bound)
+    assert json.loads(header)["typ"] == "at+jwt"
+    assert set(json.loads(claims)["cnf"]) == {"jkt"}
+    assert f"Authorization: DPoP {bound}\nDPoP: eyJ" in used
+    assert members(accepted)["email"] == "alice@example.com"
+    assert (f"Authorization: Bearer {bound}" in stolen, "DPoP: " in stolen) == (True, False)
+    assert rejected.startswith("HTTP/1.1 401 Unauthorized")
+    assert 'WWW-Authenticate: DPoP algs="ES256' in rejected
+    # The key is gone, so the next steps use the access token from before, and the new refresh token.
+    assert (after["access_token"], after["refresh_token"]) == (
+        tokens["access_token"],
+        members(response)["refresh_token"],
+    )
+    assert len(page.body) < 30_000
+    for step, status in (("userinfo", 200), ("refresh", 200), ("revoke", 200)):
+        page = visitor.send(page, step=step)
+        tokens_of(page, playground_site)
+        assert messages(page)[1].startswith(f"HTTP/1.1 {status} ")
+    page = visitor.send(page, step="bind")
+    assert messages(page)[1].startswith("HTTP/1.1 400 "), "the grant has ended"
+
+
 def test_client_secret_is_not_shown(playground_site: Site, visitor: Browser) -> None:
     secret = playground_site.server.playground_secret()
     playground_site.secrets.add(secret)

@@ -31,6 +31,7 @@ from tests.rules.test_security_events import documented_fields
 from tests.support import faults
 from tests.support.browser import Browser
 from tests.support.faults import Wire
+from tests.support.proofs import with_proof
 from tests.support.site import Site, dump_tables
 
 pytestmark = pytest.mark.spec("RFC 7591 §2", "RFC 7591 §3")
@@ -116,8 +117,10 @@ def test_members_of_the_registration_are_returned_as_they_were_sent(app: Browser
         "backchannel_logout_uri": "https://app.example.com/logout",
         "backchannel_logout_session_required": True,
         "require_pushed_authorization_requests": True,
+        "dpop_bound_access_tokens": True,
         "id_token_signed_response_alg": "ES256",
         "userinfo_signed_response_alg": "RS256",
+        "authorization_signed_response_alg": "PS256",
         "subject_type": "pairwise",
         "response_types": ["code", "code id_token"],
         "scope": "openid email",
@@ -153,6 +156,19 @@ def test_website_of_the_application_is_a_link_on_the_consent_page(open_site: Sit
     page = app.sign_in(app.authorize(as_client(open_site, members)))
     for name in names:
         assert f'<a href="https://app.example.com/{name}" target="_blank" rel="noopener noreferrer">' in page.body
+
+
+@pytest.mark.spec("RFC 9449 §5.2")
+def test_application_registers_itself_for_tokens_that_are_bound(open_site: Site, app: Browser) -> None:
+    open_site.user()
+    members = registered(app, token_endpoint_auth_method="none", dpop_bound_access_tokens=True)
+    client = as_client(open_site, members)
+    code = app.code(client)
+    assert app.redeem(client, code).json["error"] == "invalid_dpop_proof"
+    assert app.redeem(client, code, headers=with_proof(open_site)).json["token_type"] == "DPoP"
+    changed = manage(app, "PUT", members, replacement(members, dpop_bound_access_tokens=False)).json
+    assert "dpop_bound_access_tokens" not in changed
+    assert record(open_site, members).dpop_bound_access_tokens is False
 
 
 def test_secrets_are_stored_as_hashes(open_site: Site, app: Browser) -> None:
@@ -318,11 +334,13 @@ ALLOWED_TYPES = {
     "jwks": (),
     "backchannel_logout_session_required": ("flag",),
     "require_pushed_authorization_requests": ("flag",),
+    "dpop_bound_access_tokens": ("flag",),
     "client_name": ("text",),
     **dict.fromkeys(("logo_uri", "client_uri", "policy_uri", "tos_uri"), ("text",)),
     **dict.fromkeys(("jwks_uri", "backchannel_logout_uri"), ()),
     **dict.fromkeys(("scope", "token_endpoint_auth_method", "subject_type"), ()),
     **dict.fromkeys(("id_token_signed_response_alg", "userinfo_signed_response_alg"), ()),
+    "authorization_signed_response_alg": (),
 }
 for member, allowed in ALLOWED_TYPES.items():
     for kind in (kind for kind in TYPES if kind not in allowed):

@@ -140,7 +140,9 @@ def test_replay_by_another_client_revokes_nothing(setup: Setup) -> None:
 
 
 @pytest.mark.spec("RFC 6749 §3.3 a", "RFC 6749 §5.1 a", "RFC 6749 §5.1 b", "RFC 6749 §5.1 c", "RFC 6749 §5.1 e")
-@pytest.mark.spec("RFC 6749 §5.1 f", "RFC 6750 §5.2 i", "RFC 6750 §5.3 b", "OpenID Connect Core §3.1.3.3 a")
+@pytest.mark.spec(
+    "RFC 6749 §5.1 f", "RFC 6750 §5.2 i", "RFC 6750 §5.3 b", "RFC 9449 §11.2", "OpenID Connect Core §3.1.3.3 a"
+)
 @pytest.mark.spec("OpenID Connect Core §3.1.3.3 c", "OpenID Connect Core §16.18 a")
 def test_response_has_the_granted_scope_and_tokens(setup: Setup) -> None:
     tokens = post_form()(setup).json

@@ -14,7 +14,9 @@ PERMITTED = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+")
 
 def _challenge(answer: Answer) -> list[tuple[str, str]]:
     """Return the attributes of a Bearer challenge, which must contain nothing else."""
-    scheme, _, rest = (answer.header("www-authenticate") or "").partition(" ")
+    challenge, _, dpop = (answer.header("www-authenticate") or "").partition(", DPoP ")
+    assert not dpop or dpop.startswith('algs="ES256 '), "beside it may be the one of RFC 9449 section 7.1"
+    scheme, _, rest = challenge.partition(" ")
     assert scheme == "Bearer"
     pairs = re.findall(r'([a-z_]+)="([^"]*)"', rest)
     assert ", ".join(f'{name}="{value}"' for name, value in pairs) == rest

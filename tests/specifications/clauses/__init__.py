@@ -21,6 +21,7 @@ from tests.specifications.clauses import (
     rfc8414,
     rfc9068,
     rfc9207,
+    rfc9449,
     rfc9700,
 )
 
@@ -36,6 +37,7 @@ SPECIFICATIONS = (
     rfc8414.SPECIFICATION,
     rfc9068.SPECIFICATION,
     rfc9207.SPECIFICATION,
+    rfc9449.SPECIFICATION,
     rfc9700.SPECIFICATION,
     client_id_metadata_document.SPECIFICATION,
     oidc_core.SPECIFICATION,
@@ -48,6 +50,7 @@ SPECIFICATIONS = (
 ELSEWHERE = (
     "Aidbox",
     "Fetch",
+    "JARM",
     "NIST SP 800-63B",
     "OAuth 2.0 Form Post Response Mode",
     "OAuth 2.0 Multiple Response Type Encoding Practices",

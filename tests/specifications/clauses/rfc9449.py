@@ -1,0 +1,61 @@
+"""RFC 9449: OAuth 2.0 Demonstrating Proof of Possession (DPoP)."""
+
+from tests.specifications.clauses.clause import Clause, Specification
+
+SPECIFICATION = Specification(
+    "RFC 9449",
+    "Demonstrating Proof of Possession (the UserInfo endpoint is a resource server)",
+    (
+        Clause(
+            "4.3 a",
+            "MUST",
+            "A proof is the only one, a JWT with every required claim, its type and an asymmetric algorithm, signed by "
+            "the public key in it.",
+        ),
+        Clause("4.3 b", "MUST", "A proof is for the method and the address of the request."),
+        Clause("4.3 c", "MUST", "With an access token, a proof has its hash, and the key that it is bound to."),
+        Clause("4.3 d", "MUST", "The nonce is the one that the server has provided."),
+        Clause("4.3 e", "MUST", "A proof was created within an acceptable time."),
+        Clause("4.3 f", "SHOULD", "Addresses are compared after normalization."),
+        Clause("5 a", "MUST", "The token_type of a bound access token is DPoP."),
+        Clause("5 b", "MUST", "The refresh token of a public client is bound to the key of its proof."),
+        Clause("5 c", "MUST", "A bound refresh token is refused without a proof by its key."),
+        Clause("5.2", "MUST", "A client that is registered for bound access tokens is refused without a proof."),
+        Clause("6 a", "MUST", "A resource server can tell that a token is bound, and to which key."),
+        Clause("6 b", "MUST", "The key of the proof is the one that the access token is bound to."),
+        Clause("6.1", "MUST", "The jkt is the SHA-256 thumbprint of the key."),
+        Clause("6.2", "MUST", "The token_type at introspection is DPoP."),
+        Clause("7.1 a", "MUST", "A bound access token needs a valid proof by its key."),
+        Clause("7.1 b", "MUST NOT", "No access is granted unless every check has passed."),
+        Clause("7.1 c", "SHOULD", "The challenge includes the error if the request had a token."),
+        Clause("7.1 d", "SHOULD", "The challenge includes the algorithms."),
+        Clause("7.2 a", "MUST", "A bound access token is refused as a bearer token."),
+        Clause("7.2 b", "SHOULD NOT", "The challenges of a request without a token have no error."),
+        Clause("7.2 c", "SHOULD", "The challenge of the scheme that was used has the error."),
+        Clause("8 a", "MUST", "A nonce is unpredictable."),
+        Clause("8 b", "MUST NOT", "A response has at most one DPoP-Nonce."),
+        Clause("8 c", "MUST", "A proof with a nonce that was not provided recently is refused."),
+        Clause("10", "MUST", "A code whose request has dpop_jkt is refused with another key."),
+        Clause("10.1 a", "MUST", "A proof in a pushed request is checked."),
+        Clause("10.1 b", "MUST", "A proof in a pushed request binds the code as dpop_jkt does."),
+        Clause("10.1 c", "MUST", "Both mechanisms are supported."),
+        Clause("10.1 d", "MUST", "A pushed request whose dpop_jkt is not the key of its proof is refused."),
+        Clause("11.1", "MUST", "A proof is accepted for a limited time."),
+        Clause(
+            "11.2",
+            "SHOULD NOT",
+            "Bound access tokens are not long-lived where no nonce is required.",
+            note="Ten minutes by default; the operator can set up to one day.",
+        ),
+        Clause(
+            "11.3",
+            "MUST NOT",
+            "A proof without a nonce is refused if the client was given one.",
+            note="Only clients that are registered for nonces are given one.",
+        ),
+        Clause("11.5", "MUST", "The type of a proof is verified."),
+        Clause("11.6 a", "MUST", "Only asymmetric algorithms that are secure are accepted."),
+        Clause("11.6 b", "MUST NOT", "The algorithm none is not accepted."),
+    ),
+    also=("4.2", "5", "7.1", "8.1", "8.2", "9"),
+)
