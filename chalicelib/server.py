@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from chalicelib.keys.ring import KeyRing
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import is_on_host
 from chalicelib.protocol.durations import HOUR
+from chalicelib.protocol.own_scope import Scope
 from chalicelib.protocol.resource import Resource
 from chalicelib.protocol.resource_uris import normalize, spellings
 from chalicelib.protocol.scopes import SCOPES, describe_scope, sort_scopes
@@ -19,6 +20,7 @@ from chalicelib.protocol.values import dataclass
 from chalicelib.settings import Settings
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Records, Store
+from chalicelib.storage.table import Lookup
 
 CLIENT_CACHE_LIFETIME = 60
 CLIENT_CACHE_SIZE = 1000
@@ -53,7 +55,7 @@ class AuthorizationServer:
     endpoints: dict[tuple[str, str], "Endpoint"] = field(default_factory=dict, repr=False)
     process_memory: dict[str, Any] = field(default_factory=dict, repr=False)
     _clients: dict[str, tuple[int, Client]] = field(default_factory=dict, repr=False)
-    _scopes: dict[str, tuple[int, str | None]] = field(default_factory=dict, repr=False)
+    _scopes: dict[str, tuple[int, Scope | None]] = field(default_factory=dict, repr=False)
     _resources: dict[str, tuple[int, Resource]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -130,21 +132,38 @@ class AuthorizationServer:
     def scope_descriptions(self, scopes: Collection[str]) -> dict[str, str]:
         """Return the description of each of these scopes, in the order in which users should read them.
 
-        The operator's own scopes have theirs in a record, which is cached for 60 s in this process (also that there is
-        none); the others are read in one call. A scope without a description is described by its name.
+        A scope without a description is described by its name.
         """
-        now, own = self.now(), set(scopes) - SCOPES.keys()
-        cached = {name: self._scopes[name] for name in own if name in self._scopes}
-        texts = {name: text for name, (read_at, text) in cached.items() if now - read_at < SCOPE_CACHE_LIFETIME}
-        missing = sorted(own - texts.keys())
-        records = self.store.read(*(self.store.scopes.lookup(name) for name in missing))
-        for name, record in zip(missing, records, strict=True):
-            texts[name] = record.description if record else None
+        own = self.own_scopes(scopes)
+        return {name: own[name].description if name in own else describe_scope(name) for name in sort_scopes(scopes)}
+
+    def own_scopes(self, names: Collection[str]) -> dict[str, Scope]:
+        """Return the operator's own scopes among these, by name; without those that have no record.
+
+        A record is cached for 60 s in this process (also that there is none); the others are read in one call.
+        """
+        cached, lookups = self.cached_scopes(names)
+        return cached | self.cache_scopes(lookups, self.store.read_all(lookups))
+
+    def cached_scopes(self, names: Collection[str]) -> tuple[dict[str, Scope], list[Lookup[Scope]]]:
+        """Return the operator's own scopes among these that are cached, and the lookups of the others.
+
+        For a caller that reads them together with other records, and calls `cache_scopes`.
+        """
+        now, own = self.now(), {*names} - SCOPES.keys()
+        cached = {name: entry for name in own if (entry := self._scopes.get(name))}
+        recent = {name: scope for name, (read_at, scope) in cached.items() if now - read_at < SCOPE_CACHE_LIFETIME}
+        lookups = [self.store.scopes.lookup(name) for name in sorted(own - recent.keys())]
+        return {name: scope for name, scope in recent.items() if scope}, lookups
+
+    def cache_scopes(self, lookups: Sequence[Lookup[Scope]], records: Records) -> dict[str, Scope]:
+        """Cache the scopes that a read has looked up, also that there is none, and return them by name."""
+        now, read = self.now(), {lookup.key[0]: records.get(lookup) for lookup in lookups}
         with self._lock:
-            if len(self._scopes) + len(missing) > SCOPE_CACHE_SIZE:
+            if len(self._scopes) + len(read) > SCOPE_CACHE_SIZE:
                 self._scopes.clear()
-            self._scopes.update((name, (now, texts[name])) for name in missing)
-        return {name: texts.get(name) or describe_scope(name) for name in sort_scopes(scopes)}
+            self._scopes.update((name, (now, scope)) for name, scope in read.items())
+        return {name: scope for name, scope in read.items() if scope}
 
     def resources(self, uris: Collection[str], *, fresh: bool = False) -> dict[str, Resource]:
         """Return the resources with these URIs, by URI; those that are not registered are left out.

@@ -10,7 +10,7 @@ from chalicelib.authorization.problems import redirect_with_problem
 from chalicelib.authorization.repeated_answer import redirect_to_answer
 from chalicelib.authorization.screens import redirect_to_request
 from chalicelib.authorization.stored_request import answering, waits_for_get
-from chalicelib.http.messages import Response
+from chalicelib.http.messages import Params, Response
 from chalicelib.protocol.errors import AccessDenied, RequestEnded
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.next_step import SignedInUser, Step, can_remember_consent
@@ -20,10 +20,18 @@ from chalicelib.storage.dynamodb import attr
 DECISIONS = ("allow_once", "allow_always", "deny")
 
 
+def read_decision(form: Params) -> str | None:
+    """Return the decision in a form. `allow` becomes `allow_always` with `remember=on`, else `allow_once`."""
+    decision, remember = form.get("decision"), form.get("remember")
+    if decision == "allow":
+        return "allow_always" if remember == "on" else "allow_once"
+    return decision
+
+
 def check_decision(decision: str | None) -> str:
     """Return the decision. Raises RequestEnded for an unknown one."""
     if decision not in DECISIONS:
-        raise RequestEnded("The decision must be allow_once, allow_always or deny.", code="form_not_ours")
+        raise RequestEnded("The decision must be allow or deny.", code="form_not_ours")
     return decision
 
 

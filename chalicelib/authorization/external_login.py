@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib.authentication.password import NotSignedIn, SignInAttempt, remember_browser
-from chalicelib.authorization.consent import check_decision, decide
+from chalicelib.authorization.consent import check_decision, decide, read_decision
 from chalicelib.authorization.flow import proceed
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.recipient import find_recipient, set_recipient_of
@@ -56,7 +56,7 @@ def receive(server: AuthorizationServer, http: Request, form: Params) -> Respons
     request, client = read_stored_request(server, http, handle)
     set_recipient_of(http, client, request)
     if "decision" in form:
-        decision = check_decision(form.get("decision"))
+        decision = check_decision(read_decision(form))
         if not request.asked_sub or request.answers >= MAX_ANSWERS:  # no browser has proved anything: write nothing
             return redirect_to_stored_request(server, http, request)
         return _keep(server, http, request, attr("asked_sub").exists(), {"decision": decision})

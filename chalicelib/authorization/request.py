@@ -1,6 +1,7 @@
 """Reading and checking an authorization request. Does not know sessions or pages."""
 
 from dataclasses import replace
+from typing import Any
 
 from chalicelib.authorization.openid_parameters import MAX_REQUEST_OBJECT, read_openid_parameters
 from chalicelib.authorization.recipient import read_state, redirect_target
@@ -91,7 +92,7 @@ def _read(server: AuthorizationServer, params: Params, recipient: Recipient, pus
         scope=scope,
         state=state,
         code_challenge=code_challenge,
-        claims=claims_parameter.read(claims, client) if claims else {},
+        claims=_requested_claims(server, client, claims) if claims else {},
         resource=frozenset(targets.by_uri),
         resource_scope=targets.named_in(scope),
         created_at=now,
@@ -158,6 +159,10 @@ def _must_be_pushed(server: AuthorizationServer, client: Client) -> bool:
     """Return whether a client must push its requests (RFC 9126 sections 5 and 6). The server's own pages cannot."""
     required = server.settings.require_pushed_authorization_requests
     return client.require_pushed_authorization_requests or (required and client.client_id not in RESERVED)
+
+
+def _requested_claims(server: AuthorizationServer, client: Client, text: str) -> dict[str, dict[str, Any]]:
+    return claims_parameter.read(text, client, lambda: server.own_scopes(client.scopes).values())
 
 
 def _scope(server: AuthorizationServer, params: Params, client: Client) -> frozenset[str]:

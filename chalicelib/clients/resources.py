@@ -8,25 +8,35 @@ from collections.abc import Callable, Collection
 from chalicelib.clients.metadata import problem_with_resource_uri
 from chalicelib.keys import signing
 from chalicelib.protocol.client_document import is_document_url
+from chalicelib.protocol.custom_claims import is_custom_claim
 from chalicelib.protocol.errors import InvalidClientMetadata
-from chalicelib.protocol.records import Scope
+from chalicelib.protocol.own_scope import DESTINATIONS, Scope
 from chalicelib.protocol.resource import Resource
 from chalicelib.protocol.resource_uris import normalize, spellings
-from chalicelib.protocol.scopes import MAX_SCOPE_TOKENS, SCOPE_TOKEN, SCOPES
+from chalicelib.protocol.scopes import CLAIMS, MAX_SCOPE_TOKENS, SCOPE_TOKEN, SCOPES
 from chalicelib.protocol.texts import is_printable
 from chalicelib.settings import LIMITS
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused
 
+MAX_SCOPE_CLAIMS = 50
+
 
 def check_scope(scope: Scope) -> None:
-    """Check a scope that the operator defines, and its description. Raises InvalidClientMetadata."""
+    """Check a scope that the operator defines: its description and its claims. Raises InvalidClientMetadata."""
     if not SCOPE_TOKEN.fullmatch(scope.scope):
         raise InvalidClientMetadata("A scope must have 1 to 128 characters, without spaces or quotes (RFC 6749 3.3).")
     if scope.scope in SCOPES:
         raise InvalidClientMetadata(f"{scope.scope} is a standard scope: its description cannot be changed.")
     if not is_printable(scope.description):
         raise InvalidClientMetadata("The description must have 1 to 200 printable characters.")
+    for claim in sorted(scope.claims):
+        if claim == "sub" or not (claim in CLAIMS or is_custom_claim(claim)):
+            raise InvalidClientMetadata(f"{claim} cannot be a claim that a scope releases.")
+    if len(scope.claims) > MAX_SCOPE_CLAIMS:
+        raise InvalidClientMetadata(f"A scope can release {MAX_SCOPE_CLAIMS} claims.")
+    if not scope.claims_in <= {*DESTINATIONS}:
+        raise InvalidClientMetadata(f"The claims_in must be among: {', '.join(DESTINATIONS)}.")
 
 
 def check_resource(resource: Resource, algorithms: Collection[str], issuer: str = "") -> None:

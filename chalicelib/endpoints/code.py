@@ -2,7 +2,7 @@
 
 from chalicelib.authentication.password import SignInAttempt
 from chalicelib.authorization import direct_sign_in, external_login, external_question
-from chalicelib.authorization.consent import decide
+from chalicelib.authorization.consent import decide, read_decision
 from chalicelib.authorization.forms import form_parameters, leads_to_request, read_form, request_of, step_of
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import FORM_EXPIRED, SIGNED_OUT, address_of, redirect_with_problem
@@ -48,7 +48,7 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     if sent is None:
         signed_out = step is not Step.SIGN_IN and browser_sessions.session_handle(server, http) is None
         return redirect_with_problem(server, http, query, SIGNED_OUT if signed_out else FORM_EXPIRED)
-    decision = form.get("decision")
+    decision = read_decision(form)
     attempt = SignInAttempt.of_form(server, http, form, browser_id) if step is Step.SIGN_IN else None
     lookups = attempt.lookups if attempt else ()
     browser = browser_sessions.read_browser(server, http, *lookups, request_id=sent.request_id)

@@ -10,6 +10,7 @@ from chalicelib.protocol.errors import (
     OAuthError,
     UseDpopNonce,
 )
+from chalicelib.protocol.own_scope import released_claims
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.validity import read_state
 from chalicelib.tokens import dpop
@@ -64,14 +65,13 @@ def _userinfo(server: AuthorizationServer, http: Request) -> Response:
     state = read_state(server, client, grant)
     if state.ended is not None or state.user is None or grant_subject(server, client, grant) != token_claims["sub"]:
         raise InvalidToken("The access token is no longer valid.", detail=state.ended or "")
-    user = state.user
-    members = {"sub": token_claims["sub"]} | claims.user_claims(
-        user, scope, claims.requested_claims(grant.claims, "userinfo")
-    )
+    names = claims.requested_claims(grant.claims, "userinfo")
+    names |= released_claims(state.scopes, scope, "userinfo", client)
+    members = {"sub": token_claims["sub"]} | claims.user_claims(state.user, scope, names)
     if client.userinfo_signed_response_alg is None:
-        return json_response(members)
+        return json_response(members, keep_empty=True)
     # OpenID Connect Core section 5.3.2: issuer and audience, so that no other client accepts the response.
-    payload = {"iss": server.issuer, "aud": client.client_id} | members
+    payload = members | {"iss": server.issuer, "aud": client.client_id}
     signed = server.keys.sign(payload, "JWT", client.userinfo_signed_response_alg)
     return Response(body=signed).add({"Content-Type": "application/jwt", **NO_STORE})
 

@@ -67,10 +67,18 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     refreshable = refresh_lifetime and redeemed.ends_at > now
     refresh_token = server.keys.make_handle("rt", handle.id, 1) if refreshable else None
     try:
-        user = require_valid(server, client, redeemed).user
-        jkt = proof.jkt if proof else None
+        state = require_valid(server, client, redeemed)
         members = tokens.issue(
-            server, client, redeemed, redeemed.scope, refresh_token, redeemed.nonce, resource, user, jkt
+            server,
+            client,
+            redeemed,
+            redeemed.scope,
+            refresh_token,
+            nonce=redeemed.nonce,
+            resource=resource,
+            user=state.user,
+            jkt=proof.jkt if proof else None,
+            own_scopes=state.scopes,
         )
     except InvalidGrant:
         raise

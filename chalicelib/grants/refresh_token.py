@@ -61,6 +61,7 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
             resource=resource,
             user=state.user,
             jkt=http.proof.jkt if http.proof else None,
+            own_scopes=state.scopes,
         )
         if state.session:
             extend(server, state.session, by_browser=False)

@@ -229,9 +229,12 @@ class Response:
         return [value for key, value in self.headers if key.lower() == name.lower()]
 
 
-def json_response(members: Mapping[str, object], status: int = 200, headers: Mapping[str, str] = NO_STORE) -> Response:
-    """Return a response with a JSON object, without the members that are None or empty."""
-    present = {name: value for name, value in members.items() if value is not None and value not in ("", [], {})}
+def json_response(
+    members: Mapping[str, object], status: int = 200, headers: Mapping[str, str] = NO_STORE, *, keep_empty: bool = False
+) -> Response:
+    """Return a response with a JSON object, without the members that are None or, unless `keep_empty`, empty."""
+    absent: tuple[object, ...] = () if keep_empty else ("", [], {})
+    present = {name: value for name, value in members.items() if value is not None and value not in absent}
     body = json.dumps(present, separators=(",", ":"))
     return Response(status, body=body).add({"Content-Type": "application/json", **headers})
 

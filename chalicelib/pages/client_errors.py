@@ -48,7 +48,7 @@ CLIENT_ERRORS: dict[str, Explanation] = {
         "The user must allow access",
         "The request does not allow a consent page (prompt=none), but consent is needed.",
         "",
-        "Send the user again without prompt=none. “Always allow” is remembered, “Allow once” is not.",
+        "Send the user again without prompt=none. Access is remembered if the user chose “Remember my choice”.",
     ),
     "interaction_required": Explanation(
         "The user must change the password",

@@ -48,7 +48,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         "client_id. They are compared character by character.",
     ),
     "request_expired": Explanation(
-        "This page has expired",
+        "This sign-in page has expired",
         "For your security, a sign-in must be completed within a few minutes. No access was given.",
         _START_AGAIN,
         "SIGNET_REQUEST_LIFETIME sets how long a request is valid. A request also ends when its client is removed, or "
@@ -160,7 +160,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         "password.",
     ),
     "too_many_attempts": Explanation(
-        "Too many wrong passwords",
+        "Too many attempts",
         "You or someone else entered a wrong password too often. The next attempt must wait, even with the right "
         "password. A browser or network that you have signed in from before has limits of its own.",
         "Wait for the time that the page shows, or use a browser or network that you have signed in from before. If "

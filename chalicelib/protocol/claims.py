@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from chalicelib.protocol.custom_claims import is_custom_claim
 from chalicelib.protocol.records import User
 from chalicelib.protocol.scopes import SCOPES
 
@@ -31,18 +32,20 @@ _DESCRIPTIONS = {
     "address": "your postal address",
     "phone_number": "your phone number",
     "phone_number_verified": "whether your phone number is verified",
+    "groups": "the groups that you belong to",
 }
 _SCOPE_OF = {claim: name for name, scope in SCOPES.items() for claim in scope.claims}
 
 
 def describe_claim(name: str) -> str:
     """Return what the consent page says of a claim that is requested by name."""
-    return f"See {_DESCRIPTIONS[name]}"
+    return f"See {_DESCRIPTIONS[name]}" if name in _DESCRIPTIONS else f"See “{name}” of your account"
 
 
 def requested_claims(parameter: Mapping[str, Mapping[str, Any]], member: str) -> frozenset[str]:
     """Return the claims about the user that a `claims` parameter requests in `member`: `userinfo` or `id_token`."""
-    return frozenset(name for name in parameter.get(member, ()) if name in _DESCRIPTIONS)
+    names = parameter.get(member, ())
+    return frozenset(name for name in names if name in _DESCRIPTIONS or is_custom_claim(name))
 
 
 def requested_outside_scope(parameter: Mapping[str, Mapping[str, Any]], scope: frozenset[str]) -> frozenset[str]:
@@ -51,19 +54,25 @@ def requested_outside_scope(parameter: Mapping[str, Mapping[str, Any]], scope: f
 
 
 def outside_scope(names: Iterable[str], scope: frozenset[str]) -> frozenset[str]:
-    """Return the claims among `names` that no scope in `scope` releases."""
-    return frozenset(name for name in names if _SCOPE_OF[name] not in scope)
+    """Return the claims among `names` that no standard scope in `scope` releases, such as all custom claims."""
+    return frozenset(name for name in names if _SCOPE_OF.get(name) not in scope)
 
 
 def user_claims(user: User, scope: Iterable[str], names: Iterable[str] = ()) -> dict[str, Any]:
-    """Return the claims about the user that `scope` and `names` release, without `sub`.
+    """Return the claims about the user that the standard scopes in `scope`, and `names`, release, without `sub`.
 
-    Members that are null or empty are left out (OpenID Connect Core section 5.3.2).
+    Members that are null or empty are left out (OpenID Connect Core section 5.3.2). But a user without groups has an
+    empty list of them, so that an application can tell this from a missing scope.
     """
     stored = {**user.claims, "preferred_username": user.claims.get("preferred_username", user.username)}
+    stored["groups"] = sorted(user.groups)
     released = [name for token in SCOPES if token in scope for name in SCOPES[token].claims]
-    claims = {name: _without_empty(stored[name]) for name in [*released, *sorted(names)] if name in stored}
-    return {name: value for name, value in claims.items() if name != "sub" and not _is_empty(value)}
+    # No claim with a meaning for the protocol, whatever a scope names.
+    names = sorted(name for name in names if name in _DESCRIPTIONS or is_custom_claim(name))
+    claims = {name: _without_empty(stored[name]) for name in [*released, *names] if name in stored}
+    return {
+        name: value for name, value in claims.items() if name == "groups" or not (name == "sub" or _is_empty(value))
+    }
 
 
 def _without_empty(value: Any) -> Any:

@@ -7,11 +7,14 @@ registered for its scope, so that requesting it by name is no way around the reg
 
 import json
 import re
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from chalicelib.protocol import claims, scopes
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.custom_claims import is_custom_claim
 from chalicelib.protocol.errors import InvalidRequest, UnmetAuthenticationRequirements
+from chalicelib.protocol.own_scope import Scope
 from chalicelib.protocol.records import AuthorizationRequest
 
 MAX_LENGTH = 8192
@@ -21,9 +24,10 @@ MEMBERS = ("userinfo", "id_token")
 _SUB = re.compile(r"[\x20-\x7e]{1,255}")
 
 
-def read(text: str, client: Client) -> dict[str, dict[str, Any]]:
+def read(text: str, client: Client, own_scopes: Callable[[], Iterable[Scope]] = tuple) -> dict[str, dict[str, Any]]:
     """Return the stored form of a `claims` parameter. Unknown members and claims are ignored.
 
+    `own_scopes` returns the operator's scopes that the client is registered for; it is called for custom claims only.
     Raises InvalidRequest when the text is not JSON of the specified form, and UnmetAuthenticationRequirements for an
     essential `acr` that no sign-in has.
     """
@@ -41,9 +45,13 @@ def read(text: str, client: Client) -> dict[str, dict[str, Any]]:
         requested[member] = {name: _check_options(options) for name, options in names.items()}
     _check_acr(requested["id_token"].get("acr", {}))
     released = {name for token, scope in scopes.SCOPES.items() if token in client.scopes for name in scope.claims}
+    custom = {name for names in requested.values() for name in names if is_custom_claim(name)}
+    own = tuple(own_scopes()) if custom else ()
     result: dict[str, dict[str, Any]] = {}
     for member in MEMBERS:
-        result[member] = {name: {} for name in requested[member] if name in released and name != "sub"}
+        releasing = (scope.claims for scope in own if scope.may_release_in(member))
+        allowed = released.union(*(names & custom for names in releasing)) - {"sub"}
+        result[member] = {name: {} for name in requested[member] if name in allowed}
         if values := _values(requested[member].get("sub", {})):
             result[member]["sub"] = {"values": _check_subjects(values)}
     return {member: names for member, names in result.items() if names}

@@ -21,7 +21,7 @@ def scopes_of(resource_scope: frozenset[str]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class User:
-    """A user. `claims` contains standard claims (OpenID Connect Core section 5.1).
+    """A user. `claims`: standard claims (OpenID Connect Core section 5.1), and custom ones (`custom_claims`).
 
     `password_hash` is empty for an imported user who has no password yet.
 
@@ -43,6 +43,7 @@ class User:
     created_at: int = 0
     disabled_at: int | None = None
     password_generation: int = 0
+    groups: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -216,14 +217,6 @@ class RequestClient:
 
     request_id: str
     client_id: str
-
-
-@dataclass(frozen=True)
-class Scope:
-    """A scope that the operator has defined, with its description for users."""
-
-    scope: str
-    description: str
 
 
 @dataclass(frozen=True)

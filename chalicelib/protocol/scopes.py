@@ -19,7 +19,7 @@ class StandardScope(NamedTuple):
 
 
 SCOPES = {
-    "openid": StandardScope("Know who you are", ("sub",)),
+    "openid": StandardScope("Recognize you (your user ID here)", ("sub",)),
     "profile": StandardScope(
         "See your name and profile",
         (
@@ -42,8 +42,11 @@ SCOPES = {
     "email": StandardScope("See your email address", ("email", "email_verified")),
     "address": StandardScope("See your postal address", ("address",)),
     "phone": StandardScope("See your phone number", ("phone_number", "phone_number_verified")),
+    "groups": StandardScope("See the groups that you belong to", ("groups",)),
     "offline_access": StandardScope("Keep access while you are away"),
 }
+# What clients that the operator has not registered can ask for by default: not what the organization says of the user.
+OPEN_SCOPES = tuple(name for name in SCOPES if name != "groups")
 CLAIMS = tuple(claim for scope in SCOPES.values() for claim in scope.claims)
 
 

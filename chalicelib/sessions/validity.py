@@ -1,14 +1,17 @@
 """Whether a grant is still valid: reads the records that it depends on."""
 
+from dataclasses import replace
+
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClient, InvalidGrant
 from chalicelib.protocol.grant import Grant
-from chalicelib.protocol.records import Consent, Session, User
+from chalicelib.protocol.own_scope import Scope
+from chalicelib.protocol.records import NO_SCOPE, Consent, Session, User
 from chalicelib.protocol.validity import NO_CLIENT, why_ended
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.revocation import revoke_grant
-from chalicelib.storage.store import Store
+from chalicelib.storage.store import Records, Store
 from chalicelib.storage.table import Lookup
 
 _TRIES = 5
@@ -16,11 +19,15 @@ _TRIES = 5
 
 @dataclass(frozen=True)
 class GrantState:
-    """The user and the session of a grant, and why it has `ended`; None when it is valid."""
+    """The user and the session of a grant, and why it has `ended`; None when it is valid.
+
+    `scopes`: the operator's own scopes among those of the grant, whose claims are released.
+    """
 
     user: User | None
     session: Session | None
     ended: str | None
+    scopes: tuple[Scope, ...] = ()
 
 
 def read_state(server: AuthorizationServer, client: Client, grant: Grant) -> GrantState:
@@ -29,15 +36,19 @@ def read_state(server: AuthorizationServer, client: Client, grant: Grant) -> Gra
     A grant is not refused because of a cached client, nor by records that do not belong together. Raises
     TemporarilyUnavailable.
     """
-    records = _read(server, grant)
+    # The scopes are read in the same call. They decide what is released, not whether the grant has ended.
+    cached, of_scopes = server.cached_scopes(grant.scope if grant.has_user else NO_SCOPE)
+    batch = server.store.read_all((*lookups(server.store, grant), *of_scopes))
+    scopes = tuple((cached | server.cache_scopes(of_scopes, batch)).values())
+    records = _records_in(batch, server, grant)
     for _ in range(_TRIES):
         if (state := _state(grant, client, records)).ended is None:
-            return state
+            return replace(state, scopes=scopes)
         before = records
         records = _read(server, grant) if _may_be_torn(grant, *records) else records
         if records == before:
             break
-    return _state(grant, server.read_client(client.client_id), records)
+    return replace(_state(grant, server.read_client(client.client_id), records), scopes=scopes)
 
 
 def require_valid(server: AuthorizationServer, client: Client, grant: Grant) -> GrantState:
@@ -66,8 +77,11 @@ def lookups(store: Store, grant: Grant) -> tuple[Lookup[User], Lookup[Session], 
 
 
 def _read(server: AuthorizationServer, grant: Grant) -> _Records:
+    return _records_in(server.store.read_all(lookups(server.store, grant)), server, grant)
+
+
+def _records_in(records: Records, server: AuthorizationServer, grant: Grant) -> _Records:
     of_user, of_session, of_consent = lookups(server.store, grant)
-    records = server.store.read_all((of_user, of_session, of_consent))
     return records.get(of_user), records.get(of_session), records.get(of_consent)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from chalicelib.protocol.client_document import MODES
 from chalicelib.protocol.durations import DAY, HOUR
-from chalicelib.protocol.scopes import SCOPES
+from chalicelib.protocol.scopes import OPEN_SCOPES
 from chalicelib.protocol.values import dataclass
 from chalicelib.settings import values
 from chalicelib.settings.values import LOOPBACK as LOOPBACK
@@ -68,7 +68,7 @@ class Settings:
     playground: bool = False
     require_pushed_authorization_requests: bool = False
     client_registration: str = "off"
-    open_client_scope: str = " ".join(SCOPES)
+    open_client_scope: str = " ".join(OPEN_SCOPES)
     registrations_per_address: int = 60
     caller_address_header: str | None = None
     proxy_secret_hash: tuple[str, ...] = ()

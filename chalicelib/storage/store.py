@@ -20,6 +20,7 @@ from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.grant import Grant, GrantEntry
 from chalicelib.protocol.key_set import KeySet
 from chalicelib.protocol.let_in import LetInLink
+from chalicelib.protocol.own_scope import Scope
 from chalicelib.protocol.records import (
     Attempts,
     AuthorizationRequest,
@@ -28,7 +29,6 @@ from chalicelib.protocol.records import (
     Event,
     Identifier,
     RequestClient,
-    Scope,
     SealedKeyRing,
     Session,
     User,

@@ -1,5 +1,6 @@
 """Token responses: the access token and the ID token of a grant."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from chalicelib.keys.signing import half_hash
@@ -8,6 +9,7 @@ from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidScope
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
+from chalicelib.protocol.own_scope import Scope, released_claims
 from chalicelib.protocol.records import NO_SCOPE, User
 from chalicelib.protocol.resource import Resource
 from chalicelib.server import AuthorizationServer
@@ -52,12 +54,13 @@ def issue(
     resource: str | None = None,
     user: User | None = None,
     jkt: str | None = None,
+    own_scopes: Iterable[Scope] = (),
 ) -> dict[str, Any]:
     """Return the members of a token response (RFC 6749 section 5.1, OpenID Connect Core section 3.1.3.3).
 
     `scope` limits the access token, and is that of the grant or less. `resource`: the one of the grant that the access
     token is for, None if the request names none. `nonce` is for the ID token, which is issued when `scope` has
-    `openid`; `user` is the user of the grant. `jkt`: the key that the access token is bound to. Raises InvalidScope
+    `openid`; `user` is the user of the grant, `own_scopes` are the operator's among its scopes. `jkt`: the key that the access token is bound to. Raises InvalidScope
     when the client is no longer registered for any of the scope, and as `resources.choose`.
     """
     now, scope = server.now(), limit_to_registration(server, client, scope)
@@ -65,7 +68,9 @@ def issue(
     # A token does not outlive its grant.
     end = grant.expires_at if refresh_token is None else min(grant.expires_at, grant.ends_at)
     expires_in = min(access_token_lifetime(server, client, target), end - now)
-    access_token = _access_token(server, client, grant, token_scope, target, now + expires_in, jkt)
+    names = released_claims(own_scopes, token_scope, "access_token", client)
+    about_user = claims.user_claims(user, NO_SCOPE, names) if user else {}
+    access_token = _access_token(server, client, grant, token_scope, target, now + expires_in, about_user, jkt)
     members = {
         "access_token": access_token,
         "token_type": "DPoP" if jkt else "Bearer",
@@ -84,6 +89,7 @@ def issue(
             access_token=access_token,
             expires_at=now + expires_in,
             released=released,
+            also=released_claims(own_scopes, scope, "id_token", client),
         )
     return members
 
@@ -116,13 +122,15 @@ def _access_token(
     scope: frozenset[str],
     resource: Resource | None,
     expires_at: int,
+    about_user: dict[str, Any],
     jkt: str | None,
 ) -> str:
     """Return an access token (RFC 9068 section 2.2) for a resource, or for UserInfo when there is none.
 
-    With the issuer in its audience, every resource server could read the claims of the user at UserInfo.
+    With the issuer in its audience, every resource server could read the claims of the user at UserInfo. `about_user`:
+    the claims that the operator's scopes release in it.
     """
-    members: dict[str, Any] = {
+    members: dict[str, Any] = about_user | {
         "iss": server.issuer,
         "sub": grant_subject(server, client, grant),
         "aud": resource.uri if resource else server.issuer,
@@ -152,12 +160,13 @@ def id_token(
     code: str | None = None,
     expires_at: int | None = None,
     released: frozenset[str] = NO_SCOPE,
+    also: frozenset[str] = frozenset(),
 ) -> str:
     """Return an ID token (OpenID Connect Core section 2). It has one audience, so that it needs no `azp`.
 
     It has the hash of the `access_token` or `code` that is issued with it. By default it expires with an access token.
     `user`: the user of the grant, whose claims it has if the `claims` parameter requests them in the ID token, or a
-    scope in `released` includes them.
+    standard scope in `released` includes them, or they are in `also`.
     """
     now, alg = server.now(), client.id_token_signed_response_alg
     members: dict[str, Any] = {
@@ -174,8 +183,8 @@ def id_token(
         "at_hash": half_hash(alg, access_token) if access_token else None,
         "c_hash": half_hash(alg, code) if code else None,
     }
-    if user:
-        names = claims.requested_claims(grant.claims, "id_token") if grant.claims else ()
-        members |= claims.user_claims(user, released, names)
     present = {name: value for name, value in members.items() if value is not None}
+    if user:
+        names = claims.requested_claims(grant.claims, "id_token") if grant.claims else frozenset[str]()
+        present = claims.user_claims(user, released, names | also) | present
     return server.keys.sign(present, ID_TOKEN_TYPE, alg)

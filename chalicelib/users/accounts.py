@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib.protocol import scopes
+from chalicelib.protocol.custom_claims import check_custom_claims, check_groups, freeze
 from chalicelib.protocol.errors import AccessDenied
 from chalicelib.protocol.identifiers import username_identifier
 from chalicelib.protocol.records import Identifier, User
@@ -20,8 +21,8 @@ from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused, Write
 from chalicelib.users.registration import check_username
 
-# The standard claims (OpenID Connect Core section 5.1) except `sub`, which cannot be set.
-CLAIMS = tuple(name for scope in scopes.SCOPES.values() for name in scope.claims if name != "sub")
+# The standard claims (OpenID Connect Core section 5.1) except `sub`, which cannot be set. Groups have their own field.
+CLAIMS = tuple(name for scope in scopes.SCOPES.values() for name in scope.claims if name not in ("sub", "groups"))
 _TYPES: dict[str, type] = {"email_verified": bool, "phone_number_verified": bool, "updated_at": int, "address": dict}
 _TYPE_NAMES = {str: "a string", bool: "true or false", int: "a whole number", dict: "a JSON object"}
 # OpenID Connect Core section 5.1.1
@@ -38,11 +39,15 @@ def type_of(claim: str) -> type:
 
 
 def check_claims(claims: Mapping[str, Any]) -> None:
-    """Check that these are standard claims of the right type. Raises ValueError with a sentence for the operator."""
+    """Check that these are standard claims of the right type, or custom ones.
+
+    Raises ValueError with a sentence for the operator.
+    """
+    check_custom_claims(claims)
     for name, value in claims.items():
         expected = type_of(name)
         if name not in CLAIMS:
-            raise ValueError(f"{name} is not a standard claim.")
+            continue
         if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
             raise ValueError(f"The claim {name} must be {_TYPE_NAMES[expected]}.")
         if isinstance(value, int) and abs(value) >= MAX_NUMBER:  # DynamoDB stores 38 digits
@@ -65,7 +70,7 @@ def with_claims(user: User, changes: Mapping[str, Any], now: int) -> User:
 
     A new email address or phone number is no longer verified, unless `changes` say so.
     """
-    claims = user.claims | dict(changes)
+    claims = user.claims | {name: freeze(value) for name, value in changes.items()}
     for name, verified in _VERIFIED.items():
         if claims.get(name) != user.claims.get(name) and verified not in changes:
             claims.pop(verified, None)
@@ -85,7 +90,11 @@ def update(store: Store, user: User, change: Callable[[User], User]) -> User:
     def change_and_check(current: User) -> User:
         changed = change(current)
         check_username(changed.username)
-        check_claims({name: value for name, value in changed.claims.items() if value != current.claims.get(name)})
+        claims = {name: value for name, value in changed.claims.items() if value != current.claims.get(name)}
+        check_claims(claims)
+        if claims.keys() - set(CLAIMS):  # with those that it has already
+            check_custom_claims(changed.claims)
+        check_groups(changed.groups)
         return changed
 
     def replace_identifier(before: User, after: User) -> list[Write[Any]]:

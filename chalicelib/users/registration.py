@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib.authentication import password_rules, passwords
+from chalicelib.protocol.custom_claims import check_groups
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.identifiers import trim, username_identifier
 from chalicelib.protocol.records import Identifier, User
@@ -49,14 +50,17 @@ def register_user(
     password: str | None = None,
     claims: dict[str, Any] | None = None,
     admin: bool = False,
+    groups: frozenset[str] = frozenset(),
 ) -> tuple[User, str | None]:
     """Store a new user; return the record and, when no password was given, the random one.
 
     A random password must be replaced at the first sign-in. Raises ValueError, with a sentence for the operator, when
-    the username or the password is not acceptable, or the username is taken.
+    the username, the password or a group is not acceptable, or the username is taken.
     """
     check_username(username)
+    check_groups(groups)
     user = User(new_id(), username, password_hash="", claims=claims or {}, admin=admin, created_at=store.now())
+    user = replace(user, groups=groups)
     if password is not None:
         check_password(store.settings, user, password)
     random_password = passwords.generate_password() if password is None else None

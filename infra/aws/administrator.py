@@ -37,5 +37,5 @@ def create_administrator(store: Store, stage: str) -> None:
             change_password(store, user, password, must_be_replaced=True)
         except AccessDenied:
             return  # the administrator has just changed it
-    click.echo(f"\nAdministrator: {ADMINISTRATOR}, password {password}")
+    click.echo(f"\nFirst account: {ADMINISTRATOR}, password {password}")
     click.echo("The password is shown only once and must be changed at the first sign-in.")

@@ -67,7 +67,7 @@ def welcome(store: Store, administrator_password: str | None) -> str:
     lines.append(f"  try with curl        curl {issuer}/.well-known/openid-configuration")
     if administrator_password:
         lines += [
-            f"  administrator        {ADMINISTRATOR}, password {administrator_password}",
+            f"  first account        {ADMINISTRATOR}, password {administrator_password}",
             "                       (shown only once; you must change it at the first sign-in)",
         ]
     return "\n".join([*lines, ""])

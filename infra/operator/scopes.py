@@ -1,4 +1,4 @@
-"""`signet scope …`: descriptions of the operator's own scopes for the consent page."""
+"""`signet scope …`: the operator's own scopes: their descriptions for the consent page, and the claims they release."""
 
 from dataclasses import asdict
 from typing import Any
@@ -6,8 +6,10 @@ from typing import Any
 import click
 
 from chalicelib.clients.resources import check_scope
-from chalicelib.protocol.records import Scope
+from chalicelib.protocol.own_scope import DESTINATIONS, Scope
+from chalicelib.storage.store import Store
 from infra.operator.commands import confirm, example, json_option, not_found, open_store, yes_option
+from infra.operator.joined_values import ListChoice
 from infra.operator.terminal import print_json, print_list, print_record
 
 
@@ -16,18 +18,57 @@ def scope() -> None:
     """Describe your own scopes. Set the scopes that a client may request with `client`."""
 
 
-@scope.command("set", epilog=example('scope set photos.read "See your photos"'))
+@scope.command(
+    "set",
+    epilog=example(
+        'scope set photos.read "See your photos"',
+        'scope set staff "See your department" --claim department --claims-in id_token --claims-in userinfo',
+    ),
+)
 @click.argument("name")
 @click.argument("description")
+@click.option(
+    "--claim",
+    "claims",
+    multiple=True,
+    metavar="CLAIM",
+    help='A claim about the user that the scope releases; may be repeated, and sets all of them. "" alone removes all.',
+)
+@click.option(
+    "--claims-in",
+    "claims_in",
+    multiple=True,
+    type=ListChoice([*DESTINATIONS, "default"]),
+    help="Where the claims are; may be repeated. By default at UserInfo, and in the ID tokens of clients with "
+    "--id-token-claims-from-scope.",
+)
 @json_option
 @click.pass_obj
-def set_scope(stage: str, /, name: str, description: str, as_json: bool) -> None:
-    """Set the description of a scope. The consent page shows it after "It will be able to"."""
-    scope = Scope(name, description)
-    check_scope(scope)
+def set_scope(
+    stage: str, /, name: str, description: str, claims: tuple[str, ...], claims_in: tuple[str, ...], as_json: bool
+) -> None:
+    """Set the description of a scope, and the claims that it releases.
+
+    The consent page shows the description after "It will be able to". Without --claim and --claims-in, an existing
+    scope keeps its claims.
+    """
+    changes: dict[str, Any] = {"description": description}
+    if claims:
+        changes["claims"] = frozenset(claims) if claims != ("",) else frozenset()
+    if claims_in:
+        changes["claims_in"] = frozenset(claims_in) - {"default"}
+    check_scope(Scope(name, **changes))
     with open_store(stage) as store:
-        store.scopes.put(scope)
-    print_record(_document(scope), as_json)
+        print_record(_document(_set(store, name, changes)), as_json)
+
+
+def _set(store: Store, name: str, changes: dict[str, Any]) -> Scope:
+    """Create or change a scope by one write, and return its record."""
+    removed = tuple(field for field, value in changes.items() if not value)
+    set_ = {field: value for field, value in changes.items() if value}
+    changed = store.scopes.write(store.scopes.changing((name,), None, set_, remove=removed, create=True))
+    assert isinstance(changed, Scope)  # noqa: S101  without a condition, it is not refused
+    return changed
 
 
 @scope.command("list", epilog=example("scope list"))
@@ -39,9 +80,10 @@ def list_scopes(stage: str, /, as_json: bool) -> None:
         scopes = sorted(store.scopes.scan(), key=lambda scope: scope.scope)
 
     def row(scope: Scope) -> tuple[str, ...]:
-        return scope.scope, scope.description
+        return scope.scope, scope.description, " ".join(sorted(scope.claims)), " ".join(sorted(scope.claims_in))
 
-    print_list(scopes, as_json, _document, ("SCOPE", "DESCRIPTION"), row, "No scope is described.")
+    head = ("SCOPE", "DESCRIPTION", "CLAIMS", "CLAIMS IN")
+    print_list(scopes, as_json, _document, head, row, "No scope is described.")
 
 
 @scope.command("delete", epilog=example("scope delete photos.read --yes"))
@@ -50,7 +92,10 @@ def list_scopes(stage: str, /, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def delete_scope(stage: str, /, name: str, yes: bool, as_json: bool) -> None:
-    """Remove the description of a scope. Clients may still request it; the consent page shows its name."""
+    """Remove the description of a scope, and release no claims for it.
+
+    Clients may still request it; the consent page shows its name.
+    """
     with open_store(stage) as store:
         scope = store.scopes.get(name)
         if scope is None:
@@ -64,4 +109,6 @@ def delete_scope(stage: str, /, name: str, yes: bool, as_json: bool) -> None:
 
 
 def _document(scope: Scope) -> dict[str, Any]:
-    return asdict(scope)
+    """Return the members of a scope; its claims only if it releases any."""
+    sets = {name: sorted(value) for name in ("claims", "claims_in") if (value := getattr(scope, name))}
+    return {name: value for name, value in asdict(scope).items() if name not in ("claims", "claims_in")} | sets

@@ -2,10 +2,11 @@
 
 import json
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
+from chalicelib.protocol.custom_claims import check_claim_name
 from chalicelib.users import accounts
 from infra.operator.commands import CommandError, did_you_mean
 
@@ -21,21 +22,39 @@ def _parse_claims(_context: Any, _option: Any, pairs: tuple[str, ...]) -> dict[s
         name, equals, text = pair.partition("=")
         if not equals:
             raise click.BadParameter(f"{pair!r} must have the form NAME=VALUE, such as nickname=Al.")
-        if name not in accounts.CLAIMS:
-            raise click.BadParameter(f"there is no claim {name!r}.{did_you_mean(name, accounts.CLAIMS)}")
+        if text and name not in accounts.CLAIMS:
+            _check_name(name)
         claims[name] = _parse_value(name, text)
     return claims
 
 
+def _check_name(name: str) -> None:
+    try:
+        check_claim_name(name)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}{did_you_mean(name, accounts.CLAIMS)}") from error
+
+
 def _parse_value(name: str, text: str) -> Any:
+    """Return a value: a string for the claims that are strings; of a custom claim, what is JSON, else a string."""
     if not text:
         return None
-    if accounts.type_of(name) is str and not text.startswith('"'):
+    if accounts.type_of(name) is str and name in accounts.CLAIMS and not text.startswith('"'):
         return text
     try:
-        return json.loads(text)
+        value = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
+        if name not in accounts.CLAIMS and text[0] not in '"{[':
+            return text
         raise click.BadParameter(f"the value of {name} is not valid JSON.") from error
+    if value is None:
+        raise click.BadParameter(f"the value of {name} is null. To remove the claim, give no value.")
+    return value
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    """Refuse NaN and Infinity, which Python reads and JSON does not have."""
+    raise ValueError(f"{constant} is not JSON")
 
 
 claim_option = click.option(
@@ -44,7 +63,8 @@ claim_option = click.option(
     multiple=True,
     metavar="NAME=VALUE",
     callback=_parse_claims,
-    help='A claim, such as locale=de or address=\'{"locality": "Bonn"}\'; without a value, the claim is removed.',
+    help='A claim, such as locale=de, address=\'{"locality": "Bonn"}\', or one of your own, such as level=5; without a '
+    "value, the claim is removed.",
 )
 
 

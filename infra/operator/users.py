@@ -26,6 +26,7 @@ from infra.operator.commands import (
     yes_option,
 )
 from infra.operator.terminal import print_json, print_list, print_record, visible
+from infra.operator.user_groups import group_change_options, group_option, take_changes, warn_of_unreleased
 from infra.operator.user_options import claim_option, password_from_stdin, password_stdin_option
 
 
@@ -39,7 +40,8 @@ def user() -> None:
 @click.option("--email", help="The email address.")
 @click.option("--name", help="The full name.")
 @claim_option
-@click.option("--admin", is_flag=True, help="Make the user an administrator.")
+@group_option("A group of the user; may be repeated.")
+@click.option("--admin", is_flag=True, help="Mark the user as an administrator, which has no effect yet.")
 @password_stdin_option
 @json_option
 @click.pass_obj
@@ -50,6 +52,7 @@ def create_user(
     email: str | None,
     name: str | None,
     claims: dict[str, Any],
+    groups: tuple[str, ...],
     admin: bool,
     password_stdin: bool,
     as_json: bool,
@@ -62,20 +65,25 @@ def create_user(
         accounts.check_claims(given)
         with open_store(stage) as store:
             given = {"updated_at": store.now(), **given} if given else {}
-            created, random = register_user(store, username=username, password=password, claims=given, admin=admin)
+            created, random = register_user(
+                store, username=username, password=password, claims=given, admin=admin, groups=frozenset(groups)
+            )
             record_event(store, events.USER_CHANGED, sub=created.sub, detail="created")
+            warn_of_unreleased(store, given)
     except ValueError as error:
         raise CommandError(str(error)) from error
     _print_with_password(created, random, as_json)
 
 
-@user.command("list", epilog=example("user list"))
+@user.command("list", epilog=example("user list", "user list --group engineering"))
+@click.option("--group", metavar="GROUP", help="List the users of this group only.")
 @json_option
 @click.pass_obj
-def list_users(stage: str, /, as_json: bool) -> None:
+def list_users(stage: str, /, group: str | None, as_json: bool) -> None:
     """List the users."""
     with open_store(stage) as store:
-        users = sorted(store.users.scan(), key=lambda user: user.username.casefold())
+        listed = (user for user in store.users.scan() if group is None or group in user.groups)
+        users = sorted(listed, key=lambda user: user.username.casefold())
     head = ("USERNAME", "NAME", "EMAIL", "ROLE", "SUB")
     print_list(users, as_json, user_document, head, _row, "No user is registered.")
 
@@ -103,7 +111,8 @@ def show_user(stage: str, /, username: str, as_json: bool) -> None:
 @click.option("--email", help='The email address; "" removes it. A new address is not verified.')
 @click.option("--name", help='The full name; "" removes it.')
 @claim_option
-@click.option("--admin/--no-admin", default=None, help="Whether the user is an administrator.")
+@group_change_options
+@click.option("--admin/--no-admin", default=None, help="Whether the user is marked as an administrator.")
 @json_option
 @click.pass_obj
 def update_user(
@@ -116,10 +125,12 @@ def update_user(
     claims: dict[str, Any],
     admin: bool | None,
     as_json: bool,
+    **groups: tuple[str, ...],
 ) -> None:
     """Change the given members and no others. USERNAME may be a `sub`."""
+    change_groups = take_changes(groups)
     given = {claim: value or None for claim, value in (("name", name), ("email", email)) if value is not None} | claims
-    if new_username is None and admin is None and not given:
+    if new_username is None and admin is None and not given and not change_groups:
         raise click.UsageError("Give at least one option to change; --help lists them.")
 
     def change(user: User) -> User:
@@ -127,6 +138,7 @@ def update_user(
             accounts.with_claims(user, given, now),
             username=user.username if new_username is None else new_username,
             admin=user.admin if admin is None else admin,
+            groups=change_groups(user) if change_groups else user.groups,
         )
 
     with open_store(stage) as store:
@@ -137,7 +149,9 @@ def update_user(
             raise CommandError(str(error)) from error
         if changed != user:
             names = [*given, *(["username"] if new_username else []), *(["admin"] if admin is not None else [])]
+            names += ["groups"] if changed.groups != user.groups else []
             record_event(store, events.USER_CHANGED, sub=user.sub, detail="updated: " + ", ".join(sorted(names)))
+        warn_of_unreleased(store, (name for name in given if name in changed.claims))
     print_record(user_document(changed), as_json)
 
 
@@ -247,9 +261,9 @@ def _change(
 def user_document(user: User) -> dict[str, Any]:
     """Return a user with the claims as members (OpenID Connect Core section 5.1), without secrets."""
     generations = ("password_generation", "sessions_generation", "grants_generation", "consents_generation")
-    members = present_members(asdict(user), "password_hash", *generations)
+    members = present_members(asdict(user), "password_hash", "groups", *generations)
     claims: dict[str, Any] = members.pop("claims")
-    return {**claims, **members}
+    return {**claims, **members, **({"groups": sorted(user.groups)} if user.groups else {})}
 
 
 def find_user(store: Store, username: str) -> User:

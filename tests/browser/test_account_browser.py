@@ -55,11 +55,14 @@ def client(site: Site, application: Application) -> Registered:
     return site.client(redirect_uris=[application.url(host="localhost")])
 
 
-def allow_access(window: Window, client: Registered, application: Application, decision: str = "Always allow") -> str:
+def allow_access(window: Window, client: Registered, application: Application, remember: bool = True) -> str:
     """Give an application access on the consent page; return its access token."""
     redirect_uri = client.record.redirect_uris[0]
     window.authorize(client, redirect_uri, scope="openid email offline_access")
-    window.press(decision)
+    if remember:
+        window.allow_and_remember()
+    else:
+        window.press("Allow")
     code = application.answers[-1]["code"]
     window.site.secrets.add(code)
     browser = Browser(window.site)
@@ -88,7 +91,7 @@ def test_application_is_listed_and_its_access_removed(
         f"localhost:{application.port}",
         "since ",
         "See your email address",
-        "You chose “Always allow”",
+        "Your choice is remembered",
     ):
         assert text in entry
     assert browser.userinfo(token).status == 200
@@ -129,7 +132,7 @@ def test_access_of_all_applications_is_removed_with_two_clicks(
     for name in ("Photo Print", "Calendar"):
         application = applications()
         client = site.client(client_name=name, redirect_uris=[application.url(host="localhost")])
-        allow_access(window, client, application, "Allow once")
+        allow_access(window, client, application, remember=False)
     window.to("/account")
     assert len(entries(window)) == 2
     remove_all = window.page.get_by_role("button", name="Remove access for all", exact=True)
@@ -143,7 +146,7 @@ def test_access_of_all_applications_is_removed_with_two_clicks(
 @with_and_without_javascript
 def test_another_browser_is_signed_out(open_account: Callable[..., Window], script: bool) -> None:
     current, other = open_account(script), open_account(script, user_agent=FIREFOX)
-    open_tab(current, "Browsers")
+    open_tab(current, "Devices")
     current_entry, other_entry = entries(current)
     assert "this browser" in current_entry
     assert "Firefox on Linux" in other_entry
@@ -188,7 +191,7 @@ def test_password_is_changed_and_all_other_browsers_are_signed_out(
             assert violations(current.page) == []
     change(PASSWORD, NEW_PASSWORD, NEW_PASSWORD)
     assert status_message(current).startswith("Your password is changed.")
-    open_tab(other, "Browsers")
+    open_tab(other, "Devices")
     other.expected_errors.append("status of 400 (Bad Request) [/oauth2/authorize]")
     other.sign_in()
     assert other.page.get_by_role("alert").inner_text() == "The username or the password is not right."
@@ -214,7 +217,7 @@ def test_account_pages_work_with_the_keyboard(
     window.enter("Remove access for Photo Print")
     assert status_message(window) == "The application no longer has access."
     for name, heading in [
-        ("Browsers", "Where you are signed in"),
+        ("Devices", "Where you are signed in"),
         ("Activity", "Recent activity"),
         ("Password", "Change your password"),
     ]:

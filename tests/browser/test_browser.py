@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from playwright.sync_api import Error as PlaywrightError
+from playwright.sync_api import expect
 
 from chalicelib.protocol.durations import HOUR
 from tests.support.browser import VERIFIER, Browser
@@ -48,7 +49,7 @@ def test_sign_in_and_consent_return_to_an_application_at_another_origin(
     assert window.heading() == "Allow access?"
     assert f"{host}:{application.port}" in window.text()
     assert application.answers == []
-    window.press("Allow once")
+    window.press("Allow")
     assert window.heading() == "Welcome back"
     assert window.page.url.startswith(f"{redirect_uri}?code=code_")
     redeem_latest_code(site, client, application, redirect_uri)
@@ -83,7 +84,7 @@ def test_callback_may_redirect_to_a_third_origin(
     client = site.client(redirect_uris=[redirect_uri])
     window.authorize(client, redirect_uri)
     window.sign_in()
-    window.press("Allow once")
+    window.press("Allow")
     assert window.page.url == third.url("/home")
     redeem_latest_code(site, client, application, redirect_uri)
 
@@ -98,13 +99,13 @@ def test_redirect_to_a_private_use_scheme_is_attempted(site: Site, window: Windo
     assert "com.example.app, an application on this device" in window.text()
     window.expected_errors.append("net::ERR_ABORTED [/cb]")
     with window.page.expect_event("requestfailed") as request:
-        window.page.get_by_role("button", name="Allow once").click()
+        window.page.get_by_role("button", name="Allow", exact=True).click()
     assert request.value.url.startswith(f"{redirect_uri}?code=")
     assert window.heading() == "Allow access?"
 
 
 @with_and_without_javascript
-def test_always_allow_skips_the_consent_page_the_next_time(
+def test_remembered_choice_skips_the_consent_page_the_next_time(
     site: Site, application: Application, windows: Callable[..., Window], script: bool
 ) -> None:
     site.user("alice")
@@ -115,7 +116,7 @@ def test_always_allow_skips_the_consent_page_the_next_time(
     assert application.answers[-1]["error"] == "login_required"
     window.authorize(client, redirect_uri)
     window.sign_in()
-    window.press("Always allow")
+    window.allow_and_remember()
     first = redeem_latest_code(site, client, application, redirect_uri)
     for prompt in ("", "none"):
         window.authorize(client, redirect_uri, prompt=prompt)
@@ -125,19 +126,19 @@ def test_always_allow_skips_the_consent_page_the_next_time(
 
 
 @with_and_without_javascript
-def test_consent_page_returns_after_always_allow_when_more_scopes_are_requested(
+def test_consent_page_returns_after_a_remembered_choice_when_more_scopes_are_requested(
     site: Site, application: Application, windows: Callable[..., Window], script: bool
 ) -> None:
     site.user("alice")
     redirect_uri = application.url()
     client = site.client(redirect_uris=[redirect_uri])
     window = windows(java_script_enabled=script)
-    openid, profile, email = "Know who you are", "See your name and profile", "See your email address"
+    openid, profile, email = "Recognize you (your user ID here)", "See your name and profile", "See your email address"
     window.authorize(client, redirect_uri, scope="openid profile")
     window.sign_in()
     lists = window.page.get_by_role("list")
     assert [scopes.splitlines() for scopes in lists.all_inner_texts()] == [[openid, profile]]
-    window.press("Always allow")
+    window.allow_and_remember()
     more_scopes = "openid profile email"
     window.authorize(client, redirect_uri, scope=more_scopes)
     assert window.heading() == "Allow access?"
@@ -154,7 +155,7 @@ def test_consent_page_returns_after_always_allow_when_more_scopes_are_requested(
     window.authorize(client, redirect_uri, scope="openid profile")
     redeem_latest_code(site, client, application, redirect_uri)
     window.authorize(client, redirect_uri, scope=more_scopes)
-    window.press("Always allow")
+    window.allow_and_remember()
     window.authorize(client, redirect_uri, scope=more_scopes)
     redeem_latest_code(site, client, application, redirect_uri)
     assert ["code" in answer for answer in application.answers] == [True, False, True, True, True]
@@ -190,7 +191,7 @@ def test_wrong_passwords_are_reported_then_throttled_and_the_right_one_signs_in_
     window.sign_in()  # with a page that has expired
     assert "This page was out of date." in window.text()
     window.sign_in()
-    window.press("Allow once")
+    window.press("Allow")
     redeem_latest_code(site, client, application, redirect_uri)
 
 
@@ -219,7 +220,7 @@ def test_initial_password_must_be_changed_before_consent(
     confirmation.fill(PASSWORD)
     window.press("Save and continue")
     assert window.heading() == "Allow access?"
-    window.press("Allow once")
+    window.press("Allow")
     redeem_latest_code(site, client, application, redirect_uri)
     window.context.clear_cookies()
     window.authorize(client, redirect_uri)
@@ -240,7 +241,7 @@ def test_back_after_consent_shows_that_the_request_was_answered(
     window.sign_in()
     window.page.reload()  # the consent page is the response to a GET, so no form is sent again
     assert window.heading() == "Allow access?"
-    window.press("Allow once")
+    window.press("Allow")
     window.expected_errors.append("status of 400 (Bad Request) [/oauth2/authorize]")
     window.page.go_back()
     assert ANSWERED in window.text()
@@ -262,7 +263,7 @@ def test_consent_form_that_is_submitted_in_two_tabs_is_answered_in_both_and_not_
     window.expected_errors.append("status of 400 (Bad Request) [/oauth2/code]")
     window.page.locator("form").evaluate("form => { form.target = '_blank' }")
     pages = []
-    for name in ("Allow once", "Allow once", "Deny"):
+    for name in ("Allow", "Allow", "Deny"):
         site.clock.advance(60 if name == "Deny" else 0)
         with window.page.expect_popup() as popup:
             window.page.get_by_role("button", name=name, exact=True).click()
@@ -289,11 +290,11 @@ def test_two_tabs_with_two_users(site: Site, application: Application, window: W
     assert "alice" in window.text(first)
     assert "bob" in window.text(second)
     window.expected_errors.append("status of 400 (Bad Request) [/oauth2/authorize]")
-    window.press("Allow once", first)
+    window.press("Allow", first)
     assert "This page was out of date." in window.text(first)
     assert "bob" in window.text(first)
     assert application.answers == []
-    window.press("Allow once", second)
+    window.press("Allow", second)
     assert redeem_latest_code(site, client, application, redirect_uri)["sub"] == bob.sub
 
 
@@ -307,9 +308,9 @@ def test_two_tabs_of_one_user(site: Site, application: Application, window: Wind
         window.authorize(client, redirect_uri, page)
     for page in (first, second):
         window.sign_in(page=page)
-    window.press("Allow once", second)
+    window.press("Allow", second)
     redeem_latest_code(site, client, application, redirect_uri)
-    window.press("Allow once", first)
+    window.press("Allow", first)
     redeem_latest_code(site, client, application, redirect_uri)
     assert len({answer["code"] for answer in application.answers}) == 2
 
@@ -352,7 +353,7 @@ def test_authorization_request_posted_by_another_site_keeps_the_session(
         window.page.goto(application.url("/start", host), wait_until="commit")
     assert window.heading() == "Allow access?"
     assert "alice" in window.text()
-    window.press("Allow once")
+    window.press("Allow")
     redeem_latest_code(site, client, application, redirect_uri)
     window.page.go_back()  # to the address of the request, which asks again
     assert window.heading() == "Allow access?"
@@ -409,8 +410,8 @@ def test_single_page_application_gets_tokens_with_cors(
     assert window.heading() == "Sign in"
     window.sign_in()
     # RFC 8252 section 8.6: a public client on this device is not authenticated, so consent is not remembered.
-    assert window.page.get_by_role("button", name="Always allow").count() == 0
-    window.press("Allow once")
+    assert window.page.get_by_role("checkbox").count() == 0
+    window.press("Allow")
     code = application.answer["code"]
     site.secrets.add(code)
     fetch_tokens = """async ([issuer, body]) => {
@@ -457,12 +458,15 @@ def test_sign_in_and_consent_work_with_the_keyboard(
     window = windows(java_script_enabled=script)
     window.authorize(client, redirect_uri)
     window.sign_in_by_keyboard()
-    for name in ("Allow once", "Always allow", "Deny"):
+    for name in ("Allow", "Deny"):
         window.tab_to(name)
-    window.page.keyboard.press("Shift+Tab")
+    for _ in range(2):
+        window.page.keyboard.press("Shift+Tab")
+    expect(window.page.get_by_label("Remember my choice")).to_be_focused()
+    window.page.keyboard.press("Space")
     with window.page.expect_navigation():
         window.page.keyboard.press("Enter")
     redeem_latest_code(site, client, application, redirect_uri)
     window.authorize(client, redirect_uri)
-    assert window.heading() == "Welcome back", "Always allow was chosen"
+    assert window.heading() == "Welcome back", "the choice is remembered"
     site.secrets.add(application.answers[-1]["code"])

@@ -74,10 +74,13 @@ class LoginApplication:
         if details["step"] == "consent":
             title = "Allow access?"
             scopes = "".join(f"<li>{html.escape(scope['description'])}</li>" for scope in details["scopes"])
-            names = {"allow_once": "Allow once", "allow_always": "Always allow", "deny": "Deny"}
+            remember = '<label><input type="checkbox" name="remember" value="on">Remember my choice</label>'
             fields = f"<ul>{scopes}</ul><p>{html.escape(details['host'])}</p>" + "".join(
-                f'<button name="decision" value="{decision}">{names[decision]}</button>'
-                for decision in details["decisions"]
+                (
+                    remember if "allow_always" in details["decisions"] else "",
+                    '<button name="decision" value="allow">Allow</button>',
+                    '<button name="decision" value="deny">Deny</button>',
+                )
             )
         return (
             f'<!doctype html><title>{title}</title><link rel="icon" href="data:,"><h1>{title}</h1>'
@@ -140,13 +143,13 @@ def test_sign_in_and_consent_in_the_login_application(
     assert "alice" not in page.url
     assert window.cookies == {"signet-browser"}
     window.sign_in()
-    page.get_by_text("Know who you are").wait_for()
+    page.get_by_text("Recognize you (your user ID here)").wait_for()
     assert window.heading() == "Allow access?"
     assert page.get_by_text(f"127.0.0.1:{application.port}").count() == 1
     assert page.get_by_role("textbox").count() == 0
     assert window.cookies == {"signet-browser", "signet-session"}
     assert application.answers == []
-    window.press("Always allow")
+    window.allow_and_remember()
     assert window.heading() == "Welcome back"
     redeem_latest_code(site, client, application, redirect_uri)
     window.authorize(client, redirect_uri, scope="openid email")

@@ -34,7 +34,7 @@ def sign_in_to_application(window: Window, client: Registered, application: Appl
     """Sign alice in to the application; return its ID token."""
     window.authorize(client, client.record.redirect_uris[0])
     window.sign_in()
-    window.press("Allow once")
+    window.press("Allow")
     window.site.secrets.add(application.answer["code"])
     browser = Browser(window.site)
     token: str = browser.redeem(client, application.answer["code"]).json["id_token"]

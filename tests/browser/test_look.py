@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from chalicelib import pages
 from tests.support.chromium import PHONE, Window, violations
@@ -82,7 +82,9 @@ def check_targets_and_fields(page: Page, name: str) -> None:
     fields = page.locator("input:not([type=hidden])").all()
     for field in fields:
         assert field.evaluate("field => field.labels.length") == 1
-    autocomplete = [field.get_attribute("autocomplete") for field in fields]
+    boxes = [field for field in fields if field.get_attribute("type") == "checkbox"]
+    assert all(min(box["width"], box["height"]) >= 24 for box in map(Locator.bounding_box, boxes) if box)
+    autocomplete = [field.get_attribute("autocomplete") for field in fields if field not in boxes]
     expected = {
         "sign_in": ["username", "current-password"],
         "change_password": ["username", "new-password", "new-password"],

@@ -76,7 +76,7 @@ def test_oidc_client_ts_signs_in_and_out_by_popup(open_application: Callable[[],
     assert window.heading(popup) == "Sign in"
     window.sign_in(page=popup)
     assert window.heading(popup) == "Allow access?"
-    popup.get_by_role("button", name="Allow once").click()
+    popup.get_by_role("button", name="Allow", exact=True).click()
     window.page.get_by_text("Signed in").wait_for()
     assert popup.is_closed()
     popup = press(window, "Sign out")

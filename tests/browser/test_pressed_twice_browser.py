@@ -85,7 +85,7 @@ def test_allow_pressed_twice_leads_to_the_application_with_a_code_that_works(
     for timing in TIMINGS:
         window.authorize(client, application.url(), prompt="login consent", response_mode=mode)
         window.sign_in()
-        press_twice(window, "Allow once", *timing)
+        press_twice(window, "Allow", *timing)
         if mode == "form_post":
             if not script:
                 window.press("Continue")
@@ -135,7 +135,7 @@ def test_back_from_the_application_posts_no_answer_by_itself(
     window.expected_errors.append("net::ERR_ABORTED")
     window.authorize(client, application.url(), prompt="login consent", response_mode="form_post")
     window.sign_in()
-    window.press("Allow once")
+    window.press("Allow")
     window.page.wait_for_url(application.url())
     window.page.go_back()
     window.page.wait_for_timeout(500)

@@ -30,7 +30,7 @@ def open_request(window: Window, client: Registered) -> None:
 
 
 def allow_and_redeem(window: Window, client: Registered, application: Application) -> None:
-    window.press("Allow once")
+    window.press("Allow")
     redeem_latest_code(window.site, client, application, client.record.redirect_uris[0])
 
 
@@ -97,7 +97,7 @@ def test_consent_page_that_was_left_open_too_long_is_shown_again_and_works(
     window.expected_errors.append("status of 400")
     window.sign_in()
     site.clock.advance(site.settings.request_lifetime)
-    window.press("Allow once")
+    window.press("Allow")
     assert window.heading() == "Allow access?"
     assert "This page was out of date." in window.text()
     assert application.received == []

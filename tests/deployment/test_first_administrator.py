@@ -12,7 +12,7 @@ from infra.aws.administrator import ADMINISTRATOR, create_administrator
 from tests.support.faults import Wire
 from tests.support.site import Site
 
-SHOWN = rf"Administrator: {ADMINISTRATOR}, password (\S+)"
+SHOWN = rf"First account: {ADMINISTRATOR}, password (\S+)"
 Captured = pytest.CaptureFixture[str]
 
 
@@ -66,4 +66,4 @@ def test_without_a_terminal_no_account_is_created_and_the_command_for_it_is_prin
     assert site.server.store.users.get(user.sub) == user
     printed = capsys.readouterr().out
     assert f"\n  signet user set-password {ADMINISTRATOR} --stage prod\n" in printed
-    assert "Administrator:" not in printed
+    assert "First account:" not in printed

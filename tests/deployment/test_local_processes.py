@@ -202,7 +202,7 @@ def test_first_start_adds_the_demo_and_shows_the_administrator_password_once(tmp
         assert json.loads(command(tmp_path, "user", "show", "admin", "--json").stdout)["password_change_required"]
         command(tmp_path, "client", "delete", "demo", "--yes")
     with running(tmp_path) as second:
-        assert "administrator" not in second.welcome
+        assert "first account" not in second.welcome
         assert "demo client" not in second.welcome, "deleted demo data is not added again"
         assert "down-the-rabbit-hole" in second.welcome
     content = b"".join(file.read_bytes() for file in folder(tmp_path).iterdir())
@@ -242,7 +242,7 @@ def test_processes_that_start_at_the_same_time_share_one_database(tmp_path: Path
     try:
         first, second = started
         assert first.endpoint == second.endpoint
-        assert len(re.findall("administrator", first.welcome + second.welcome)) == 1
+        assert len(re.findall("first account", first.welcome + second.welcome)) == 1
     finally:
         for server in started:
             server.end()

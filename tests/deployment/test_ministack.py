@@ -84,7 +84,7 @@ def test_first_deployment_lists_each_resource_and_shows_the_administrator_passwo
         assert re.search(rf"Add +{name} ", first_deployment.stdout), name
         assert re.search(rf"\d s +\d+/\d+ +{name} +create complete", first_deployment.stdout), name
     assert f"Issuer: {prod.front.url}" in first_deployment.stdout
-    (password,) = re.findall(r"Administrator: admin, password (\S+)", first_deployment.stdout)
+    (password,) = re.findall(r"First account: admin, password (\S+)", first_deployment.stdout)
     browser, client = prod.browser(), prod.client()
     page = browser.sign_in(browser.authorize(client), "admin", password)
     assert "new_password" in page.body
@@ -342,7 +342,7 @@ def test_deployment_interrupted_at_every_point_is_completed_by_running_it_again(
     users = json.loads(interrupted.ok("--stage", "cut", "user", "list", "--json"))
     assert [(user["username"], user["admin"]) for user in users] == [("admin", True)]
     # The first password was never shown, so a new one is set and shown.
-    (password,) = re.findall(r"Administrator: admin, password (\S+)", done.stdout)
+    (password,) = re.findall(r"First account: admin, password (\S+)", done.stdout)
     browser = interrupted.browser()
     page = browser.sign_in(browser.authorize(interrupted.client()), "admin", password)
     assert "new_password" in page.body

@@ -406,7 +406,7 @@ class GrantMachine(RuleBasedStateMachine):
         assert session
         if client == "web" and not scope <= self.remembered[session.username]:
             self.outcomes["asked for consent"] += 1
-            assert ("decision", "allow_once") in answer.form.buttons, answer.body
+            assert ("decision", "allow") in answer.form.buttons, answer.body
             decision = data.draw(st.sampled_from(["allow_once", "allow_always"]), "decision")
             answer = self.browsers[browser].submit(answer, decision=decision)
             self.remembered[session.username] |= scope if decision == "allow_always" else frozenset()

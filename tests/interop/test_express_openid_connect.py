@@ -113,7 +113,7 @@ def test_chromium_returns_to_the_longest_deep_link_that_its_cookies_allow(
     url = start(kind).url + DEEP_LINK[:LONGEST_IN_A_BROWSER]
     window.page.goto(url)
     window.sign_in()
-    window.press("Allow once")
+    window.press("Allow")
     window.page.wait_for_url(url)
     expect(window.page.locator("body")).to_contain_text('"sub"')
 

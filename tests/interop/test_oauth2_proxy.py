@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -9,6 +10,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 import requests
 
+from chalicelib.users import accounts
 from tests.interop.programs import FOLDER, Server, installed, open_url, parameters
 from tests.support.browser import Browser
 from tests.support.emulator import free_port
@@ -21,6 +23,13 @@ EMAIL = "alice@example.com"
 SOURCES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "UserInfo": ({}, []),
     "ID token": ({"id_token_claims_from_scope": True}, ["--skip-claims-from-profile-url"]),
+}
+# The same with groups, of which one gives access.
+_SCOPE = "openid profile email groups offline_access"
+_OPTIONS = [f"--scope={_SCOPE}", "--allowed-group=engineering"]
+GROUP_SOURCES = {
+    f"groups at {source}": ({**registration, "scope": _SCOPE}, [*options, *_OPTIONS])
+    for source, (registration, options) in SOURCES.items()
 }
 
 
@@ -85,7 +94,7 @@ def start(site: Site, tmp_path: Path) -> Iterator[Callable[[str], Proxy]]:
     started: list[Proxy] = []
 
     def start(source: str) -> Proxy:
-        started.append(Proxy(site, *SOURCES[source], tmp_path / "log"))
+        started.append(Proxy(site, *(SOURCES | GROUP_SOURCES)[source], tmp_path / "log"))
         return started[-1]
 
     yield start
@@ -120,3 +129,25 @@ def test_oauth2_proxy_signs_in_refreshes_and_signs_out(
     assert browser.submit(question, decision="sign_out").location == f"{proxy.url}/"
     page = browser.request("GET", proxy.get(path).headers["Location"])
     assert "password" in page.form.fields, "the session at the authorization server has ended too"
+
+
+@pytest.mark.parametrize("source", GROUP_SOURCES)
+def test_oauth2_proxy_gives_access_to_a_group_until_the_user_leaves_it(
+    site: Site, browser: Browser, start: Callable[[str], Proxy], source: str
+) -> None:
+    alice = site.user("alice", claims={"email": EMAIL, "email_verified": True}, groups=frozenset({"on-call"}))
+    proxy, store = start(source), site.server.store
+    answer = proxy.get(open_url(site, browser, proxy.get("/").headers["Location"]).location)
+    assert answer.status_code == 403, "in no group that has access"
+    accounts.update(store, alice, lambda user: replace(user, groups=frozenset({"on-call", "engineering"})))
+    proxy.get(open_url(site, browser, proxy.get("/oauth2/start").headers["Location"]).location)
+    answer = proxy.get("/oauth2/auth")
+    assert (answer.status_code, answer.headers["X-Auth-Request-Groups"]) == (202, "engineering,on-call")
+    site.secrets.add(answer.headers["X-Auth-Request-Access-Token"])
+    accounts.update(store, site.read_user(), lambda user: replace(user, groups=frozenset({"on-call"})))
+    deadline = time.monotonic() + 20
+    while (answer := proxy.get("/oauth2/auth")).status_code == 202:  # it refreshes its session each second
+        site.secrets.add(answer.headers["X-Auth-Request-Access-Token"])
+        assert time.monotonic() < deadline, proxy.log.read_text()
+        time.sleep(0.3)
+    assert answer.status_code in (401, 403)

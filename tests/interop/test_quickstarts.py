@@ -293,7 +293,7 @@ def test_single_page_application_signs_a_user_in_and_out(
     page.goto(home)
     window.press("Sign in")
     window.sign_in()
-    window.press("Allow once")
+    window.press("Allow")
     user = page.locator("#user")
     expect(user).to_have_text(f"Signed in as {NAME}")
     expect(page).to_have_url(home)

@@ -15,7 +15,7 @@ from typing import Any
 import boto3
 import pytest
 
-from chalicelib.protocol.scopes import SCOPES
+from chalicelib.protocol.scopes import OPEN_SCOPES
 from chalicelib.settings import LIMITS, Settings
 from infra.__main__ import command
 from infra.local.state import CHECKOUT
@@ -95,7 +95,7 @@ def test_every_setting_is_shown(site: Site) -> None:
             ({f"SIGNET_{name}": "claude.ai chatgpt.com"}, f"SIGNET_{name}", "claude.ai chatgpt.com", "here")
             for name in ("CLIENT_DOCUMENT_HOSTS", "OPEN_CLIENT_SCOPE")
         ),
-        ({}, "SIGNET_OPEN_CLIENT_SCOPE", " ".join(SCOPES), "default"),
+        ({}, "SIGNET_OPEN_CLIENT_SCOPE", " ".join(OPEN_SCOPES), "default"),
         ({"SIGNET_OUTBOUND_NETWORKS": "10.0.0.0/8"}, "SIGNET_OUTBOUND_NETWORKS", "10.0.0.0/8", "here"),
         *(
             ({f"SIGNET_{name.upper()}": str(low)}, f"SIGNET_{name.upper()}", str(low), "here")

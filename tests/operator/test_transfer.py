@@ -594,8 +594,9 @@ def test_control_characters_in_a_file_are_escaped_in_the_output(
         run_command("import", "--format", "keycloak", realm(file, user, *duplicates), *json_)
         for json_ in ([], ["--json"])
     ]
-    export = [{"kind": "signet", "version": 1}, USER | {evil: 1}, USER | {"claims": {evil: evil}}]
-    file.write_text("\n".join(map(json.dumps, [*export, {"kind": "end", "records": 2}])))
+    export = [{"kind": "signet", "version": 1}, USER | {evil: 1}, USER | {"claims": {"name": evil}}]
+    export.append(USER | {"sub": "u-2", "username": "bob", "claims": {evil: 1}})
+    file.write_text("\n".join(map(json.dumps, [*export, {"kind": "end", "records": 3}])))
     printed += [
         run_command("import", file),
         run_command("user", "show", "u-1"),

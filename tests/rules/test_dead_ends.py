@@ -94,11 +94,11 @@ def test_expired_request_without_its_parameters_leads_to_the_application_until_i
     site.clock.advance(site.settings.request_lifetime)
     for answer in (browser.get(page.url), browser.submit(page, username="alice", password=PASSWORD)):
         answer = browser.follow(answer) if answer.status == 303 else answer
-        assert "This page has expired" in answer.body
+        assert "This sign-in page has expired" in answer.body
         assert next_steps(answer) == BACK | SIGN_IN
     site.server.store.requests.delete(read_id(site, page))
     answer = browser.get(page.url)
-    assert "This page has expired" in answer.body
+    assert "This sign-in page has expired" in answer.body
     assert next_steps(answer) == SIGN_IN
     assert asks_to_sign_in(browser.follow(browser.get("/account")))
 
@@ -106,7 +106,7 @@ def test_expired_request_without_its_parameters_leads_to_the_application_until_i
 def test_handle_of_another_server_names_no_application(browser: Browser, client: Registered, wire: Wire) -> None:
     with wire.counted() as calls:
         answer = browser.get("/oauth2/authorize", request_uri="req_AAAA")
-    assert "This page has expired" in answer.body
+    assert "This sign-in page has expired" in answer.body
     assert next_steps(answer) == SIGN_IN
     assert calls == [], "nothing is read for a handle that this server has not issued"
 

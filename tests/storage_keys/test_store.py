@@ -12,6 +12,7 @@ from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import ClientDocument
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.grant import Grant, GrantEntry
+from chalicelib.protocol.own_scope import Scope
 from chalicelib.protocol.records import (
     Attempts,
     AuthorizationRequest,
@@ -19,7 +20,6 @@ from chalicelib.protocol.records import (
     Delivery,
     Event,
     Identifier,
-    Scope,
     SealedKeyRing,
     Session,
     User,

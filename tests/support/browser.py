@@ -28,6 +28,8 @@ class _Form(HTMLParser):
         values = dict(attrs)
         if tag == "form":
             self.action = values.get("action")
+        elif tag == "input" and values.get("type") == "checkbox" and "checked" not in values:
+            pass  # browsers leave it out
         elif tag == "input" and values.get("name"):
             self.fields[values["name"] or ""] = values.get("value") or ""
         elif tag == "button" and values.get("name"):

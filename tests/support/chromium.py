@@ -252,6 +252,11 @@ class Window:
         with page.expect_navigation():
             page.get_by_role("button", name=name, exact=True).click()
 
+    def allow_and_remember(self) -> None:
+        """Allow access on the consent page, and have the choice remembered."""
+        self.page.get_by_label("Remember my choice").check()
+        self.press("Allow")
+
     def tab_to(self, name: str) -> None:
         """Press Tab until the element with this name has the focus, which must be visible."""
         named = "document.activeElement.getAttribute('aria-label') || document.activeElement.innerText"

@@ -89,7 +89,7 @@ class Stage:
         options = ["--stage", self.name, "--yes", "--architecture", ARCHITECTURE, "--issuer", self.front.url]
         options.append("--no-doctor")  # `first_deployment` runs it, and finds what the emulator lacks
         done = self.run("deploy", *options, *more, stop_at=stop_at, terminal=terminal, package=package)
-        self.secrets.update(re.findall(r"Administrator: admin, password (\S+)", done.stdout))
+        self.secrets.update(re.findall(r"First account: admin, password (\S+)", done.stdout))
         self.open_key()
         return done
 

@@ -14,7 +14,8 @@ from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.errors import InvalidRequest
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.identifiers import username_identifier
-from chalicelib.protocol.records import Consent, Scope, Session
+from chalicelib.protocol.own_scope import Scope
+from chalicelib.protocol.records import Consent, Session
 from chalicelib.protocol.resource import Resource
 from tests.support.browser import CHALLENGE
 from tests.support.site import PASSWORD, Site
@@ -137,7 +138,7 @@ class Gallery:
         self.page.goto(f"{self.site.settings.issuer}/playground")
         yield "playground"
         self._send()
-        self._send("allow_once")
+        self._send("allow")
         yield "playground_code"
         self._send("token")
         yield "playground_tokens"

@@ -7,7 +7,7 @@ from typing import Any
 from chalicelib.protocol import scopes
 from chalicelib.protocol.handles import base64url
 
-CLAIMS = set(scopes.CLAIMS) - {"sub", "preferred_username"}
+CLAIMS = set(scopes.CLAIMS) - {"sub", "preferred_username", "groups"}
 
 
 def with_values(claims: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from chalicelib.protocol.custom_claims import freeze
 from chalicelib.protocol.identifiers import username_identifier
 from chalicelib.protocol.records import User
 from chalicelib.users import accounts
 from infra.operator.transfer import cognito, keycloak
-from infra.operator.transfer.json_lines import Entry, freeze
+from infra.operator.transfer.json_lines import Entry
 
 
 @dataclass(frozen=True)

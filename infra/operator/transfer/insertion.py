@@ -12,6 +12,7 @@ from chalicelib.aws.client import AwsError
 from chalicelib.clients.metadata import check_client
 from chalicelib.keys import signing
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.custom_claims import check_custom_claims, check_groups
 from chalicelib.protocol.errors import OAuthError, TemporarilyUnavailable
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.identifiers import username_identifier
@@ -117,6 +118,8 @@ def _insert_user(store: Store, user: User) -> Outcome:
         raise ValueError("its password_hash has an unknown format")
     if len(json.dumps(user.claims)) > MOST_BYTES:
         raise ValueError("its claims are too large")
+    check_custom_claims(user.claims)
+    check_groups(user.groups)
     same_sub, client = store.read(store.users.lookup(user.sub), store.clients.lookup(user.sub))
     if client or user.sub in builtin_clients.RESERVED:
         raise ValueError("its sub is the client_id of a client")
@@ -139,7 +142,7 @@ def _insert_user(store: Store, user: User) -> Outcome:
 
 def _comparable_user(user: User) -> tuple[object, ...]:
     """Return the values that make two records equal. The password is not one: it may have changed since the export."""
-    return user.username, user.claims, user.admin, user.disabled_at is None
+    return user.username, user.claims, user.admin, user.groups, user.disabled_at is None
 
 
 def _insert_consent(store: Store, consent: Consent) -> Outcome:

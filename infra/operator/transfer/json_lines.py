@@ -8,7 +8,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import BlockedHosts, ClientDocument
-from chalicelib.protocol.records import Consent, Scope, User
+from chalicelib.protocol.custom_claims import freeze
+from chalicelib.protocol.own_scope import Scope
+from chalicelib.protocol.records import Consent, User
 from chalicelib.protocol.resource import Resource
 from infra.operator.terminal import json_text
 
@@ -150,10 +152,3 @@ def _convert(name: str, hint: Any, value: Any) -> Any:
         elif isinstance(value, origin) and not (origin is int and isinstance(value, bool)):
             return value
     raise ValueError(f"{name} cannot be {json.dumps(value)[:60]}")
-
-
-def freeze(value: Any) -> Any:
-    """Return the value with tuples instead of lists, at all levels, as the store returns it."""
-    if isinstance(value, list | tuple):
-        return tuple(freeze(member) for member in value)
-    return {key: freeze(member) for key, member in value.items()} if isinstance(value, dict) else value

@@ -11,7 +11,7 @@ from chalicelib.clients.resources import check_resource, check_scope, insert_res
 from chalicelib.keys import signing
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import BLOCKED_HOSTS, BlockedHosts, ClientDocument, is_document_url
-from chalicelib.protocol.records import Scope
+from chalicelib.protocol.own_scope import Scope
 from chalicelib.protocol.resource import Resource
 from chalicelib.protocol.resource_uris import normalize
 from chalicelib.storage.store import Store

@@ -111,7 +111,7 @@ def test_application_is_listed_with_its_scopes_and_dates(site: Site, alice: Brow
     assert "See your email address" in page
     assert "since 15 January 2027, 08:00 UTC" in page
     assert "last used 18 January 2027, 08:00 UTC" in page
-    assert "You chose “Always allow”" not in page
+    assert "Your choice is remembered" not in page
 
 
 def test_claims_requested_by_name_are_listed(site: Site, alice: Browser) -> None:
@@ -127,7 +127,7 @@ def test_application_with_a_remembered_consent_is_listed(site: Site, alice: Brow
     alice.code(client, decision="allow_always")
     page = visible_text(alice.get("/account"))
     assert "Photo Print" in page
-    assert "You chose “Always allow”" in page
+    assert "Your choice is remembered" in page
 
 
 def test_application_is_listed_with_the_browser_that_allowed_it(site: Site, alice: Browser) -> None:

@@ -160,7 +160,7 @@ def test_client_that_asks_for_all_scopes_of_the_metadata_gets_those_that_it_is_r
     page = browser.authorize(client, scope=" ".join([*supported, "admin"]))
     assert read_request(site, page).scope == {"openid", "email"}
     consent = browser.sign_in(page)
-    assert "Know who you are" in consent.body
+    assert "Recognize you (your user ID here)" in consent.body
     assert "See your phone number" not in consent.body
     answer = browser.redeem(client, browser.submit(consent, decision="allow_once").code).json
     assert answer["scope"] == read_claims(answer["access_token"])["scope"] == "email openid"

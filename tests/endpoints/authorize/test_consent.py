@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from chalicelib.protocol.records import Event, Scope
+from chalicelib.protocol.own_scope import Scope
+from chalicelib.protocol.records import Event
 from tests.endpoints.authorize.conftest import (
     NATIVE_URIS,
     asks_for_consent,
@@ -48,7 +49,7 @@ def test_scopes_beyond_the_remembered_ones_ask_again_and_are_marked_as_new(
     page = browser.authorize(client, scope="openid profile PRODUCTION")
     assert list_new_scopes(page) == ["See your name and profile", "PRODUCTION"]
     allowed_before = page.body.partition("You have already allowed it to")[2]
-    assert "Know who you are" in allowed_before
+    assert "Recognize you (your user ID here)" in allowed_before
     assert "See your email address" in allowed_before
     assert "See your name and profile" not in allowed_before
     browser.submit(page, decision="allow_once")
@@ -95,7 +96,7 @@ def test_custom_scope_is_shown_with_its_stored_description(
     client = site.client(scope="openid offline_access zoo photos.read email")
     page = browser.authorize(client, scope=client.record.scope)
     assert re.findall(r"<li><bdi>(.*?)</bdi>", page.body) == [
-        "Know who you are",
+        "Recognize you (your user ID here)",
         "See your email address",
         "See your photos &amp; albums",
         "zoo",
@@ -122,7 +123,7 @@ def test_native_application_needs_consent_for_each_request(
     browser.code(trusted_client)
     client = site.client(redirect_uris=[uri, "https://client.example.com/cb"], public=True, trusted=trusted)
     page = browser.authorize(client)
-    assert page.form.buttons == [("decision", "allow_once"), ("decision", "deny"), ("decision", "switch")]
+    assert page.form.buttons == [("decision", "allow"), ("decision", "deny"), ("decision", "switch")]
     assert browser.submit(page, decision="allow_always").code  # treated as allow_once
     assert asks_for_consent(browser.authorize(client))
     assert not [*site.server.store.consents.scan()]

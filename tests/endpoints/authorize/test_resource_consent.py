@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from chalicelib.protocol.records import Scope
+from chalicelib.protocol.own_scope import Scope
 from chalicelib.protocol.resource import Resource
 from tests.endpoints.authorize.conftest import asks_for_consent, list_new_scopes, read_grant
 from tests.support.account import submit_action
@@ -50,7 +50,7 @@ def test_consent_page_says_which_scope_is_for_which_api(site: Site, browser: Bro
         assert f"<strong><bdi>Photos</bdi></strong> (<bdi>{host}.example.com</bdi>)" in page.body
     assert page.body.count("<li><bdi>read</bdi> (<bdi>Photos</bdi>)</li>") == 2, "one for each of two APIs"
     assert page.body.count("<li><bdi>write</bdi> (<bdi>Photos</bdi>)</li>") == 1
-    assert "<li><bdi>Know who you are</bdi></li>" in page.body
+    assert "<li><bdi>Recognize you (your user ID here)</bdi></li>" in page.body
 
 
 @pytest.mark.parametrize("resource", [None, OPEN, OLD])
@@ -103,7 +103,9 @@ def test_removed_access_forgets_the_scopes_of_resources(site: Site, browser: Bro
     tokens = browser.tokens(client, decision="allow_always", scope="openid read", resource=PHOTOS)
     browser.code(client, "allow_always", scope="openid read write", resource=PHOTOS)
     page = browser.get("/account")
-    assert all(f"<li><bdi>{text}</bdi></li>" in page.body for text in ("Know who you are", "read", "write"))
+    assert all(
+        f"<li><bdi>{text}</bdi></li>" in page.body for text in ("Recognize you (your user ID here)", "read", "write")
+    )
     submit_action(browser, "revoke", client_id=client.id)
     assert remembered(site) == (set(), set())
     assert browser.refresh(client, tokens["refresh_token"]).json["error"] == "invalid_grant"
@@ -148,7 +150,7 @@ def test_login_application_learns_the_resources(
     details = browser.get(f"/oauth2/code?request_uri={handle}", headers={"Accept": "application/json"}).json
     assert details["resources"] == [{"uri": OPEN, "name": "Photos"}, {"uri": PHOTOS, "name": "Photos"}]
     assert details["scopes"] == [
-        {"scope": "openid", "description": "Know who you are", "allowed": False},
+        {"scope": "openid", "description": "Recognize you (your user ID here)", "allowed": False},
         {"scope": "read", "description": "read", "allowed": False, "resource": PHOTOS},
     ]
 

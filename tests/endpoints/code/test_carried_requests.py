@@ -79,7 +79,7 @@ def test_decision_about_another_query_is_not_taken(
     action = with_query(page, **changes)
     sent = browser.post(action, page.form.fields | {"decision": "allow_always"}, {"Sec-Fetch-Site": "same-origin"})
     assert sent.status == 303
-    assert ("decision", "allow_once") in browser.get(sent.location).form.buttons
+    assert ("decision", "allow") in browser.get(sent.location).form.buttons
     assert count_grants() == 0
     assert browser.submit(page, decision="allow_once").code, "the form itself still works"
 
@@ -179,7 +179,7 @@ def test_address_that_a_form_leads_back_to_is_at_most_4000_bytes_longer_than_tha
 
 def test_empty_parameters_of_a_request_do_no_harm(browser: Browser, client: Registered) -> None:
     page = browser.authorize(client, request_uri="", request="", claims="", tag="", decision="", username="")
-    assert ("decision", "allow_once") in browser.sign_in(page).form.buttons
+    assert ("decision", "allow") in browser.sign_in(page).form.buttons
 
 
 @pytest.mark.usefixtures("no_passwords")
@@ -193,7 +193,7 @@ def test_expired_form_leads_to_a_new_one(site: Site, browser: Browser, sign_in_p
 
 def test_form_works_until_the_end_of_its_lifetime(site: Site, browser: Browser, sign_in_page: Answer) -> None:
     site.clock.advance(site.settings.request_lifetime - 1)
-    assert ("decision", "allow_once") in browser.sign_in(sign_in_page).form.buttons
+    assert ("decision", "allow") in browser.sign_in(sign_in_page).form.buttons
 
 
 @pytest.mark.usefixtures("no_passwords")
@@ -327,9 +327,9 @@ def test_form_that_was_answered_stays_answered_while_it_is_valid(
 def test_prompt_login_is_satisfied_by_the_sign_in_of_its_own_form_only(browser: Browser, client: Registered) -> None:
     browser.code(client)
     first, second = browser.authorize(client, prompt="login"), browser.authorize(client, prompt="login")
-    assert ("decision", "allow_once") in browser.sign_in(first).form.buttons
+    assert ("decision", "allow") in browser.sign_in(first).form.buttons
     assert "password" in browser.request("GET", second.url).form.fields, "the address asks again"
-    assert ("decision", "allow_once") in browser.sign_in(second).form.buttons
+    assert ("decision", "allow") in browser.sign_in(second).form.buttons
 
 
 def test_another_account_can_answer_instead(site: Site, browser: Browser, client: Registered) -> None:
@@ -373,4 +373,4 @@ def test_rejected_new_password_leads_back_with_its_message(site: Site, browser: 
     assert "The two entries differ." in rejected.body
     assert "The two entries differ." not in browser.request("GET", rejected.url).body
     consent = browser.submit(rejected, new_password=NEW_PASSWORD, new_password_again=NEW_PASSWORD)
-    assert ("decision", "allow_once") in consent.form.buttons
+    assert ("decision", "allow") in consent.form.buttons

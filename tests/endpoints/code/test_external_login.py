@@ -10,7 +10,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 
 from chalicelib.authorization.external_login import ANSWER_LIFETIME, MAX_ANSWERS
-from chalicelib.protocol.records import Scope, User
+from chalicelib.protocol.own_scope import Scope
+from chalicelib.protocol.records import User
 from tests.endpoints.authorize.conftest import read_stored_request
 from tests.endpoints.code.conftest import CREDENTIALS, WRONG_CREDENTIALS, count_sessions_and_grants, is_error_page
 from tests.support.browser import Answer, Browser, authorization_parameters
@@ -249,7 +250,7 @@ def test_details_of_the_request(site: Site, browser: Browser, user: User) -> Non
         },
         "host": "client.example.com",
         "scopes": [
-            {"scope": "openid", "description": "Know who you are", "allowed": False},
+            {"scope": "openid", "description": "Recognize you (your user ID here)", "allowed": False},
             {"scope": "photos.read", "description": "See your photographs", "allowed": False},
         ],
         "decisions": ["allow_once", "allow_always", "deny"],
@@ -468,7 +469,7 @@ def test_answer_to_an_unavailable_request_is_an_error_page(
     assert count_sessions_and_grants() == (0, 0)
 
 
-@pytest.mark.parametrize("decision", ["", "allow", "ALLOW_ONCE", "switch", ["deny", "allow_once"], "\0"])
+@pytest.mark.parametrize("decision", ["", "always", "ALLOW_ONCE", "switch", ["deny", "allow_once"], "\0"])
 def test_unknown_decision_is_rejected(browser: Browser, client: Registered, decision: Any) -> None:
     handle = read_handle(browser.authorize(client))
     post_and_follow(browser, handle, **CREDENTIALS)

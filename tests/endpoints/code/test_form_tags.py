@@ -94,7 +94,7 @@ def test_body_that_is_not_a_form_leads_back_to_its_request_and_is_rejected_witho
     answer = browser.request("POST", sign_in_page.form.action or "", sent, {"Content-Type": media_type})
     page = follow_back(browser, sign_in_page, answer)
     assert dump_tables() == before, "no session, and no attempt is counted"
-    assert ("decision", "allow_once") in browser.sign_in(page).form.buttons
+    assert ("decision", "allow") in browser.sign_in(page).form.buttons
 
 
 @pytest.mark.spec("RFC 6749 §10.12 a")
@@ -321,7 +321,7 @@ def test_user_who_was_signed_out_signs_in_and_gives_consent_again(
     assert browser.submit(page, decision="allow_once").code
 
 
-@pytest.mark.parametrize("decision", ["", "allow", "ALLOW_ONCE", "allow_once ", "yes", "allow_once\0", "\U0001f44d"])
+@pytest.mark.parametrize("decision", ["", "always", "ALLOW_ONCE", "allow_once ", "yes", "allow_once\0", "\U0001f44d"])
 def test_unknown_decision_is_rejected(browser: Browser, consent_page: Answer, decision: str) -> None:
     assert is_error_page(browser.submit(consent_page, decision=decision))
     assert count_grants() == 0
@@ -416,7 +416,7 @@ def test_form_with_a_stale_session_asks_to_sign_in_and_changes_nothing(
             site.server.store.sessions.put(replace(session, ended_at=site.clock.time))
     answer = browser.submit(page, **FORMS[name])
     if name == "sign_in":
-        assert ("decision", "allow_once") in answer.form.buttons, "the sign-in form works without a session"
+        assert ("decision", "allow") in answer.form.buttons, "the sign-in form works without a session"
     else:
         assert answer.status == 400
         assert "signed out" in answer.body
@@ -440,7 +440,7 @@ def test_form_for_one_user_has_no_effect_on_the_user_of_another_tab(
     else:
         answer = follow_back(browser, page, browser.send(page, **FORMS[name]))
         assert "bob" in answer.body
-        assert ("decision", "allow_once") in answer.form.buttons, "bob needs no new password"
+        assert ("decision", "allow") in answer.form.buttons, "bob needs no new password"
     assert is_unchanged(site)
     assert site.server.store.users.get(bob.sub) == bob
     if name != "sign_in":

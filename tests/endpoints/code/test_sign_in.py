@@ -29,7 +29,7 @@ def test_user_signs_in_with_either_name_of_the_form_fields(
     assert answer.status == 303
     consent = browser.get(answer.location)
     assert consent.status == 200
-    assert ("decision", "allow_once") in consent.form.buttons
+    assert ("decision", "allow") in consent.form.buttons
 
 
 LONG = "x" * 10_000
@@ -73,7 +73,7 @@ def test_wrong_credentials_lead_back_to_the_page_with_an_error(
     cookies = [value.split("; ") for name, value in answer.headers if name.lower() == "set-cookie"]
     assert [(first, "Max-Age=0" in rest) for first, *rest in cookies] == [("signet-problem=", True)]
     assert not [*site.server.store.sessions.scan()]
-    assert ("decision", "allow_once") in browser.sign_in(answer).form.buttons, "the page can be submitted again"
+    assert ("decision", "allow") in browser.sign_in(answer).form.buttons, "the page can be submitted again"
 
 
 def without_form_fields(page: Answer) -> str:

@@ -232,14 +232,16 @@ def test_only_listed_code_challenge_methods_work(site: Site, browser: Browser, m
 def test_every_scope_releases_listed_claims(site: Site, browser: Browser, metadata: dict[str, Any]) -> None:
     scopes, claims = metadata["scopes_supported"], metadata["claims_supported"]
     assert set(TOKEN_CLAIMS) < set(claims)
-    user_claims: dict[str, Any] = {name: f"a {name}" for name in claims if name != "sub" and name not in TOKEN_CLAIMS}
-    alice = site.user(claims=user_claims | {"unlisted": "a claim"})
+    about_user = set(claims) - {*TOKEN_CLAIMS, "sub", "groups"}
+    user_claims: dict[str, Any] = {name: f"a {name}" for name in about_user}
+    alice = site.user(claims=user_claims | {"unlisted": "a claim"}, groups=frozenset({"staff"}))
     client = site.client(scope=" ".join(scopes))
     assert browser.authorize(client, scope=" ".join(scopes)).status == 200
     code = create_code(site, client, alice, scope=frozenset(scopes))
     tokens = browser.redeem(client, code).json
     assert tokens["scope"].split() == sorted(scopes)
-    assert browser.userinfo(tokens["access_token"]).json == {"sub": alice.sub, **user_claims}
+    released = {"sub": alice.sub, "groups": ["staff"], **user_claims}
+    assert browser.userinfo(tokens["access_token"]).json == released
     assert browser.authorize(client, scope="unlisted").answer["error"] == "invalid_scope"
 
 
