@@ -10,6 +10,7 @@ from chalicelib.settings import Settings
 from chalicelib.web import Route
 
 account = Endpoints("account")
+account_second_factor = Endpoints("account_second_factor")
 authorize = Endpoints("authorize")
 code = Endpoints("code")
 health = Endpoints("health")
@@ -59,6 +60,8 @@ PAGE_ROUTES = (
     Route("GET", "/account/browsers", account.browsers),
     Route("GET", "/account/activity", account.activity),
     Route("GET", "/account/password", account.password),
+    Route("GET", "/account/second-factor", account_second_factor.get),
+    Route("POST", "/account/second-factor", account_second_factor.post),
     Route("GET", "/account/let-in", let_in.get),
     Route("POST", "/account/let-in", let_in.post),
     Route("GET", "/playground", playground.get),

@@ -20,7 +20,9 @@ def find(client_id: str, settings: Settings, playground_secret: Callable[[], str
         return Client(
             client_id=ACCOUNT,
             client_name=f"Your account at {settings.name}",
-            redirect_uris=(settings.issuer + "/account",),
+            redirect_uris=(settings.issuer + "/account", settings.issuer + "/account/second-factor"),
+            default_redirect_uri=settings.issuer + "/account",
+            default_acr_values=(settings.mfa_acr,),
             grant_types=("authorization_code",),
             require_pkce=False,
             trusted=True,

@@ -44,6 +44,8 @@ MODULES = (
     "jwt",
     "passlib.context",
     "passlib.handlers.argon2",
+    "pyotp",
+    "segno",
 )
 
 

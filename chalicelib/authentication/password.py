@@ -66,22 +66,25 @@ class CountedAttempt:
 class VerifiedSignIn:
     """Who has signed in, the consent that they gave this client, and the writes for the next transaction.
 
-    Until these are made, the attempt counts as a failure. `recorded`: the event in the history.
+    Until these are made, the attempt counts as a failure. `recorded`: the event in the history. `complete`: whether the
+    user need not enter a code of the second factor, so that the browser and the network become known.
     """
 
     user: User
     consent: Consent | None
     attempt: CountedAttempt
     recorded: tuple[Write[Any], ...]
+    complete: bool = True
 
     @property
     def writes(self) -> tuple[Write[Any], ...]:
-        """The writes that take the failure back, and make the browser and the network known."""
+        """The writes that take the failure back, and make the browser and the network known if it is complete."""
         return self.writes_for(self.user)
 
     def writes_for(self, user: User) -> tuple[Write[Any], ...]:
         """Return the same writes for a transaction that changes the user's password: `user` is the new record."""
-        return *self.attempt.counted.taking_back(user.password_generation), *self.recorded
+        taking_back = self.attempt.counted.taking_back(user.password_generation, remember=self.complete)
+        return *taking_back, *self.recorded
 
     def checked_writes(self, store: Store) -> tuple[Write[Any], ...]:
         """Return the writes for a transaction that does not check the user itself.
@@ -190,13 +193,16 @@ class SignInAttempt:
             if counted.reaches_limit:
                 events.note(self._http, events.SIGN_IN_LIMIT_REACHED, sub=sub)
             raise NotSignedIn("wrong_credentials", WRONG, attempt=attempt)
+        complete = True
         if purpose == events.SIGN_IN:
             note_sign_in(self._server, self._http, user.sub)
+            complete = not self._server.settings.authentication_policy.asks_for_code(user)
+            purpose = purpose if complete else events.SECOND_FACTOR_ASKED
         recorded: list[Write[Any]] = []
         if event:
             rename = store.events.changing((event.sub, event.event_id), failed, {"name": purpose})
             recorded.append(replace(rename, on_success=lambda: events.note(self._http, purpose, sub=sub)))
-        verified = VerifiedSignIn(self._rehash(user), consent, attempt, tuple(recorded))
+        verified = VerifiedSignIn(self._rehash(user), consent, attempt, tuple(recorded), complete)
         if request and not is_intended_user(request, subject(self._server, client, user.sub)):
             verified.commit_without_session(store)
             raise LoginRequired(WRONG_USER)

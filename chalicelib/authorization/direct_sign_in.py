@@ -13,11 +13,15 @@ from chalicelib.authorization.sign_in import start_session
 from chalicelib.clients.credentials import basic_credentials
 from chalicelib.http.csrf import require_top_level_navigation
 from chalicelib.http.messages import Request, Response
-from chalicelib.protocol.errors import LoginRequired, OAuthError, UnauthorizedClient
+from chalicelib.protocol.authentication_context import TWO_FACTORS, level
+from chalicelib.protocol.errors import InteractionRequired, LoginRequired, OAuthError, UnauthorizedClient
 from chalicelib.protocol.next_step import SignedInUser, Step
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 
+NEEDS_PAGE = (
+    "The user must prove a second factor, which HTTP Basic cannot do: send the user to the authorization endpoint."
+)
 BASIC = {"WWW-Authenticate": 'Basic realm="sign-in", charset="UTF-8"'}
 
 
@@ -67,6 +71,11 @@ def _ask_for_basic(interaction: Interaction, failure: NotSignedIn | None = None)
     return page.add(BASIC if problem.status == 401 else {})
 
 
+def _is_complete(verified: VerifiedSignIn, current: SignedInUser) -> bool:
+    """Return whether the password is enough, or the user has proved the second factor in this browser before."""
+    return verified.complete or level(current.session.amr) >= TWO_FACTORS
+
+
 def _answer_directly(interaction: Interaction, verified: VerifiedSignIn, previous: SignedInUser | None) -> Response:
     """Return the answer with the code, without a page.
 
@@ -81,6 +90,8 @@ def _answer_directly(interaction: Interaction, verified: VerifiedSignIn, previou
     asking = replace(interaction, signed_in=current, consent=verified.consent)
     try:
         step = remaining_step(asking)
+        if step in (Step.SECOND_FACTOR, Step.ENROL_SECOND_FACTOR) or not _is_complete(verified, current):
+            raise InteractionRequired(NEEDS_PAGE)
     except OAuthError:
         verified.commit_without_session(server.store)
         raise

@@ -4,7 +4,8 @@
 (`external_question`). Its form posts the user's answer here, from another site, so that none of our cookies comes
 along. The answer is kept with the request (`receive`), and the browser is redirected to GET /oauth2/authorize with a
 cookie that names it: there the user's own cookies are sent, and the answer is used (`take_answer`). It is valid in the
-browser that posted it, for the request that was started there, once, and for a minute.
+browser that posted it, for the request that was started there, once, and for a minute. The second factor is asked for
+on our own page.
 
 Only a browser proves an origin: a program that posts an answer gets a cookie that is useless in another browser. A new
 password is chosen on our own page.
@@ -19,6 +20,7 @@ from chalicelib.authorization.flow import proceed
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.recipient import find_recipient, set_recipient_of
 from chalicelib.authorization.request import ended, read_request, read_stored_request
+from chalicelib.authorization.second_factor import waiting_members
 from chalicelib.authorization.stored_request import redirect_to_stored_request, store_unauthenticated
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
 from chalicelib.protocol.client import Client
@@ -27,7 +29,7 @@ from chalicelib.protocol.records import AuthorizationRequest
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 from chalicelib.storage.dynamodb import Condition, attr
-from chalicelib.storage.table import Write
+from chalicelib.storage.table import Refused, Write
 
 COOKIE = "answer"
 ANSWER_LIFETIME = 60
@@ -154,6 +156,13 @@ def _sign_in(interaction: Interaction) -> Response | None:
     if user is None or user.disabled_at is not None or user.sessions_generation != request.answer["generation"]:
         return None  # the proof of a moment ago is no longer valid
     same_answer = attr("answer.id").eq(request.answer["id"])
+    if server.settings.authentication_policy.asks_for_code(user):
+        # The application cannot vouch for it: its form comes from the user's browser, where its user can change it.
+        waiting = waiting_members(server, user)
+        changed = store.requests.transition((request.request_id,), same_answer, {"waiting": waiting}, ("answer",))
+        if isinstance(changed, Refused):
+            return None
+        return proceed(replace(interaction, request=replace(request, answer={}, waiting=waiting), waiting=user))
     taking = store.requests.changing((request.request_id,), same_answer, {"asked_sub": sub}, remove=("answer",))
     also = (taking, *remember_browser(server, http, user, request.browser_id))
     signed_in = browser_sessions.start_session(server, http, user, request.request_id, interaction.signed_in, also)

@@ -6,6 +6,7 @@ Steps do not call each other: all return to this dispatcher.
 from dataclasses import replace
 from typing import Any
 
+from chalicelib.authorization.authentication_policy import demand_of
 from chalicelib.authorization.grant import NotGranted, create_grant
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.repeated_answer import redirect_to_answer, repeat_answer
@@ -37,7 +38,17 @@ def remaining_step(interaction: Interaction) -> Step | None:
     request, signed_in = interaction.request, interaction.signed_in
     names_user = request.hinted_sub is not None or bool(request.claims)
     client_subject = subject(server, client, signed_in.user.sub) if signed_in and names_user else None
-    return next_step(request, client, signed_in, interaction.remembered, server.now(), client_subject)
+    return next_step(
+        request,
+        client,
+        signed_in,
+        interaction.remembered,
+        server.now(),
+        client_subject,
+        policy=server.settings.authentication_policy,
+        demand=demand_of(server, client, request),
+        waiting=interaction.waiting is not None,
+    )
 
 
 def finish(

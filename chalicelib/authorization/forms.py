@@ -29,6 +29,7 @@ from chalicelib.sessions.repeated_form import digest_form
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TIME = re.compile(r"[0-9]{1,12}")
 _MAX_HANDLE = 128  # bytes of the parameter request_uri: that of a handle has 74
+OF_BROWSER = (Step.SIGN_IN, Step.SECOND_FACTOR)  # the steps before there is a session
 _CLOCK_DIFFERENCE = 60  # seconds by which another process may be ahead
 
 
@@ -70,7 +71,7 @@ def make_form(interaction: Interaction, step: Step, browser_id: str) -> Form:
     """Return the form of the page for a step, which `browser_id` shows."""
     server, signed_in, request = interaction.server, interaction.signed_in, interaction.request
     query, sent = query_of(interaction), SentForm(request.request_id, server.now(), _terms(request))
-    holder = browser_id if step is Step.SIGN_IN or signed_in is None else signed_in.session.session_id
+    holder = browser_id if step in OF_BROWSER or signed_in is None else signed_in.session.session_id
     tag = server.keys.form_tag(_subject(sent, step, query, holder))
     fields = {"request_id": sent.request_id, "shown_at": str(sent.shown_at), "terms": sent.terms, "tag": tag}
     return Form(f"{pages.base(server.settings)}/oauth2/code?{query}", tuple(fields.items()))
@@ -86,6 +87,10 @@ def step_of(form: Params) -> Step:
     """Return the step that a form answers."""
     if "decision" in form:
         return Step.CONSENT
+    if "set_up" in form:
+        return Step.ENROL_SECOND_FACTOR
+    if "one_time_code" in form:
+        return Step.SECOND_FACTOR
     return Step.CHANGE_PASSWORD if "new_password" in form else Step.SIGN_IN
 
 
@@ -93,11 +98,11 @@ def read_form(server: AuthorizationServer, http: Request, form: Params, step: St
     """Return the form, if this server has shown it to this browser or session, and not too long ago. Reads no record.
 
     A form that expires just now is returned too: it may have been answered (`request_of`).
-    The form to sign in belongs to the browser, any other one to the session.
+    The forms to sign in, also with the second factor, belong to the browser, any other one to the session.
     """
     session = browser_sessions.session_handle(server, http)
     session_id = session.id if session else None
-    holder = browser_sessions.browser_id_of(server, http) if step is Step.SIGN_IN else session_id
+    holder = browser_sessions.browser_id_of(server, http) if step in OF_BROWSER else session_id
     request_id, shown_at, terms, tag = (_field(form, name) for name in ("request_id", "shown_at", "terms", "tag"))
     if holder is None or not _REQUEST_ID.fullmatch(request_id) or not _TIME.fullmatch(shown_at):
         return None

@@ -12,6 +12,7 @@ from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.stored_request import answering, waits_for_get
 from chalicelib.events import history
 from chalicelib.protocol import claims
+from chalicelib.protocol.authentication_context import authenticated_at
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.next_step import SignedInUser
@@ -139,7 +140,7 @@ def _new_grant(interaction: Interaction, signed_in: SignedInUser) -> Grant:
         redirect_uri=request.redirect_uri,
         redirect_uri_sent=request.redirect_uri_sent,
         scope=request.scope,
-        auth_time=signed_in.session.auth_time,
+        auth_time=authenticated_at(signed_in.session),
         amr=signed_in.session.amr,
         created_at=now,
         code_expires_at=code_expires_at,

@@ -3,7 +3,7 @@
 from chalicelib.http.messages import Request
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.next_step import SignedInUser
-from chalicelib.protocol.records import AuthorizationRequest, Consent
+from chalicelib.protocol.records import AuthorizationRequest, Consent, User
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 
@@ -13,6 +13,7 @@ class Interaction:
     """An authorization request, and what is known when an HTTP request advances it.
 
     `signed_in` is the user of this browser, `consent` their stored consent for this client; each may be None.
+    `waiting`: the user who has proved the password for this request, and must still prove the second factor.
     """
 
     server: AuthorizationServer
@@ -21,6 +22,7 @@ class Interaction:
     request: AuthorizationRequest
     signed_in: SignedInUser | None = None
     consent: Consent | None = None
+    waiting: User | None = None
 
     @property
     def remembered(self) -> Consent | None:

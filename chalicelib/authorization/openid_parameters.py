@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from chalicelib.http.messages import MAX_BODY, Params
-from chalicelib.protocol.claims import ACR_VALUES
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidRequest, InvalidScope, InvalidToken, LoginRequired, UnknownKey
 from chalicelib.server import AuthorizationServer
@@ -58,7 +57,7 @@ def read_openid_parameters(
         "max_age": _max_age(params),
         "login_hint": _login_hint(params),
         "hinted_sub": _hinted_sub(server, params, client),
-        "acr_values": _preferences(params, "acr_values", lambda value: value in ACR_VALUES),
+        "acr_values": _preferences(params, "acr_values", server.settings.authentication_policy.acr_values.__contains__),
         "ui_locales": _preferences(params, "ui_locales", _LANGUAGE.fullmatch),
     }
 

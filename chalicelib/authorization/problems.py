@@ -49,6 +49,7 @@ class Problem:
 
 NO_PROBLEM = Problem()
 SIGNED_OUT = Problem("You have been signed out. Sign in again.", "signed_out", 400, Step.SIGN_IN.name)
+TOO_LATE = Problem("You have taken too long to enter the code. Sign in again.", "signed_out", 400, Step.SIGN_IN.name)
 FORM_EXPIRED = Problem("This page was out of date. Please try again.", "form_expired", 400)
 
 

@@ -81,7 +81,7 @@ def _read(server: AuthorizationServer, params: Params, recipient: Recipient, pus
     openid = read_openid_parameters(server, params, client, response_type, scope)
     named = resources.parse_resources(params) if "resource" in params else NO_SCOPE
     targets, scope = resources.grantable(server, client, named, scope)
-    now = server.now()
+    now, acr_values = server.now(), server.settings.authentication_policy.acr_values
     return AuthorizationRequest(
         request_id=new_id(),
         client_id=client.client_id,
@@ -92,7 +92,7 @@ def _read(server: AuthorizationServer, params: Params, recipient: Recipient, pus
         scope=scope,
         state=state,
         code_challenge=code_challenge,
-        claims=_requested_claims(server, client, claims) if claims else {},
+        claims=_requested_claims(server, client, claims, acr_values) if claims else {},
         resource=frozenset(targets.by_uri),
         resource_scope=targets.named_in(scope),
         created_at=now,
@@ -161,8 +161,10 @@ def _must_be_pushed(server: AuthorizationServer, client: Client) -> bool:
     return client.require_pushed_authorization_requests or (required and client.client_id not in RESERVED)
 
 
-def _requested_claims(server: AuthorizationServer, client: Client, text: str) -> dict[str, dict[str, Any]]:
-    return claims_parameter.read(text, client, lambda: server.own_scopes(client.scopes).values())
+def _requested_claims(
+    server: AuthorizationServer, client: Client, text: str, acr_values: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    return claims_parameter.read(text, client, acr_values, lambda: server.own_scopes(client.scopes).values())
 
 
 def _scope(server: AuthorizationServer, params: Params, client: Client) -> frozenset[str]:

@@ -4,7 +4,6 @@ Where the operator has a login application, it asks instead: the user is redirec
 """
 
 from dataclasses import replace
-from typing import Any
 
 from chalicelib import pages
 from chalicelib.authorization.descriptions import (
@@ -14,10 +13,11 @@ from chalicelib.authorization.descriptions import (
     describe_permissions,
     named_resources,
 )
+from chalicelib.authorization.external_redirect import ask_externally
 from chalicelib.authorization.forms import Form, make_form, query_of
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import Problem, address_of, take_problem
-from chalicelib.authorization.request import ANSWERED, ended
+from chalicelib.authorization.request import ANSWERED
 from chalicelib.authorization.stored_request import (
     is_short,
     redirect_to_stored_request,
@@ -25,17 +25,15 @@ from chalicelib.authorization.stored_request import (
     stored_for,
     storing,
 )
-from chalicelib.http.messages import Request, Response, redirect, with_query
+from chalicelib.http.messages import Response, redirect
 from chalicelib.protocol import redirect_uris
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import RequestEnded
 from chalicelib.protocol.next_step import Step, can_remember_consent
-from chalicelib.protocol.records import AuthorizationRequest, User
+from chalicelib.protocol.records import User
 from chalicelib.protocol.values import dataclass
-from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
-from chalicelib.storage.dynamodb import attr
-from chalicelib.storage.table import Refused
+from chalicelib.users.second_factor_setup import Setup, setup_of
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,29 @@ class SignInPage:
     form: Form
     problem: str = ""
     problem_code: str = ""
+
+
+@dataclass(frozen=True)
+class SecondFactorPage:
+    """The values of the page second_factor. `waiting`: whether there is no session yet."""
+
+    client: Client
+    user: User
+    waiting: bool
+    form: Form
+    problem: str = ""
+    problem_code: str = ""
+
+
+@dataclass(frozen=True)
+class EnrolPage:
+    """The values of the page enrol_second_factor."""
+
+    client: Client
+    user: User
+    setup: Setup
+    form: Form
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,7 +132,7 @@ def show(
     if request.browser_id is not None:  # the cookie is set already
         browser_id, browser_cookie = request.browser_id, {}
     problem, removed_cookie = (problem, {}) if problem else take_problem(server, http, step)
-    external = server.settings.login_url is not None and not problem.code and step is not Step.CHANGE_PASSWORD
+    external = server.settings.login_url is not None and not problem.code and step in (Step.SIGN_IN, Step.CONSENT)
     asked_sub = signed_in.user.sub if external and signed_in and step is Step.CONSENT else None
     if not request.stored and (external or not is_short(http.query)):
         request = replace(stored_for(server, request, browser_id), asked_sub=asked_sub)
@@ -119,7 +140,7 @@ def show(
         if not external:
             return redirect_to_stored_request(server, http, request).add(browser_cookie)
     if external:
-        return _ask_externally(server, http, request, asked_sub).add(browser_cookie)
+        return ask_externally(server, http, request, asked_sub).add(browser_cookie)
     username = username if username is not None else problem.username
     values = _page_values(interaction, step, make_form(interaction, step, browser_id), username, problem)
     page = pages.page(step.name.lower(), server.settings, **vars(values))
@@ -131,12 +152,17 @@ def show(
 
 def _page_values(
     interaction: Interaction, step: Step, form: Form, username: str | None, problem: Problem
-) -> SignInPage | ChangePasswordPage | ConsentPage:
+) -> SignInPage | SecondFactorPage | EnrolPage | ChangePasswordPage | ConsentPage:
     server, client = interaction.server, interaction.client
-    request, signed_in = interaction.request, interaction.signed_in
+    request, signed_in, waiting = interaction.request, interaction.signed_in, interaction.waiting
+    user = waiting or (signed_in.user if signed_in else None)
+    if step is Step.SECOND_FACTOR and user:
+        return SecondFactorPage(client, user, waiting is not None, form, problem.text, problem.code)
     if step is Step.SIGN_IN or signed_in is None:
         name = username if username is not None else request.login_hint or ""
         return SignInPage(client, name, form, problem.text, problem.code)
+    if step is Step.ENROL_SECOND_FACTOR:
+        return EnrolPage(client, signed_in.user, setup_of(server, signed_in), form, problem.text)
     if step is Step.CHANGE_PASSWORD:
         return ChangePasswordPage(signed_in.user, form, problem.text)
     permissions = describe_permissions(server, request, interaction.remembered)
@@ -157,21 +183,3 @@ def _page_values(
         own_scheme=redirect_uris.origin_of(request.redirect_uri) is None,
         problem=problem.text,
     )
-
-
-def _ask_externally(
-    server: AuthorizationServer, http: Request, request: AuthorizationRequest, asked_sub: str | None
-) -> Response:
-    """Return the redirect to the login application.
-
-    The stored request says who is asked for consent, None to sign in. Raises RequestEnded once it has been answered.
-    """
-    if request.asked_sub != asked_sub:
-        changes: dict[str, Any] = {"asked_sub": asked_sub} if asked_sub else {}
-        remove = () if asked_sub else ("asked_sub",)
-        unanswered = attr("taken_at").not_exists()
-        changed = server.store.requests.transition((request.request_id,), unanswered, changes, remove)
-        if isinstance(changed, Refused):
-            raise ended(changed.record)
-    handle = server.keys.make_handle("req", request.request_id)
-    return redirect(http, with_query(server.settings.login_url or "", {"request_uri": handle}))

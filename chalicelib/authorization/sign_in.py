@@ -9,6 +9,7 @@ from chalicelib.authorization.forms import query_of
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import SIGNED_OUT, Problem, redirect_with_problem
 from chalicelib.authorization.request import ended
+from chalicelib.authorization.second_factor import ask_for_second_factor
 from chalicelib.authorization.stored_request import stored_for, storing
 from chalicelib.http.messages import Params, Response
 from chalicelib.protocol.next_step import SignedInUser, Step
@@ -29,7 +30,7 @@ def answer_credentials(
     if may_repeat:  # also for a username that does not exist: the time must not tell
         sub = attempt.sub(records) or NO_USER
         if signed_in := find_repeated(server, http, sub, form, attempt.password):
-            return _continue_as(interaction, signed_in)
+            return continue_as(interaction, signed_in)
     try:
         verified = attempt.verify(records, interaction.client, interaction.request)
     except NotSignedIn as failure:
@@ -41,8 +42,13 @@ def answer_credentials(
 
 
 def start_session(interaction: Interaction, verified: VerifiedSignIn, form: str = "") -> Response:
-    """Sign the user in, in place of `interaction.signed_in`, and continue with the request. `form`: its digest."""
+    """Sign the user in, in place of `interaction.signed_in`, and continue with the request. `form`: its digest.
+
+    A user with a second factor is asked for it, without a session.
+    """
     server, http, request = interaction.server, interaction.http, interaction.request
+    if not verified.complete:
+        return ask_for_second_factor(interaction, verified.user, verified.checked_writes(server.store))
     previous, writes = interaction.signed_in, verified.writes
     if http.method == "POST" and not request.stored and not request.answered:
         expected = browser_sessions.unstored_session(server, http, verified.user, request.request_id)
@@ -63,7 +69,7 @@ def answer_new_password(interaction: Interaction, form: Params, digest: str) -> 
     password, repeated = form.raw("new_password") or "", form.raw("new_password_again") or ""
     changed = signed_in is None or not signed_in.user.password_change_required
     if changed and (signed_in_now := find_repeated(server, http, None, digest, password)):
-        return _continue_as(interaction, signed_in_now)
+        return continue_as(interaction, signed_in_now)
     if signed_in is None:
         return redirect_with_problem(server, http, query_of(interaction), SIGNED_OUT)
     if remaining_step(interaction) is not Step.CHANGE_PASSWORD:  # in another tab, or the user must sign in again
@@ -71,10 +77,10 @@ def answer_new_password(interaction: Interaction, form: Params, digest: str) -> 
     if text := password_rules.find_problem(server.settings, signed_in.user, password, repeated, must_differ=True):
         problem = Problem(text, "new_password", 400, Step.CHANGE_PASSWORD.name)
         return redirect_with_problem(server, http, query_of(interaction), problem)
-    return _continue_as(interaction, change_own_password(server, http, signed_in, password, digest))
+    return continue_as(interaction, change_own_password(server, http, signed_in, password, digest))
 
 
-def _continue_as(interaction: Interaction, signed_in: SignedInUser) -> Response:
+def continue_as(interaction: Interaction, signed_in: SignedInUser) -> Response:
     """Continue with the request in a session that has a new cookie."""
     server = interaction.server
     interaction.http.answer_headers.append(browser_sessions.session_cookie(server, signed_in.session))

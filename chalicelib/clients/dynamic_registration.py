@@ -29,7 +29,7 @@ _RETURNED = (
     *("client_id", "client_id_issued_at", "client_name", "redirect_uris", "grant_types", "response_types"),
     *("token_endpoint_auth_method", "jwks", "jwks_uri", "logo_uri", "client_uri", "policy_uri", "tos_uri"),
     *("post_logout_redirect_uris", "backchannel_logout_uri", "id_token_signed_response_alg"),
-    *("userinfo_signed_response_alg", "subject_type", "authorization_signed_response_alg"),
+    *("userinfo_signed_response_alg", "subject_type", "authorization_signed_response_alg", "default_acr_values"),
 )
 _IF_TRUE = (
     *("backchannel_logout_session_required", "require_pushed_authorization_requests"),

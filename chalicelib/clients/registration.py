@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from chalicelib.clients.acr_values import check_acr_values
 from chalicelib.clients.metadata import check_client, is_resource_server
 from chalicelib.keys import signing
 from chalicelib.keys.client_keys import read_jwks
@@ -82,6 +83,7 @@ def checked(store: Store, client: Client) -> Client:
     Raises InvalidRedirectUri and InvalidClientMetadata.
     """
     check_client(client, signing.algorithms(store.settings))
+    check_acr_values(client)
     return client if client.jwks is None else replace(client, jwks=read_jwks(client.jwks))
 
 

@@ -26,7 +26,7 @@ _TEXTS = (
     *("id_token_signed_response_alg", "userinfo_signed_response_alg", "subject_type"),
     "authorization_signed_response_alg",
 )
-_LISTS = ("post_logout_redirect_uris",)
+_LISTS = ("post_logout_redirect_uris", "default_acr_values")
 _FLAGS = (
     *("backchannel_logout_session_required", "require_pushed_authorization_requests"),
     "dpop_bound_access_tokens",

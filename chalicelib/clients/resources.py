@@ -5,6 +5,7 @@ A resource needs a client only to introspect tokens: one whose client_id is its 
 
 from collections.abc import Callable, Collection
 
+from chalicelib.clients.acr_values import is_acr
 from chalicelib.clients.metadata import problem_with_resource_uri
 from chalicelib.keys import signing
 from chalicelib.protocol.client_document import is_document_url
@@ -37,6 +38,8 @@ def check_scope(scope: Scope) -> None:
         raise InvalidClientMetadata(f"A scope can release {MAX_SCOPE_CLAIMS} claims.")
     if not scope.claims_in <= {*DESTINATIONS}:
         raise InvalidClientMetadata(f"The claims_in must be among: {', '.join(DESTINATIONS)}.")
+    if scope.acr is not None and not is_acr(scope.acr):
+        raise InvalidClientMetadata("The acr must have 1 to 200 characters without spaces.")
 
 
 def check_resource(resource: Resource, algorithms: Collection[str], issuer: str = "") -> None:

@@ -9,6 +9,7 @@ from chalicelib.authorization.problems import address_of
 from chalicelib.authorization.pushed_request import is_pushed, lifetime_when_opened, read_pushed_request
 from chalicelib.authorization.recipient import find_recipient, set_recipient_of
 from chalicelib.authorization.request import PARAMETERS, ended, read_request, require_current, require_unanswered
+from chalicelib.authorization.second_factor import lookups_of_waiting, waiting_user
 from chalicelib.authorization.stored_request import is_short, redirect_to_stored_request, store_unauthenticated
 from chalicelib.http.messages import Request, Response, redirect
 from chalicelib.protocol.errors import InvalidRequest, RequestEnded
@@ -82,8 +83,10 @@ def _continue(
     request, browser_cookie = _bind(server, http, request)
     http.answer_headers.append(browser_cookie)
     set_recipient_of(http, client, request)
-    browser = read_browser(server, http, client_id=client.client_id)
-    interaction = Interaction(server, http, client, request, browser.signed_in, browser.consent)
+    of_waiting = lookups_of_waiting(server, request)
+    browser = read_browser(server, http, *of_waiting, client_id=client.client_id)
+    waiting = waiting_user(server, request, browser.records.get(of_waiting[0])) if of_waiting else None
+    interaction = Interaction(server, http, client, request, browser.signed_in, browser.consent, waiting)
     answered = take_answer(interaction) if request.answer else None
     return answered or proceed(interaction)
 

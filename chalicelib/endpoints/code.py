@@ -3,9 +3,10 @@
 from chalicelib.authentication.password import SignInAttempt
 from chalicelib.authorization import direct_sign_in, external_login, external_question
 from chalicelib.authorization.consent import decide, read_decision
-from chalicelib.authorization.forms import form_parameters, leads_to_request, read_form, request_of, step_of
+from chalicelib.authorization.forms import OF_BROWSER, form_parameters, leads_to_request, read_form, request_of, step_of
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import FORM_EXPIRED, SIGNED_OUT, address_of, redirect_with_problem
+from chalicelib.authorization.second_factor_answer import answer_code, answer_setup
 from chalicelib.authorization.sign_in import answer_credentials, answer_new_password
 from chalicelib.builtin_clients import ACCOUNT
 from chalicelib.http.csrf import require_same_origin
@@ -46,7 +47,7 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     step = step_of(form)
     sent = read_form(server, http, form, step)
     if sent is None:
-        signed_out = step is not Step.SIGN_IN and browser_sessions.session_handle(server, http) is None
+        signed_out = step not in OF_BROWSER and browser_sessions.session_handle(server, http) is None
         return redirect_with_problem(server, http, query, SIGNED_OUT if signed_out else FORM_EXPIRED)
     decision = read_decision(form)
     attempt = SignInAttempt.of_form(server, http, form, browser_id) if step is Step.SIGN_IN else None
@@ -63,6 +64,10 @@ def post(server: AuthorizationServer, http: Request) -> Response:
         renewed = browser.session is not None and browser.session.renewed_by == sent.digest
         may_repeat = browser.request is not None or renewed or client.client_id == ACCOUNT
         return answer_credentials(interaction, attempt, browser.records, sent.digest, may_repeat=may_repeat)
+    if step is Step.SECOND_FACTOR:
+        return answer_code(interaction, form)
+    if step is Step.ENROL_SECOND_FACTOR:
+        return answer_setup(interaction, form)
     if step is Step.CHANGE_PASSWORD:
         return answer_new_password(interaction, form, sent.digest)
     if browser.signed_in is None:

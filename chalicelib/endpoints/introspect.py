@@ -15,7 +15,7 @@ from chalicelib.tokens.subjects import grant_subject
 
 INACTIVE = {"active": False}
 # The claims of an access token that the response contains (RFC 7662 section 2.2).
-RETURNED_CLAIMS = ("scope", "client_id", "sub", "aud", "iss", "exp", "iat", "jti", "auth_time", "cnf")
+RETURNED_CLAIMS = ("scope", "client_id", "sub", "aud", "iss", "exp", "iat", "jti", "auth_time", "acr", "cnf")
 
 
 def post(server: AuthorizationServer, http: Request) -> Response:
@@ -59,6 +59,7 @@ def _refresh_token(server: AuthorizationServer, caller: Client, handle: Handle) 
         "exp": min(ends),
         "auth_time": grant.auth_time,
         "cnf": {"jkt": grant.refresh_token_jkt} if grant.refresh_token_jkt else None,
+        "acr": server.settings.authentication_policy.reached(grant.amr),  # RFC 9470 section 6.2
     }
 
 

@@ -34,7 +34,7 @@ def get(server: AuthorizationServer, _http: Request) -> Response:
             "prompt_values_supported": list(openid_parameters.PROMPTS),
             "display_values_supported": list(openid_parameters.DISPLAYS),
             "ui_locales_supported": list(openid_parameters.UI_LOCALES),
-            "acr_values_supported": list(claims.ACR_VALUES),
+            "acr_values_supported": list(server.settings.authentication_policy.acr_values),
             "subject_types_supported": list(SUBJECT_TYPES),
             "id_token_signing_alg_values_supported": list(server.keys.algorithms),
             "userinfo_signing_alg_values_supported": list(server.keys.algorithms),

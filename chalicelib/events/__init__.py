@@ -20,6 +20,14 @@ SIGN_IN_THROTTLED = "sign_in_throttled"
 SIGN_IN_LIMIT_REACHED = "sign_in_limit_reached"
 SIGN_INS_FROM_ONE_ADDRESS = "sign_ins_from_one_address"
 BROWSER_LET_IN = "browser_let_in"
+SECOND_FACTOR_ASKED = "second_factor_asked"
+SECOND_FACTOR_FAILED = "second_factor_failed"
+SECOND_FACTOR_THROTTLED = "second_factor_throttled"
+SECOND_FACTOR_PROVED = "second_factor_proved"
+SECOND_FACTOR_ADDED = "second_factor_added"
+SECOND_FACTOR_REMOVED = "second_factor_removed"
+RECOVERY_CODE_USED = "recovery_code_used"
+RECOVERY_CODES_CREATED = "recovery_codes_created"
 PASSWORD_CHANGED = "password_changed"  # noqa: S105
 CONSENT_GIVEN = "consent_given"
 CONSENT_DENIED = "consent_denied"
@@ -50,6 +58,14 @@ EVENTS: dict[str, str] = {
     SIGN_IN_LIMIT_REACHED: "An account had so many failed sign-ins in a day that unknown networks must wait.",
     SIGN_INS_FROM_ONE_ADDRESS: "Nearly all recent sign-ins came from this address, which may be that of a proxy.",
     BROWSER_LET_IN: "A link of the operator made a browser known for a user.",
+    SECOND_FACTOR_ASKED: "A password was right, and the user was asked for the second factor.",
+    SECOND_FACTOR_FAILED: "After the right password, the code of the second factor was wrong.",
+    SECOND_FACTOR_THROTTLED: "A code was rejected without checking it, after too many wrong ones.",
+    SECOND_FACTOR_PROVED: "A user who was signed in proved the second factor.",
+    SECOND_FACTOR_ADDED: "A user turned the second factor on.",
+    SECOND_FACTOR_REMOVED: "A user turned the second factor off.",
+    RECOVERY_CODE_USED: "A recovery code was used in place of the second factor.",
+    RECOVERY_CODES_CREATED: "A user replaced the recovery codes.",
     PASSWORD_CHANGED: "A password was changed; every other session of the user has ended.",
     CONSENT_GIVEN: "A user allowed an application what it asked for.",
     CONSENT_DENIED: "A user denied an application access.",

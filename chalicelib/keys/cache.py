@@ -12,7 +12,7 @@ from chalicelib.keys.signing import SigningKey
 from chalicelib.keys.stored_ring import KeyRingMissing, StoredRing
 from chalicelib.protocol.durations import HOUR, MINUTE
 from chalicelib.protocol.errors import TemporarilyUnavailable
-from chalicelib.protocol.records import SealedKeyRing
+from chalicelib.protocol.sealed_key_ring import SealedKeyRing
 from chalicelib.protocol.values import dataclass
 
 LIFETIME = MINUTE
@@ -26,13 +26,14 @@ _log = logging.getLogger("signet.requests")
 
 @dataclass(frozen=True)
 class Keys:
-    """The parsed keys. `handles`: version -> the secret, and the time from which it is used.
+    """The parsed keys. `handles`: version -> the secret, and the time from which it is used; `data`: the same.
 
     `read_at` is the time before the ring was read, so that the age of the keys is never underestimated.
     """
 
     signing: tuple[SigningKey, ...]
     handles: dict[int, tuple[bytes, int]] = field(repr=False)
+    data: dict[int, tuple[bytes, int]] = field(repr=False)
     pairwise: bytes = field(repr=False)
     record: SealedKeyRing = field(repr=False)
     read_at: int
@@ -127,10 +128,11 @@ class KeyCache:
             for key in document["signing"]
         )
         self._parsed = {key.kid: key for key in keys}
-        handle_secrets = {
-            key["version"]: (base64.b64decode(key["secret"]), signing.used_from(key)) for key in document["handles"]
-        }
-        return Keys(keys, handle_secrets, base64.b64decode(document["pairwise"]), record, read_at)
+        handles, data = (
+            {key["version"]: (base64.b64decode(key["secret"]), signing.used_from(key)) for key in document[kind]}
+            for kind in ("handles", "data")
+        )
+        return Keys(keys, handles, data, base64.b64decode(document["pairwise"]), record, read_at)
 
     def _log_outage(self, reason: str, age: int) -> None:
         detail = f"The key ring cannot be read ({reason}). The copy read {age} s ago is used until it is an hour old."

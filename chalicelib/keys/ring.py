@@ -19,7 +19,7 @@ from chalicelib.protocol import handles
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.errors import InvalidToken, TemporarilyUnavailable, UnknownKey
 from chalicelib.protocol.handles import Handle, Kind, base64url, from_base64url
-from chalicelib.protocol.records import SealedKeyRing
+from chalicelib.protocol.sealed_key_ring import SealedKeyRing
 from chalicelib.storage.store import Store
 
 K = TypeVar("K", str, int)
@@ -141,6 +141,35 @@ class KeyRing:
         except (InvalidTag, IndexError, ValueError):  # ValueError: no base64, or too short
             return None
 
+    # ---- data in records, which outlasts the rotation of the keys
+
+    def seal_data(self, plain: bytes, purpose: str) -> bytes:
+        """Return bytes encrypted for a record, which `unseal_data` with the same purpose decrypts in this stage."""
+        data = self._cache.load().data
+        version = self._select_current({version: start for version, (_, start) in data.items()})
+        sealed = encrypt(_sealing_key(data[version][0]), plain, self._associated_data(purpose))
+        return version.to_bytes(1, "big") + sealed
+
+    def unseal_data(self, sealed: bytes, purpose: str) -> bytes | None:
+        """Return what was encrypted for this purpose, also with an older key; None if it was not, or not in this stage.
+
+        Raises TemporarilyUnavailable when the ring must be read again and cannot be.
+        """
+        from cryptography.exceptions import InvalidTag
+
+        for keys in self._load_until_fresh():
+            if sealed[:1] and sealed[0] in keys.data:
+                try:
+                    return decrypt(_sealing_key(keys.data[sealed[0]][0]), sealed[1:], self._associated_data(purpose))
+                except (InvalidTag, ValueError):  # ValueError: too short
+                    return None
+        return None
+
+    def is_sealed_with_current_key(self, sealed: bytes) -> bool:
+        """Return whether `seal_data` would use the same key now, so that the record need not be sealed again."""
+        data = self._cache.load().data
+        return sealed[0] == self._select_current({version: start for version, (_, start) in data.items()})
+
     # ---- subjects
 
     def pairwise_subject(self, sector: str, sub: str) -> str:
@@ -203,6 +232,9 @@ class KeyRing:
         return self._stored.new_key_pair(alg)
 
     # ---- internals
+
+    def _associated_data(self, purpose: str) -> bytes:
+        return f"{self._store.settings.stage} {purpose}".encode()
 
     def _current_version(self, keys: Keys) -> int:
         return self._select_current({version: start for version, (_, start) in keys.handles.items()})

@@ -9,7 +9,7 @@ from chalicelib.keys.cache import LIFETIME
 from chalicelib.keys.ring import JWKS_LIFETIME, KeyRing
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.handles import new_secret
-from chalicelib.protocol.records import SealedKeyRing
+from chalicelib.protocol.sealed_key_ring import SealedKeyRing
 from chalicelib.protocol.values import dataclass
 from chalicelib.settings import LIMITS, Settings
 
@@ -49,7 +49,9 @@ def list_keys(ring: KeyRing, settings: Settings, now: int) -> list[RingKey]:
 
 
 def rotate(ring: KeyRing, now: int, wait: int = PUBLISHED_BEFORE_USE) -> None:
-    """Add a key pair for each algorithm and a secret for handles, used from `wait` seconds on.
+    """Add a key pair for each algorithm, a secret for handles and one for data, used from `wait` seconds on.
+
+    The secrets for data are never removed, because records stay sealed with them until they are written again.
 
     With `SHORTEST_WAIT`, for a compromised key, verifiers that cache the JWKS for longer than it allows reject new
     tokens for a while. Raises RotationRefused when the keys of the last rotation are not used yet, except with a `wait`
@@ -68,6 +70,8 @@ def rotate(ring: KeyRing, now: int, wait: int = PUBLISHED_BEFORE_USE) -> None:
         secret = {"version": handle_version, "secret": new_secret(), "created_at": now, "used_from": now + wait}
         document["signing"] += pairs
         document["handles"].append(secret)
+        data_version = _free_version({key["version"] for key in document["data"]})
+        document["data"].append({**secret, "version": data_version, "secret": new_secret()})
         return True
 
     _change(ring, add)

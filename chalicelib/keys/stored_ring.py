@@ -8,7 +8,7 @@ from chalicelib.keys import signing
 from chalicelib.keys.envelope import Seal
 from chalicelib.protocol import handles
 from chalicelib.protocol.errors import TemporarilyUnavailable
-from chalicelib.protocol.records import SealedKeyRing
+from chalicelib.protocol.sealed_key_ring import SealedKeyRing
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused
@@ -87,7 +87,7 @@ class StoredRing:
         """
         for _ in range(_TRIES):
             document: dict[str, Any] = json.loads(self.seal.unseal(record.sealed, record.version))
-            if "pairwise" in document and not self._missing_algorithms(document):
+            if {"pairwise", "data"} <= document.keys() and not self._missing_algorithms(document):
                 return document, record
             document = self._complete(document)
             if replacement := self.replace(document, record.version):
@@ -118,4 +118,5 @@ class StoredRing:
     def _complete(self, document: dict[str, Any]) -> dict[str, Any]:
         document["signing"] += [self.new_key_pair(alg) for alg in self._missing_algorithms(document)]
         document.setdefault("pairwise", handles.new_secret())
+        document.setdefault("data", [{"version": 1, "secret": handles.new_secret(), "created_at": self.now}])
         return document

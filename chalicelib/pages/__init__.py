@@ -5,6 +5,8 @@ works without the script, and loads nothing from other hosts except the operator
 
     page             values besides the settings
     sign_in          client, username, form, problem, problem_code
+    second_factor    client, user, waiting (whether there is no session), form, problem, problem_code
+    enrol_second_factor  client, user, setup, form, problem
     change_password  user, form, problem
     consent          client, user, new_permissions, allowed_before, resources, several, remembered, access_end,
                      redirect_uri, on_device, client_host, own_scheme, form, problem
@@ -103,9 +105,20 @@ def page(name: str, settings: Settings, **values: Any) -> Page:
         "problem": "",
         "done": "",
         "min_length": settings.password_min_length,
+        "mfa": settings.mfa != "off",
     }
     html = _environment().get_template(f"{name}.html").render(common | values)
     return Page(html, origin_of(settings.logo_url) if settings.logo_url else None, settings.login_url)
+
+
+def qr_code(text: str) -> str:
+    """Return a QR code as SVG, black on white with a quiet zone, without a style attribute (CSP)."""
+    import segno
+
+    svg: str = segno.make(text, error="m", micro=False).svg_inline(
+        border=4, light="#fff", dark="#000", omitsize=True, svgclass=None, lineclass=None
+    )
+    return svg
 
 
 def response(page: Page, status: int = 200, redirect_uri: str | None = None) -> Response:

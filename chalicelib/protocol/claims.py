@@ -7,8 +7,6 @@ from chalicelib.protocol.custom_claims import is_custom_claim
 from chalicelib.protocol.records import User
 from chalicelib.protocol.scopes import SCOPES
 
-# The `acr` of every sign-in (OpenID Connect Core section 2): a password over TLS.
-ACR_VALUES = ("urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport",)
 # The claims of tokens that are not about the user (OpenID Connect Core section 2)
 TOKEN_CLAIMS = ("iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "sid")
 # claim -> its description on the consent page, when a client requests it by name

@@ -7,10 +7,10 @@ registered for its scope, so that requesting it by name is no way around the reg
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NoReturn
 
-from chalicelib.protocol import claims, scopes
+from chalicelib.protocol import scopes
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.custom_claims import is_custom_claim
 from chalicelib.protocol.errors import InvalidRequest, UnmetAuthenticationRequirements
@@ -24,10 +24,13 @@ MEMBERS = ("userinfo", "id_token")
 _SUB = re.compile(r"[\x20-\x7e]{1,255}")
 
 
-def read(text: str, client: Client, own_scopes: Callable[[], Iterable[Scope]] = tuple) -> dict[str, dict[str, Any]]:
+def read(
+    text: str, client: Client, acr_values: Collection[str], own_scopes: Callable[[], Iterable[Scope]] = tuple
+) -> dict[str, dict[str, Any]]:
     """Return the stored form of a `claims` parameter. Unknown members and claims are ignored.
 
     `own_scopes` returns the operator's scopes that the client is registered for; it is called for custom claims only.
+    `acr_values`: those that a sign-in can have. The stored form has the requested ones in the same form as a `sub`.
     Raises InvalidRequest when the text is not JSON of the specified form, and UnmetAuthenticationRequirements for an
     essential `acr` that no sign-in has.
     """
@@ -43,7 +46,7 @@ def read(text: str, client: Client, own_scopes: Callable[[], Iterable[Scope]] = 
         if not isinstance(names, dict):
             raise InvalidRequest(f"The member {member} of the claims parameter must be a JSON object.")
         requested[member] = {name: _check_options(options) for name, options in names.items()}
-    _check_acr(requested["id_token"].get("acr", {}))
+    acr = _acr(requested["id_token"].get("acr", {}), acr_values)
     released = {name for token, scope in scopes.SCOPES.items() if token in client.scopes for name in scope.claims}
     custom = {name for names in requested.values() for name in names if is_custom_claim(name)}
     own = tuple(own_scopes()) if custom else ()
@@ -54,6 +57,8 @@ def read(text: str, client: Client, own_scopes: Callable[[], Iterable[Scope]] = 
         result[member] = {name: {} for name in requested[member] if name in allowed}
         if values := _values(requested[member].get("sub", {})):
             result[member]["sub"] = {"values": _check_subjects(values)}
+    if acr:
+        result["id_token"]["acr"] = acr
     return {member: names for member, names in result.items() if names}
 
 
@@ -77,11 +82,15 @@ def _values(options: dict[str, Any]) -> list[Any]:
     return values
 
 
-def _check_acr(options: dict[str, Any]) -> None:
-    """Reject an essential `acr` that no sign-in has (section 5.5.1.1)."""
+def _acr(options: dict[str, Any], acr_values: Collection[str]) -> dict[str, Any]:
+    """Return what is requested of the `acr`, without unknown values; rejects an essential one that no sign-in has."""
     values = _values(options)
-    if options.get("essential") and values and not any(acr in values for acr in claims.ACR_VALUES):
+    supported = tuple(value for value in values if value in acr_values)
+    if options.get("essential") and values and not supported:  # section 5.5.1.1
         raise UnmetAuthenticationRequirements("This server does not support the essential acr values.")
+    if not supported:
+        return {}
+    return {"values": supported} | ({"essential": True} if options.get("essential") else {})
 
 
 def _check_subjects(values: list[Any]) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ class Client:
     `registered_with`: how it has registered itself, by the id of its initial access token or `open`; None if the
     operator has registered it. `registration_token_hash`: SHA-256 of its registration access token, with the one that
     was replaced last. `expires_at`: when it is deleted unless it is used; None is never.
+    `default_acr_values`: what a request without `acr_values` prefers; `require_acr`: what every sign-in must reach.
     `document`: of a client that is not registered, and names itself by the URL of a document; never stored.
     """
 
@@ -89,6 +90,8 @@ class Client:
     dpop_bound_access_tokens: bool | None = None
     dpop_nonce_required: bool | None = None
     authorization_signed_response_alg: str | None = None
+    default_acr_values: tuple[str, ...] = ()
+    require_acr: str | None = None
 
     @classmethod
     def of_document(cls, document: ClientDocument, scope: str) -> "Client":

@@ -2,9 +2,16 @@
 
 from enum import Enum
 
-from chalicelib.protocol import claims, claims_parameter, redirect_uris
+from chalicelib.protocol import authentication_context, claims, claims_parameter, redirect_uris
+from chalicelib.protocol.authentication_context import HIGHEST, NO_DEMAND, Demand, Policy
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.errors import ConsentRequired, InteractionRequired, LoginRequired, OAuthError
+from chalicelib.protocol.errors import (
+    ConsentRequired,
+    InteractionRequired,
+    LoginRequired,
+    OAuthError,
+    UnmetAuthenticationRequirements,
+)
 from chalicelib.protocol.records import AuthorizationRequest, Consent, Session, User
 from chalicelib.protocol.values import dataclass
 
@@ -13,7 +20,9 @@ class Step(Enum):
     """An interaction with the user."""
 
     SIGN_IN = "sign in"
+    SECOND_FACTOR = "prove the second factor"
     CHANGE_PASSWORD = "change the password"  # noqa: S105
+    ENROL_SECOND_FACTOR = "set up a second factor"
     CONSENT = "consent"
 
 
@@ -26,11 +35,14 @@ class SignedInUser:
 
 
 RECENT = 600
+OPTIONAL = Policy()
 WRONG_USER = "The user who signed in is not the one that the application asked for."
 # step -> its error with prompt=none (OpenID Connect Core section 3.1.2.6)
 _ERRORS: dict[Step, type[OAuthError]] = {
     Step.SIGN_IN: LoginRequired,
+    Step.SECOND_FACTOR: LoginRequired,
     Step.CHANGE_PASSWORD: InteractionRequired,
+    Step.ENROL_SECOND_FACTOR: InteractionRequired,
     Step.CONSENT: ConsentRequired,
 }
 
@@ -42,14 +54,26 @@ def next_step(
     consent: Consent | None,
     now: int,
     subject: str | None = None,
+    *,
+    policy: Policy = OPTIONAL,
+    demand: Demand = NO_DEMAND,
+    waiting: bool = False,
 ) -> Step | None:
     """Return the next step, or None when the request can be answered.
 
-    `subject`: the client's identifier for the user, when it is not their `sub`. Raises LoginRequired,
-    InteractionRequired or ConsentRequired for a step with `prompt=none`, and LoginRequired when another user than the
-    intended one has signed in for this request.
+    `subject`: the client's identifier for the user, when it is not their `sub`. `policy`: of the server, `demand`: of
+    the request. `waiting`: a user has proved the password for this request, and must still prove the second factor.
+
+    Raises LoginRequired, InteractionRequired or ConsentRequired for a step with `prompt=none`, LoginRequired when
+    another user than the intended one has signed in for this request, and UnmetAuthenticationRequirements when no
+    sign-in reaches what is demanded.
     """
-    step = _next_step(request, client, signed_in, consent, now, subject)
+    if demand.required > HIGHEST:
+        raise UnmetAuthenticationRequirements("No sign-in at this server reaches the authentication that is required.")
+    step = Step.SECOND_FACTOR if waiting else None
+    if step is None:
+        level = demand.level_for(policy.reachable(signed_in.user, signed_in.session.amr)) if signed_in else 0
+        step = _next_step(request, client, signed_in, consent, now, subject, policy, level)
     if step and "none" in request.prompt:
         raise _ERRORS[step]("The user must interact with this server, but prompt=none was sent.")
     return step
@@ -62,28 +86,39 @@ def _next_step(
     consent: Consent | None,
     now: int,
     subject: str | None,
+    policy: Policy,
+    level: int,
 ) -> Step | None:
-    if signed_in is None or not _is_fresh(request, signed_in.session, now):
+    if signed_in is None or not _is_fresh(request, signed_in.session, now, level):
         return Step.SIGN_IN
     if not is_intended_user(request, subject or signed_in.user.sub):
         if signed_in.session.request_id == request.request_id:
             raise LoginRequired(WRONG_USER)
         return Step.SIGN_IN
+    reached = authentication_context.level(signed_in.session.amr)
+    if reached < level and policy.asks_for_code(signed_in.user):
+        return Step.SECOND_FACTOR
+    # These forms do not ask for the current password, so the sign-in must be recent.
+    is_recent = now - signed_in.session.auth_time <= RECENT
     if signed_in.user.password_change_required:
-        # The form does not ask for the current password, so the sign-in must be recent.
-        is_recent = now - signed_in.session.auth_time <= RECENT
         return Step.CHANGE_PASSWORD if is_recent else Step.SIGN_IN
+    if reached < level:
+        return Step.ENROL_SECOND_FACTOR if is_recent else Step.SIGN_IN
     return Step.CONSENT if _needs_consent(request, client, consent) else None
 
 
-def _is_fresh(request: AuthorizationRequest, session: Session, now: int) -> bool:
-    """Return whether the sign-in satisfies `prompt=login` and `max_age`; one for this request always does."""
+def _is_fresh(request: AuthorizationRequest, session: Session, now: int, level: int) -> bool:
+    """Return whether the sign-in satisfies `prompt=login` and `max_age`; one for this request always does.
+
+    `level`: what it must reach, because `max_age` counts from the newest factor that is needed.
+    """
     if session.request_id == request.request_id:
         return True
     if request.prompt & {"login", "select_account"}:
         return False
     # max_age=0 is the same as prompt=login (OpenID Connect Core section 3.1.2.1)
-    return request.max_age is None or (request.max_age > 0 and now - session.auth_time <= request.max_age)
+    age = now - authentication_context.authenticated_at(session, level)
+    return request.max_age is None or (request.max_age > 0 and age <= request.max_age)
 
 
 def is_intended_user(request: AuthorizationRequest, subject: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import field, replace
 from typing import Any
 
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.second_factor import SecondFactor
 from chalicelib.protocol.values import dataclass
 
 NO_SCOPE: frozenset[str] = frozenset()
@@ -20,7 +21,7 @@ def scopes_of(resource_scope: frozenset[str]) -> frozenset[str]:
 
 
 @dataclass(frozen=True)
-class User:
+class User(SecondFactor):
     """A user. `claims`: standard claims (OpenID Connect Core section 5.1), and custom ones (`custom_claims`).
 
     `password_hash` is empty for an imported user who has no password yet.
@@ -111,7 +112,7 @@ class Session:
 
     `version`: of the records, when the session was created. `active_until`: how long the browser is signed in, moved by
     the browser; None in records of version 1, where it is `expires_at`. `expires_at`: how long the grants of the
-    session are valid, moved by refresh tokens too.
+    session are valid, moved by refresh tokens too. `mfa_time`: when the user last proved a second factor in it, or 0.
     """
 
     session_id: str
@@ -131,6 +132,7 @@ class Session:
     renewed_at: int = 0
     renewed_by: str = ""
     repeats: int = 0
+    mfa_time: int = 0
 
     @property
     def signed_in_until(self) -> int:
@@ -158,6 +160,7 @@ class AuthorizationRequest:
 
     With a login application: `asked_sub` is the user that it asks for consent, None while it authenticates the user;
     `answer` is what it has posted, until the same browser continues the request; `answers` counts what it posted.
+    `waiting`: who has proved the password, and must still prove the second factor (`authorization.second_factor`).
     """
 
     request_id: str
@@ -190,6 +193,7 @@ class AuthorizationRequest:
     sent: int | None = None
     pushed: bool | None = None
     dpop_jkt: str | None = None
+    waiting: dict[str, Any] = field(default_factory=dict)
 
     @property
     def scope_of_no_resource(self) -> frozenset[str]:
@@ -280,12 +284,3 @@ class Delivery:
     tries: int = 0
     not_before: int = 0
     outbox: str | None = None
-
-
-@dataclass(frozen=True)
-class SealedKeyRing:
-    """The encrypted key ring. Only `keys.envelope.Seal` can decrypt `sealed`."""
-
-    ring: str
-    sealed: bytes
-    version: int = 1

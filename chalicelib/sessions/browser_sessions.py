@@ -10,6 +10,7 @@ from typing import Any
 from chalicelib import events
 from chalicelib.events import history
 from chalicelib.http.messages import Request, cookie
+from chalicelib.protocol.authentication_context import BY_PASSWORD, TWO_FACTORS, level
 from chalicelib.protocol.durations import YEAR
 from chalicelib.protocol.errors import AccessDenied, RequestEnded
 from chalicelib.protocol.handles import Handle, new_id
@@ -23,6 +24,10 @@ from chalicelib.storage.store import Records
 from chalicelib.storage.table import Lookup, Write
 
 _TRIES = 5
+
+
+class CodeSpent(Exception):
+    """The code of a second factor was spent in between, or the user has been changed."""
 
 
 def cookie_name(server: AuthorizationServer, what: str) -> str:
@@ -158,20 +163,25 @@ def start_session(
     also: tuple[Write[Any], ...] = (),
     form: str = "",
     if_repeated: tuple[Write[Any], ...] = (),
+    amr: tuple[str, ...] = BY_PASSWORD,
+    proof: Write[User] | None = None,
 ) -> SignedInUser:
     """Sign a user in for a request, in one transaction with the writes `also`.
 
-    `form`: the digest of the form. `if_repeated`: the writes when another copy of it has just signed in.
+    `form`: the digest of the form. `if_repeated`: the writes when another copy of it has just signed in. `amr`: how the
+    user has signed in. `proof`: the write that spends a code of the second factor, if the user is active.
 
     A session of the same user continues under a new cookie, which makes the old one invalid; a session of another user
     ends. Without `previous`, that is the session of this browser which has lapsed, if there is one. The same form, sent
-    twice at once, starts or continues one session. Raises AccessDenied when the user has been disabled, RequestEnded
-    when one of `also` is refused.
+    twice at once, starts or continues one session. Raises AccessDenied when the user has been disabled or must still
+    prove a second factor, CodeSpent when the proof is refused, RequestEnded when one of `also` is refused.
 
     The response to this request gets the cookies, also if it is an error.
     """
+    if server.settings.authentication_policy.asks_for_code(user) and level(amr) < TWO_FACTORS:
+        raise AccessDenied("This account has a second factor, which must be proved too.")
     previous = previous or _lapsed_session(server, http, form)
-    signed_in = _start(server, http, user, request_id, previous, also, form, if_repeated)
+    signed_in = _start(server, http, user, request_id, previous, also, form, if_repeated, amr, proof)
     http.answer_headers.append(session_cookie(server, signed_in.session))
     if browser_id := browser_id_of(server, http):  # kept for another year
         http.answer_headers.append(_browser_cookie(server, browser_id))
@@ -187,9 +197,12 @@ def _start(
     also: tuple[Write[Any], ...],
     form: str,
     if_repeated: tuple[Write[Any], ...],
+    amr: tuple[str, ...],
+    proof: Write[User] | None,
 ) -> SignedInUser:
     store = server.store
     active = require_active_user(server, user)
+    of_user, mfa_time = proof or active, server.now() if level(amr) >= TWO_FACTORS else 0
     if previous and previous.user.sub != user.sub:
         sign_out(server, http, previous.session)
         previous = None
@@ -201,20 +214,20 @@ def _start(
         if was_renewed_by(server, session, user, form):
             store.transact(active, *if_repeated)  # if it is refused, the attempt stays counted
             return SignedInUser(user, session)
-        changes = signed_in_again(server, session, request_id, form)
+        changes = signed_in_again(server, session, request_id, form) | {"amr": amr, "mfa_time": mfa_time}
         condition = store.sessions.unchanged(session, "ended_at", "generation", "sessions_generation")
         continuing = store.sessions.changing((session.session_id,), condition, changes)
-        refused = store.transact(continuing, active, *also)
+        refused = store.transact(continuing, of_user, *also)
         if refused is None:
             return SignedInUser(user, replace(session, **changes))
         refusal = refused.of(continuing)  # another tab has signed in
         session = refusal.record if refusal else None
     started = replace(unstored_session(server, http, user, request_id).session, generation=1)
-    started = replace(started, **renewed_now(server, form))
+    started = replace(started, **renewed_now(server, form), amr=amr, mfa_time=mfa_time)
     if form:
         started = replace(started, session_id=session_id_of_form(user.sub, form))
     inserting = store.sessions.inserting(started)
-    refused = store.transact(inserting, active, *also)
+    refused = store.transact(inserting, of_user, *also)
     if refused and refused.of(active):
         raise AccessDenied("This account cannot sign in now.")
     refusal = refused.of(inserting) if refused else None
@@ -222,7 +235,10 @@ def _start(
         if refusal.record and was_renewed_by(server, refusal.record, user, form):
             store.transact(active, *if_repeated)
             return SignedInUser(user, refusal.record)
-        return _start(server, http, user, request_id, None, also, "", ())  # the form of a session that has ended
+        # the form of a session that has ended
+        return _start(server, http, user, request_id, None, also, "", (), amr, proof)
+    if proof and refused and refused.of(proof):
+        raise CodeSpent
     if refused:
         raise RequestEnded("This sign-in has been used already.", code="request_answered")
     return SignedInUser(user, started)

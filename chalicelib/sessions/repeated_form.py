@@ -23,10 +23,11 @@ def digest_form(server: AuthorizationServer, tag: str) -> str:
 
 
 def find_repeated(
-    server: AuthorizationServer, http: Request, sub: str | None, form: str, password: str
+    server: AuthorizationServer, http: Request, sub: str | None, form: str, password: str | None
 ) -> SignedInUser | None:
     """Return the user whom the same form has just signed in, or whose password it has just changed to `password`.
 
+    `password`: None for a form whose digest depends on the code that was entered, so that the digest proves it.
     `sub`: of the username in the form; None for the user of the cookie. `form`: its digest. One read; a write if the
     form is a repeated one. The caller sets the cookie of the session again.
     """
@@ -43,9 +44,11 @@ def find_repeated(
     return None
 
 
-def _repeat(server: AuthorizationServer, user: User, session: Session, password: str) -> SignedInUser | None:
+def _repeat(server: AuthorizationServer, user: User, session: Session, password: str | None) -> SignedInUser | None:
     sessions = server.store.sessions
     same = sessions.unchanged(session, "generation", "renewed_by", "ended_at") & ~attr("repeats").gte(MAX_REPEATS)
     if server.store.transact(sessions.changing((session.session_id,), same, add={"repeats": 1})):
         return None
+    if password is None:
+        return SignedInUser(user, session)
     return SignedInUser(user, session) if passwords.matches(password, user.password_hash) else None

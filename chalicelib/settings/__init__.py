@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from chalicelib.protocol import authentication_context
 from chalicelib.protocol.client_document import MODES
 from chalicelib.protocol.durations import DAY, HOUR
 from chalicelib.protocol.scopes import OPEN_SCOPES
@@ -45,6 +46,7 @@ class Settings:
     `client_document_hosts`, which are hosts or URLs. `client_registration`: whether applications register themselves,
     never (`off`), with a `token`, or all (`open`); `registrations_per_address`: in an hour without a token.
     `open_client_scope`: the scopes that these clients, which the operator has not registered, may have.
+    `mfa`: whether users may (`optional`) or must (`required`) have a second factor; `mfa_acr`: the `acr` of one.
     `key_rotation_days`: the age at which the schedule replaces a signing key; 0 is never.
     """
 
@@ -96,11 +98,18 @@ class Settings:
     session_idle_lifetime: int = 12 * HOUR
     session_absolute_lifetime: int = 30 * DAY
     request_lifetime: int = 600
+    mfa: str = authentication_context.MODES[0]
+    mfa_acr: str = authentication_context.REFEDS_MFA
 
     @property
     def secure(self) -> bool:
         """Whether the issuer is https, so that cookies have the Secure attribute."""
         return self.issuer.startswith("https://")
+
+    @property
+    def authentication_policy(self) -> authentication_context.Policy:
+        """What this server demands of every sign-in."""
+        return authentication_context.Policy(self.mfa, self.mfa_acr)
 
     @property
     def cookie_suffix(self) -> str:
@@ -159,6 +168,8 @@ class Settings:
             open_client_scope=values.scope(environ, "SIGNET_OPEN_CLIENT_SCOPE", cls.open_client_scope),
             outbound_networks=values.networks(environ, "SIGNET_OUTBOUND_NETWORKS"),
             backchannel_networks=values.networks(environ, "SIGNET_BACKCHANNEL_NETWORKS"),
+            mfa=values.choice(environ, "SIGNET_MFA", authentication_context.MODES),
+            mfa_acr=values.mfa_acr(environ.get("SIGNET_MFA_ACR", "")),
             **values.declared_proxy(environ),
             **numbers,
         )

@@ -6,6 +6,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from chalicelib.http import proxy
+from chalicelib.protocol import authentication_context
 from chalicelib.protocol.client_document import is_document_url, is_host
 from chalicelib.protocol.redirect_uris import origin_of
 from chalicelib.protocol.scopes import MAX_SCOPE_TOKENS, SCOPE_TOKEN
@@ -124,6 +125,18 @@ def login_origins(text: str, login_url: str | None) -> tuple[str, ...]:
                 "separated by spaces (http for 127.0.0.1, [::1] and localhost only)"
             )
     return tuple(filter(None, map(origin_of, origins or [login_url or ""])))
+
+
+def mfa_acr(text: str) -> str:
+    """Return the `acr` of a sign-in with two factors. Raises SettingsError."""
+    text = text or authentication_context.REFEDS_MFA
+    reserved = (authentication_context.PASSWORD, authentication_context.PHISHING_RESISTANT)
+    if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}", text) or text in reserved:
+        raise SettingsError(
+            f"SIGNET_MFA_ACR is {text!r}; it must have 1 to 200 characters without spaces, and be neither "
+            + " nor ".join(reserved)
+        )
+    return text
 
 
 def document_hosts(text: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from chalicelib.aws.client import Account, AwsError, Client
 from chalicelib.aws.connections import Connections
@@ -229,16 +229,28 @@ def attr(name: str) -> Attribute:
     return Attribute(name)
 
 
+class FromSet(NamedTuple):
+    """Members that an update deletes from a set."""
+
+    members: frozenset[str]
+
+
 def update_expression(set_: Mapping[str, Any], add: Mapping[str, Any], remove: tuple[str, ...]) -> Expression:
-    """Return an update for DynamoDB. A field with a dot is a member of a map: `rotated_at.3`."""
-    fields = [*set_, *add, *remove]
+    """Return an update for DynamoDB. A field with a dot is a member of a map: `rotated_at.3`.
+
+    `add`: what is added to numbers and sets; a value that is FromSet is deleted from its set.
+    """
+    deleted = {name: value.members for name, value in add.items() if isinstance(value, FromSet)}
+    add = {name: value for name, value in add.items() if name not in deleted}
+    fields = [*set_, *add, *deleted, *remove]
     names = {f"#u{i}_{j}": part for i, field in enumerate(fields) for j, part in enumerate(field.split("."))}
     paths = iter(".".join(f"#u{i}_{j}" for j in range(field.count(".") + 1)) for i, field in enumerate(fields))
-    values = {f":u{i}": value for i, value in enumerate([*set_.values(), *add.values()])}
+    values = {f":u{i}": value for i, value in enumerate([*set_.values(), *add.values(), *deleted.values()])}
     value = iter(values)
     clauses = {
         "SET": [f"{next(paths)} = {next(value)}" for _ in set_],
         "ADD": [f"{next(paths)} {next(value)}" for _ in add],
+        "DELETE": [f"{next(paths)} {next(value)}" for _ in deleted],
         "REMOVE": [next(paths) for _ in remove],
     }
     return " ".join(f"{verb} {', '.join(parts)}" for verb, parts in clauses.items() if parts), names, values

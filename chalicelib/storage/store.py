@@ -29,13 +29,13 @@ from chalicelib.protocol.records import (
     Event,
     Identifier,
     RequestClient,
-    SealedKeyRing,
     Session,
     User,
 )
 from chalicelib.protocol.registration_count import RegistrationCount
 from chalicelib.protocol.registration_token import RegistrationToken
 from chalicelib.protocol.resource import Resource
+from chalicelib.protocol.sealed_key_ring import SealedKeyRing
 from chalicelib.protocol.spent_assertion import SpentAssertion
 from chalicelib.settings import Settings, aws_environment
 from chalicelib.storage.dynamodb import TRIES, DynamoDB, is_possible_key

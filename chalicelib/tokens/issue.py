@@ -145,6 +145,7 @@ def _access_token(
         members["cnf"] = {"jkt": jkt}
     if grant.has_user:  # no user signs in with client_credentials
         members["auth_time"] = grant.auth_time
+        members["acr"] = server.settings.authentication_policy.reached(grant.amr)  # RFC 9470 section 6.1
     alg = resource.access_token_signed_response_alg if resource else None
     return server.keys.sign(members, ACCESS_TOKEN_TYPE, alg or client.access_token_signed_response_alg)
 
@@ -176,7 +177,7 @@ def id_token(
         "exp": expires_at or now + access_token_lifetime(server, client),
         "iat": now,
         "auth_time": grant.auth_time,
-        "acr": claims.ACR_VALUES[0],
+        "acr": server.settings.authentication_policy.reached(grant.amr),
         "amr": list(grant.amr),
         "sid": sid(grant.session_id, client.client_id),
         "nonce": nonce,

@@ -11,6 +11,7 @@ from typing import Any
 from chalicelib import builtin_clients, pages
 from chalicelib.http.csrf import is_cross_origin, require_same_origin
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
+from chalicelib.protocol.authentication_context import ONE_FACTOR, TWO_FACTORS, level
 from chalicelib.protocol.errors import RequestEnded
 from chalicelib.protocol.next_step import SignedInUser
 from chalicelib.protocol.records import Session
@@ -24,6 +25,10 @@ DONE = {
     "signed_out": "That browser is signed out.",
     "others_signed_out": "All other browsers are signed out.",
     "changed": "The page had changed in between. This is how it is now.",
+    "second_factor_on": "Your second factor is on.",
+    "second_factor_off": "Your second factor is off.",
+    "new_codes": "You have new recovery codes. The old ones no longer work.",
+    "codes_saved": "Your recovery codes are saved.",
     "password_changed": "Your password is changed. All other browsers are signed out, and no application has access.",
 }
 
@@ -96,10 +101,17 @@ def answer_form(
 def _enter(
     server: AuthorizationServer, http: Request, signed_in: SignedInUser | None, show: Callable[[Visit], Response]
 ) -> Response:
-    if signed_in is not None and not signed_in.user.password_change_required:
+    if signed_in is not None and not signed_in.user.password_change_required and _has_all_factors(server, signed_in):
         return show(Visit(server, http, signed_in))
     parameters = {"client_id": builtin_clients.ACCOUNT, "response_type": "code"}
     return redirect(http, with_query(server.path_of("authorization_endpoint"), parameters))
+
+
+def _has_all_factors(server: AuthorizationServer, signed_in: SignedInUser) -> bool:
+    """Return whether the session has two factors, where the user has them or the server requires them."""
+    policy, amr = server.settings.authentication_policy, signed_in.session.amr
+    required = TWO_FACTORS if policy.mode == "required" else ONE_FACTOR
+    return level(amr) >= max(required, policy.reachable(signed_in.user, amr))
 
 
 def _subject(session: Session) -> str:

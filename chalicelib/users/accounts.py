@@ -131,6 +131,22 @@ def sign_out(store: Store, user: User) -> User:
     return _end_sessions(store, user, without_sessions)
 
 
+def reset_second_factor(store: Store, user: User) -> User:
+    """Remove the second factor of a user, and end all their sessions; return the new record. Raises AccessDenied."""
+
+    def change(current: User) -> User:
+        return replace(
+            without_sessions(current),
+            totp_secret=None,
+            totp_confirmed_at=None,
+            totp_generation=current.totp_generation + 1,
+            recovery_codes=frozenset[str](),
+            recovery_batch=None,
+        )
+
+    return _end_sessions(store, user, change)
+
+
 def end_all_grants(store: Store, user: User) -> User:
     """End all grants of a user and forget their consents; return the new record. Raises AccessDenied."""
     changed = store.amend(store.users, user, lambda current: without_consents(without_grants(current)))

@@ -31,10 +31,12 @@ API = Path(__file__).with_name("api.yaml")
 REQUIREMENTS = "requirements.txt"
 APPLICATION = ("app.py", "chalicelib", REQUIREMENTS)
 # Build tools of the argon2 and cryptography extensions, which need only _cffi_backend at run time; and the parts of
-# passlib for other uses than hashes: Django, .htpasswd, one-time passwords, random passwords, systems' presets.
+# passlib for other uses than hashes: Django, .htpasswd, one-time passwords, random passwords, systems' presets; segno's
+# command, and its functions for contacts and networks.
 _NOT_NEEDED = (
     *("cffi", "cffi-*", "pycparser", "pycparser-*"),
     *(f"passlib/{name}" for name in ("_data", "apache.py", "apps.py", "ext", "hosts.py", "pwd.py", "totp.py")),
+    *(f"segno/{name}" for name in ("cli.py", "helpers.py", "helpers.pyi")),
 )
 # Resources of chalice's REST API, which would be a second address of the same server.
 _NOT_DEPLOYED = ("RestAPI", "APIHandlerInvokePermission")

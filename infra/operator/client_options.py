@@ -77,6 +77,13 @@ _BOTH: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         {"type": click.Choice(ASSERTION_AUDIENCES)},
         "token_endpoint: its assertions may also name the token endpoint, which older libraries do.",
     ),
+    (
+        "--default-acr-value",
+        "default_acr_values",
+        {**_LIST, "metavar": "ACR"},
+        "What a sign-in should reach if a request does not say, best first; no error if it cannot.",
+    ),
+    ("--require-acr", "require_acr", {"metavar": "ACR"}, "What every sign-in for it must reach."),
     ("--trusted/--no-trusted", "trusted", {}, "Skip the consent page, for an application of your own."),
     ("--direct-sign-in/--no-direct-sign-in", "direct_sign_in", {}, "Allow HTTP Basic sign-in at /oauth2/code."),
     ("--pkce/--no-pkce", "require_pkce", {}, "Require PKCE. Only a confidential client can do without."),

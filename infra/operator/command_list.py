@@ -18,6 +18,7 @@ from infra.operator.resources import resource
 from infra.operator.scopes import scope
 from infra.operator.settings import settings_
 from infra.operator.transfer import export, import_
+from infra.operator.user_mfa import mfa
 from infra.operator.user_sign_in import let_in_user, unlock_user
 from infra.operator.users import user
 
@@ -25,6 +26,7 @@ for _command in (list_documents, pin_document, unpin_document, block_document, u
     client.add_command(_command)
 user.add_command(let_in_user)
 user.add_command(unlock_user)
+user.add_command(mfa)
 OPERATOR_COMMANDS = (
     *(client, registration_token, user, resource, scope, grant, key, history_, settings_),
     *(doctor, export, import_, completion),

@@ -14,7 +14,7 @@ from chalicelib.keys.ring import KeyRing
 from chalicelib.keys.rotation import RingKey, RotationRefused
 from chalicelib.keys.stored_ring import RING, KeyRingMissing
 from chalicelib.protocol.durations import HOUR
-from chalicelib.protocol.records import SealedKeyRing
+from chalicelib.protocol.sealed_key_ring import SealedKeyRing
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Table
 from infra import access

@@ -8,7 +8,7 @@ import click
 from chalicelib.clients.resources import check_scope
 from chalicelib.protocol.own_scope import DESTINATIONS, Scope
 from chalicelib.storage.store import Store
-from infra.operator.commands import confirm, example, json_option, not_found, open_store, yes_option
+from infra.operator.commands import confirm, example, json_option, not_found, open_store, present_members, yes_option
 from infra.operator.joined_values import ListChoice
 from infra.operator.terminal import print_json, print_list, print_record
 
@@ -42,21 +42,33 @@ def scope() -> None:
     help="Where the claims are; may be repeated. By default at UserInfo, and in the ID tokens of clients with "
     "--id-token-claims-from-scope.",
 )
+@click.option(
+    "--acr", help='What a sign-in must reach to get this scope, such as https://refeds.org/profile/mfa. "" removes it.'
+)
 @json_option
 @click.pass_obj
 def set_scope(
-    stage: str, /, name: str, description: str, claims: tuple[str, ...], claims_in: tuple[str, ...], as_json: bool
+    stage: str,
+    /,
+    name: str,
+    description: str,
+    claims: tuple[str, ...],
+    claims_in: tuple[str, ...],
+    acr: str | None,
+    as_json: bool,
 ) -> None:
-    """Set the description of a scope, and the claims that it releases.
+    """Set the description of a scope, the claims that it releases, and the sign-in that it needs.
 
-    The consent page shows the description after "It will be able to". Without --claim and --claims-in, an existing
-    scope keeps its claims.
+    The consent page shows the description after "It will be able to". Without --claim, --claims-in and --acr, an
+    existing scope keeps what it has. A running server follows within a minute.
     """
     changes: dict[str, Any] = {"description": description}
     if claims:
         changes["claims"] = frozenset(claims) if claims != ("",) else frozenset()
     if claims_in:
         changes["claims_in"] = frozenset(claims_in) - {"default"}
+    if acr is not None:
+        changes["acr"] = acr or None
     check_scope(Scope(name, **changes))
     with open_store(stage) as store:
         print_record(_document(_set(store, name, changes)), as_json)
@@ -111,4 +123,4 @@ def delete_scope(stage: str, /, name: str, yes: bool, as_json: bool) -> None:
 def _document(scope: Scope) -> dict[str, Any]:
     """Return the members of a scope; its claims only if it releases any."""
     sets = {name: sorted(value) for name in ("claims", "claims_in") if (value := getattr(scope, name))}
-    return {name: value for name, value in asdict(scope).items() if name not in ("claims", "claims_in")} | sets
+    return present_members(asdict(scope), "claims", "claims_in") | sets

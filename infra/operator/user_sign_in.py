@@ -3,7 +3,7 @@
 import click
 
 from chalicelib import events
-from chalicelib.authentication import let_in, throttle
+from chalicelib.authentication import let_in, second_factor, throttle
 from infra.operator.commands import CommandError, example, json_option, record_event
 from infra.operator.doctor import inside
 from infra.operator.keys import open_ring
@@ -46,14 +46,15 @@ def let_in_user(stage: str, /, username: str, url: str | None, as_json: bool) ->
 @json_option
 @click.pass_obj
 def unlock_user(stage: str, /, username: str, as_json: bool) -> None:
-    """Forget the failed sign-ins of a user, so that the next try is possible at once. USERNAME may be a `sub`.
+    """Forget the failed sign-ins and wrong codes of a user, so that the next try is possible at once.
 
-    One write. The limit for an address, over all accounts, stays: who has reached it waits up to an hour. A browser
-    that has become unknown stays unknown until the user signs in.
+    USERNAME may be a `sub`. The limit for an address, over all accounts, stays: who has reached it waits up to an hour.
+    A browser that has become unknown stays unknown until the user signs in.
     """
     with open_ring(stage) as (store, keys):
         user = find_user(store, username)
         throttle.unlock(store, keys, user.sub)
+        second_factor.unlock(store, keys, user)
         record_event(store, events.USER_CHANGED, sub=user.sub, detail="unlocked")
     if as_json:
         print_json({"sub": user.sub, "username": user.username})

@@ -10,6 +10,7 @@ from chalicelib import events
 from chalicelib.authentication import passwords
 from chalicelib.protocol.identifiers import username_identifier
 from chalicelib.protocol.records import User
+from chalicelib.protocol.second_factor import SECOND_FACTOR_FIELDS
 from chalicelib.storage.store import Store
 from chalicelib.users import accounts
 from chalicelib.users.password_change import change_password
@@ -261,7 +262,14 @@ def _change(
 def user_document(user: User) -> dict[str, Any]:
     """Return a user with the claims as members (OpenID Connect Core section 5.1), without secrets."""
     generations = ("password_generation", "sessions_generation", "grants_generation", "consents_generation")
-    members = present_members(asdict(user), "password_hash", "groups", *generations)
+    members = present_members(asdict(user), "password_hash", "groups", *generations, *SECOND_FACTOR_FIELDS)
+    if user.has_second_factor:
+        left = len(user.recovery_codes)
+        members |= {
+            "second_factors": ["totp"],
+            "totp_confirmed_at": user.totp_confirmed_at,
+            "recovery_codes_left": left,
+        }
     claims: dict[str, Any] = members.pop("claims")
     return {**claims, **members, **({"groups": sorted(user.groups)} if user.groups else {})}
 

@@ -33,6 +33,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "passlib": ("authentication",),
     "argon2": ("authentication",),
     "jinja2": ("pages",),
+    "pyotp": ("authentication",),
+    "segno": ("pages",),
     "snapshot_restore_py": ("web",),  # part of Lambda's runtime
 }
 MAX_TOP_MODULES = 8
@@ -40,7 +42,20 @@ MAX_IMPORTS = 18
 MAX_ARROWS = 150
 MAX_LOOSE_TESTS = 3
 FOR_TYPES_ONLY = {"_typeshed"}
-LAZY = ("boto3", "botocore.session", "jwt", "jinja2", "passlib", "argon2", "cryptography", "moto", "yaml", "infra")
+LAZY = (
+    "boto3",
+    "botocore.session",
+    "jwt",
+    "jinja2",
+    "passlib",
+    "argon2",
+    "pyotp",
+    "segno",
+    "cryptography",
+    "moto",
+    "yaml",
+    "infra",
+)
 
 
 def files(*folders: str) -> list[Path]:

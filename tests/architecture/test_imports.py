@@ -21,22 +21,23 @@ from tests.bench.services import services
 pytestmark = pytest.mark.slow
 
 PASSWORDS = {"argon2", "passlib"}
+CODES = {"pyotp", "segno"}
 # What only the operator's commands need: no request and no snapshot may load it.
 NEVER = {"boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six", "urllib3"}
-ALL = {"cryptography", "jinja2", "jwt", *PASSWORDS}
+ALL = {"cryptography", "jinja2", "jwt", *PASSWORDS, *CODES}
 # kind of request -> the libraries that it must not import
 NOT_NEEDED = {
     "health": ALL,
     "style sheet": ALL,
     flow.DISCOVERY: ALL,
     "home": ALL - {"jinja2"},
-    "jwks": {"jinja2", *PASSWORDS},
-    flow.SIGN_IN_PAGE: {"jwt", *PASSWORDS},
-    flow.CONSENT: {"jinja2", "jwt", *PASSWORDS},
-    flow.EXCHANGE: {"jinja2", "jwt", *PASSWORDS},
-    flow.REFRESH: {"jinja2", "jwt", *PASSWORDS},
-    "revoke": {"jinja2", "jwt", *PASSWORDS},
-    flow.USERINFO: {"jinja2", *PASSWORDS},
+    "jwks": {"jinja2", *PASSWORDS, *CODES},
+    flow.SIGN_IN_PAGE: {"jwt", *PASSWORDS, *CODES},
+    flow.CONSENT: {"jinja2", "jwt", *PASSWORDS, *CODES},
+    flow.EXCHANGE: {"jinja2", "jwt", *PASSWORDS, *CODES},
+    flow.REFRESH: {"jinja2", "jwt", *PASSWORDS, *CODES},
+    "revoke": {"jinja2", "jwt", *PASSWORDS, *CODES},
+    flow.USERINFO: {"jinja2", *PASSWORDS, *CODES},
 }
 HANDLE = """
 import json, sys

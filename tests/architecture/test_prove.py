@@ -27,7 +27,7 @@ ATTRIBUTES = {
         "grants_generation",
         "registration_id",
     },
-    "chalicelib/authorization/screens.py": {"taken_at"},
+    "chalicelib/authorization/external_redirect.py": {"taken_at"},
     "chalicelib/authorization/stored_request.py": {"browser_id", "taken_at"},
     "chalicelib/clients/registration.py": {"secret_hashes"},
     "chalicelib/endpoints/authorize.py": {"browser_id"},

@@ -25,10 +25,22 @@ ALL_PAGES = {
     *("sign_out", "sign_out_unregistered", "still_signed_in", "signed_out", "signed_out_unregistered"),
     *("let_in", "let_in_done"),
     *("playground", "playground_code", "playground_tokens", "playground_resource", "playground_old_code"),
+    *("account_second_factor_off", "account_second_factor_setup", "account_second_factor"),
+    *("enrol_second_factor", "enrol_second_factor_again", "enrol_second_factor_codes"),
+    *("second_factor", "second_factor_again"),
     *("account_applications", "account_browsers", "account_activity", "account_password", "account_done"),
 }
 # What other templates extend or include, and a page that sends its form by itself (tested in endpoints/logout).
-NOT_IN_GALLERY = {"base", "form", "account", "account_parts", "parts", "script", "sign_out_again"}
+NOT_IN_GALLERY = {
+    "base",
+    "form",
+    "account",
+    "account_parts",
+    "second_factor_parts",
+    "parts",
+    "script",
+    "sign_out_again",
+}
 EXPECTED_ERRORS = ["status of 400 (Bad Request)", "net::ERR_ABORTED [/callback]"]
 
 
@@ -88,6 +100,11 @@ def check_targets_and_fields(page: Page, name: str) -> None:
     expected = {
         "sign_in": ["username", "current-password"],
         "change_password": ["username", "new-password", "new-password"],
+        "second_factor": ["one-time-code", "off"],
+        "enrol_second_factor": ["one-time-code"],
+        "enrol_second_factor_codes": [None],
+        "account_second_factor_setup": ["one-time-code"],
+        "account_second_factor": ["one-time-code", "off"] * 2,
         "account_password": ["username", "current-password", "new-password", "new-password"],
     }
     assert autocomplete == expected.get(name.removesuffix("_again"), [])

@@ -113,7 +113,7 @@ ROWS = (
         *("sign out", "RP-initiated logout", "sign out of one browser on the account page"),
         *("session not used", "absolute end of the session", "another user signs in in this browser"),
     },
-    {"sign out all other browsers", "user sign-out"},
+    {"sign out all other browsers", "user sign-out", "user mfa reset"},
     {
         *("own password", "required password", "user set-password"),
         *("user disable", "user disable, user enable", "user delete"),

@@ -30,6 +30,7 @@ from tests.support.endings import (
 )
 from tests.support.operator import RunCommand
 from tests.support.resource_servers import API, introspect
+from tests.support.second_factor import add_second_factor
 from tests.support.site import PASSWORD, Site
 
 NEW_PASSWORD = "quite another password"
@@ -99,6 +100,11 @@ def sign_out_others(world: World, _run: RunCommand) -> None:
 
 def sign_out_by_operator(_world: World, run: RunCommand) -> None:
     assert run("user", "sign-out", "alice", "--yes").code == 0
+
+
+def reset_second_factor(world: World, run: RunCommand) -> None:
+    add_second_factor(world.site)
+    assert run("user", "mfa", "reset", "alice", "--yes").code == 0
 
 
 # ---- the account
@@ -231,6 +237,7 @@ ENDINGS = {
     "another user signs in in this browser": Ending(sign_in_as_another_user, SESSION),
     "sign out all other browsers": Ending(sign_out_others, SECOND | {"basic"}),
     "user sign-out": Ending(sign_out_by_operator, SESSION | SECOND | {"basic"}),
+    "user mfa reset": Ending(reset_second_factor, SESSION | SECOND | {"basic"}),
     "own password": Ending(change_own_password, USER - {"browser"}),
     "required password": Ending(change_required_password, USER - {"browser"}),
     "user set-password": Ending(set_password, USER),

@@ -23,6 +23,7 @@ from tests.support.browser import Answer, Browser, authorization_parameters, bas
 from tests.support.faults import ALWAYS, Fault, Proceed, Wire
 from tests.support.grants import update_client
 from tests.support.resource_servers import API
+from tests.support.second_factor import REFEDS, add_second_factor
 from tests.support.site import PASSWORD, STAGE, Registered, Site, tables
 
 if TYPE_CHECKING:
@@ -211,6 +212,41 @@ def sign_in(env: Environment) -> CheckedRequest:
         env.complete_from_consent,
         redirects_after=2,
     )
+
+
+def password_of_two_factors(env: Environment) -> CheckedRequest:
+    phone = add_second_factor(env.site)
+    page = env.browser.authorize(env.client)
+
+    def finish(answer: Answer) -> None:
+        page = env.browser.follow(answer)
+        env.complete_from_consent(env.browser.submit(page, one_time_code=phone.code()))
+
+    return CheckedRequest(
+        partial(env.browser.send, page, username="alice", password=PASSWORD), finish, redirects_after=2
+    )
+
+
+def code_of_the_second_factor(env: Environment) -> CheckedRequest:
+    phone = add_second_factor(env.site)
+    page = env.browser.sign_in(env.browser.authorize(env.client))
+    send = partial(env.browser.send, page, one_time_code=phone.code())
+    return CheckedRequest(send, env.complete_from_consent, redirects_after=2)
+
+
+def recovery_code(env: Environment) -> CheckedRequest:
+    phone = add_second_factor(env.site)
+    page = env.browser.sign_in(env.browser.authorize(env.client))
+    send = partial(env.browser.send, page, one_time_code="", recovery_code=phone.recovery_codes[0])
+    return CheckedRequest(send, env.complete_from_consent, redirects_after=2)
+
+
+def step_up(env: Environment) -> CheckedRequest:
+    env.browser.code(env.client)
+    phone = add_second_factor(env.site)
+    page = env.browser.authorize(env.client, acr_values=REFEDS)
+    send = partial(env.browser.send, page, one_time_code=phone.code())
+    return CheckedRequest(send, env.complete_from_consent, redirects_after=2)
 
 
 def sign_in_again(env: Environment) -> CheckedRequest:
@@ -638,6 +674,10 @@ SCENARIOS: list[Callable[[Environment], CheckedRequest]] = [
     authorize_the_first_client_with_backchannel_logout,
     authorize_with_a_session,
     sign_in,
+    password_of_two_factors,
+    code_of_the_second_factor,
+    recovery_code,
+    step_up,
     sign_in_again,
     sign_in_as_another_user,
     sign_in_with_remembered_consent,

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,13 +23,14 @@ from chalicelib.keys.signing import thumbprint
 from chalicelib.storage.dynamodb import DynamoDB
 from chalicelib.users import accounts
 from tests.bench.capacity import Meter
-from tests.support.account import submit_form
+from tests.support.account import sign_in_to_account, submit_form
 from tests.support.assertions import key_client, key_pair, signed
 from tests.support.browser import CHALLENGE, Answer, Browser, authorization_parameters, basic
 from tests.support.gateways import BrowserAt
 from tests.support.grants import create_code, update_client
 from tests.support.proofs import public_jwk, with_proof, with_token
 from tests.support.resource_servers import API, register_resource
+from tests.support.second_factor import REFEDS, Authenticator, add_second_factor
 from tests.support.site import PASSWORD, STAGE, Registered, Site, tables
 
 SendRequest = Callable[[], Answer]
@@ -183,6 +185,48 @@ def sign_in_with_remembered_consent(site: Site, browser: Browser, client: Regist
 def sign_in_again(site: Site, browser: Browser, client: Registered) -> SendRequest:
     browser.code(client)
     return partial(browser.send, browser.authorize(client, prompt="login"), username="alice", password=PASSWORD)
+
+
+def password_of_two_factors(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    add_second_factor(site)
+    return sign_in(site, browser, client)
+
+
+def code_page(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    answer = password_of_two_factors(site, browser, client)()
+    return partial(browser.request, "GET", answer.location)
+
+
+def enter_code(site: Site, browser: Browser, client: Registered, *, right: bool = True) -> SendRequest:
+    phone = add_second_factor(site)
+    page = browser.submit(browser.authorize(client), username="alice", password=PASSWORD)
+    return partial(browser.send, page, one_time_code=phone.code() if right else "000000")
+
+
+def enter_recovery_code(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    phone = add_second_factor(site)
+    page = browser.submit(browser.authorize(client), username="alice", password=PASSWORD)
+    return partial(browser.send, page, one_time_code="", recovery_code=phone.recovery_codes[0])
+
+
+def step_up(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    browser.code(client)
+    phone = add_second_factor(site)
+    return partial(browser.send, browser.authorize(client, acr_values=REFEDS), one_time_code=phone.code())
+
+
+def second_factor_page(site: Site, browser: Browser, client: Registered, *, set_up: bool = False) -> SendRequest:
+    sign_in_to_account(browser)
+    return partial(browser.request, "GET", "/account/second-factor" + ("?set_up=yes" if set_up else ""))
+
+
+def take_first_code(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    page = second_factor_page(site, browser, client, set_up=True)()
+    match = re.search(r'id="secret">([A-Z2-7 ]+)<', page.body)
+    assert match
+    phone = Authenticator.of_text(site, match[1])
+    form = page.form.fields | {"action": "first_code", "one_time_code": phone.code()}
+    return partial(browser.post, "/account/second-factor", form, {"Sec-Fetch-Site": "same-origin"})
 
 
 def wrong_password(site: Site, browser: Browser, client: Registered) -> SendRequest:
@@ -577,7 +621,7 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
     ),
     ("GET /oauth2/authorize, with a session: batch", authorize_with_a_session, 200, 1, 3, 0),
     ("GET /oauth2/authorize, with a custom scope: batch; scope", authorize_with_a_custom_scope, 200, 2, 4, 0),
-    ("GET /oauth2/authorize, with a resource: resource; batch; grant", authorize_for_a_resource, 302, 3, 5, 2),
+    ("GET /oauth2/authorize, with a resource: resource; batch; scope; grant", authorize_for_a_resource, 302, 4, 6, 2),
     ("GET /oauth2/authorize, with a cached resource: batch; grant", authorize_for_a_cached_resource, 302, 2, 3, 2),
     # The batch has the record of the operator's own scope too, until it is cached.
     ("POST /oauth2/token, for a resource: transition; batch; resource", redeem_for_a_resource, 200, 3, 6, 1),
@@ -586,6 +630,26 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
     ("POST /oauth2/authorize, with login_hint: count; request", authorize_by_post_with_a_hint, 303, 2, 0, 2),
     ("GET /oauth2/authorize, a stored request: request; binding", continue_a_stored_request, 200, 2, 1, 1),
     ("POST /oauth2/code, sign-in: batch; batch; count; session", sign_in, 303, 4, 8, 25),
+    (
+        "POST /oauth2/code, sign-in, password of two: batch; batch; count; request",
+        password_of_two_factors,
+        303,
+        4,
+        8,
+        20,
+    ),
+    ("GET /oauth2/authorize, code page: request; batch", code_page, 200, 2, 2, 0),
+    ("POST /oauth2/code, code: batch; user; count read; count; session; consent", enter_code, 303, 6, 4, 17),
+    ("POST /oauth2/code, wrong code: batch; user; count read; count", partial(enter_code, right=False), 303, 4, 3, 4),
+    (
+        "POST /oauth2/code, recovery code: batch; user; count read; count; session; consent",
+        enter_recovery_code,
+        303,
+        6,
+        4,
+        19,
+    ),
+    ("POST /oauth2/code, step-up: batch; count read; count; session; consent", step_up, 303, 6, 5, 14),
     (
         "POST /oauth2/code, sign-in, network becomes known: batch; batch; count; session",
         partial(sign_in_at_a_public_address, is_known=False),
@@ -838,6 +902,8 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
         9,
         20,
     ),
+    ("GET /account/second-factor: batch", second_factor_page, 200, 1, 2, 0),
+    ("POST /account/second-factor, first code: batch; user", take_first_code, 303, 2, 2, 1),
     ("GET /account/let-in: link; user", open_let_in_link, 200, 2, 2, 0),
     ("GET /account/let-in, without a link", partial(get, path="/account/let-in"), 400, 0, 0, 0),
     ("POST /account/let-in: link; user; one transaction", use_let_in_link, 303, 3, 2, 6),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from chalicelib.clients.registration import register_client, set_client_disabled, update_client
+from chalicelib.protocol.authentication_context import REFEDS_MFA
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClientMetadata
 from chalicelib.protocol.records import Consent
@@ -29,6 +30,8 @@ JWKS = {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7h
 MEMBERS: list[tuple[tuple[str, ...], str, Any]] = [
     (("--name", "Photo Print & Co."), "client_name", "Photo Print & Co."),
     (("--redirect-uri", "https://a.example/", "--redirect-uri", URI), "redirect_uris", ("https://a.example/", URI)),
+    (("--default-acr-value", REFEDS_MFA, "--default-acr-value", "x"), "default_acr_values", (REFEDS_MFA, "x")),
+    (("--require-acr", REFEDS_MFA), "require_acr", REFEDS_MFA),
     (("--default-redirect-uri", URI), "default_redirect_uri", URI),
     (
         ("--allowed-origin", "capacitor://localhost", "--allowed-origin", "https://a.example"),

@@ -3,16 +3,20 @@
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chalicelib import events
+from chalicelib.authentication.second_factor import ATTEMPTS
 from chalicelib.events import log as event_log
+from chalicelib.protocol.durations import MINUTE
 from tests.support.account import submit_action
-from tests.support.browser import Browser, basic
+from tests.support.browser import Answer, Browser, authorization_parameters, basic
 from tests.support.leaks import all_secrets, find_leaks
+from tests.support.second_factor import REFEDS, Authenticator, add_second_factor
 from tests.support.site import PASSWORD, Registered, Site
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "operate.md").read_text("utf-8")
@@ -65,6 +69,44 @@ def sign_in(site: Site, browser: Browser, client: Registered, tokens: dict[str, 
     browser.sign_in(browser.authorize(client, prompt="login"))
 
 
+def set_up_second_factor(site: Site, browser: Browser, client: Registered, tokens: dict[str, Any]) -> None:
+    page = browser.get("/account/second-factor", set_up="yes")
+    match = re.search(r'id="secret">([A-Z2-7 ]+)<', page.body)
+    assert match
+    form = {**page.form.fields, "one_time_code": Authenticator.of_text(site, match[1]).code()}
+    for fields in ({"action": "first_code"}, {"action": "turn_on", "saved": "yes"}):
+        browser.post("/account/second-factor", form | fields, {"Sec-Fetch-Site": "same-origin"})
+
+
+def enter_code(site: Site, browser: Browser, client: Registered, tokens: dict[str, Any], *, step_up: bool) -> None:
+    phone = add_second_factor(site)
+    parameters = {"acr_values": REFEDS} if step_up else {"prompt": "login"}
+
+    def ask_for_code() -> Answer:
+        page = browser.get("/oauth2/authorize", **authorization_parameters(client, **parameters))
+        return page if step_up else browser.sign_in(page)
+
+    page = ask_for_code()
+    for _ in range(ATTEMPTS + 1):
+        page = browser.submit(page, one_time_code="000000")
+    site.clock.advance(15 * MINUTE)
+    page = ask_for_code()
+    if step_up:
+        browser.submit(page, one_time_code=phone.code())
+    else:
+        browser.submit(page, one_time_code="", recovery_code=phone.recovery_codes[0])
+
+
+def use_second_factor(site: Site, browser: Browser, client: Registered, tokens: dict[str, Any], *, action: str) -> None:
+    phone = add_second_factor(site)
+    browser.submit(browser.authorize(client, acr_values=REFEDS), one_time_code=phone.code())
+    page = browser.get("/account/second-factor")
+    form = {"tag": page.form.fields["tag"], "action": action, "one_time_code": phone.code(1)}
+    answer = browser.post("/account/second-factor", form, {"Sec-Fetch-Site": "same-origin"})
+    assert answer.status == 303, answer.body
+    site.secrets.update(re.findall(r"[A-Z2-7]{4}-[A-Z2-7]{4}-[A-Z2-7]{2}", browser.follow(answer).body))
+
+
 def allow(site: Site, browser: Browser, client: Registered, tokens: dict[str, Any]) -> None:
     browser.submit(browser.authorize(client), decision="allow_once")
 
@@ -109,10 +151,18 @@ def sign_out(site: Site, browser: Browser, client: Registered, tokens: dict[str,
     browser.get("/oauth2/logout", id_token_hint=tokens["id_token"])
 
 
-ACTIONS = {
+ACTIONS: dict[str, Callable[..., object]] = {
     events.SIGN_IN: sign_in,
     events.SIGN_IN_FAILED: fail_sign_in,
     events.SIGN_IN_THROTTLED: exceed_attempts,
+    events.SECOND_FACTOR_ASKED: partial(enter_code, step_up=False),
+    events.SECOND_FACTOR_FAILED: partial(enter_code, step_up=False),
+    events.SECOND_FACTOR_THROTTLED: partial(enter_code, step_up=False),
+    events.RECOVERY_CODE_USED: partial(enter_code, step_up=False),
+    events.SECOND_FACTOR_PROVED: partial(enter_code, step_up=True),
+    events.SECOND_FACTOR_ADDED: set_up_second_factor,
+    events.SECOND_FACTOR_REMOVED: partial(use_second_factor, action="turn_off"),
+    events.RECOVERY_CODES_CREATED: partial(use_second_factor, action="new_codes"),
     events.BROWSER_LET_IN: use_a_let_in_link,
     events.PASSWORD_CHANGED: change_password,
     events.CONSENT_GIVEN: allow,

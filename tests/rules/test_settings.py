@@ -9,6 +9,7 @@ import pytest
 
 import app
 from chalicelib import web
+from chalicelib.protocol.authentication_context import PASSWORD as PASSWORD_ACR
 from chalicelib.server import AuthorizationServer
 from chalicelib.settings import Settings, SettingsError
 from tests.support.browser import Answer
@@ -50,6 +51,19 @@ def test_number_must_be_an_integer_within_its_bounds(name: str, minimum: int, ma
 def test_mode_of_client_registration_is_one_of_three(mode: str) -> None:
     with pytest.raises(SettingsError, match=r"SIGNET_CLIENT_REGISTRATION is .* one of: off, token, open"):
         Settings.from_environ({"SIGNET_CLIENT_REGISTRATION": mode})
+
+
+@pytest.mark.parametrize("mode", ["on", "OFF", "none", "required "])
+def test_mode_of_the_second_factor_is_one_of_three(mode: str) -> None:
+    with pytest.raises(SettingsError, match=r"SIGNET_MFA is .* one of: optional, off, required"):
+        Settings.from_environ({"SIGNET_MFA": mode})
+
+
+@pytest.mark.parametrize("acr", [" ", "a b", "é", "a\n", 'a"', "x" * 201, "phr", PASSWORD_ACR])
+def test_acr_of_two_factors_is_no_other_one(acr: str) -> None:
+    with pytest.raises(SettingsError, match=r"SIGNET_MFA_ACR is .* without spaces"):
+        Settings.from_environ({"SIGNET_MFA_ACR": acr})
+    assert Settings.from_environ({"SIGNET_MFA_ACR": "urn:x"}).authentication_policy.acr == "urn:x"
 
 
 @pytest.mark.parametrize("stage", ["", " ", "a b", "a_b", "é", "a/b", "x" * 33, "-", "a\n"])

@@ -23,7 +23,7 @@ from chalicelib.keys.ring import KeyRing
 from chalicelib.keys.signing import ALGORITHMS, half_hash
 from chalicelib.protocol.errors import InvalidClientMetadata, InvalidToken
 from chalicelib.protocol.handles import base64url
-from chalicelib.protocol.records import SealedKeyRing
+from chalicelib.protocol.sealed_key_ring import SealedKeyRing
 from tests.support.browser import Browser
 from tests.support.grants import create_code, update_client
 from tests.support.site import Registered, Site, dump_tables

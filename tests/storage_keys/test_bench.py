@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from chalicelib.aws.client import AwsError
-from chalicelib.protocol.records import SealedKeyRing, User
+from chalicelib.protocol.records import User
+from chalicelib.protocol.sealed_key_ring import SealedKeyRing
 from chalicelib.storage.attribute_values import pack
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store

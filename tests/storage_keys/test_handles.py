@@ -11,7 +11,7 @@ from chalicelib.keys import ring as keys
 from chalicelib.keys.envelope import Seal
 from chalicelib.protocol import handles
 from chalicelib.protocol.handles import Handle, Kind
-from chalicelib.protocol.records import SealedKeyRing
+from chalicelib.protocol.sealed_key_ring import SealedKeyRing
 from tests.support.site import Site
 
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -22,7 +22,7 @@ from chalicelib.keys.stored_ring import KeyRingMissing
 from chalicelib.protocol import handles
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.errors import InvalidToken, TemporarilyUnavailable
-from chalicelib.protocol.records import SealedKeyRing
+from chalicelib.protocol.sealed_key_ring import SealedKeyRing
 from chalicelib.settings import Settings, SettingsError
 from tests.support import faults
 from tests.support.faults import Wire

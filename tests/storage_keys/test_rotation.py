@@ -16,7 +16,7 @@ from chalicelib.keys.signing import ALGORITHMS
 from chalicelib.keys.stored_ring import RING
 from chalicelib.protocol.durations import DAY, HOUR
 from chalicelib.protocol.errors import TemporarilyUnavailable
-from chalicelib.protocol.records import SealedKeyRing
+from chalicelib.protocol.sealed_key_ring import SealedKeyRing
 from chalicelib.settings import SettingsError
 from tests.support.browser import Browser
 from tests.support.site import Site

@@ -20,12 +20,12 @@ from chalicelib.protocol.records import (
     Delivery,
     Event,
     Identifier,
-    SealedKeyRing,
     Session,
     User,
 )
 from chalicelib.protocol.registration_token import RegistrationToken
 from chalicelib.protocol.resource import Resource
+from chalicelib.protocol.sealed_key_ring import SealedKeyRing
 from chalicelib.storage.attribute_values import pack
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store

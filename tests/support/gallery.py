@@ -1,5 +1,6 @@
 """Open every page in a real browser, one after the other: for tests of how pages look, and for screenshots."""
 
+import base64
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from playwright.sync_api import Page, Route
 
 from chalicelib import pages
 from chalicelib.pages.explanations import explain
+from chalicelib.protocol.authentication_context import REFEDS_MFA
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.errors import InvalidRequest
@@ -18,6 +20,7 @@ from chalicelib.protocol.own_scope import Scope
 from chalicelib.protocol.records import Consent, Session
 from chalicelib.protocol.resource import Resource
 from tests.support.browser import CHALLENGE
+from tests.support.second_factor import hotp
 from tests.support.site import PASSWORD, Site
 
 API = "https://api.example.com/photos"
@@ -111,6 +114,7 @@ class Gallery:
         for name in ("applications", "browsers", "activity", "password"):
             self.page.goto(f"{issuer}/account" + (f"/{name}" if name != "applications" else ""))
             yield f"account_{name}"
+        yield from self._second_factor()
         self.page.goto(f"{issuer}/account/browsers")
         self._send("sign_out_others")
         yield "account_done"
@@ -133,6 +137,34 @@ class Gallery:
         yield "let_in"
         self._send()
         yield "let_in_done"
+        self.authorize(self.client)
+        self._sign_in(self.words.username, PASSWORD)
+        yield "second_factor"
+        self.page.locator("#one_time_code").fill("000000")
+        self._send()
+        yield "second_factor_again"
+
+    def _second_factor(self) -> Iterator[str]:
+        """Set up a second factor inside a request, and open its page of the account."""
+        self.page.goto(f"{self.site.settings.issuer}/account/second-factor")
+        yield "account_second_factor_off"
+        self.page.goto(f"{self.site.settings.issuer}/account/second-factor?set_up=yes")
+        yield "account_second_factor_setup"
+        self.authorize(self._client([HOME], require_acr=REFEDS_MFA))
+        yield "enrol_second_factor"
+        secret = (self.page.locator("#secret").text_content() or "").replace(" ", "")
+        self.site.secrets.add(secret)
+        self.page.locator("#one_time_code").fill("000000")
+        self._send()
+        yield "enrol_second_factor_again"
+        self.page.locator("#one_time_code").fill(hotp(base64.b32decode(secret), self.site.clock() // 30))
+        self._send()
+        self.site.secrets.update((self.page.locator("#codes").text_content() or "").split())
+        yield "enrol_second_factor_codes"
+        self.page.locator("#saved").check()
+        self._send()
+        self.page.goto(f"{self.site.settings.issuer}/account/second-factor")
+        yield "account_second_factor"
 
     def _playground(self) -> Iterator[str]:
         self.page.goto(f"{self.site.settings.issuer}/playground")

@@ -238,5 +238,6 @@ CHECKS: tuple[tuple[str, Callable[[Inside], Verdict], bool], ...] = (
     ("pinned issuer", function.pinned_issuer, True),
     ("alarms", function.alarms, True),
     ("sign-in addresses", sign_ins.addresses, True),
+    ("second factors", sign_ins.requirements, False),
     ("front", front.front, True),
 )

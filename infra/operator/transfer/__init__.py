@@ -36,6 +36,7 @@ from infra.operator.terminal import print_json, visible
 from infra.operator.transfer.foreign_users import FORMATS, ForeignUsers, reject_duplicates
 from infra.operator.transfer.insertion import insert_record, without_expensive_hash
 from infra.operator.transfer.json_lines import KINDS, Entry, Record, end_line, header_line, parse_entries, record_line
+from infra.operator.transfer.second_factor import NO_SECOND_FACTOR, is_readable
 from infra.operator.transfer.shared_records import Outcome
 
 WORKERS = 8
@@ -134,6 +135,7 @@ class Tally:
     problems: list[str] = field(default_factory=list)
     new_passwords: list[str] = field(default_factory=list)
     new_secrets: list[str] = field(default_factory=list)
+    no_second_factor: list[str] = field(default_factory=list)
     left_behind: Counter[str] = field(default_factory=Counter)
 
     def count(self, entry: Entry, outcome: Outcome) -> None:
@@ -177,7 +179,8 @@ def import_(stage: str, /, file: Path, format_: str, as_json: bool) -> int:
     with open_store(stage) as store:
         try:
             entries, length = _read(file, format_, store, tally)
-            with _progress(map(_with_new_password, entries), length, "Importing") as shown_entries:
+            usable = map(partial(_with_second_factor, store, tally), map(_with_new_password, entries))
+            with _progress(usable, length, "Importing") as shown_entries:
                 _insert_all(store, shown_entries, tally)
         except KeyboardInterrupt as interrupt:
             raise CommandError("Interrupted. " + RETRY) from interrupt
@@ -212,6 +215,15 @@ def _with_new_password(entry: Entry) -> Entry:
     """Return an entry, whose user needs a new password if the hash is too expensive to verify."""
     record = entry.record
     return replace(entry, record=without_expensive_hash(record)) if isinstance(record, User) else entry
+
+
+def _with_second_factor(store: Store, tally: Tally, entry: Entry) -> Entry:
+    """Return an entry, whose user has no second factor if this stage cannot read its secret."""
+    user = entry.record
+    if not isinstance(user, User) or user.totp_secret is None or is_readable(store, user):
+        return entry
+    tally.no_second_factor.append(user.username)
+    return replace(entry, record=replace(user, **NO_SECOND_FACTOR))
 
 
 def _insert_all(store: Store, entries: Iterable[Entry], tally: Tally) -> None:
@@ -249,6 +261,11 @@ def _show(tally: Tally) -> None:
         print(f"Not imported, because Signet does not support it: {names}.")
     if users := tally.new_passwords:
         print(f"Without a password, {len(users)} (`signet user set-password`):", *map(visible, users), sep="\n  ")
+    if users := tally.no_second_factor:
+        reason = (
+            "because it was sealed for another stage or key ring; they sign in without it, and must set it up again"
+        )
+        print(f"Without the second factor, {len(users)}, {reason}:", *map(visible, users), sep="\n  ")
     if clients := tally.new_secrets:
         print(f"Without a secret, {len(clients)} (`signet client rotate-secret`):", *map(visible, clients), sep="\n  ")
 

@@ -1,6 +1,7 @@
 """The export format: clients and their documents, users, consents, scopes and resources as lines of JSON."""
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from types import NoneType, UnionType
@@ -12,6 +13,7 @@ from chalicelib.protocol.custom_claims import freeze
 from chalicelib.protocol.own_scope import Scope
 from chalicelib.protocol.records import Consent, User
 from chalicelib.protocol.resource import Resource
+from chalicelib.protocol.second_factor import SECOND_FACTOR_FIELDS
 from infra.operator.terminal import json_text
 
 VERSION = 1
@@ -29,13 +31,13 @@ _CLASSES = {kind: record for record, kind in KINDS.items()}
 # The fields with credentials, which are only exported on request.
 _CREDENTIALS = {
     "client": {"secret_hashes", "registration_token_hash", "previous_registration_token_hash"},
-    "user": {"password_hash"},
+    "user": {"password_hash", *SECOND_FACTOR_FIELDS},
 }
 # The fields that say what has ended. They are only valid in this database: an import sets new ones.
 _INTERNAL = frozenset(
     {
         *("registration_id", "generation", "client_generation", "document", "refreshing_until"),
-        *("sessions_generation", "grants_generation", "consents_generation", "password_generation"),
+        *("recovery_batch", "sessions_generation", "grants_generation", "consents_generation", "password_generation"),
     }
 )
 
@@ -67,7 +69,12 @@ def record_line(record: Record, hashes: bool) -> str:
     kind = KINDS[type(record)]
     hidden = _INTERNAL | (set() if hashes else _CREDENTIALS.get(kind, set()))
     members = {field.name: getattr(record, field.name) for field in fields(record) if field.name not in hidden}
-    return _line({"kind": kind, **{name: value for name, value in members.items() if value is not None}})
+    return _line({"kind": kind, **{name: _text(value) for name, value in members.items() if value is not None}})
+
+
+def _text(value: Any) -> Any:
+    """Return a member as JSON has it: bytes as base64."""
+    return b64encode(value).decode() if isinstance(value, bytes) else value
 
 
 def _line(members: Mapping[str, Any]) -> str:
@@ -146,6 +153,9 @@ def _convert(name: str, hint: Any, value: Any) -> Any:
         elif origin is dict:
             if isinstance(value, dict):
                 return {key: freeze(member) for key, member in value.items()}
+        elif origin is bytes:
+            if isinstance(value, str):
+                return b64decode(value, validate=True)
         elif origin is NoneType:
             if value is None:
                 return None

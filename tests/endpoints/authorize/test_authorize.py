@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.protocol.claims import ACR_VALUES
+from chalicelib.protocol.authentication_context import Policy
 from chalicelib.protocol.client import Client
 from tests.endpoints.authorize.conftest import (
     REDIRECT_URI,
@@ -17,7 +17,7 @@ from tests.endpoints.authorize.conftest import (
 from tests.support.browser import CHALLENGE, Answer, Browser
 from tests.support.site import Registered, Site
 
-(ACR,) = ACR_VALUES
+ACR = Policy().acr_values[0]
 
 
 def redirects_to(answer: Answer, uri: str) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.protocol import claims_parameter
-from chalicelib.protocol.claims import ACR_VALUES
+from chalicelib.protocol.authentication_context import Policy
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidRequest, UnmetAuthenticationRequirements
 from chalicelib.protocol.records import AuthorizationRequest
@@ -18,7 +18,7 @@ from tests.endpoints.authorize.conftest import REDIRECT_URI, read_claims
 from tests.support.browser import Browser, authorization_parameters
 from tests.support.site import Registered, Site
 
-(ACR,) = ACR_VALUES
+ACR = Policy().acr_values[0]
 
 
 @pytest.fixture
@@ -114,11 +114,11 @@ CLAIMS_OBJECTS = st.dictionaries(st.sampled_from(["userinfo", "id_token", "x"]),
 def test_any_claims_parameter_is_rejected_or_can_be_stored(text: str) -> None:
     registered = Client("c", "C", (REDIRECT_URI,), scope="openid email profile")
     try:
-        claims = claims_parameter.read(text, registered)
+        claims = claims_parameter.read(text, registered, Policy().acr_values)
     except (InvalidRequest, UnmetAuthenticationRequirements):
         return
     request = AuthorizationRequest("r", "c", REDIRECT_URI, 1, 1, claims=claims)
     assert unpack(json.loads(json.dumps(pack({"claims": claims})))) == {"claims": claims}
     assert claims_parameter.allows_subject(request, "subject") in (True, False)
     for names in claims.values():
-        assert set(names) <= {"sub", *CLAIMS_OF_SCOPES}
+        assert set(names) <= {"sub", "acr", *CLAIMS_OF_SCOPES}

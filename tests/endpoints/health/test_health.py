@@ -10,7 +10,7 @@ import pytest
 
 from chalicelib import __version__
 from chalicelib.keys.envelope import Seal
-from chalicelib.protocol.records import SealedKeyRing
+from chalicelib.protocol.sealed_key_ring import SealedKeyRing
 from tests.support import faults
 from tests.support.faults import Wire
 from tests.support.gateways import GATEWAYS, GatewayBrowser

@@ -10,6 +10,7 @@ from urllib.parse import quote_plus
 import jwt
 import pytest
 
+from chalicelib.protocol.authentication_context import Policy
 from chalicelib.tokens.issue import ACCESS_TOKEN_TYPE
 from tests.support.browser import Answer, Browser, basic
 from tests.support.grants import create_code, update_client
@@ -64,6 +65,7 @@ def test_client_introspects_its_access_token(setup: Setup) -> None:
         "iat": now,
         "jti": claims["jti"],
         "auth_time": now - 5,
+        "acr": Policy().acr_values[0],
     }
 
 
@@ -78,6 +80,7 @@ def test_client_introspects_its_refresh_token(setup: Setup) -> None:
         "iss": setup.site.settings.issuer,
         "exp": setup.site.clock.time + setup.site.settings.refresh_token_lifetime,
         "auth_time": setup.site.clock.time - 5,
+        "acr": Policy().acr_values[0],
     }
 
 

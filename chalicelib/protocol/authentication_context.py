@@ -1,0 +1,102 @@
+"""The authentication context of a sign-in: which factors it used, its `acr`, and what requests and policy demand.
+
+There are three levels: one factor, two factors, and a key that resists phishing (a passkey). Each has an `acr` value
+(OpenID Connect Core section 2). A higher level satisfies a demand for a lower one.
+"""
+
+from collections.abc import Collection, Iterable
+
+from chalicelib.protocol.client import Client
+from chalicelib.protocol.records import AuthorizationRequest, Session, User
+from chalicelib.protocol.values import dataclass
+
+# The `acr` of one factor: a password over TLS.
+PASSWORD = "urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport"  # noqa: S105
+REFEDS_MFA = "https://refeds.org/profile/mfa"  # REFEDS MFA Profile, section on OpenID Connect
+# OpenID Connect Extended Authentication Profile (EAP) ACR Values 1.0 section 2
+PHISHING_RESISTANT = "phr"
+ONE_FACTOR, TWO_FACTORS, PASSKEY = 1, 2, 3
+HIGHEST = TWO_FACTORS  # that this server offers
+UNREACHABLE = 4
+MODES = ("optional", "off", "required")
+# How a user signed in (RFC 8176 section 2). A recovery code is a one-time password, too.
+BY_PASSWORD = ("pwd",)
+BY_PASSWORD_AND_CODE = ("pwd", "otp", "mfa")
+
+
+def level(amr: Collection[str]) -> int:
+    """Return the level of a sign-in with these methods."""
+    if "mfa" not in amr:
+        return ONE_FACTOR
+    return PASSKEY if "pop" in amr else TWO_FACTORS
+
+
+def with_code(amr: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the methods of a session whose user has also entered a one-time code."""
+    return tuple(dict.fromkeys((*(method for method in amr if method != "mfa"), "otp", "mfa")))
+
+
+def authenticated_at(session: Session, of_level: int = UNREACHABLE) -> int:
+    """Return when the user last authenticated: by the newest of the factors that a level needs."""
+    return max(session.auth_time, session.mfa_time) if of_level > ONE_FACTOR else session.auth_time
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a request demands of the sign-in. `preferred`: levels, the best first, that must not cause an error."""
+
+    required: int = ONE_FACTOR
+    preferred: tuple[int, ...] = ()
+
+    def level_for(self, reachable: int) -> int:
+        """Return the level that a sign-in must have, of a user who can reach the level `reachable`."""
+        preferred = next((each for each in self.preferred if each <= reachable), ONE_FACTOR)
+        return max(self.required, preferred)
+
+
+NO_DEMAND = Demand()
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The server's policy: `mode` is one of MODES, `acr` the value of two factors."""
+
+    mode: str = MODES[0]
+    acr: str = REFEDS_MFA
+
+    @property
+    def acr_values(self) -> tuple[str, ...]:
+        """The values that a sign-in can have, by ascending level."""
+        return (PASSWORD, self.acr, PHISHING_RESISTANT)[: ONE_FACTOR if self.mode == "off" else HIGHEST]
+
+    def level_of(self, acr: str) -> int:
+        """Return the level of an `acr` value; UNREACHABLE for one that no sign-in has."""
+        return self.acr_values.index(acr) + 1 if acr in self.acr_values else UNREACHABLE
+
+    def reached(self, amr: Collection[str]) -> str:
+        """Return the `acr` of a sign-in with these methods."""
+        return (PASSWORD, self.acr, PHISHING_RESISTANT)[level(amr) - 1]
+
+    def asks_for_code(self, user: User) -> bool:
+        """Return whether this user must enter a code after the password."""
+        return self.mode != "off" and user.has_second_factor
+
+    def reachable(self, user: User, amr: Collection[str] = ()) -> int:
+        """Return the highest level that a user can reach now, without setting up another factor."""
+        return max(level(amr), TWO_FACTORS if self.asks_for_code(user) else ONE_FACTOR)
+
+    def demand(self, request: AuthorizationRequest, client: Client, of_scopes: Iterable[str] = ()) -> Demand:
+        """Return what a request demands. `of_scopes`: the `acr` values that its scopes require.
+
+        The setting, the client, the scopes and an essential `acr` (OpenID Connect Core section 5.5.1.1) are required;
+        `acr_values`, or the client's default ones, and an `acr` that is not essential are preferences.
+        """
+        required = [TWO_FACTORS if self.mode == "required" else ONE_FACTOR]
+        required += [self.level_of(acr) for acr in (*of_scopes, *([client.require_acr] if client.require_acr else []))]
+        claim = request.claims.get("id_token", {}).get("acr", {})
+        by_claim = [self.level_of(acr) for acr in claim.get("values", ())]
+        if claim.get("essential") and by_claim:
+            required.append(min(by_claim))
+        by_parameter = request.acr_values or client.default_acr_values
+        preferred = [*by_claim, *(self.level_of(acr) for acr in by_parameter)]
+        return Demand(max(required), tuple(preferred))
