@@ -11,7 +11,12 @@ from chalicelib.web import Route
 
 account = Endpoints("account")
 account_second_factor = Endpoints("account_second_factor")
+account_data = Endpoints("account_data")
+account_delete = Endpoints("account_delete")
+account_profile = Endpoints("account_profile")
+account_restore = Endpoints("account_restore")
 authorize = Endpoints("authorize")
+change_password_url = Endpoints("change_password_url")
 code = Endpoints("code")
 health = Endpoints("health")
 home = Endpoints("home")
@@ -62,6 +67,15 @@ PAGE_ROUTES = (
     Route("GET", "/account/password", account.password),
     Route("GET", "/account/second-factor", account_second_factor.get),
     Route("POST", "/account/second-factor", account_second_factor.post),
+    Route("GET", "/account/profile", account_profile.get),
+    Route("POST", "/account/profile", account_profile.post),
+    Route("GET", "/account/data", account_data.get),
+    Route("POST", "/account/data", account_data.post),
+    Route("GET", "/account/delete", account_delete.get),
+    Route("POST", "/account/delete", account_delete.post),
+    Route("GET", "/account/restore", account_restore.get),
+    Route("POST", "/account/restore", account_restore.post),
+    Route("GET", "/.well-known/change-password", change_password_url.get),
     Route("GET", "/account/let-in", let_in.get),
     Route("POST", "/account/let-in", let_in.post),
     Route("GET", "/playground", playground.get),
@@ -70,6 +84,7 @@ PAGE_ROUTES = (
 )
 SCHEDULES = (
     Schedule("rate(1 minute)", schedules.deliver),
+    Schedule("rate(1 hour)", schedules.remove_accounts),
     Schedule("rate(1 day)", schedules.rotate_keys),
 )
 
@@ -98,3 +113,4 @@ if "chalice.cli" in sys.modules and "local" in sys.argv:  # `chalice local`, no 
 app, http_handler = web.build(JSON_ROUTES, PAGE_ROUTES, connect, SCHEDULES)
 # `chalice deploy` makes Lambda call them by these names.
 deliver, rotate_keys = app.handler_map["deliver"], app.handler_map["rotate_keys"]
+remove_accounts = app.handler_map["remove_accounts"]

@@ -54,6 +54,13 @@ def deliver(server: AuthorizationServer) -> None:
     backchannel_logout.deliver(server)
 
 
+def remove_accounts(server: AuthorizationServer) -> None:
+    """Remove the accounts that their users have deleted, once they can no longer be restored."""
+    from chalicelib.users import deletion
+
+    deletion.remove_due(server)
+
+
 def rotate_keys(server: AuthorizationServer) -> str | None:
     """Rotate the keys when they have reached the age in the settings, and retire those that nothing needs.
 

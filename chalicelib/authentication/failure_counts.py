@@ -6,8 +6,8 @@ A window begins with its first failure and has a fixed length, so that failures 
 from collections.abc import Mapping
 from typing import Any
 
+from chalicelib.protocol.attempts import Attempts
 from chalicelib.protocol.durations import DAY, HOUR
-from chalicelib.protocol.records import Attempts
 from chalicelib.protocol.values import dataclass
 from chalicelib.storage.dynamodb import Condition, attr
 from chalicelib.storage.table import Table, Write

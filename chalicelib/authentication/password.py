@@ -184,7 +184,7 @@ class SignInAttempt:
         unrecorded = (store.events.deleting((event.sub, event.event_id), failed),) if event else ()
         attempt = CountedAttempt(counted, unrecorded)
         # A wrong password takes as long for a username that does not exist; the right one of a disabled user, too.
-        enabled = user if user and user.disabled_at is None else None
+        enabled = user if user and user.disabled_at is None and not user.is_gone(self._server.now()) else None
         correct = passwords.verify(
             self.password, enabled.password_hash if enabled else None, self._server.settings.password_failure_cost
         )

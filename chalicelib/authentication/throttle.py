@@ -25,8 +25,8 @@ from typing import Any
 from chalicelib.authentication.failure_counts import DAILY, HOURLY, Count, Counter
 from chalicelib.http.addresses import is_global, network_of
 from chalicelib.keys.ring import KeyRing
+from chalicelib.protocol.attempts import Attempts
 from chalicelib.protocol.durations import DAY, HOUR
-from chalicelib.protocol.records import Attempts
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.dynamodb import attr

@@ -88,6 +88,11 @@ def _answer_directly(interaction: Interaction, verified: VerifiedSignIn, previou
     request_id = interaction.request.request_id
     current = previous if previous and same else browser_sessions.unstored_session(server, http, user, request_id)
     asking = replace(interaction, signed_in=current, consent=verified.consent)
+    if user.deleted_at is not None:  # our page leads to the restoration
+        verified.commit_without_session(server.store)
+        if "none" in interaction.request.prompt:
+            raise LoginRequired("The user has deleted this account.")
+        return show(interaction, Step.SIGN_IN, username=user.username)
     try:
         step = remaining_step(asking)
         if step in (Step.SECOND_FACTOR, Step.ENROL_SECOND_FACTOR) or not _is_complete(verified, current):

@@ -20,6 +20,7 @@ from chalicelib.authorization.flow import proceed
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.recipient import find_recipient, set_recipient_of
 from chalicelib.authorization.request import ended, read_request, read_stored_request
+from chalicelib.authorization.restoration import offer_restoration
 from chalicelib.authorization.second_factor import waiting_members
 from chalicelib.authorization.stored_request import redirect_to_stored_request, store_unauthenticated
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
@@ -155,6 +156,8 @@ def _sign_in(interaction: Interaction) -> Response | None:
     user, consent = store.read(store.users.lookup(sub), store.consents.lookup(sub, interaction.client.client_id))
     if user is None or user.disabled_at is not None or user.sessions_generation != request.answer["generation"]:
         return None  # the proof of a moment ago is no longer valid
+    if user.deleted_at is not None:
+        return offer_restoration(interaction, user)
     same_answer = attr("answer.id").eq(request.answer["id"])
     if server.settings.authentication_policy.asks_for_code(user):
         # The application cannot vouch for it: its form comes from the user's browser, where its user can change it.

@@ -23,7 +23,7 @@ class Problem:
     """What is wrong with the form that was sent: a sentence for the user, and a code for the page.
 
     `status`: of the page that says so. `step`: the name of the only step whose page shows it, "" for any. `retry_at`:
-    when the next attempt is possible, in seconds since 1970. `username`: to fill in again.
+    when the next attempt is possible, in seconds since 1970. `username` and `keep`: to fill in again.
     """
 
     text: str = ""
@@ -32,15 +32,22 @@ class Problem:
     step: str = ""
     retry_at: int = 0
     username: str | None = None
+    keep: bool = False
 
     @classmethod
     def of_sign_in(
-        cls, server: AuthorizationServer, failure: NotSignedIn, username: str | None, status: int = 400
+        cls,
+        server: AuthorizationServer,
+        failure: NotSignedIn,
+        username: str | None,
+        status: int = 400,
+        *,
+        keep: bool = False,
     ) -> "Problem":
         """Return the problem of a sign-in that was rejected. `status`: where the next attempt need not wait."""
         retry_at = server.now() + failure.retry_after if failure.retry_after else 0
         status, step = failure.status(status), Step.SIGN_IN.name
-        return cls(failure.text, failure.code, status, step, retry_at, username)
+        return cls(failure.text, failure.code, status, step, retry_at, username, keep)
 
     def headers(self, now: int) -> dict[str, str]:
         """Return the header fields of the page."""
@@ -66,7 +73,7 @@ def redirect_with_problem(
     if not problem.text:
         return response
     for username in (problem.username, None):
-        members = [problem.text, problem.code, problem.status, problem.step, problem.retry_at, username]
+        members = [problem.text, problem.code, problem.status, problem.step, problem.retry_at, username, problem.keep]
         sealed = server.keys.seal(json.dumps(members, separators=(",", ":"), ensure_ascii=False), _purpose(http))
         if len(sealed) <= MAX_COOKIE:
             return response.add(own_cookie(server, COOKIE, sealed, LIFETIME))
@@ -87,7 +94,7 @@ def take_problem(server: AuthorizationServer, http: Request, step: Step) -> tupl
     if problem.step not in ("", step.name):
         return NO_PROBLEM, remove
     if 0 < problem.retry_at <= server.now():
-        return Problem(username=problem.username), remove
+        return Problem(username=problem.username, keep=problem.keep), remove
     return problem, remove
 
 

@@ -38,13 +38,15 @@ from chalicelib.users.second_factor_setup import Setup, setup_of
 
 @dataclass(frozen=True)
 class SignInPage:
-    """The values of the page sign_in."""
+    """The values of the page sign_in. `offers_to_keep`: whether it has the box to stay signed in, `keep` its state."""
 
     client: Client
     username: str
     form: Form
     problem: str = ""
     problem_code: str = ""
+    offers_to_keep: bool = False
+    keep: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,8 @@ def _page_values(
         return SecondFactorPage(client, user, waiting is not None, form, problem.text, problem.code)
     if step is Step.SIGN_IN or signed_in is None:
         name = username if username is not None else request.login_hint or ""
-        return SignInPage(client, name, form, problem.text, problem.code)
+        offers = server.settings.keep_signed_in
+        return SignInPage(client, name, form, problem.text, problem.code, offers, problem.keep)
     if step is Step.ENROL_SECOND_FACTOR:
         return EnrolPage(client, signed_in.user, setup_of(server, signed_in), form, problem.text)
     if step is Step.CHANGE_PASSWORD:

@@ -9,6 +9,7 @@ from chalicelib.authorization.forms import query_of
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import SIGNED_OUT, Problem, redirect_with_problem
 from chalicelib.authorization.request import ended
+from chalicelib.authorization.restoration import offer_restoration
 from chalicelib.authorization.second_factor import ask_for_second_factor
 from chalicelib.authorization.stored_request import stored_for, storing
 from chalicelib.http.messages import Params, Response
@@ -36,7 +37,8 @@ def answer_credentials(
     except NotSignedIn as failure:
         if interaction.request.answered:  # its address leads to the answer for the user who has signed in
             raise ended(interaction.request) from failure
-        problem = Problem.of_sign_in(server, failure, attempt.username[:MAX_USERNAME])
+        keep = bool(interaction.request.keep_signed_in)
+        problem = Problem.of_sign_in(server, failure, attempt.username[:MAX_USERNAME], keep=keep)
         return redirect_with_problem(server, http, query_of(interaction), problem)
     return start_session(interaction, verified, form)
 
@@ -44,11 +46,15 @@ def answer_credentials(
 def start_session(interaction: Interaction, verified: VerifiedSignIn, form: str = "") -> Response:
     """Sign the user in, in place of `interaction.signed_in`, and continue with the request. `form`: its digest.
 
-    A user with a second factor is asked for it, without a session.
+    A user with a second factor is asked for it, without a session. One who has deleted the account is offered to
+    restore it, and nothing else.
     """
     server, http, request = interaction.server, interaction.http, interaction.request
     if not verified.complete:
         return ask_for_second_factor(interaction, verified.user, verified.checked_writes(server.store))
+    if verified.user.deleted_at is not None:
+        verified.commit_without_session(server.store)
+        return offer_restoration(interaction, verified.user)
     previous, writes = interaction.signed_in, verified.writes
     if http.method == "POST" and not request.stored and not request.answered:
         expected = browser_sessions.unstored_session(server, http, verified.user, request.request_id)
@@ -58,7 +64,8 @@ def start_session(interaction: Interaction, verified: VerifiedSignIn, form: str 
             writes = (*writes, storing(server, request))
     if_repeated = verified.attempt.writes_if_repeated(verified.user)
     signed_in = browser_sessions.start_session(
-        server, http, verified.user, request.request_id, previous, writes, form, if_repeated
+        *(server, http, verified.user, request.request_id, previous, writes, form, if_repeated),
+        kept=bool(request.keep_signed_in),
     )
     return proceed(replace(interaction, request=request, signed_in=signed_in, consent=verified.consent))
 

@@ -1,5 +1,7 @@
 """/oauth2/code: the user's answers. GET: a request with the user's own credentials (light-oauth2); POST: our forms."""
 
+from dataclasses import replace
+
 from chalicelib.authentication.password import SignInAttempt
 from chalicelib.authorization import direct_sign_in, external_login, external_question
 from chalicelib.authorization.consent import decide, read_decision
@@ -57,6 +59,8 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     if request_and_client is None:
         return redirect_with_problem(server, http, query, FORM_EXPIRED)
     request, client = request_and_client
+    if attempt and server.settings.keep_signed_in and form.raw("keep") == "on":
+        request = replace(request, keep_signed_in=True)
     interaction = Interaction(server, http, client, request, browser.signed_in)
     if attempt:
         # Only then can it have been sent before, so that further records must be read. The account page's requests have

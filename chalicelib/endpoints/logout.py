@@ -198,4 +198,4 @@ def _subject(session: Session) -> str:
 
 def _is_signed_in(server: AuthorizationServer, session: Session, user: User | None) -> bool:
     """Return whether the browser is signed in: its session may last longer, for the grants that depend on it."""
-    return user is not None and user.disabled_at is None and session.signed_in_until > server.now()
+    return user is not None and user.active and session.signed_in_until > server.now()

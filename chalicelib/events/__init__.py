@@ -29,6 +29,11 @@ SECOND_FACTOR_REMOVED = "second_factor_removed"
 RECOVERY_CODE_USED = "recovery_code_used"
 RECOVERY_CODES_CREATED = "recovery_codes_created"
 PASSWORD_CHANGED = "password_changed"  # noqa: S105
+PROFILE_CHANGED = "profile_changed"
+DATA_DOWNLOADED = "data_downloaded"
+ACCOUNT_DELETED = "account_deleted"
+ACCOUNT_RESTORED = "account_restored"
+ACCOUNT_REMOVED = "account_removed"
 CONSENT_GIVEN = "consent_given"
 CONSENT_DENIED = "consent_denied"
 CODE_ISSUED = "code_issued"
@@ -67,6 +72,11 @@ EVENTS: dict[str, str] = {
     RECOVERY_CODE_USED: "A recovery code was used in place of the second factor.",
     RECOVERY_CODES_CREATED: "A user replaced the recovery codes.",
     PASSWORD_CHANGED: "A password was changed; every other session of the user has ended.",
+    PROFILE_CHANGED: "A user changed their own profile.",
+    DATA_DOWNLOADED: "A user downloaded what is stored about them.",
+    ACCOUNT_DELETED: "A user deleted their account, which ended all access; it can be restored for some days.",
+    ACCOUNT_RESTORED: "A deleted account was restored by its user.",
+    ACCOUNT_REMOVED: "The schedule removed a deleted account with all its records.",
     CONSENT_GIVEN: "A user allowed an application what it asked for.",
     CONSENT_DENIED: "A user denied an application access.",
     CODE_ISSUED: "A grant was created: an application was sent an authorization code.",

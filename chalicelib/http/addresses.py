@@ -36,3 +36,16 @@ def network_of(source_ip: str, ipv4_bits: int = 32, ipv6_bits: int = 56) -> str:
     if isinstance(address, IPv4Address):
         return str(IPv4Network((int(address), ipv4_bits), strict=False)).removesuffix("/32")
     return str(IPv6Network((int(address), ipv6_bits), strict=False))
+
+
+def masked(source_ip: str) -> str | None:
+    """Return the network of an address as users see it, such as 203.0.113.*, or None for what is no address.
+
+    It is what one access line usually keeps: the first 24 bits of IPv4, the first 48 of IPv6.
+    """
+    address = parse_address(source_ip)
+    if address is None:
+        return None
+    if isinstance(address, IPv4Address):
+        return str(address).rpartition(".")[0] + ".*"
+    return ":".join(f"{int(group, 16):x}" for group in address.exploded.split(":")[:3]) + ":*"

@@ -4,7 +4,7 @@ All texts of a page are in its template. Templates escape all values, and put va
 works without the script, and loads nothing from other hosts except the operator's logo.
 
     page             values besides the settings
-    sign_in          client, username, form, problem, problem_code
+    sign_in          client, username, form, offers_to_keep, keep, problem, problem_code
     second_factor    client, user, waiting (whether there is no session), form, problem, problem_code
     enrol_second_factor  client, user, setup, form, problem
     change_password  user, form, problem
@@ -21,7 +21,8 @@ works without the script, and loads nothing from other hosts except the operator
                      has_session, sign_out (which links it has)
     errors           explanations
     home             issuer, addresses, playground
-    account_…        user, tag, done, problem, current_page, date, and values from endpoints/account.py
+    account_…        user, tag, done, problem, current_page, and values from endpoints/account….py
+    account_restore  user (None if there is nothing to restore), restored, action, tag, sign_in, grace_days
     playground       step, and values from endpoints/playground.py
 
 `fields` are the hidden fields of a form, as pairs of name and value. `unregistered`: whether the application named a
@@ -30,6 +31,7 @@ post_logout_redirect_uri that is not registered. `done`: what an action did, wit
 """
 
 import hashlib
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +101,8 @@ def page(name: str, settings: Settings, **values: Any) -> Page:
         "icon_color": quote(brand_colors(settings)[0]),
         "style_version": style_sheet(settings)[1],
         "script_version": SCRIPT_VERSION,
+        "date": date_text,
+        "iso_time": iso_time,
         "host_of": host_of,
         "home_of": home_of,
         "web_address": web_address,
@@ -147,6 +151,17 @@ def response(page: Page, status: int = 200, redirect_uri: str | None = None) -> 
 def base(settings: Settings) -> str:
     """Return the path of the issuer, the prefix of all paths of this server; often empty."""
     return urlsplit(settings.issuer).path
+
+
+def date_text(seconds: int) -> str:
+    """Return a time as text for users."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+
+
+def iso_time(seconds: int) -> str:
+    """Return a time for programs: the script shows it in the time zone of the reader."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def host_of(uri: str) -> str:

@@ -31,6 +31,16 @@ for (const form of document.querySelectorAll("form:not([data-sends-itself])")) {
   window.addEventListener("pageshow", () => enable(true));
 }
 
+// Times in the reader's time zone, and in the reader's form of the page's language. Without this script they are UTC.
+const language = document.documentElement.lang;
+const locale = navigator.languages.find((name) => name.split("-")[0] === language) || language;
+const day = { day: "numeric", month: "long", year: "numeric" };
+const format = new Intl.DateTimeFormat(locale, { ...day, hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
+for (const time of document.querySelectorAll("time[datetime]")) {
+  time.title = time.textContent;
+  time.textContent = format.format(new Date(time.dateTime));
+}
+
 // Forms that only forward a response submit themselves, unless the user has gone back to them.
 const cameBack = performance.getEntriesByType("navigation")[0]?.type === "back_forward";
 for (const form of cameBack ? [] : document.querySelectorAll("form[data-sends-itself]")) {

@@ -32,6 +32,33 @@ _DESCRIPTIONS = {
     "phone_number_verified": "whether your phone number is verified",
     "groups": "the groups that you belong to",
 }
+# The claims that the operator may let users change, in the order of their page. Not among them: `preferred_username`,
+# by which applications may look a user up, and what must be verified (email, phone number) or is computed.
+PROFILE_CLAIMS = (
+    *("name", "given_name", "middle_name", "family_name", "nickname", "gender", "birthdate"),
+    *("picture", "profile", "website", "locale", "zoneinfo"),
+)
+DEFAULT_PROFILE_CLAIMS = (
+    *("name", "given_name", "family_name", "nickname", "birthdate", "website", "locale", "zoneinfo"),
+)
+# claim -> what the account page calls it; the scopes are those of these claims
+LABELS = {
+    "name": "Full name",
+    "given_name": "First name",
+    "middle_name": "Middle name",
+    "family_name": "Last name",
+    "nickname": "Nickname",
+    "gender": "Gender",
+    "birthdate": "Date of birth",
+    "picture": "Address of your picture",
+    "profile": "Address of your profile page",
+    "website": "Address of your website",
+    "locale": "Language",
+    "zoneinfo": "Time zone",
+    "email": "Email address",
+    "phone_number": "Phone number",
+}
+SHOWN_SCOPE = ("profile", "email", "phone")
 _SCOPE_OF = {claim: name for name, scope in SCOPES.items() for claim in scope.claims}
 
 

@@ -30,6 +30,8 @@ class User(SecondFactor):
     here, so that incrementing it ends them all in one write. A new user starts with random ones: whatever was stored
     for a deleted user with the same `sub` stays invalid. `password_generation` is incremented with each new password:
     the browsers and networks that have signed in before hold copies of it (`Attempts`).
+
+    `deleted_at`: when the user has deleted the account, which can be restored until `deletion_due_at`.
     """
 
     sub: str
@@ -45,6 +47,17 @@ class User(SecondFactor):
     disabled_at: int | None = None
     password_generation: int = 0
     groups: frozenset[str] = frozenset()
+    deleted_at: int | None = None
+    deletion_due_at: int | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether the user can have sessions and grants: the account is neither disabled nor deleted."""
+        return self.disabled_at is None and self.deleted_at is None
+
+    def is_gone(self, now: int) -> bool:
+        """Return whether the user has deleted the account, and it can no longer be restored."""
+        return self.deletion_due_at is not None and self.deletion_due_at <= now
 
 
 @dataclass(frozen=True)
@@ -113,6 +126,9 @@ class Session:
     `version`: of the records, when the session was created. `active_until`: how long the browser is signed in, moved by
     the browser; None in records of version 1, where it is `expires_at`. `expires_at`: how long the grants of the
     session are valid, moved by refresh tokens too. `mfa_time`: when the user last proved a second factor in it, or 0.
+
+    `kept`: whether the user asked to stay signed in, so that the cookie outlives the window of the browser. `network`:
+    from which network the session was started, as `http.addresses.masked` shows it.
     """
 
     session_id: str
@@ -133,6 +149,8 @@ class Session:
     renewed_by: str = ""
     repeats: int = 0
     mfa_time: int = 0
+    kept: bool = False
+    network: str | None = None
 
     @property
     def signed_in_until(self) -> int:
@@ -157,6 +175,7 @@ class AuthorizationRequest:
 
     `pushed`: the client has sent it to /oauth2/par (RFC 9126), and only with its client_id can it be opened first.
     `dpop_jkt`: the thumbprint of the key that its code is bound to (RFC 9449 section 10).
+    `keep_signed_in`: the user wants the session that this request starts to be `kept`.
 
     With a login application: `asked_sub` is the user that it asks for consent, None while it authenticates the user;
     `answer` is what it has posted, until the same browser continues the request; `answers` counts what it posted.
@@ -194,6 +213,7 @@ class AuthorizationRequest:
     pushed: bool | None = None
     dpop_jkt: str | None = None
     waiting: dict[str, Any] = field(default_factory=dict)
+    keep_signed_in: bool | None = None
 
     @property
     def scope_of_no_resource(self) -> frozenset[str]:

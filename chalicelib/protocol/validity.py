@@ -34,7 +34,7 @@ def why_ended(
 
 def why_entry_ended(entry: GrantEntry, user: User | None, consent: Consent | None) -> str | None:
     """Return why a grant of a user has ended, if its entry in the index says so already."""
-    if user is None or user.disabled_at is not None:
+    if user is None or not user.active:
         return "the user was deleted or is disabled"
     if entry.user_generation != user.grants_generation:
         return "all grants of the user were ended"

@@ -229,6 +229,6 @@ def _must_be_told(delivery: Delivery, session: Session, user: User | None) -> bo
     """
     below, generation = delivery.sessions_below or 0, session.sessions_generation
     # A user who was deleted and imported again has other generations.
-    valid = user is not None and user.disabled_at is None and generation == user.sessions_generation
+    valid = user is not None and user.active and generation == user.sessions_generation
     ends = session.ended_at is None and generation < below and not valid
     return ends and (bool(session.backchannel_clients) or session.version == 1)

@@ -9,6 +9,7 @@ from typing import Any
 
 from chalicelib import events
 from chalicelib.events import history
+from chalicelib.http.addresses import masked
 from chalicelib.http.messages import Request, cookie
 from chalicelib.protocol.authentication_context import BY_PASSWORD, TWO_FACTORS, level
 from chalicelib.protocol.durations import YEAR
@@ -24,6 +25,7 @@ from chalicelib.storage.store import Records
 from chalicelib.storage.table import Lookup, Write
 
 _TRIES = 5
+_NOT_ACTIVE = "This account cannot sign in now."
 
 
 class CodeSpent(Exception):
@@ -41,9 +43,13 @@ def own_cookie(server: AuthorizationServer, what: str, value: str, max_age: int 
 
 
 def session_cookie(server: AuthorizationServer, session: Session) -> dict[str, str]:
-    """Return the Set-Cookie header for a session; it lasts until the browser closes."""
+    """Return the Set-Cookie header for a session; it lasts until the browser closes.
+
+    That of a session that is `kept` lasts until the absolute end of the session.
+    """
     handle = server.keys.make_handle("sid", session.session_id, session.generation)
-    return own_cookie(server, "session", handle)
+    end = session.auth_time + server.settings.session_absolute_lifetime
+    return own_cookie(server, "session", handle, max(1, end - server.now()) if session.kept else None)
 
 
 def identify_browser(server: AuthorizationServer, http: Request) -> tuple[str, dict[str, str]]:
@@ -145,13 +151,13 @@ def _lapsed_session(server: AuthorizationServer, http: Request, form: str) -> Si
 
 
 def _is_valid(session: Session, user: User) -> bool:
-    return session.is_valid_for(user) and user.disabled_at is None
+    return session.is_valid_for(user) and user.active
 
 
 def require_active_user(server: AuthorizationServer, user: User) -> Write[User]:
-    """Return the check that refuses a transaction once the user is disabled or their sessions have been ended."""
+    """Return the check that refuses a transaction once the user is disabled or deleted, or all sessions have ended."""
     users = server.store.users
-    return users.checking((user.sub,), users.unchanged(user, "disabled_at", "sessions_generation"))
+    return users.checking((user.sub,), users.unchanged(user, "disabled_at", "deleted_at", "sessions_generation"))
 
 
 def start_session(
@@ -165,23 +171,28 @@ def start_session(
     if_repeated: tuple[Write[Any], ...] = (),
     amr: tuple[str, ...] = BY_PASSWORD,
     proof: Write[User] | None = None,
+    *,
+    kept: bool = False,
 ) -> SignedInUser:
     """Sign a user in for a request, in one transaction with the writes `also`.
 
     `form`: the digest of the form. `if_repeated`: the writes when another copy of it has just signed in. `amr`: how the
-    user has signed in. `proof`: the write that spends a code of the second factor, if the user is active.
+    user has signed in. `proof`: the write that spends a code of the second factor, if the user is active. `kept`: as in
+    the session.
 
     A session of the same user continues under a new cookie, which makes the old one invalid; a session of another user
     ends. Without `previous`, that is the session of this browser which has lapsed, if there is one. The same form, sent
-    twice at once, starts or continues one session. Raises AccessDenied when the user has been disabled or must still
-    prove a second factor, CodeSpent when the proof is refused, RequestEnded when one of `also` is refused.
+    twice at once, starts or continues one session. Raises AccessDenied when the user has been disabled or deleted, or
+    must still prove a second factor, CodeSpent when the proof is refused, RequestEnded when one of `also` is refused.
 
     The response to this request gets the cookies, also if it is an error.
     """
     if server.settings.authentication_policy.asks_for_code(user) and level(amr) < TWO_FACTORS:
         raise AccessDenied("This account has a second factor, which must be proved too.")
+    if not user.active:
+        raise AccessDenied(_NOT_ACTIVE)
     previous = previous or _lapsed_session(server, http, form)
-    signed_in = _start(server, http, user, request_id, previous, also, form, if_repeated, amr, proof)
+    signed_in = _start(server, http, user, request_id, previous, also, form, if_repeated, amr, proof, kept=kept)
     http.answer_headers.append(session_cookie(server, signed_in.session))
     if browser_id := browser_id_of(server, http):  # kept for another year
         http.answer_headers.append(_browser_cookie(server, browser_id))
@@ -199,6 +210,8 @@ def _start(
     if_repeated: tuple[Write[Any], ...],
     amr: tuple[str, ...],
     proof: Write[User] | None,
+    *,
+    kept: bool,
 ) -> SignedInUser:
     store = server.store
     active = require_active_user(server, user)
@@ -214,7 +227,7 @@ def _start(
         if was_renewed_by(server, session, user, form):
             store.transact(active, *if_repeated)  # if it is refused, the attempt stays counted
             return SignedInUser(user, session)
-        changes = signed_in_again(server, session, request_id, form) | {"amr": amr, "mfa_time": mfa_time}
+        changes = signed_in_again(server, session, request_id, form) | {"amr": amr, "mfa_time": mfa_time, "kept": kept}
         condition = store.sessions.unchanged(session, "ended_at", "generation", "sessions_generation")
         continuing = store.sessions.changing((session.session_id,), condition, changes)
         refused = store.transact(continuing, of_user, *also)
@@ -223,20 +236,20 @@ def _start(
         refusal = refused.of(continuing)  # another tab has signed in
         session = refusal.record if refusal else None
     started = replace(unstored_session(server, http, user, request_id).session, generation=1)
-    started = replace(started, **renewed_now(server, form), amr=amr, mfa_time=mfa_time)
+    started = replace(started, kept=kept, **renewed_now(server, form), amr=amr, mfa_time=mfa_time)
     if form:
         started = replace(started, session_id=session_id_of_form(user.sub, form))
     inserting = store.sessions.inserting(started)
     refused = store.transact(inserting, of_user, *also)
     if refused and refused.of(active):
-        raise AccessDenied("This account cannot sign in now.")
+        raise AccessDenied(_NOT_ACTIVE)
     refusal = refused.of(inserting) if refused else None
     if refusal and form:
         if refusal.record and was_renewed_by(server, refusal.record, user, form):
             store.transact(active, *if_repeated)
             return SignedInUser(user, refusal.record)
         # the form of a session that has ended
-        return _start(server, http, user, request_id, None, also, "", (), amr, proof)
+        return _start(server, http, user, request_id, None, also, "", (), amr, proof, kept=kept)
     if proof and refused and refused.of(proof):
         raise CodeSpent
     if refused:
@@ -270,6 +283,7 @@ def unstored_session(server: AuthorizationServer, http: Request, user: User, req
         request_id=request_id,
         sessions_generation=user.sessions_generation,
         device=history.device(http),
+        network=masked(http.source_ip),
     )
     return SignedInUser(user, session)
 

@@ -39,7 +39,7 @@ def was_renewed_by(server: AuthorizationServer, session: Session, user: User, fo
         return False
     if session.sub != user.sub:
         return False
-    return session.signed_in_until > server.now() and session.is_valid_for(user) and user.disabled_at is None
+    return session.signed_in_until > server.now() and session.is_valid_for(user) and user.active
 
 
 def extend(server: AuthorizationServer, session: Session, *, by_browser: bool) -> Session:

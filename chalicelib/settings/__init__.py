@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from chalicelib.protocol import authentication_context
+from chalicelib.protocol.claims import DEFAULT_PROFILE_CLAIMS
 from chalicelib.protocol.client_document import MODES
 from chalicelib.protocol.durations import DAY, HOUR
 from chalicelib.protocol.scopes import OPEN_SCOPES
@@ -48,6 +49,8 @@ class Settings:
     `open_client_scope`: the scopes that these clients, which the operator has not registered, may have.
     `mfa`: whether users may (`optional`) or must (`required`) have a second factor; `mfa_acr`: the `acr` of one.
     `key_rotation_days`: the age at which the schedule replaces a signing key; 0 is never.
+    `keep_signed_in`: whether the sign-in page has a box to stay signed in. `profile_claims`: which claims users may
+    change themselves. `deletion_grace_days`: how long users can restore an account that they have deleted.
     """
 
     stage: str = "local"
@@ -100,6 +103,9 @@ class Settings:
     request_lifetime: int = 600
     mfa: str = authentication_context.MODES[0]
     mfa_acr: str = authentication_context.REFEDS_MFA
+    keep_signed_in: bool = True
+    profile_claims: tuple[str, ...] = DEFAULT_PROFILE_CLAIMS
+    deletion_grace_days: int = 14
 
     @property
     def secure(self) -> bool:
@@ -170,6 +176,8 @@ class Settings:
             backchannel_networks=values.networks(environ, "SIGNET_BACKCHANNEL_NETWORKS"),
             mfa=values.choice(environ, "SIGNET_MFA", authentication_context.MODES),
             mfa_acr=values.mfa_acr(environ.get("SIGNET_MFA_ACR", "")),
+            keep_signed_in=values.choice(environ, "SIGNET_KEEP_SIGNED_IN", ("on", "off")) == "on",
+            profile_claims=values.profile_claims(environ.get("SIGNET_PROFILE_CLAIMS", "")),
             **values.declared_proxy(environ),
             **numbers,
         )
@@ -203,4 +211,5 @@ LIMITS = {
     "password_min_length": (8, 64),  # NIST SP 800-63B section 3.1.1.2; 64 must be allowed
     "password_failure_cost": (1, 25),  # passwords.MAX_COST
     "key_rotation_days": (0, 3650),
+    "deletion_grace_days": (0, 365),
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 from chalicelib.http import proxy
 from chalicelib.protocol import authentication_context
+from chalicelib.protocol.claims import DEFAULT_PROFILE_CLAIMS, PROFILE_CLAIMS
 from chalicelib.protocol.client_document import is_document_url, is_host
 from chalicelib.protocol.redirect_uris import origin_of
 from chalicelib.protocol.scopes import MAX_SCOPE_TOKENS, SCOPE_TOKEN
@@ -157,6 +158,20 @@ def scope(environ: Mapping[str, str], name: str, default: str) -> str:
     if not tokens or len(tokens) > MAX_SCOPE_TOKENS or not all(map(SCOPE_TOKEN.fullmatch, tokens)):
         raise SettingsError(f"{name} is {text!r}; it must be scopes such as openid, separated by spaces")
     return " ".join(tokens)
+
+
+def profile_claims(text: str) -> tuple[str, ...]:
+    """Return the claims that users may change themselves, in the order of their page. Raises SettingsError."""
+    names = text.split()
+    if names == ["none"]:
+        return ()
+    for name in names:
+        if name not in PROFILE_CLAIMS:
+            raise SettingsError(
+                f"SIGNET_PROFILE_CLAIMS has {name!r}; it must be `none`, or claims of these, separated by spaces: "
+                f"{', '.join(PROFILE_CLAIMS)}"
+            )
+    return tuple(name for name in PROFILE_CLAIMS if name in (names or DEFAULT_PROFILE_CLAIMS))
 
 
 def networks(environ: Mapping[str, str], name: str) -> tuple[str, ...]:

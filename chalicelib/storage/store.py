@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from chalicelib.aws.client import Account, AwsError
 from chalicelib.aws.messages import NotConfigured
+from chalicelib.protocol.attempts import Attempts
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import (
     BLOCKED_HOSTS,
@@ -22,7 +23,6 @@ from chalicelib.protocol.key_set import KeySet
 from chalicelib.protocol.let_in import LetInLink
 from chalicelib.protocol.own_scope import Scope
 from chalicelib.protocol.records import (
-    Attempts,
     AuthorizationRequest,
     Consent,
     Delivery,
@@ -35,6 +35,7 @@ from chalicelib.protocol.records import (
 from chalicelib.protocol.registration_count import RegistrationCount
 from chalicelib.protocol.registration_token import RegistrationToken
 from chalicelib.protocol.resource import Resource
+from chalicelib.protocol.scheduled_deletion import ScheduledDeletion
 from chalicelib.protocol.sealed_key_ring import SealedKeyRing
 from chalicelib.protocol.spent_assertion import SpentAssertion
 from chalicelib.settings import Settings, aws_environment
@@ -89,6 +90,8 @@ class Store:
         # Other records of the table of documents: a cache of the same kind, and one record without an expiry.
         self.key_sets = self._table("documents", KeySet, "document_id")
         self.blocked_hosts = self._table("documents", BlockedHosts, "document_id")
+        # In another partition of the same index, so that no delivery is read with them.
+        self.deletions = self._table("deliveries", ScheduledDeletion, "delivery_id")
         # Without `expires_at`: it reads expired records too, until DynamoDB deletes them.
         self.request_clients = self._table("requests", RequestClient, "request_id")
 

@@ -5,7 +5,6 @@ Each part of the account has its own endpoint module, which shows pages and perf
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from chalicelib import builtin_clients, pages
@@ -29,6 +28,7 @@ DONE = {
     "second_factor_off": "Your second factor is off.",
     "new_codes": "You have new recovery codes. The old ones no longer work.",
     "codes_saved": "Your recovery codes are saved.",
+    "profile_changed": "Your profile is changed.",
     "password_changed": "Your password is changed. All other browsers are signed out, and no application has access.",
 }
 
@@ -52,7 +52,6 @@ class Visit:
             "done": DONE.get(done or "", ""),
             "problem": "",
             "current_page": name,
-            "date": _date,
         }
         return pages.response(pages.page(f"account_{name}", self.server.settings, **(common | values)), status)
 
@@ -116,9 +115,3 @@ def _has_all_factors(server: AuthorizationServer, signed_in: SignedInUser) -> bo
 
 def _subject(session: Session) -> str:
     return f"account {session.session_id}"
-
-
-def _date(seconds: int) -> str:
-    """Return a time as text for users."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"

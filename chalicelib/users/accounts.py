@@ -16,7 +16,7 @@ from chalicelib.protocol.records import Identifier, User
 from chalicelib.protocol.texts import UNPRINTABLE
 from chalicelib.sessions.active_grants import INDEX
 from chalicelib.sessions.revocation import tell_clients, without_consents, without_grants, without_sessions
-from chalicelib.storage.dynamodb import attr
+from chalicelib.storage.dynamodb import Condition, attr
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused, Write
 from chalicelib.users.registration import check_username
@@ -154,23 +154,36 @@ def end_all_grants(store: Store, user: User) -> User:
 
 
 def delete(store: Store, user: User) -> None:
-    """Delete a user with all their records. Disabling ends everything; an interrupted deletion can be repeated.
+    """Delete a user with all their records. Disabling ends everything; an interrupted deletion can be repeated."""
+    disable(store, user)
+    delete_records(store, user.sub)
+    while current := store.users.get(user.sub):
+        if store.transact(*deleting(store, current)) is None:
+            return
+
+
+def deleting(store: Store, user: User, if_: Condition | None = None) -> list[Write[Any]]:
+    """Return the writes that delete a user's record and username, and are refused unless the record fulfils `if_`."""
+    same_username = attr("username").eq(user.username)
+    writes: list[Write[Any]] = [
+        store.users.deleting((user.sub,), same_username if if_ is None else same_username & if_)
+    ]
+    identifier = store.identifiers.get(username_identifier(user.username))
+    if identifier and identifier.sub == user.sub:
+        writes.append(store.identifiers.deleting((identifier.identifier,), attr("sub").eq(user.sub)))
+    return writes
+
+
+def delete_records(store: Store, sub: str) -> None:
+    """Delete the sessions, grants, consents and events of a `sub` that has no active user.
 
     Sessions whose clients must still be told stay until they expire.
     """
-    disable(store, user)
-    for session in store.sessions.find("sub", user.sub, index="sub"):
+    for session in store.sessions.find("sub", sub, index="sub"):
         store.transact(store.sessions.deleting((session.session_id,), attr("backchannel_clients").not_exists()))
-    for grant in store.grant_entries.find("sub", user.sub, index=INDEX):
+    for grant in store.grant_entries.find("sub", sub, index=INDEX):
         store.grants.delete(grant.grant_id)
-    delete_history(store, user.sub)
-    while current := store.users.get(user.sub):
-        writes: list[Write[Any]] = [store.users.deleting((user.sub,), attr("username").eq(current.username))]
-        identifier = store.identifiers.get(username_identifier(current.username))
-        if identifier and identifier.sub == user.sub:
-            writes.append(store.identifiers.deleting((identifier.identifier,)))
-        if store.transact(*writes) is None:
-            return
+    delete_history(store, sub)
 
 
 def delete_history(store: Store, sub: str) -> None:

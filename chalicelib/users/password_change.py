@@ -86,7 +86,7 @@ def _with_password(user: User, password: str, *, must_be_replaced: bool = False)
 
 
 def _write(store: Store, before: User, after: User, *also: Write[Any]) -> None:
-    compared = ("password_hash", "sessions_generation", "grants_generation", "disabled_at")
+    compared = ("password_hash", "sessions_generation", "grants_generation", "disabled_at", "deleted_at")
     generations = ("password_generation", "sessions_generation", "grants_generation")
     written = ("password_hash", "password_change_required", *generations)
     changes = {name: getattr(after, name) for name in written}

@@ -89,7 +89,8 @@ class Package:
         # Lambda publishes no version of other code.
         resources[version]["Properties"]["CodeSha256"] = self.checksum
         resources["Alias"]["Properties"]["FunctionVersion"] = {"Fn::GetAtt": [version, "Version"]}
-        return json.dumps(template, indent=1)
+        # Compact, because CloudFormation accepts 51,200 bytes.
+        return json.dumps(template, separators=(",", ":"))
 
 
 def setting_parameters() -> dict[str, str]:

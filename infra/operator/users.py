@@ -284,7 +284,8 @@ def find_user(store: Store, username: str) -> User:
 
 
 def _role(user: User) -> str:
-    return ", ".join([*(["administrator"] if user.admin else []), *(["disabled"] if user.disabled_at else [])])
+    states = {"administrator": user.admin, "disabled": user.disabled_at, "deleted by the user": user.deleted_at}
+    return ", ".join(name for name, applies in states.items() if applies)
 
 
 def _print_with_password(user: User, random: str | None, as_json: bool) -> None:

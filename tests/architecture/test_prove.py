@@ -62,11 +62,11 @@ ATTRIBUTES = {
         "sessions_generation",
     },
     "chalicelib/protocol/validity.py": {
+        "active",
         "client_generation",
         "consent_generation",
         "depends_on_session",
         "direct_sign_in",
-        "disabled_at",
         "has_user",
         "registration_id",
         "session_stored",
@@ -88,6 +88,7 @@ ATTRIBUTES = {
     "chalicelib/sessions/validity.py": {"consent_generation", "sessions_generation", "user_generation"},
     "chalicelib/storage/table.py": {"expires_at"},
     "chalicelib/users/accounts.py": {"sub", "username"},
+    "chalicelib/users/deletion.py": {"deleted_at", "deletion_due_at", "sessions_generation"},
     "chalicelib/users/password_change.py": {"disabled_at", "grants_generation", "password_hash", "sessions_generation"},
     "chalicelib/tokens/resources.py": {"resource"},
 }

@@ -29,6 +29,8 @@ ALL_PAGES = {
     *("enrol_second_factor", "enrol_second_factor_again", "enrol_second_factor_codes"),
     *("second_factor", "second_factor_again"),
     *("account_applications", "account_browsers", "account_activity", "account_password", "account_done"),
+    *("account_profile", "account_profile_again", "account_data", "account_delete", "account_delete_again"),
+    *("account_restore", "account_restored", "account_restore_nothing"),
 }
 # What other templates extend or include, and a page that sends its form by itself (tested in endpoints/logout).
 NOT_IN_GALLERY = {
@@ -106,6 +108,10 @@ def check_targets_and_fields(page: Page, name: str) -> None:
         "account_second_factor_setup": ["one-time-code"],
         "account_second_factor": ["one-time-code", "off"] * 2,
         "account_password": ["username", "current-password", "new-password", "new-password"],
+        "account_profile": [
+            *("name", "given-name", "family-name", "nickname", "bday", "url", "language", "off"),
+        ],
+        "account_delete": ["username", "current-password"],
     }
     assert autocomplete == expected.get(name.removesuffix("_again"), [])
 

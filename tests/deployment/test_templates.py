@@ -115,7 +115,9 @@ def test_gateway_calls_the_alias_of_a_published_version(translated: Template) ->
 
 def test_only_the_gateway_and_the_schedules_may_call_the_alias(translated: Template) -> None:
     permissions = of_kind(translated, "AWS::Lambda::Permission")
-    assert set(permissions) == {"Permission", "DeliverPermission", "RotateKeysPermission"}
+    assert set(permissions) == {
+        *("Permission", "DeliverPermission", "RotateKeysPermission", "RemoveAccountsPermission")
+    }
     for name, permission in permissions.items():
         assert (permission["FunctionName"], permission["Action"]) == ({"Ref": "Alias"}, "lambda:InvokeFunction")
         if name != "Permission":

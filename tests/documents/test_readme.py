@@ -117,6 +117,7 @@ ROWS = (
     {
         *("own password", "required password", "user set-password"),
         *("user disable", "user disable, user enable", "user delete"),
+        *("own account deleted", "own account deleted, restored"),
     },
     {
         *("remove each application", "remove all applications"),

@@ -142,6 +142,16 @@ def disable_and_enable(world: World, run: RunCommand) -> None:
     assert run("user", "enable", "alice").code == 0
 
 
+def delete_own_account(world: World, _run: RunCommand) -> None:
+    page = world.browser.submit(world.browser.get("/account/delete"), action="delete", password=PASSWORD)
+    assert "Your account is deleted" in page.body
+
+
+def delete_own_account_and_restore_it(world: World, run: RunCommand) -> None:
+    delete_own_account(world, run)
+    assert run("user", "restore", "alice").code == 0
+
+
 def delete(_world: World, run: RunCommand) -> None:
     assert run("user", "delete", "alice", "--yes").code == 0
 
@@ -243,6 +253,8 @@ ENDINGS = {
     "user set-password": Ending(set_password, USER),
     "user disable": Ending(disable, USER | {"consent"}),
     "user disable, user enable": Ending(disable_and_enable, USER),
+    "own account deleted": Ending(delete_own_account, USER | {"consent"}),
+    "own account deleted, restored": Ending(delete_own_account_and_restore_it, USER),
     "user delete": Ending(delete, USER | {"consent"}),
     "remove each application": Ending(remove_each_application, GRANTS | {"consent"}),
     "grant revoke --user --client": Ending(remove_each_application_by_operator, GRANTS | {"consent"}),

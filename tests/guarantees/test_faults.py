@@ -16,6 +16,7 @@ from chalicelib.keys.stored_ring import RING
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.records import Consent, Identifier, User
 from chalicelib.protocol.resource import Resource
+from chalicelib.protocol.scheduled_deletion import DELETIONS
 from chalicelib.storage.table import Table
 from tests.support import faults
 from tests.support.account import account_form, submit_form
@@ -620,6 +621,53 @@ def use_a_let_in_link(env: Environment) -> CheckedRequest:
     return CheckedRequest(partial(env.browser.send, page), finish)
 
 
+def change_the_profile(env: Environment) -> CheckedRequest:
+    env.browser.code(env.client)
+    page = env.browser.get("/account/profile")
+
+    def finish(answer: Answer) -> None:
+        assert answer.location == "/account/profile?done=profile_changed"
+        names = [event.name for event in env.stored(env.site.server.store.events)]
+        assert names.count(events.PROFILE_CHANGED) == 1
+
+    return CheckedRequest(partial(env.browser.send, page, action="change_profile", name="Alice"), finish)
+
+
+def download_the_data(env: Environment) -> CheckedRequest:
+    env.browser.tokens(env.client)
+    page = env.browser.get("/account/data")
+
+    def finish(answer: Answer) -> None:
+        assert answer.json["user"]["username"] == "alice"
+
+    return CheckedRequest(partial(env.browser.send, page, action="download"), finish)
+
+
+def delete_the_account(env: Environment) -> CheckedRequest:
+    tokens = env.browser.tokens(env.client)
+    page = env.browser.get("/account/delete")
+
+    def finish(answer: Answer) -> None:
+        assert answer.location == "/account/restore"
+        assert_invalid_grant(env.browser.refresh(env.client, tokens["refresh_token"]))
+        store = env.site.server.store
+        (user,) = env.stored(store.users)
+        (due,) = (each for each in env.stored(store.deletions) if each.outbox == DELETIONS)
+        assert (user.deleted_at, user.deletion_due_at) == (due.created_at, due.not_before)
+
+    return CheckedRequest(partial(env.browser.send, page, action="delete", password=PASSWORD), finish)
+
+
+def restore_the_account(env: Environment) -> CheckedRequest:
+    page = env.browser.follow(delete_the_account(env).send())
+
+    def finish(answer: Answer) -> None:
+        assert "Your account is restored" in env.browser.follow(answer).body
+        assert [user.deleted_at for user in env.stored(env.site.server.store.users)] == [None]
+
+    return CheckedRequest(partial(env.browser.send, page), finish)
+
+
 def account_page(env: Environment) -> CheckedRequest:
     env.browser.tokens(env.client)
 
@@ -714,6 +762,10 @@ SCENARIOS: list[Callable[[Environment], CheckedRequest]] = [
     open_a_let_in_link,
     use_a_let_in_link,
     account_page,
+    change_the_profile,
+    download_the_data,
+    delete_the_account,
+    restore_the_account,
     jwks_with_a_cold_ring,
     metadata_with_a_cold_ring,
     authorize_with_a_cold_ring,

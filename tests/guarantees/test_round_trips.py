@@ -580,6 +580,30 @@ def use_let_in_link_again(site: Site, browser: Browser, client: Registered) -> S
     return send
 
 
+def submit_account_form(
+    site: Site, browser: Browser, client: Registered, *, path: str, later: bool = False, **fields: Any
+) -> SendRequest:
+    """Send the form of an account page; `later`: when the sign-in is no longer recent."""
+    get_account_page(site, browser, client, path="/account")
+    if later:
+        advance(site, client, 301)
+    page = browser.get(path)
+    return partial(browser.send, page, **fields)
+
+
+def sign_in_to_a_deleted_account(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    submit_account_form(site, browser, client, path="/account/delete", action="delete", password=PASSWORD)()
+    return partial(browser.send, browser.authorize(client), username="alice", password=PASSWORD)
+
+
+def open_the_restoration(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.follow, sign_in_to_a_deleted_account(site, browser, client)())
+
+
+def restore_account(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.send, open_the_restoration(site, browser, client)())
+
+
 # request and its calls, function that prepares it, status, number of calls, read units, write units
 TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, int, float, float]] = [
     ("GET /oauth2/authorize, without a session", authorize_without_a_session, 200, 0, 0, 0),
@@ -904,6 +928,53 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
     ),
     ("GET /account/second-factor: batch", second_factor_page, 200, 1, 2, 0),
     ("POST /account/second-factor, first code: batch; user", take_first_code, 303, 2, 2, 1),
+    ("GET /account/profile: batch", partial(get_account_page, path="/account/profile"), 200, 1, 2, 0),
+    (
+        "POST /account/profile: batch; one transaction",
+        partial(submit_account_form, path="/account/profile", action="change_profile", name="Alice"),
+        303,
+        2,
+        2,
+        4,
+    ),
+    ("GET /account/data: batch", partial(get_account_page, path="/account/data"), 200, 1, 2, 0),
+    (
+        "POST /account/data: batch; event; grants, their records, sessions, events; identifier, consents; clients",
+        partial(submit_account_form, path="/account/data", action="download"),
+        200,
+        9,
+        12,
+        1,
+    ),
+    (
+        "POST /account/data, with the password: batch; identifier, batch, count, success; the same",
+        partial(submit_account_form, path="/account/data", later=True, action="download", password=PASSWORD),
+        200,
+        12,
+        19,
+        14,
+    ),
+    ("GET /account/delete: batch", partial(get_account_page, path="/account/delete"), 200, 1, 2, 0),
+    (
+        "POST /account/delete: batch; user; identifier; batch; count; one transaction",
+        partial(submit_account_form, path="/account/delete", action="delete", password=PASSWORD),
+        303,
+        6,
+        10,
+        20,
+    ),
+    (
+        "POST /oauth2/code, a deleted account: batch; batch; count; taken back",
+        sign_in_to_a_deleted_account,
+        303,
+        4,
+        8,
+        14,
+    ),
+    ("GET /account/restore: user", open_the_restoration, 200, 1, 1, 0),
+    ("POST /account/restore: user; one transaction", restore_account, 303, 2, 1, 4),
+    ("GET /account/restore, without an offer", partial(get, path="/account/restore"), 200, 0, 0, 0),
+    ("GET /.well-known/change-password", partial(get, path="/.well-known/change-password"), 302, 0, 0, 0),
     ("GET /account/let-in: link; user", open_let_in_link, 200, 2, 2, 0),
     ("GET /account/let-in, without a link", partial(get, path="/account/let-in"), 400, 0, 0, 0),
     ("POST /account/let-in: link; user; one transaction", use_let_in_link, 303, 3, 2, 6),

@@ -12,9 +12,10 @@ import pytest
 from chalicelib import events
 from chalicelib.keys import rotation
 from chalicelib.keys.ring import KeyRing
-from chalicelib.protocol.durations import DAY
+from chalicelib.protocol.durations import DAY, HOUR
 from chalicelib.protocol.handles import secret_hash
 from chalicelib.protocol.records import Event
+from chalicelib.protocol.scheduled_deletion import ScheduledDeletion
 from chalicelib.settings import Settings
 from chalicelib.storage.store import Store
 from infra import schema
@@ -382,6 +383,18 @@ def addresses_of_sign_ins(store: Store) -> tuple[bool | None, str]:
     finding = get_finding(check(None, store), "sign-in addresses")
     assert bool(finding.fix) is (finding.ok is False)
     return finding.ok, finding.detail
+
+
+def test_deleted_accounts_that_are_not_removed_in_time_are_reported(stage: Store) -> None:
+    now = stage.now()
+    for number, due in enumerate((now + DAY, now - HOUR)):
+        stage.deletions.put(ScheduledDeletion(f"d-{number}", "u", 1, due, now + 9 * DAY))
+    verdict = doctor_function.removals(Inside(stage))
+    assert (verdict.ok, verdict.detail) == (True, "2 deleted accounts wait for their removal, none too long.")
+    stage.deletions.put(ScheduledDeletion("d-late", "u", 1, now - 25 * HOUR, now + 9 * DAY))
+    verdict = doctor_function.removals(Inside(stage))
+    assert verdict.ok is False
+    assert verdict.detail.startswith("1 deleted accounts should have been removed")
 
 
 def test_sign_ins_that_nearly_all_come_from_one_address_are_reported(stage: Store) -> None:

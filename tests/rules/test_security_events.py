@@ -151,7 +151,27 @@ def sign_out(site: Site, browser: Browser, client: Registered, tokens: dict[str,
     browser.get("/oauth2/logout", id_token_hint=tokens["id_token"])
 
 
+def change_profile(site: Site, browser: Browser, client: Registered, tokens: dict[str, Any]) -> None:
+    assert browser.submit(browser.get("/account/profile"), action="change_profile", name="Alice").status == 200
+
+
+def download_data(site: Site, browser: Browser, client: Registered, tokens: dict[str, Any]) -> None:
+    assert browser.send(browser.get("/account/data"), action="download").status == 200
+
+
+def delete_account(site: Site, browser: Browser, client: Registered, tokens: dict[str, Any]) -> Answer:
+    return browser.submit(browser.get("/account/delete"), action="delete", password=PASSWORD)
+
+
+def restore_account(site: Site, browser: Browser, client: Registered, tokens: dict[str, Any]) -> None:
+    browser.submit(delete_account(site, browser, client, tokens))
+
+
 ACTIONS: dict[str, Callable[..., object]] = {
+    events.PROFILE_CHANGED: change_profile,
+    events.DATA_DOWNLOADED: download_data,
+    events.ACCOUNT_DELETED: delete_account,
+    events.ACCOUNT_RESTORED: restore_account,
     events.SIGN_IN: sign_in,
     events.SIGN_IN_FAILED: fail_sign_in,
     events.SIGN_IN_THROTTLED: exceed_attempts,
@@ -183,6 +203,8 @@ TESTED_ELSEWHERE = {events.LOGOUT_DELIVERED, events.LOGOUT_UNDELIVERED, events.K
 TESTED_ELSEWHERE |= {events.CLIENT_REGISTERED, events.CLIENT_UPDATED, events.CLIENT_DELETED}
 # tests/endpoints/client_documents/test_client_documents.py
 TESTED_ELSEWHERE |= {events.CLIENT_DOCUMENT_CHANGED}
+# tests/endpoints/account/test_account_deletion.py
+TESTED_ELSEWHERE |= {events.ACCOUNT_REMOVED}
 TESTED_ELSEWHERE |= {events.SIGN_IN_LIMIT_REACHED, events.SIGN_INS_FROM_ONE_ADDRESS}
 
 

@@ -47,6 +47,22 @@ def test_number_must_be_an_integer_within_its_bounds(name: str, minimum: int, ma
     Settings.from_environ({name: ""})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("SIGNET_KEEP_SIGNED_IN", "yes", "one of: on, off"),
+        ("SIGNET_PROFILE_CLAIMS", "name email", "it must be `none`, or claims of these"),
+        ("SIGNET_PROFILE_CLAIMS", "none name", "it must be `none`, or claims of these"),
+        ("SIGNET_PROFILE_CLAIMS", "preferred_username", "it must be `none`, or claims of these"),
+        ("SIGNET_DELETION_GRACE_DAYS", "366", "a whole number from 0 to 365"),
+        ("SIGNET_DELETION_GRACE_DAYS", "-1", "a whole number from 0 to 365"),
+    ],
+)
+def test_invalid_setting_of_the_account_pages_is_rejected(name: str, value: str, allowed: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} .*{allowed}"):
+        Settings.from_environ({name: value})
+
+
 @pytest.mark.parametrize("mode", ["on", "OPEN", "closed", "token "])
 def test_mode_of_client_registration_is_one_of_three(mode: str) -> None:
     with pytest.raises(SettingsError, match=r"SIGNET_CLIENT_REGISTRATION is .* one of: off, token, open"):

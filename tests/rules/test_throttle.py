@@ -18,10 +18,11 @@ from chalicelib.authentication.throttle import Account, Counted, Throttle, unloc
 from chalicelib.aws.messages import Request, Response
 from chalicelib.http.addresses import network_of
 from chalicelib.keys.stored_ring import RING
+from chalicelib.protocol.attempts import Attempts
 from chalicelib.protocol.durations import DAY, HOUR, MINUTE, YEAR
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.identifiers import username_identifier
-from chalicelib.protocol.records import Attempts, Identifier, User
+from chalicelib.protocol.records import Identifier, User
 from chalicelib.users.password_change import change_password
 from tests.support.browser import Answer, Browser, basic
 from tests.support.faults import Proceed, Wire, refusal

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from chalicelib.aws.messages import Request, Response
+from chalicelib.protocol.attempts import Attempts
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import ClientDocument
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.grant import Grant, GrantEntry
 from chalicelib.protocol.own_scope import Scope
 from chalicelib.protocol.records import (
-    Attempts,
     AuthorizationRequest,
     Consent,
     Delivery,

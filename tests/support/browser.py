@@ -30,6 +30,8 @@ class _Form(HTMLParser):
             self.action = values.get("action")
         elif tag == "input" and values.get("type") == "checkbox" and "checked" not in values:
             pass  # browsers leave it out
+        elif values.get("type") == "checkbox" and "checked" not in values:
+            pass  # not sent, unless the user ticks it
         elif tag == "input" and values.get("name"):
             self.fields[values["name"] or ""] = values.get("value") or ""
         elif tag == "button" and values.get("name"):

@@ -111,13 +111,17 @@ class Gallery:
         if self.site.settings.playground:
             yield from self._playground()
         self._used_elsewhere()
-        for name in ("applications", "browsers", "activity", "password"):
+        for name in ("applications", "browsers", "activity", "password", "profile", "data", "delete"):
             self.page.goto(f"{issuer}/account" + (f"/{name}" if name != "applications" else ""))
             yield f"account_{name}"
         yield from self._second_factor()
         self.page.goto(f"{issuer}/account/browsers")
         self._send("sign_out_others")
         yield "account_done"
+        self.page.goto(f"{issuer}/account/profile")
+        self.page.locator("#birthdate").fill("yesterday")
+        self._send()
+        yield "account_profile_again"
         query = urlencode({"client_id": self.client.client_id})
         unregistered = query + "&" + urlencode({"post_logout_redirect_uri": f"{HOME}/bye"})
         self.page.goto(f"{issuer}/oauth2/logout?{unregistered}")
@@ -165,6 +169,24 @@ class Gallery:
         self._send()
         self.page.goto(f"{self.site.settings.issuer}/account/second-factor")
         yield "account_second_factor"
+        yield from self._deletion()
+
+    def _deletion(self) -> Iterator[str]:
+        """Delete the account, and restore it."""
+        issuer = self.site.settings.issuer
+        self.page.goto(f"{issuer}/account")
+        self._sign_in(self.words.username, PASSWORD)
+        self.page.goto(f"{issuer}/account/delete")
+        self.page.locator("#password").fill("wrong password")
+        self._send("delete")
+        yield "account_delete_again"
+        self.page.locator("#password").fill(PASSWORD)
+        self._send("delete")
+        yield "account_restore"
+        self._send()
+        yield "account_restored"
+        self.page.goto(f"{issuer}/account/restore")
+        yield "account_restore_nothing"
 
     def _playground(self) -> Iterator[str]:
         self.page.goto(f"{self.site.settings.issuer}/playground")

@@ -1,13 +1,16 @@
-"""The checks of a stage's Lambda function and of its alarms."""
+"""The checks of a stage's Lambda function, of its alarms, and of what its schedules should have done."""
 
 import time
 from datetime import UTC, date, datetime
+from itertools import islice
 
 from chalicelib.protocol.durations import DAY
+from chalicelib.protocol.scheduled_deletion import DELETIONS
 from infra.operator.doctor.findings import Verdict, judge, skipped
 from infra.operator.doctor.stage import Inside
 
 OLDEST_ZIP = 180 * DAY
+MAX_READ = 2000  # records of the outbox, which is nearly empty while the schedules run
 # When AWS deprecates each runtime (Lambda developer guide, "Lambda runtimes", as of November 2026).
 RUNTIME_ENDS = {
     "python3.10": date(2026, 10, 31),
@@ -73,3 +76,15 @@ def alarms(inside: Inside) -> Verdict:
         if alarm["StateValue"] == "ALARM"
     ]
     return judge(problems, f"{len(metric_alarms)} alarms, none raised.", "The text of each alarm says what to do.")
+
+
+def removals(inside: Inside) -> Verdict:
+    """Check that no account that its user has deleted should have been removed more than a day ago."""
+    store, count, late = inside.store, 0, 0
+    for record in islice(store.deliveries.scan(), MAX_READ):
+        if record.outbox == DELETIONS:
+            count += 1
+            late += record.not_before < store.now() - DAY
+    problems = [f"{late} deleted accounts should have been removed more than a day ago"] if late else []
+    fix = "Look in the log for runs of the schedule remove_accounts: it must run every hour, and says why it fails."
+    return judge(problems, f"{count} deleted accounts wait for their removal, none too long.", fix)

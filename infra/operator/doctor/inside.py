@@ -233,6 +233,7 @@ CHECKS: tuple[tuple[str, Callable[[Inside], Verdict], bool], ...] = (
     ("encryption", _encryption, True),
     ("KMS key", _kms_key, True),
     ("key ring", _key_ring, False),
+    ("deleted accounts", function.removals, False),
     ("function", function.age, True),
     ("runtime", function.runtime, True),
     ("pinned issuer", function.pinned_issuer, True),

@@ -20,6 +20,7 @@ from chalicelib.protocol.records import Consent, Identifier, User
 from chalicelib.storage.dynamodb import is_possible_key
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused
+from chalicelib.users import deletion
 from chalicelib.users.accounts import delete_history
 from chalicelib.users.registration import check_username, with_new_generations
 from infra.operator.transfer.json_lines import Record
@@ -127,10 +128,13 @@ def _insert_user(store: Store, user: User) -> Outcome:
         delete_history(store, user.sub)  # of an earlier user
     identifier = Identifier(username_identifier(user.username), user.sub)
     inserting = store.users.inserting(with_new_generations(user))
-    refused = store.transact(store.identifiers.inserting(identifier), inserting)
+    # What the user has deleted before the export is removed at the same time here.
+    scheduling = [deletion.schedule(store, user)] if user.deleted_at is not None else []
+    refused = store.transact(store.identifiers.inserting(identifier), inserting, *scheduling)
     if not refused:
         return Outcome(added=True)
-    conflicting_identifier, existing = (refusal.record if isinstance(refusal, Refused) else None for refusal in refused)
+    records = [refusal.record if isinstance(refusal, Refused) else None for refusal in refused[:2]]
+    conflicting_identifier, existing = records
     if conflicting_identifier is not None and conflicting_identifier.sub != user.sub:
         return Outcome(problem=f"the username {user.username} belongs to another user")
     if conflicting_identifier is None or existing is None:
@@ -142,7 +146,7 @@ def _insert_user(store: Store, user: User) -> Outcome:
 
 def _comparable_user(user: User) -> tuple[object, ...]:
     """Return the values that make two records equal. The password is not one: it may have changed since the export."""
-    return user.username, user.claims, user.admin, user.groups, user.disabled_at is None
+    return user.username, user.claims, user.admin, user.groups, user.disabled_at is None, user.deleted_at
 
 
 def _insert_consent(store: Store, consent: Consent) -> Outcome:

@@ -111,6 +111,22 @@ def test_sign_in_and_consent_in_the_login_application(site: Site, browser: Brows
     assert browser.authorize(client, scope="openid email", prompt="none").code, "the consent is remembered"
 
 
+def test_user_who_has_deleted_the_account_can_only_restore_it(
+    site: Site, browser: Browser, user: User, trusted_client: Registered
+) -> None:
+    users, now = site.server.store.users, site.clock()
+    users.put(replace(user, deleted_at=now, deletion_due_at=now + 1000))
+    handle = read_handle(browser.authorize(trusted_client))
+    answer = post_and_follow(browser, handle, **CREDENTIALS)
+    assert answer.location.startswith("/account/restore?")
+    assert count_sessions_and_grants() == (0, 0)
+    page = browser.submit(browser.follow(answer))
+    assert "Your account is restored" in page.body
+    assert site.read_user() == user
+    handle = read_handle(browser.authorize(trusted_client))
+    assert post_and_follow(browser, handle, **CREDENTIALS).code
+
+
 def test_other_names_of_the_form_fields_are_accepted(browser: Browser, trusted_client: Registered) -> None:
     handle = read_handle(browser.authorize(trusted_client))
     assert post_and_follow(browser, handle, j_username="ALICE", j_password=PASSWORD).code
