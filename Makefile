@@ -15,7 +15,7 @@ PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 help:  ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: venv  ## Serve on http://127.0.0.1:8000. PORT=9000 uses another port, FRESH=1 deletes the local data first
+run: venv  ## Serve on http://localhost:8000. PORT=9000 uses another port, FRESH=1 deletes the local data first
 	@.venv/bin/signet serve --port $(PORT) $(if $(filter-out 0,$(FRESH)),--fresh)
 
 test:  ## Run all tests, with a process for each core. ARGS=… runs pytest with these arguments instead

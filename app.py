@@ -15,6 +15,7 @@ account_data = Endpoints("account_data")
 account_delete = Endpoints("account_delete")
 account_profile = Endpoints("account_profile")
 account_restore = Endpoints("account_restore")
+account_passkeys = Endpoints("account_passkeys")
 authorize = Endpoints("authorize")
 change_password_url = Endpoints("change_password_url")
 code = Endpoints("code")
@@ -30,6 +31,7 @@ register = Endpoints("register")
 revoke = Endpoints("revoke")
 token = Endpoints("token")
 userinfo = Endpoints("userinfo")
+webauthn = Endpoints("webauthn")
 
 # For clients: errors are JSON.
 JSON_ROUTES = (
@@ -46,6 +48,7 @@ JSON_ROUTES = (
     Route("GET", "/oauth2/jwks", metadata.jwks, "jwks_uri", cross_origin="any"),
     Route("GET", "/.well-known/openid-configuration", metadata.get, cross_origin="any"),
     Route("GET", "/.well-known/oauth-authorization-server", metadata.get, cross_origin="any"),
+    Route("GET", "/.well-known/webauthn", webauthn.get, cross_origin="any"),
     Route("GET", "/healthz", health.get),
 )
 # For users: errors are pages.
@@ -76,6 +79,8 @@ PAGE_ROUTES = (
     Route("GET", "/account/restore", account_restore.get),
     Route("POST", "/account/restore", account_restore.post),
     Route("GET", "/.well-known/change-password", change_password_url.get),
+    Route("GET", "/account/passkeys", account_passkeys.get),
+    Route("POST", "/account/passkeys", account_passkeys.post),
     Route("GET", "/account/let-in", let_in.get),
     Route("POST", "/account/let-in", let_in.post),
     Route("GET", "/playground", playground.get),

@@ -20,7 +20,8 @@ def find(client_id: str, settings: Settings, playground_secret: Callable[[], str
         return Client(
             client_id=ACCOUNT,
             client_name=f"Your account at {settings.name}",
-            redirect_uris=(settings.issuer + "/account", settings.issuer + "/account/second-factor"),
+            # Pages that ask the user to sign in again are returned to.
+            redirect_uris=tuple(settings.issuer + "/account" + page for page in ("", "/second-factor", "/passkeys")),
             default_redirect_uri=settings.issuer + "/account",
             default_acr_values=(settings.mfa_acr,),
             grant_types=("authorization_code",),

@@ -40,6 +40,7 @@ MODULES = (
     "chalicelib.sessions.backchannel_logout",
     "cryptography.hazmat.primitives.ciphers.aead",
     "encodings.idna",
+    "fido2.webauthn",
     "jinja2",
     "jwt",
     "passlib.context",

@@ -10,6 +10,7 @@ import re
 from dataclasses import replace
 
 from chalicelib import pages
+from chalicelib.authentication.passkey_options import for_sign_in, sign_in_options
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.recipient import find_recipient, set_recipient_of
 from chalicelib.authorization.request import read_request, require_current, require_repeatable
@@ -35,10 +36,14 @@ _CLOCK_DIFFERENCE = 60  # seconds by which another process may be ahead
 
 @dataclass(frozen=True)
 class Form:
-    """The address that a form is sent to, and its hidden fields as pairs of name and value."""
+    """The address that a form is sent to, and its hidden fields as pairs of name and value.
+
+    `passkey`: the options of a sign-in with a passkey, for the browser; "" where there can be none.
+    """
 
     action: str
     fields: tuple[tuple[str, str], ...]
+    passkey: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,9 @@ def make_form(interaction: Interaction, step: Step, browser_id: str) -> Form:
     holder = browser_id if step in OF_BROWSER or signed_in is None else signed_in.session.session_id
     tag = server.keys.form_tag(_subject(sent, step, query, holder))
     fields = {"request_id": sent.request_id, "shown_at": str(sent.shown_at), "terms": sent.terms, "tag": tag}
-    return Form(f"{pages.base(server.settings)}/oauth2/code?{query}", tuple(fields.items()))
+    is_sign_in = step is Step.SIGN_IN
+    passkey = sign_in_options(server, for_sign_in(browser_id, sent.request_id)) if is_sign_in else ""
+    return Form(f"{pages.base(server.settings)}/oauth2/code?{query}", tuple(fields.items()), passkey)
 
 
 def leads_to_request(query: Params) -> bool:

@@ -162,7 +162,7 @@ def _must_be_pushed(server: AuthorizationServer, client: Client) -> bool:
 
 
 def _requested_claims(
-    server: AuthorizationServer, client: Client, text: str, acr_values: Collection[str]
+    server: AuthorizationServer, client: Client, text: str, acr_values: tuple[str, ...]
 ) -> dict[str, dict[str, Any]]:
     return claims_parameter.read(text, client, acr_values, lambda: server.own_scopes(client.scopes).values())
 

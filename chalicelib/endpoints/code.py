@@ -7,6 +7,7 @@ from chalicelib.authorization import direct_sign_in, external_login, external_qu
 from chalicelib.authorization.consent import decide, read_decision
 from chalicelib.authorization.forms import OF_BROWSER, form_parameters, leads_to_request, read_form, request_of, step_of
 from chalicelib.authorization.interaction import Interaction
+from chalicelib.authorization.passkey_sign_in import PasskeyForm
 from chalicelib.authorization.problems import FORM_EXPIRED, SIGNED_OUT, address_of, redirect_with_problem
 from chalicelib.authorization.second_factor_answer import answer_code, answer_setup
 from chalicelib.authorization.sign_in import answer_credentials, answer_new_password
@@ -52,8 +53,10 @@ def post(server: AuthorizationServer, http: Request) -> Response:
         signed_out = step not in OF_BROWSER and browser_sessions.session_handle(server, http) is None
         return redirect_with_problem(server, http, query, SIGNED_OUT if signed_out else FORM_EXPIRED)
     decision = read_decision(form)
-    attempt = SignInAttempt.of_form(server, http, form, browser_id) if step is Step.SIGN_IN else None
-    lookups = attempt.lookups if attempt else ()
+    passkey = PasskeyForm.read(server, http, form, browser_id, sent) if step is Step.SIGN_IN else None
+    by_password = step is Step.SIGN_IN and passkey is None
+    attempt = SignInAttempt.of_form(server, http, form, browser_id) if by_password else None
+    lookups = passkey.lookups if passkey else attempt.lookups if attempt else ()
     browser = browser_sessions.read_browser(server, http, *lookups, request_id=sent.request_id)
     request_and_client = request_of(server, http, sent, browser.request)
     if request_and_client is None:
@@ -62,6 +65,8 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     if attempt and server.settings.keep_signed_in and form.raw("keep") == "on":
         request = replace(request, keep_signed_in=True)
     interaction = Interaction(server, http, client, request, browser.signed_in)
+    if passkey:
+        return passkey.answer(interaction, browser.records)
     if attempt:
         # Only then can it have been sent before, so that further records must be read. The account page's requests have
         # no record.

@@ -9,7 +9,7 @@ import json
 import secrets
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from chalicelib import pages
 from chalicelib.builtin_clients import PLAYGROUND
@@ -46,7 +46,8 @@ class _Pending:
 def get(server: AuthorizationServer, http: Request) -> Response:
     """Show the authorization request that the button sends. Raises NotFound when the playground is off."""
     client, host = _client(server), (http.header("host") or "").partition(":")[0]
-    if host == "localhost" and "//127.0.0.1" in server.issuer:  # the cookie must be set for the callback's host
+    own = urlsplit(server.issuer).hostname
+    if host != own and {host, own} == {"localhost", "127.0.0.1"}:  # the cookie must be set for the callback's host
         return redirect(http, f"{server.issuer}/playground")
     return _start(server, http, client)
 

@@ -34,6 +34,10 @@ DATA_DOWNLOADED = "data_downloaded"
 ACCOUNT_DELETED = "account_deleted"
 ACCOUNT_RESTORED = "account_restored"
 ACCOUNT_REMOVED = "account_removed"
+PASSKEY_ADDED = "passkey_added"
+PASSKEY_RENAMED = "passkey_renamed"
+PASSKEY_REMOVED = "passkey_removed"
+PASSKEY_COUNTER = "passkey_counter"
 CONSENT_GIVEN = "consent_given"
 CONSENT_DENIED = "consent_denied"
 CODE_ISSUED = "code_issued"
@@ -77,6 +81,10 @@ EVENTS: dict[str, str] = {
     ACCOUNT_DELETED: "A user deleted their account, which ended all access; it can be restored for some days.",
     ACCOUNT_RESTORED: "A deleted account was restored by its user.",
     ACCOUNT_REMOVED: "The schedule removed a deleted account with all its records.",
+    PASSKEY_ADDED: "A user added a passkey.",
+    PASSKEY_RENAMED: "A user gave a passkey another name.",
+    PASSKEY_REMOVED: "A user or the operator removed a passkey.",
+    PASSKEY_COUNTER: "The counter of a passkey did not increase: its key may have been copied.",
     CONSENT_GIVEN: "A user allowed an application what it asked for.",
     CONSENT_DENIED: "A user denied an application access.",
     CODE_ISSUED: "A grant was created: an application was sent an authorization code.",

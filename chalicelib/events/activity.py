@@ -13,7 +13,8 @@ from chalicelib.storage.store import Store
 LINES = 40  # on a page
 EVENTS_READ = 500  # for these lines: many failures, which anyone can cause, fill few lines
 _FAILURES = {events.SIGN_IN_FAILED, events.SIGN_IN_THROTTLED}
-_DETAILED = {events.SIGNED_OUT, events.ACCESS_REVOKED, events.PROFILE_CHANGED}  # the detail is shown too
+_WITH_DETAIL = {events.SIGNED_OUT, events.ACCESS_REVOKED, events.PROFILE_CHANGED}  # the detail is shown too
+_WITH_DETAIL |= {events.PASSKEY_ADDED, events.PASSKEY_RENAMED, events.PASSKEY_REMOVED, events.PASSKEY_COUNTER}
 _EVENT_ID = re.compile(r"[0-9]{1,12}\.[0-9a-z]{1,32}")
 # The events that users see, in their words.
 LABELS = {
@@ -34,6 +35,10 @@ LABELS = {
     events.DATA_DOWNLOADED: "Data downloaded",
     events.ACCOUNT_DELETED: "Account deleted",
     events.ACCOUNT_RESTORED: "Account restored",
+    events.PASSKEY_ADDED: "Passkey added",
+    events.PASSKEY_RENAMED: "Passkey renamed",
+    events.PASSKEY_REMOVED: "Passkey removed",
+    events.PASSKEY_COUNTER: "A passkey may have been copied",
     events.CONSENT_GIVEN: "Access allowed",
     events.CONSENT_DENIED: "Access denied",
     events.TOKEN_REVOKED: "Access ended by the application",
@@ -65,7 +70,7 @@ class Line:
         """What happened, in the words of users."""
         if len(self.events) > 1:
             return f"{LABELS[events.SIGN_IN_FAILED]} {len(self.events)} times"
-        about = self.newest.detail if self.newest.name in _DETAILED else None
+        about = self.newest.detail if self.newest.name in _WITH_DETAIL else None
         return LABELS[self.newest.name] + (f": {about}" if about else "")
 
     @property

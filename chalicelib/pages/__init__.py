@@ -53,8 +53,9 @@ SCRIPT = (_FOLDER / "signet.js").read_text("utf-8")
 # What no page uses, so that injected content cannot use it either.
 _UNUSED = """accelerometer autoplay camera clipboard-read clipboard-write display-capture encrypted-media fullscreen
     geolocation gyroscope hid idle-detection magnetometer microphone midi payment picture-in-picture
-    publickey-credentials-create publickey-credentials-get screen-wake-lock serial usb xr-spatial-tracking"""
-PERMISSIONS_POLICY = ", ".join(f"{feature}=()" for feature in _UNUSED.split())
+    screen-wake-lock serial usb xr-spatial-tracking"""
+_PASSKEYS = "publickey-credentials-create=(self), publickey-credentials-get=(self)"
+PERMISSIONS_POLICY = ", ".join([*(f"{feature}=()" for feature in _UNUSED.split()), _PASSKEYS])
 SCRIPT_VERSION = hashlib.sha256(SCRIPT.encode()).hexdigest()[:12]
 
 

@@ -5,6 +5,7 @@ code. Where the user sees a page instead of a redirect, the code is more specifi
 """
 
 from chalicelib.pages.client_errors import CLIENT_ERRORS, Explanation
+from chalicelib.pages.passkey_errors import PASSKEY_ERRORS
 
 _START_AGAIN = "Go back to the application and start again."
 _CONTACT_APPLICATION = "Go back and contact the people who run the application. You cannot fix this yourself."
@@ -168,6 +169,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         "The response has the status 429 and a Retry-After header. The settings SIGNET_SIGN_IN_ATTEMPTS… are the "
         "limits. `user let-in` makes one more browser known, `user unlock` resets the limits of a user.",
     ),
+    **PASSKEY_ERRORS,
     **CLIENT_ERRORS,
 }
 

@@ -46,3 +46,111 @@ const cameBack = performance.getEntriesByType("navigation")[0]?.type === "back_f
 for (const form of cameBack ? [] : document.querySelectorAll("form[data-sends-itself]")) {
   HTMLFormElement.prototype.submit.call(form);
 }
+
+// Passkeys (Web Authentication Level 3). Sign-in: a button, and the list that the browser shows at the username. The
+// answer is sent in the same form as a password. Account page: a button that adds one.
+const bytes = (text) => Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (char) => char.charCodeAt(0));
+const base64url = (buffer) => {
+  const text = String.fromCharCode(...new Uint8Array(buffer ?? []));
+  return btoa(text).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
+};
+const withBytes = (descriptors) => descriptors?.map((each) => ({ ...each, id: bytes(each.id) }));
+// Browsers that support it tell the password manager which passkeys no longer work.
+const signal = (name, options) => Promise.resolve(window.PublicKeyCredential?.[name]?.(options)).catch(() => {});
+const show = (id, shown) => {
+  const element = document.getElementById(id);
+  if (element) element.hidden = !shown;
+};
+const send = (form, members) => {
+  for (const field of form.querySelectorAll("input[type=password]")) field.value = "";
+  const field = document.createElement("input");
+  Object.assign(field, { type: "hidden", name: "passkey", value: JSON.stringify(members) });
+  form.append(field);
+  HTMLFormElement.prototype.submit.call(form);
+};
+// Not an error: the user has cancelled, or another request has replaced this one.
+const isCancelled = (error) => error.name === "NotAllowedError" || error.name === "AbortError";
+
+const signInButton = document.querySelector("button[data-passkey]");
+if (signInButton && window.PublicKeyCredential) {
+  const { ownDomain, ...options } = JSON.parse(signInButton.dataset.passkey);
+  const publicKey = { ...options, challenge: bytes(options.challenge) };
+  if (options.allowCredentials) publicKey.allowCredentials = withBytes(options.allowCredentials);
+  if (ownDomain && "unknown" in signInButton.dataset) {
+    const credentialId = sessionStorage.getItem("passkey");
+    if (credentialId) signal("signalUnknownCredential", { rpId: options.rpId, credentialId });
+  }
+  sessionStorage.removeItem("passkey");
+  let pending = Promise.resolve();
+  let controller;
+  let sent = false;
+  const ask = async (mediation) => {
+    // Only one request is possible at a time: that of the list ends when the button is pressed.
+    controller?.abort();
+    controller = new AbortController();
+    const { signal: stop } = controller;
+    await pending;
+    if (sent) return;
+    const asking = navigator.credentials.get({ publicKey, mediation, signal: stop });
+    pending = asking.then(() => {}, () => {});
+    const { id, response } = await asking;
+    if (sent) return;
+    sent = true;
+    sessionStorage.setItem("passkey", id);
+    send(signInButton.form, {
+      id,
+      clientDataJSON: base64url(response.clientDataJSON),
+      authenticatorData: base64url(response.authenticatorData),
+      signature: base64url(response.signature),
+      userHandle: base64url(response.userHandle),
+    });
+  };
+  const offerInList = async () => {
+    if (options.allowCredentials || !(await PublicKeyCredential.isConditionalMediationAvailable?.())) return;
+    ask("conditional").catch((error) => show("passkey_problem", !isCancelled(error)));
+  };
+  signInButton.addEventListener("click", () => {
+    show("passkey_problem", false);
+    ask("optional").catch((error) => {
+      show("passkey_problem", !isCancelled(error));
+      offerInList();
+    });
+  });
+  // The page is shown again as it was: its challenge may still be valid.
+  window.addEventListener("pageshow", () => {
+    sent = false;
+  });
+  signInButton.hidden = false;
+  offerInList();
+}
+
+const newButton = document.querySelector("button[data-new-passkey]");
+if (newButton && window.PublicKeyCredential) {
+  const options = JSON.parse(newButton.dataset.newPasskey);
+  const publicKey = {
+    ...options,
+    challenge: bytes(options.challenge),
+    user: { ...options.user, id: bytes(options.user.id) },
+    excludeCredentials: withBytes(options.excludeCredentials),
+  };
+  newButton.addEventListener("click", async () => {
+    for (const id of ["passkey_problem", "passkey_exists"]) show(id, false);
+    try {
+      const { response } = await navigator.credentials.create({ publicKey });
+      send(newButton.form, {
+        clientDataJSON: base64url(response.clientDataJSON),
+        attestationObject: base64url(response.attestationObject),
+        transports: response.getTransports?.() ?? [],
+      });
+    } catch (error) {
+      if (error.name === "InvalidStateError") show("passkey_exists", true);
+      else show("passkey_problem", !isCancelled(error));
+    }
+  });
+  newButton.hidden = false;
+  show("passkey_unavailable", false);
+}
+
+for (const element of document.querySelectorAll("[data-accepted]")) {
+  signal("signalAllAcceptedCredentials", JSON.parse(element.dataset.accepted));
+}

@@ -14,13 +14,14 @@ class Scope:
     """A scope that the operator has defined, with its description for users and the claims that it releases.
 
     `claims_in`: where it releases them, some of DESTINATIONS. Empty: as a standard scope does, at UserInfo, and in the
-    ID tokens of clients with `id_token_claims_from_scope`.
+    ID tokens of clients with `id_token_claims_from_scope`. `acr`: what a sign-in must reach to get the scope.
     """
 
     scope: str
     description: str
     claims: frozenset[str] = frozenset()
     claims_in: frozenset[str] = frozenset()
+    acr: str | None = None
 
     def releases_in(self, destination: str, client: Client) -> bool:
         """Return whether its claims are released there because the scope was granted."""

@@ -14,6 +14,7 @@ from chalicelib.protocol import authentication_context
 from chalicelib.protocol.claims import DEFAULT_PROFILE_CLAIMS
 from chalicelib.protocol.client_document import MODES
 from chalicelib.protocol.durations import DAY, HOUR
+from chalicelib.protocol.passkey import origins_of, rp_id_of
 from chalicelib.protocol.scopes import OPEN_SCOPES
 from chalicelib.protocol.values import dataclass
 from chalicelib.settings import values
@@ -46,6 +47,7 @@ class Settings:
     `client_documents`: whether clients may name themselves by the URL of a document; in the mode `list`, those at
     `client_document_hosts`, which are hosts or URLs. `client_registration`: whether applications register themselves,
     never (`off`), with a `token`, or all (`open`); `registrations_per_address`: in an hour without a token.
+    `rp_id`: the domain of passkeys, by default the host of the issuer; `related_origins`: other origins that use them.
     `open_client_scope`: the scopes that these clients, which the operator has not registered, may have.
     `mfa`: whether users may (`optional`) or must (`required`) have a second factor; `mfa_acr`: the `acr` of one.
     `key_rotation_days`: the age at which the schedule replaces a signing key; 0 is never.
@@ -54,7 +56,7 @@ class Settings:
     """
 
     stage: str = "local"
-    issuer: str = "http://127.0.0.1:8000"
+    issuer: str = "http://localhost:8000"
     name: str = "Signet"
     embedded: bool = False
     dynamodb_endpoint: str | None = None
@@ -71,6 +73,8 @@ class Settings:
     login_url: str | None = None
     login_origins: tuple[str, ...] = ()
     playground: bool = False
+    rp_id: str | None = None
+    related_origins: tuple[str, ...] = ()
     require_pushed_authorization_requests: bool = False
     client_registration: str = "off"
     open_client_scope: str = " ".join(OPEN_SCOPES)
@@ -118,6 +122,16 @@ class Settings:
         return authentication_context.Policy(self.mfa, self.mfa_acr)
 
     @property
+    def passkey_domain(self) -> str | None:
+        """The domain of the passkeys (the relying party identifier); None at an IP address, where there can be none."""
+        return rp_id_of(self.rp_id, self.issuer)
+
+    @property
+    def passkey_origins(self) -> tuple[str, ...]:
+        """The origins whose pages may use the passkeys."""
+        return origins_of(self.issuer, self.related_origins)
+
+    @property
     def cookie_suffix(self) -> str:
         """The port of a local server except 8000, to tell its cookies apart, which browsers send to all ports."""
         if self.stage != "local" or not self.issuer.startswith("http://"):
@@ -140,7 +154,7 @@ class Settings:
         embedded = not in_lambda and endpoint is None
         issuer = environ.get("SIGNET_ISSUER", "")
         if not issuer and not in_lambda:
-            issuer = f"http://127.0.0.1:{values.number(environ, 'PORT', 8000, 1, 65535)}"
+            issuer = f"http://localhost:{values.number(environ, 'PORT', 8000, 1, 65535)}"
         login_url = values.login_url(environ.get("SIGNET_LOGIN_URL", ""))
         stage = values.stage(environ.get("SIGNET_STAGE", "local"))
         numbers: dict[str, Any] = {
@@ -167,6 +181,8 @@ class Settings:
             login_origins=values.login_origins(environ.get("SIGNET_LOGIN_ORIGINS", ""), login_url),
             playground=values.choice(environ, "SIGNET_PLAYGROUND", ("on", "off") if embedded else ("off", "on"))
             == "on",
+            rp_id=values.rp_id(environ.get("SIGNET_RP_ID", "")),
+            related_origins=values.related_origins(environ.get("SIGNET_RELATED_ORIGINS", "")),
             require_pushed_authorization_requests=values.choice(environ, REQUIRE_PUSHED, ("off", "on")) == "on",
             client_documents=values.choice(environ, "SIGNET_CLIENT_DOCUMENTS", MODES),
             client_document_hosts=values.document_hosts(environ.get("SIGNET_CLIENT_DOCUMENT_HOSTS", "")),

@@ -117,15 +117,36 @@ def login_url(text: str) -> str | None:
 
 def login_origins(text: str, login_url: str | None) -> tuple[str, ...]:
     """Read origins and return them as browsers write them; by default that of the login application."""
+    return _origins("SIGNET_LOGIN_ORIGINS", text, login_url or "")
+
+
+def related_origins(text: str) -> tuple[str, ...]:
+    """Read the origins that use the passkeys of this server too. Raises SettingsError."""
+    return _origins("SIGNET_RELATED_ORIGINS", text)
+
+
+def _origins(name: str, text: str, default: str = "") -> tuple[str, ...]:
     origins = text.split()
     for origin in origins:
         url = match_url(origin)
         if not url or origin.count("/") != 2 or (url["scheme"] == "http" and url["host"] not in LOOPBACK):
             raise SettingsError(
-                f"SIGNET_LOGIN_ORIGINS has {origin!r}; it must be origins such as https://login.example.com, "
+                f"{name} has {origin!r}; it must be origins such as https://login.example.com, "
                 "separated by spaces (http for 127.0.0.1, [::1] and localhost only)"
             )
-    return tuple(filter(None, map(origin_of, origins or [login_url or ""])))
+    return tuple(dict.fromkeys(filter(None, map(origin_of, origins or [default]))))
+
+
+def rp_id(text: str) -> str | None:
+    """Return the domain of passkeys, or None. Raises SettingsError."""
+    labels = text.split(".")
+    valid = all(re.fullmatch(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", label) for label in labels)
+    if text and (len(text) > 253 or not valid or labels[-1].isdigit() or (len(labels) == 1 and text != "localhost")):
+        raise SettingsError(
+            f"SIGNET_RP_ID is {text!r}; it must be a domain in small letters such as example.com, and no IP address, "
+            "or not set"
+        )
+    return text or None
 
 
 def mfa_acr(text: str) -> str:

@@ -22,6 +22,7 @@ from chalicelib.protocol.grant import Grant, GrantEntry
 from chalicelib.protocol.key_set import KeySet
 from chalicelib.protocol.let_in import LetInLink
 from chalicelib.protocol.own_scope import Scope
+from chalicelib.protocol.passkey import Passkey
 from chalicelib.protocol.records import (
     AuthorizationRequest,
     Consent,
@@ -69,6 +70,7 @@ class Store:
         self.documents = self._table("documents", ClientDocument, "document_id")
         self.users = self._table("users", User, "sub")
         self.identifiers = self._table("identifiers", Identifier, "identifier")
+        self.passkeys = self._table("passkeys", Passkey, "sub", "passkey_id")
         self.consents = self._table("consents", Consent, "sub", "client_id")
         self.grants = self._table("grants", Grant, "grant_id")
         self.requests = self._table("requests", AuthorizationRequest, "request_id")

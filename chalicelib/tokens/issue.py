@@ -60,8 +60,9 @@ def issue(
 
     `scope` limits the access token, and is that of the grant or less. `resource`: the one of the grant that the access
     token is for, None if the request names none. `nonce` is for the ID token, which is issued when `scope` has
-    `openid`; `user` is the user of the grant, `own_scopes` are the operator's among its scopes. `jkt`: the key that the access token is bound to. Raises InvalidScope
-    when the client is no longer registered for any of the scope, and as `resources.choose`.
+    `openid`; `user` is the user of the grant, `own_scopes` are the operator's among its scopes. `jkt`: the
+    key that the access token is bound to. Raises InvalidScope when the client is no longer registered for any of the
+    scope, and as `resources.choose`.
     """
     now, scope = server.now(), limit_to_registration(server, client, scope)
     target, token_scope = resources.choose(server, grant, resource, scope)

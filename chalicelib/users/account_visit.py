@@ -29,6 +29,9 @@ DONE = {
     "new_codes": "You have new recovery codes. The old ones no longer work.",
     "codes_saved": "Your recovery codes are saved.",
     "profile_changed": "Your profile is changed.",
+    "passkey_added": "Your passkey is added. You can sign in with it now.",
+    "passkey_renamed": "The passkey has its new name.",
+    "passkey_removed": "The passkey is removed. You can delete it on your devices too.",
     "password_changed": "Your password is changed. All other browsers are signed out, and no application has access.",
 }
 

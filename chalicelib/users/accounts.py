@@ -19,6 +19,7 @@ from chalicelib.sessions.revocation import tell_clients, without_consents, witho
 from chalicelib.storage.dynamodb import Condition, attr
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused, Write
+from chalicelib.users import passkeys
 from chalicelib.users.registration import check_username
 
 # The standard claims (OpenID Connect Core section 5.1) except `sub`, which cannot be set. Groups have their own field.
@@ -187,7 +188,8 @@ def delete_records(store: Store, sub: str) -> None:
 
 
 def delete_history(store: Store, sub: str) -> None:
-    """Delete the consents and events under a `sub` that has no active user."""
+    """Delete the passkeys, consents and events under a `sub` that has no active user."""
+    passkeys.remove_all(store, sub)
     for consent in store.consents.find("sub", sub):
         store.consents.delete(sub, consent.client_id)
     for event in store.events.find("sub", sub):

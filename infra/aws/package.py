@@ -30,11 +30,25 @@ from infra.operator.doctor.function import RUNTIME_ENDS
 API = Path(__file__).with_name("api.yaml")
 REQUIREMENTS = "requirements.txt"
 APPLICATION = ("app.py", "chalicelib", REQUIREMENTS)
+# The parts of fido2 for authenticators, browsers and attestation.
+_FIDO2 = (
+    *("attestation", "client", "ctap.py", "ctap1.py", "ctap2", "features.py", "hid", "mds3.py", "payment.py"),
+    *("pcsc.py", "public_suffix_list.dat", "rpid.py", "server.py"),
+)
+# passlib's other schemes: only argon2 and PBKDF2 are used.
+_PASSLIB_HANDLERS = (
+    *("bcrypt", "cisco", "des_crypt", "digests", "django", "fshp", "ldap_digests", "md5_crypt", "misc", "mssql"),
+    *("mysql", "oracle", "phpass", "postgres", "roundup", "scram", "scrypt", "sha1_crypt", "sha2_crypt"),
+    *("sun_md5_crypt", "windows"),
+)
 # Build tools of the argon2 and cryptography extensions, which need only _cffi_backend at run time; and the parts of
 # passlib for other uses than hashes: Django, .htpasswd, one-time passwords, random passwords, systems' presets; segno's
 # command, and its functions for contacts and networks.
 _NOT_NEEDED = (
     *("cffi", "cffi-*", "pycparser", "pycparser-*"),
+    *(f"fido2/{name}" for name in _FIDO2),
+    *(f"passlib/handlers/{name}.py" for name in _PASSLIB_HANDLERS),
+    *(f"passlib/crypto/{name}" for name in ("_blowfish", "des.py", "scrypt")),
     *(f"passlib/{name}" for name in ("_data", "apache.py", "apps.py", "ext", "hosts.py", "pwd.py", "totp.py")),
     *(f"segno/{name}" for name in ("cli.py", "helpers.py", "helpers.pyi")),
 )

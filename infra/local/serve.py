@@ -62,7 +62,7 @@ def _start(port: int) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # chalice does not flush its output to a pipe
     if not os.environ.get("SIGNET_ISSUER"):
-        os.environ["SIGNET_ISSUER"] = f"http://127.0.0.1:{port}"
+        os.environ["SIGNET_ISSUER"] = f"http://localhost:{port}"
     fix_chalice_local()
     settings = Settings.from_environ()
     if settings.embedded:

@@ -13,6 +13,7 @@ from infra.operator.doctor import doctor
 from infra.operator.grants import grant
 from infra.operator.history import history_
 from infra.operator.keys import key
+from infra.operator.passkeys import passkey_
 from infra.operator.registration_tokens import registration_token
 from infra.operator.resources import resource
 from infra.operator.scopes import scope
@@ -29,6 +30,7 @@ user.add_command(restore_user)
 user.add_command(let_in_user)
 user.add_command(unlock_user)
 user.add_command(mfa)
+user.add_command(passkey_)
 OPERATOR_COMMANDS = (
     *(client, registration_token, user, resource, scope, grant, key, history_, settings_),
     *(doctor, export, import_, completion),

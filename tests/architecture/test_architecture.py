@@ -30,6 +30,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "chalice": ("web",),
     "jwt": ("keys",),
     "cryptography": ("keys",),
+    "fido2": ("keys", "authentication"),
     "passlib": ("authentication",),
     "argon2": ("authentication",),
     "jinja2": ("pages",),
@@ -43,18 +44,8 @@ MAX_ARROWS = 150
 MAX_LOOSE_TESTS = 3
 FOR_TYPES_ONLY = {"_typeshed"}
 LAZY = (
-    "boto3",
-    "botocore.session",
-    "jwt",
-    "jinja2",
-    "passlib",
-    "argon2",
-    "pyotp",
-    "segno",
-    "cryptography",
-    "moto",
-    "yaml",
-    "infra",
+    *("boto3", "botocore.session", "jwt", "jinja2", "passlib", "argon2", "pyotp", "segno", "fido2", "cryptography"),
+    *("moto", "yaml", "infra"),
 )
 
 

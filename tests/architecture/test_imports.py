@@ -21,23 +21,24 @@ from tests.bench.services import services
 pytestmark = pytest.mark.slow
 
 PASSWORDS = {"argon2", "passlib"}
-CODES = {"pyotp", "segno"}
+# Only for signing in: with a password, a code, or a passkey.
+SIGN_IN = {"fido2", "pyotp", "segno", *PASSWORDS}
 # What only the operator's commands need: no request and no snapshot may load it.
 NEVER = {"boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six", "urllib3"}
-ALL = {"cryptography", "jinja2", "jwt", *PASSWORDS, *CODES}
+ALL = {"cryptography", "jinja2", "jwt", *SIGN_IN}
 # kind of request -> the libraries that it must not import
 NOT_NEEDED = {
     "health": ALL,
     "style sheet": ALL,
     flow.DISCOVERY: ALL,
     "home": ALL - {"jinja2"},
-    "jwks": {"jinja2", *PASSWORDS, *CODES},
-    flow.SIGN_IN_PAGE: {"jwt", *PASSWORDS, *CODES},
-    flow.CONSENT: {"jinja2", "jwt", *PASSWORDS, *CODES},
-    flow.EXCHANGE: {"jinja2", "jwt", *PASSWORDS, *CODES},
-    flow.REFRESH: {"jinja2", "jwt", *PASSWORDS, *CODES},
-    "revoke": {"jinja2", "jwt", *PASSWORDS, *CODES},
-    flow.USERINFO: {"jinja2", *PASSWORDS, *CODES},
+    "jwks": {"jinja2", *SIGN_IN},
+    flow.SIGN_IN_PAGE: {"jwt", *SIGN_IN},
+    flow.CONSENT: {"jinja2", "jwt", *SIGN_IN},
+    flow.EXCHANGE: {"jinja2", "jwt", *SIGN_IN},
+    flow.REFRESH: {"jinja2", "jwt", *SIGN_IN},
+    "revoke": {"jinja2", "jwt", *SIGN_IN},
+    flow.USERINFO: {"jinja2", *SIGN_IN},
 }
 HANDLE = """
 import json, sys

@@ -28,7 +28,14 @@ ALL_PAGES = {
     *("account_second_factor_off", "account_second_factor_setup", "account_second_factor"),
     *("enrol_second_factor", "enrol_second_factor_again", "enrol_second_factor_codes"),
     *("second_factor", "second_factor_again"),
-    *("account_applications", "account_browsers", "account_activity", "account_password", "account_done"),
+    *(
+        "account_applications",
+        "account_browsers",
+        "account_activity",
+        "account_password",
+        "account_passkeys",
+        "account_done",
+    ),
     *("account_profile", "account_profile_again", "account_data", "account_delete", "account_delete_again"),
     *("account_restore", "account_restored", "account_restore_nothing"),
 }
@@ -112,6 +119,7 @@ def check_targets_and_fields(page: Page, name: str) -> None:
             *("name", "given-name", "family-name", "nickname", "bday", "url", "language", "off"),
         ],
         "account_delete": ["username", "current-password"],
+        "account_passkeys": ["off", "off"],
     }
     assert autocomplete == expected.get(name.removesuffix("_again"), [])
 

@@ -30,7 +30,7 @@ def program(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Program]
 
 
 def test_server_starts_and_prints_the_next_steps(program: Program) -> None:
-    address = f"http://127.0.0.1:{program.port}"
+    address = f"http://localhost:{program.port}"
     for text in (
         address,
         "alice, password down-the-rabbit-hole",
@@ -68,7 +68,7 @@ def test_signal_ends_the_server_without_a_traceback(tmp_path: Path, how: signal.
 def test_empty_issuer_is_the_address_of_the_server(tmp_path: Path) -> None:
     program = Program(["env", "SIGNET_ISSUER=", *COMMANDS["make run"]], free_port(), tmp_path)
     program.end(signal.SIGTERM)
-    assert f"http://127.0.0.1:{program.port}/playground" in program.printed
+    assert f"http://localhost:{program.port}/playground" in program.printed
 
 
 def test_server_listens_on_loopback_unless_it_is_told_otherwise(tmp_path: Path) -> None:

@@ -130,6 +130,14 @@ from chalicelib.authentication import passwords
 from chalicelib.keys import signing
 hashed = passwords.hash_password("correct horse battery staple")
 assert passwords.verify("correct horse battery staple", hashed), hashed
+imported = "$pbkdf2-sha256$1000$c2FsdHNhbHQ$Sst.X1F2m5BSgiPX/C45pLm.GR/ONbkvt6p4fdgK4Zg"
+assert passwords.is_supported_hash(imported) and not passwords.verify("wrong", imported)
+from chalicelib.authentication import passkeys
+try:
+    passkeys.check_attestation(passkeys.Attestation(b"{}", b""), "u", "example.com", (), bool)
+except passkeys.PasskeyError as refused:
+    assert refused.detail == "the client data has another type", refused.detail
+import fido2.webauthn
 for alg in signing.ALGORITHMS:
     print(signing.parse(signing.new_entry(alg, 0), None).jwt({"sub": "alice"}, "JWT").count("."))
 outside = {name for name, module in sys.modules.items() for file in [getattr(module, "__file__", None) or ""]

@@ -28,7 +28,7 @@ from tests.support.site import PASSWORD, STAGE, Site
 from tests.support.tampering_proxy import finding_names, get_finding
 
 OPERATE = (CHECKOUT / "docs/operate.md").read_text("utf-8")
-DURABLE = ("clients", "documents", "users", "identifiers", "consents", "scopes", "resources")
+DURABLE = ("clients", "documents", "users", "identifiers", "passkeys", "consents", "scopes", "resources")
 RESTORED = "signet-restored-keys"
 OFFLINE = "openid email offline_access"
 

@@ -39,7 +39,7 @@ def test_the_flow_by_hand_runs(site: Site, tmp_path: Path) -> None:
     demo.seed(site.server.store)
     block = re.search(r"```sh\n(.*?)```", section("The flow by hand"), re.DOTALL)
     assert block
-    script = "set -eu\n" + block[1].replace("ISSUER=http://127.0.0.1:8000", f"ISSUER={site.settings.issuer}")
+    script = "set -eu\n" + block[1].replace("ISSUER=http://localhost:8000", f"ISSUER={site.settings.issuer}")
     assert site.settings.issuer in script
     assert VERIFIER in script
     done = subprocess.run(

@@ -17,9 +17,9 @@ from chalicelib.clients import key_sets
 from chalicelib.clients.document_content import read_document
 from chalicelib.clients.registration_limits import create_token
 from chalicelib.http import outbound
+from chalicelib.keys.signing import thumbprint
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import NEVER
-from chalicelib.keys.signing import thumbprint
 from chalicelib.storage.dynamodb import DynamoDB
 from chalicelib.users import accounts
 from tests.bench.capacity import Meter
@@ -536,6 +536,10 @@ def redeem_of_a_registered_client(site: Site, browser: Browser, client: Register
     return partial(browser.redeem, itself, codes[0])
 
 
+def post_form(site: Site, browser: Browser, client: Registered, *, path: str) -> SendRequest:
+    return partial(browser.post, path, {"tag": "x"}, {"Sec-Fetch-Site": "same-origin"})
+
+
 def get(site: Site, browser: Browser, client: Registered, *, path: str) -> SendRequest:
     return partial(browser.get, path)
 
@@ -975,6 +979,8 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
     ("POST /account/restore: user; one transaction", restore_account, 303, 2, 1, 4),
     ("GET /account/restore, without an offer", partial(get, path="/account/restore"), 200, 0, 0, 0),
     ("GET /.well-known/change-password", partial(get, path="/.well-known/change-password"), 302, 0, 0, 0),
+    ("GET /account/passkeys: batch; passkeys", partial(get_account_page, path="/account/passkeys"), 200, 2, 3, 0),
+    ("POST /account/passkeys, without a session", partial(post_form, path="/account/passkeys"), 303, 0, 0, 0),
     ("GET /account/let-in: link; user", open_let_in_link, 200, 2, 2, 0),
     ("GET /account/let-in, without a link", partial(get, path="/account/let-in"), 400, 0, 0, 0),
     ("POST /account/let-in: link; user; one transaction", use_let_in_link, 303, 3, 2, 6),
@@ -990,6 +996,7 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
         1,
         0,
     ),
+    ("GET /.well-known/webauthn, without related origins", partial(get, path="/.well-known/webauthn"), 404, 0, 0, 0),
     ("GET /healthz", partial(get, path="/healthz"), 200, 0, 0, 0),
     ("GET /", partial(get, path="/"), 200, 0, 0, 0),
     ("GET /errors", partial(get, path="/errors"), 200, 0, 0, 0),

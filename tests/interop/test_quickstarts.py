@@ -60,7 +60,7 @@ class Quickstart:
         if dependencies(source):
             (copy / "node_modules").symlink_to(NODE_FOLDER / "node_modules")
         for file in copy.glob("*.*"):
-            file.write_text(file.read_text("utf-8").replace("http://127.0.0.1:8000", self.issuer), "utf-8")
+            file.write_text(file.read_text("utf-8").replace("http://localhost:8000", self.issuer), "utf-8")
         self._port = free_port()
         text = (copy / "README.md").read_text("utf-8")
         (port,) = set(re.findall(r"http://127\.0\.0\.1:(808[1-9])/", text))

@@ -51,7 +51,7 @@ def test_doctor_finds_the_running_server_and_no_problem_with_the_demo_data(serve
     code, checks = findings(state)
     assert {name: finding["detail"] for name, finding in checks.items() if finding["ok"] is False} == {}
     assert code == 0
-    assert f"http://127.0.0.1:{server.port}" in checks["issuer"]["detail"]
+    assert f"http://localhost:{server.port}" in checks["issuer"]["detail"]
     assert checks["clients"]["ok"]
 
 
@@ -70,7 +70,7 @@ def test_doctor_finds_another_server_of_the_checkout_when_the_last_one_has_ended
 
 def test_link_that_makes_a_browser_known_leads_to_the_running_server(server: Program, state: Path) -> None:
     link = json.loads(run(state, "user", "let-in", "alice", "--json").stdout)["link"]
-    assert link.startswith(f"http://127.0.0.1:{server.port}/")
+    assert link.startswith(f"http://localhost:{server.port}/")
 
 
 def test_doctor_without_a_running_server_says_so(tmp_path: Path) -> None:
@@ -95,6 +95,6 @@ def test_other_problems_of_the_demo_client_are_reported(server: Program, state: 
 def test_issuers_of_many_servers_are_bounded(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path)
     for port in (*range(9000, 9020), 9005):
-        folder.announce(f"http://127.0.0.1:{port}")
-    newest = [f"http://127.0.0.1:{port}" for port in (9005, *range(9019, 9010, -1))]
+        folder.announce(f"http://localhost:{port}")
+    newest = [f"http://localhost:{port}" for port in (9005, *range(9019, 9010, -1))]
     assert folder.announced() == newest

@@ -250,6 +250,7 @@ DESTRUCTIVE = {
     ("scope", "delete"),
     ("user", "delete"),
     ("user", "disable"),
+    ("user", "passkey", "remove"),
     ("user", "set-password"),
     ("user", "sign-out"),
 }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chalicelib.authentication import second_factor
-from chalicelib.protocol.records import Scope
+from chalicelib.protocol.own_scope import Scope
 from chalicelib.protocol.second_factor import SECOND_FACTOR_FIELDS
 from infra.operator.doctor.sign_ins import requirements
 from infra.operator.doctor.stage import Inside
@@ -176,7 +176,7 @@ def test_deletion_takes_the_second_factor_along(site: Site, run_command: RunComm
 def test_doctor_names_what_no_sign_in_reaches(site: Site) -> None:
     client = site.client(require_acr="urn:misspelled")
     site.client(require_acr=REFEDS)
-    site.server.store.scopes.put(Scope("payments", "Pay", "urn:other"))
+    site.server.store.scopes.put(Scope("payments", "Pay", acr="urn:other"))
     verdict = requirements(Inside(site.server.store))
     assert verdict.ok is False
     assert f"The client {client.id} requires urn:misspelled" in verdict.detail

@@ -37,7 +37,7 @@ def codes_in_the_source() -> set[str]:
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name | ast.Attribute):
                 continue
             name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
-            if name == "NotSignedIn" and isinstance(node.args[0], ast.Constant):
+            if name in ("NotSignedIn", "PasskeyError") and isinstance(node.args[0], ast.Constant):
                 codes.add(str(node.args[0].value))
             if isinstance(kind := getattr(errors, name, None), type) and issubclass(kind, OAuthError):
                 for keyword in node.keywords:

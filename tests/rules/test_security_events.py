@@ -205,6 +205,8 @@ TESTED_ELSEWHERE |= {events.CLIENT_REGISTERED, events.CLIENT_UPDATED, events.CLI
 TESTED_ELSEWHERE |= {events.CLIENT_DOCUMENT_CHANGED}
 # tests/endpoints/account/test_account_deletion.py
 TESTED_ELSEWHERE |= {events.ACCOUNT_REMOVED}
+# tests/endpoints/passkeys
+TESTED_ELSEWHERE |= {events.PASSKEY_ADDED, events.PASSKEY_RENAMED, events.PASSKEY_REMOVED, events.PASSKEY_COUNTER}
 TESTED_ELSEWHERE |= {events.SIGN_IN_LIMIT_REACHED, events.SIGN_INS_FROM_ONE_ADDRESS}
 
 

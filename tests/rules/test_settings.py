@@ -197,7 +197,7 @@ def test_in_lambda_issuer_is_optional_and_the_database_is_not_embedded() -> None
 
 def test_outside_lambda_the_database_is_embedded_by_default() -> None:
     assert Settings.from_environ({}).embedded
-    assert Settings.from_environ({"PORT": "9000"}).issuer == "http://127.0.0.1:9000"
+    assert Settings.from_environ({"PORT": "9000"}).issuer == "http://localhost:9000"
     settings = Settings.from_environ({"SIGNET_DYNAMODB_ENDPOINT": "http://127.0.0.1:8001"})
     assert (settings.embedded, settings.dynamodb_endpoint) == (False, "http://127.0.0.1:8001")
 

@@ -14,6 +14,7 @@ from chalicelib.protocol.client_document import ClientDocument
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.grant import Grant, GrantEntry
 from chalicelib.protocol.own_scope import Scope
+from chalicelib.protocol.passkey import Passkey
 from chalicelib.protocol.records import (
     AuthorizationRequest,
     Consent,
@@ -70,6 +71,10 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
         "username",
     ),
     "identifiers": (Identifier("username:алиса", "u-1"), "sub"),
+    "passkeys": (
+        Passkey("u-1", "p-1", "AQ", "oQ", -7, "example.com", transports=("usb",), name="Телефон", last_used_at=NOW),
+        "sign_count",
+    ),
     "consents": (Consent("u-1", "c-1", frozenset({"openid", "PRODUCTION"}), NOW), "updated_at"),
     "grants": (
         Grant(

@@ -17,6 +17,7 @@ from chalicelib.protocol.errors import InvalidRequest
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.identifiers import username_identifier
 from chalicelib.protocol.own_scope import Scope
+from chalicelib.protocol.passkey import Passkey
 from chalicelib.protocol.records import Consent, Session
 from chalicelib.protocol.resource import Resource
 from tests.support.browser import CHALLENGE
@@ -111,7 +112,7 @@ class Gallery:
         if self.site.settings.playground:
             yield from self._playground()
         self._used_elsewhere()
-        for name in ("applications", "browsers", "activity", "password", "profile", "data", "delete"):
+        for name in ("applications", "browsers", "activity", "password", "passkeys", "profile", "data", "delete"):
             self.page.goto(f"{issuer}/account" + (f"/{name}" if name != "applications" else ""))
             yield f"account_{name}"
         yield from self._second_factor()
@@ -233,6 +234,10 @@ class Gallery:
         )
         store.sessions.put(replace(session, sessions_generation=user.sessions_generation))
         store.grants.put(grant)
+        for number, name in enumerate((self.words.client_name, "Laptop")):
+            store.passkeys.put(
+                Passkey(user.sub, str(number), "AQ", "oA", -7, "example.com", name=name, created_at=then)
+            )
         self._remember_consent(calendar.record, "openid email", then)
 
     def _remember_consent(self, client: Client, scope: str, updated_at: int | None = None) -> None:

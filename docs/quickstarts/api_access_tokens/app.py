@@ -6,7 +6,7 @@ import jwt
 import requests
 from flask import Flask, Response, abort, request
 
-ISSUER = os.environ.get("ISSUER", "http://127.0.0.1:8000")
+ISSUER = os.environ.get("ISSUER", "http://localhost:8000")
 AUDIENCE = os.environ.get("AUDIENCE", "https://api.example.com/photos")
 CHECKS = {"issuer": ISSUER, "audience": AUDIENCE, "algorithms": ["RS256", "PS256", "ES256", "EdDSA"]}
 CHECKS["options"] = {"require": ["iss", "aud", "exp", "iat", "sub", "client_id", "jti"]}

@@ -3,10 +3,10 @@ import express from "express";
 import session from "express-session";
 import * as oidc from "openid-client";
 
-const { ISSUER = "http://127.0.0.1:8000", CLIENT_ID, CLIENT_SECRET, PORT = "8082" } = process.env;
+const { ISSUER = "http://localhost:8000", CLIENT_ID, CLIENT_SECRET, PORT = "8082" } = process.env;
 const { BASE_URL = `http://127.0.0.1:${PORT}`, SESSION_SECRET: secret = oidc.randomState() } = process.env;
 const execute = [oidc.enableNonRepudiationChecks]; // checks the signature of ID tokens too
-if (ISSUER.startsWith("http://127.0.0.1:")) execute.push(oidc.allowInsecureRequests);
+if (/^http:\/\/(localhost|127\.0\.0\.1):/.test(ISSUER)) execute.push(oidc.allowInsecureRequests);
 const config = await oidc.discovery(new URL(ISSUER), CLIENT_ID, {}, oidc.ClientSecretBasic(CLIENT_SECRET), { execute });
 const escape = (text) => String(text).replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 const cookie = { sameSite: "lax", secure: BASE_URL.startsWith("https:") };

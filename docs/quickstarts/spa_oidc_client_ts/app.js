@@ -1,7 +1,7 @@
 // A single-page application that signs users in with Signet: oidc-client-ts, authorization code flow with PKCE.
 const home = location.origin + location.pathname;
 const manager = new oidc.UserManager({
-  authority: "http://127.0.0.1:8000",
+  authority: "http://localhost:8000",
   client_id: "spa-quickstart",
   redirect_uri: home,
   post_logout_redirect_uri: home,

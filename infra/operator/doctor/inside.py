@@ -234,6 +234,7 @@ CHECKS: tuple[tuple[str, Callable[[Inside], Verdict], bool], ...] = (
     ("KMS key", _kms_key, True),
     ("key ring", _key_ring, False),
     ("deleted accounts", function.removals, False),
+    ("passkeys", lambda inside: sign_ins.passkeys(inside, public_url(inside.store)), False),
     ("function", function.age, True),
     ("runtime", function.runtime, True),
     ("pinned issuer", function.pinned_issuer, True),

@@ -1,4 +1,4 @@
-"""The checks of sign-ins: where they come from, and whether they can reach what clients and scopes require.
+"""The checks of sign-ins: where they come from, and whether they can reach what is required, and passkeys.
 
 Behind a proxy that was not declared, everyone has its address.
 """
@@ -14,6 +14,7 @@ from chalicelib.protocol.authentication_context import UNREACHABLE
 from chalicelib.protocol.durations import DAY
 from chalicelib.settings import Settings
 from infra.operator.doctor.findings import Verdict, judge, skipped
+from infra.operator.doctor.passkeys import check
 from infra.operator.doctor.stage import Inside
 
 MAX_READ = 2000  # events of any users: a sample, because the history is not sorted by time
@@ -61,3 +62,8 @@ def requirements(inside: Inside) -> Verdict:
     ]
     fix = "Every request for it is rejected. Use one of: " + ", ".join(policy.acr_values) + "; or change SIGNET_MFA."
     return judge(problems, f"SIGNET_MFA is {policy.mode}; {len(named)} clients and scopes require an acr.", fix)
+
+
+def passkeys(inside: Inside, issuer: str | None) -> Verdict:
+    """Check the domain of the passkeys, with which users sign in too."""
+    return check(inside, issuer)

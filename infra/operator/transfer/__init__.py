@@ -1,4 +1,4 @@
-"""Export and import clients, users, consents, scopes and resources as JSON lines: `signet export` and `signet import`.
+"""`signet export` and `signet import`: clients, users, passkeys, consents, scopes and resources as JSON lines.
 
 The first line has the version, the last line the number of records, so that an incomplete file is recognized. An export
 is written to a temporary file, which replaces the target when it is complete. An import adds missing records, skips
@@ -36,6 +36,7 @@ from infra.operator.terminal import print_json, visible
 from infra.operator.transfer.foreign_users import FORMATS, ForeignUsers, reject_duplicates
 from infra.operator.transfer.insertion import insert_record, without_expensive_hash
 from infra.operator.transfer.json_lines import KINDS, Entry, Record, end_line, header_line, parse_entries, record_line
+from infra.operator.transfer.passkey_records import domain_in, passkey_domain
 from infra.operator.transfer.second_factor import NO_SECOND_FACTOR, is_readable
 from infra.operator.transfer.shared_records import Outcome
 
@@ -56,7 +57,7 @@ RETRY = "Run the import again: existing records are skipped."
 )
 @click.pass_obj
 def export(stage: str, /, hashes: bool, out: Path | None) -> None:
-    """Write clients, users, consents, scopes and resources as JSON lines.
+    """Write clients, users, their passkeys, consents, scopes and resources as JSON lines.
 
     Without --with-password-hashes, users need a new password after an import, and clients a new secret. Passwords and
     secrets themselves are never exported. An interrupted export does not change FILE: run it again.
@@ -101,7 +102,7 @@ def _records(store: Store) -> Iterator[Record]:
     documents = (each for each in store.documents.scan() if is_document_url(each.document_id))
     hosts = filter(None, (store.blocked_hosts.get(BLOCKED_HOSTS),))
     yield from chain(store.scopes.scan(), store.clients.scan(), documents, hosts)
-    yield from chain(store.resources.scan(), store.users.scan())
+    yield from chain(store.resources.scan(), store.users.scan(), store.passkeys.scan())
     yield from remembered_consents(store, consents)
 
 
@@ -109,7 +110,7 @@ def _size(store: Store) -> int:
     """Return the approximate number of records, which DynamoDB updates every six hours."""
     sizes = []
     tables: tuple[Table[Any], ...] = (
-        *(store.scopes, store.clients, store.documents, store.resources, store.users, store.consents),
+        *(store.scopes, store.clients, store.documents, store.resources, store.users, store.passkeys, store.consents),
     )
     for table in tables:
         with suppress(AwsError):
@@ -137,6 +138,7 @@ class Tally:
     new_secrets: list[str] = field(default_factory=list)
     no_second_factor: list[str] = field(default_factory=list)
     left_behind: Counter[str] = field(default_factory=Counter)
+    passkey_domains: Counter[str] = field(default_factory=Counter)
 
     def count(self, entry: Entry, outcome: Outcome) -> None:
         """Count the outcome of an entry, and list the users and clients without a credential."""
@@ -145,6 +147,8 @@ class Tally:
             self.problems.append(f"{entry.place}: {outcome.problem}")
             return
         (self.added if outcome.added else self.there)[KINDS[type(record)]] += 1
+        if domain := domain_in(record):
+            self.passkey_domains[domain] += 1
         if isinstance(record, User) and not record.password_hash:
             self.new_passwords.append(record.username)
         if isinstance(record, Client) and record.has_secret_method and not record.secret_hashes:
@@ -169,7 +173,7 @@ class Tally:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def import_(stage: str, /, file: Path, format_: str, as_json: bool) -> int:
-    """Add the clients, users, consents, scopes and resources in FILE. Existing records are not changed.
+    """Add the clients, users, passkeys, consents, scopes and resources in FILE. Existing records are not changed.
 
     Each record that cannot be added is reported with its line, and the exit code is then 1. After an interruption, run
     the command again. Users and clients without a password or secret are listed; set new ones with `signet user
@@ -182,6 +186,7 @@ def import_(stage: str, /, file: Path, format_: str, as_json: bool) -> int:
             usable = map(partial(_with_second_factor, store, tally), map(_with_new_password, entries))
             with _progress(usable, length, "Importing") as shown_entries:
                 _insert_all(store, shown_entries, tally)
+            domain = passkey_domain(store) if tally.passkey_domains else None
         except KeyboardInterrupt as interrupt:
             raise CommandError("Interrupted. " + RETRY) from interrupt
         except ValueError as error:
@@ -192,6 +197,7 @@ def import_(stage: str, /, file: Path, format_: str, as_json: bool) -> int:
         print_json(tally.document)
     else:
         _show(tally)
+        _warn_of_domains(tally.passkey_domains, domain)
     return 1 if tally.problems else 0
 
 
@@ -268,6 +274,14 @@ def _show(tally: Tally) -> None:
         print(f"Without the second factor, {len(users)}, {reason}:", *map(visible, users), sep="\n  ")
     if clients := tally.new_secrets:
         print(f"Without a secret, {len(clients)} (`signet client rotate-secret`):", *map(visible, clients), sep="\n  ")
+
+
+def _warn_of_domains(domains: Counter[str], domain: str | None) -> None:
+    """Say which passkeys belong to another domain than `domain`, that of this stage, None if it is unknown."""
+    for name, count in sorted(domains.items()):
+        if domain is not None and name != domain:
+            passkeys = f"{count} passkeys belong" if count > 1 else "1 passkey belongs"
+            print(f"{passkeys} to {visible(name)}, not to {domain}, and cannot be used here: see docs/passkeys.md.")
 
 
 def _kinds(counts: Counter[str]) -> str:

@@ -1,4 +1,4 @@
-"""The export format: clients and their documents, users, consents, scopes and resources as lines of JSON."""
+"""The export format: clients, their documents, users, passkeys, consents, scopes and resources as lines of JSON."""
 
 import json
 from base64 import b64decode, b64encode
@@ -11,18 +11,20 @@ from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import BlockedHosts, ClientDocument
 from chalicelib.protocol.custom_claims import freeze
 from chalicelib.protocol.own_scope import Scope
+from chalicelib.protocol.passkey import Passkey
 from chalicelib.protocol.records import Consent, User
 from chalicelib.protocol.resource import Resource
 from chalicelib.protocol.second_factor import SECOND_FACTOR_FIELDS
 from infra.operator.terminal import json_text
 
 VERSION = 1
-Record = Client | ClientDocument | BlockedHosts | User | Consent | Scope | Resource
+Record = Client | ClientDocument | BlockedHosts | User | Passkey | Consent | Scope | Resource
 KINDS: dict[type[Record], str] = {
     Client: "client",
     ClientDocument: "document",
     BlockedHosts: "blocked_hosts",
     User: "user",
+    Passkey: "passkey",
     Consent: "consent",
     Scope: "scope",
     Resource: "resource",

@@ -1,9 +1,7 @@
-"""Insert imported records that belong to no user or client: scopes, resources, documents, blocked hosts.
+"""Insert imported records that need no client: scopes, resources, documents, blocked hosts, passkeys.
 
 Existing ones are kept.
 """
-
-from dataclasses import dataclass
 
 from chalicelib.clients import document_control
 from chalicelib.clients.metadata import check_client
@@ -12,26 +10,24 @@ from chalicelib.keys import signing
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import BLOCKED_HOSTS, BlockedHosts, ClientDocument, is_document_url
 from chalicelib.protocol.own_scope import Scope
+from chalicelib.protocol.passkey import Passkey
 from chalicelib.protocol.resource import Resource
 from chalicelib.protocol.resource_uris import normalize
 from chalicelib.storage.store import Store
-from infra.operator.transfer.json_lines import Record
+from infra.operator.transfer.outcome import Outcome as Outcome
+from infra.operator.transfer.passkey_records import insert_passkey
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The result of an insertion: `added`, an equal `existing` record, or a `problem`."""
+def insert_shared(store: Store, record: Scope | Resource | ClientDocument | BlockedHosts | Passkey) -> Outcome:
+    """Insert a scope, a resource, a document (or the block of its URL), hosts, or a passkey.
 
-    added: bool = False
-    existing: Record | None = None
-    problem: str = ""
-
-
-def insert_shared(store: Store, record: Scope | Resource | ClientDocument | BlockedHosts) -> Outcome:
-    """Insert a scope, a resource, a document (or the block of its URL), or hosts. Raises InvalidClientMetadata."""
+    Raises InvalidClientMetadata, and ValueError for a passkey.
+    """
     match record:
         case BlockedHosts():
             return _insert_blocked_hosts(store, record)
+        case Passkey():
+            return insert_passkey(store, record)
         case ClientDocument():
             return _insert_document(store, record)
         case Scope():

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chalicelib.protocol.authentication_context import PHISHING_RESISTANT
-from chalicelib.protocol.records import Scope
+from chalicelib.protocol.own_scope import Scope
 from tests.endpoints.authorize.conftest import read_claims
 from tests.support.account import sign_in_to_account
 from tests.support.browser import Answer, Browser, authorization_parameters, basic
@@ -194,7 +194,7 @@ def test_requirement_that_no_sign_in_reaches_rejects_every_request(site: Site, b
 
 
 def test_scope_demands_a_second_factor(site: Site, browser: Browser, one_factor: Authenticator) -> None:
-    site.server.store.scopes.put(Scope("payments", "Pay", REFEDS))
+    site.server.store.scopes.put(Scope("payments", "Pay", acr=REFEDS))
     site.server.store.scopes.put(Scope("photos", "See photos"))
     client = site.client(trusted=True, scope="openid payments photos")
     assert "code" in browser.authorize(client, scope="openid photos").answer

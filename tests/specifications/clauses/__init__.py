@@ -78,4 +78,5 @@ ELSEWHERE = (
     "WSO2 API Manager",
     "WSO2 Identity Server",
     "light-oauth2",
+    "WebAuthn Level 3",
 )
