@@ -24,6 +24,7 @@ home = Endpoints("home")
 introspect = Endpoints("introspect")
 let_in = Endpoints("let_in")
 logout = Endpoints("logout")
+mailbox = Endpoints("mailbox")
 metadata = Endpoints("metadata")
 par = Endpoints("par")
 playground = Endpoints("playground")
@@ -86,6 +87,8 @@ PAGE_ROUTES = (
     Route("GET", "/playground", playground.get),
     Route("POST", "/playground", playground.post),
     Route("GET", "/playground/callback", playground.callback),
+    Route("GET", "/mailbox", mailbox.get),
+    Route("GET", "/mailbox/raw", mailbox.raw),
 )
 SCHEDULES = (
     Schedule("rate(1 minute)", schedules.deliver),

@@ -4,7 +4,8 @@ A job imports what it needs, which no request needs.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from chalicelib import events
 from chalicelib.events import log as event_log
@@ -47,11 +48,37 @@ class Schedule:
         event_log.log_schedule(settings, self.name, error, message, time.perf_counter() - started, calls, capacity)
 
 
+def job_for(event: Mapping[str, Any], schedules: Mapping[str, Schedule]) -> Schedule:
+    """Return the job for an event that is no request: mails that a request has handed over (`{"deliver": ids}`), what
+    SES reports about one, or a schedule. Raises KeyError for any other event.
+    """
+
+    def deliver_now(server: AuthorizationServer) -> None:
+        from chalicelib.mail import delivery
+
+        delivery.deliver_now(server, event["deliver"])
+
+    def receive_feedback(server: AuthorizationServer) -> None:
+        from chalicelib.mail import feedback
+
+        feedback.receive(server, event["detail"])
+
+    if "deliver" in event:
+        return Schedule("", deliver_now)
+    if event.get("source") == "aws.ses":
+        return Schedule("", receive_feedback)
+    return schedules[event["schedule"]]
+
+
 def deliver(server: AuthorizationServer) -> None:
-    """Send the logout tokens that are due."""
+    """Send the mails and the logout tokens that are due."""
+    from chalicelib.mail import delivery
     from chalicelib.sessions import backchannel_logout
 
-    backchannel_logout.deliver(server)
+    try:
+        delivery.deliver(server)
+    finally:
+        backchannel_logout.deliver(server)
 
 
 def remove_accounts(server: AuthorizationServer) -> None:

@@ -28,7 +28,7 @@ from chalicelib.protocol.errors import (
     unexpected_error,
 )
 from chalicelib.protocol.values import dataclass
-from chalicelib.schedules import Schedule
+from chalicelib.schedules import Schedule, job_for
 from chalicelib.server import AuthorizationServer, Endpoint
 from chalicelib.settings import Settings, SettingsError
 from chalicelib.storage.dynamodb import ReadOnlyError
@@ -37,6 +37,8 @@ from chalicelib.storage.dynamodb import ReadOnlyError
 MODULES = (
     "chalicelib.clients.key_sets",
     "chalicelib.keys.rotation",
+    "chalicelib.mail.delivery",
+    "chalicelib.mail.feedback",
     "chalicelib.sessions.backchannel_logout",
     "cryptography.hazmat.primitives.ciphers.aead",
     "encodings.idna",
@@ -172,7 +174,8 @@ def build(
 ) -> tuple[Chalice, Callable[[Event, Any], dict[str, Any]]]:
     """Return the Chalice application with these routes and schedules, and the Lambda handler.
 
-    The handler takes the events of any gateway, and of the schedules in infra/aws/api.yaml: `{"schedule": name}`.
+    The handler takes the events of any gateway, of the schedules in infra/aws/api.yaml (`{"schedule": name}`), and the
+    others of `schedules.job_for`.
     """
     application = Application(json_routes, page_routes, connect)
     # Lambda and `chalice local` both have a handler on the root logger; Chalice's own would cut it off.
@@ -203,7 +206,7 @@ def build(
     def http_handler(event: Event, _context: Any) -> dict[str, Any]:
         if "requestContext" in event:
             return application.handle(event)
-        jobs[event["schedule"]].run(lambda: application.server)
+        job_for(event, jobs).run(lambda: application.server)
         return {}
 
     return app, http_handler

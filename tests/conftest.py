@@ -33,6 +33,7 @@ pytest_plugins = [
     "tests.support.operator",
     "tests.support.emulator",
     "tests.support.certificates",
+    "tests.support.mailbox",
     "tests.support.database_faults",
 ]
 LOGGED: list[str] = []

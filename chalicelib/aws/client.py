@@ -1,6 +1,7 @@
 """A client of one service of AWS: names of errors, attempts, and what a wrong clock or expired credentials need.
 
-The protocols are AWS JSON 1.0 and 1.1 (https://smithy.io/2.0/aws/protocols/aws-json-1_0-protocol.html).
+The protocols are AWS JSON 1.0 and 1.1 (https://smithy.io/2.0/aws/protocols/aws-json-1_0-protocol.html), and REST JSON
+for SES and Lambda (https://smithy.io/2.0/aws/protocols/aws-restjson1-protocol.html).
 """
 
 import json
@@ -30,13 +31,19 @@ _EXPIRED = ("ExpiredTokenException", "ExpiredToken")
 
 
 class Service(NamedTuple):
-    """A service: the version of its protocol, and the prefix of its operations."""
+    """A service: its media type, the prefix of its operations, and its host where it is not named like the service."""
 
-    version: str
-    target: str
+    media_type: str
+    target: str = ""
+    host: str = ""
 
 
-SERVICES = {"dynamodb": Service("1.0", "DynamoDB_20120810"), "kms": Service("1.1", "TrentService")}
+SERVICES = {
+    "dynamodb": Service("application/x-amz-json-1.0", "DynamoDB_20120810"),
+    "kms": Service("application/x-amz-json-1.1", "TrentService"),
+    "lambda": Service("application/json"),
+    "ses": Service("application/json", host="email"),
+}
 
 
 class AwsError(Exception):
@@ -84,15 +91,17 @@ class Account:
         """The region."""
         return self._region
 
-    def client(self, service: str) -> "Client":
-        """Return a client of a service, at the endpoint of the environment or of the region. Raises NotConfigured."""
+    def client(self, service: str, read_timeout: float | None = None) -> "Client":
+        """Return a client of a service, at the endpoint of the environment or of the region. Raises NotConfigured.
+
+        `read_timeout`: seconds without a byte, for a service that needs longer than others.
+        """
         if not self.region:
             raise NotConfigured("You must specify a region.", "AWS_DEFAULT_REGION")
         environ = self._environ()
         url = environ.get(f"AWS_ENDPOINT_URL_{service.upper()}") or environ.get("AWS_ENDPOINT_URL")
-        return Client(
-            service, self.region, url or endpoint_of(service, self.region), self._credentials, self._transport
-        )
+        transport = Connections(read_timeout).send if read_timeout else self._transport
+        return Client(service, self.region, url or endpoint_of(service, self.region), self._credentials, transport)
 
 
 class Client:
@@ -107,9 +116,9 @@ class Client:
         self._credentials = credentials
         self._send = transport or Connections(READ).send
         self._clock_offset = 0.0  # seconds by which AWS is ahead
-        version, self._target = SERVICES[service]
+        media_type, self._target, _ = SERVICES[service]
         self._headers = {
-            "Content-Type": f"application/x-amz-json-{version}",
+            "Content-Type": media_type,
             "Accept-Encoding": "identity",  # the checksum is that of the bytes that are sent
             "User-Agent": "signet",
         }
@@ -125,15 +134,26 @@ class Client:
         reached, NotConfigured without credentials. The request may have been executed more than once.
         """
         headers = {**self._headers, "X-Amz-Target": f"{self._target}.{operation}"}
-        request = Request("POST", self.url, headers, json.dumps(parameters).encode())
+        return self._perform(Request("POST", self.url, headers, json.dumps(parameters).encode()), operation)
+
+    def post(self, path: str, operation: str, body: bytes, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Make a call of the protocol REST JSON that must not be executed twice; return the members of its answer.
+
+        It is sent again only when AWS has rejected its signature. Raises as `call`, TemporarilyUnavailable from the
+        AwsError or NoAnswer that it is for.
+        """
+        url = self.url.removesuffix("/") + path
+        return self._perform(Request("POST", url, {**self._headers, **(headers or {})}, body), operation, once=True)
+
+    def _perform(self, request: Request, operation: str, *, once: bool = False) -> dict[str, Any]:
         renew = False
         while True:
-            offset = self._clock_offset
+            rejected, offset = False, self._clock_offset
             try:
                 self._signer.sign(request, self._credentials(renew), time.time() + offset)
                 response = self.transport(request)
                 answer = _members(response)
-                if response.status == 200:
+                if response.status in (200, 202):
                     return answer
                 failure: AwsError | NoAnswer = _error(operation, response, answer)
             except NoAnswer as error:
@@ -142,9 +162,10 @@ class Client:
                 renew = failure.code in _EXPIRED and not renew
                 temporary = response.status >= 500 or _is_throttled(failure) or failure.code == _IN_PROGRESS
                 skewed = failure.code in _WRONG_CLOCK and self._correct_clock(response, offset)
-                if not (temporary or renew or skewed):
+                rejected = renew or skewed
+                if not (temporary or rejected):
                     raise failure
-            if request.attempt == ATTEMPTS:
+            if request.attempt == ATTEMPTS or (once and not rejected):
                 reason = failure.reference if isinstance(failure, AwsError) else f"{operation}: {failure}"
                 raise TemporarilyUnavailable(detail=f"{self.service} {reason}") from failure
             longest = PAUSE_AFTER_THROTTLING if _is_throttled(failure) else PAUSE
@@ -168,8 +189,9 @@ class Client:
 
 def endpoint_of(service: str, region: str) -> str:
     """Return the URL of a service in a region."""
+    host = SERVICES[service].host or service
     suffix = next((suffix for prefix, suffix in _SUFFIXES.items() if region.startswith(prefix)), "amazonaws.com")
-    return f"https://{service}.{region}.{suffix}/"
+    return f"https://{host}.{region}.{suffix}/"
 
 
 def _members(response: Response) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from chalicelib.aws.messages import NoAnswer, Request, Response
+from chalicelib.aws.messages import NoAnswer, NotSent, Request, Response
 from chalicelib.aws.signature import target_of
 from chalicelib.http import tls
 
@@ -58,10 +58,11 @@ class Connections:
                     return self._exchange(kept, address, message, kept=True)
                 except _Closed:
                     continue
-            return self._exchange(self._open(address), address, message)
+            connection = self._connect(request, address)
+            return self._exchange(connection, address, message)
         except TimeoutError as error:
             raise NoAnswer(f"{request.url} does not answer in time") from error
-        except OSError as error:  # includes the errors of ssl
+        except OSError as error:
             raise NoAnswer(f"{request.url} cannot be reached ({type(error).__name__})") from error
 
     def close(self) -> None:
@@ -87,6 +88,14 @@ class Connections:
             if time.monotonic() - since < MAX_IDLE and not poller.poll(0):
                 return connection
             connection.close()
+
+    def _connect(self, request: Request, address: _Address) -> socket.socket:
+        try:
+            return self._open(address)
+        except TimeoutError as error:
+            raise NotSent(f"{request.url} does not answer in time") from error
+        except OSError as error:  # includes the errors of ssl
+            raise NotSent(f"{request.url} cannot be reached ({type(error).__name__})") from error
 
     def _open(self, address: _Address) -> socket.socket:
         host: Any = address.host.encode("ascii")  # a text would load the codec for international names

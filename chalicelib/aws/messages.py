@@ -8,6 +8,10 @@ class NoAnswer(Exception):
     """No complete response came. Whether the request was executed is unknown. The text says why, without content."""
 
 
+class NotSent(NoAnswer):
+    """No connection could be made: the request was certainly not executed."""
+
+
 class NotConfigured(Exception):
     """There are no credentials, or there is no region. `variables`: what to set in the environment."""
 

@@ -1,7 +1,7 @@
 """Signature Version 4 in the header `Authorization`.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html. Only for what AWS's JSON
-protocols need: no query, and a path of unreserved characters.
+protocols need: a path and a query of unreserved characters, the query in the order of its names.
 """
 
 import hashlib
@@ -33,14 +33,15 @@ class Signer:
         headers.pop("X-Amz-Security-Token", None)
         if credentials.session_token:
             headers["X-Amz-Security-Token"] = credentials.session_token
-        host, path = target_of(request.url)
+        host, target = target_of(request.url)
+        path, _, query = target.partition("?")
         signed = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
         signed.pop("user-agent", None)  # a proxy may change it
         signed["host"] = host
         names = sorted(signed)
         listed = ";".join(names)
         lines = (
-            *(request.method, path, ""),  # no query
+            *(request.method, path, query),
             *(f"{name}:{signed[name]}" for name in names),
             *("", listed, hashlib.sha256(request.body).hexdigest()),
         )
@@ -66,7 +67,7 @@ class Signer:
 
 @cache
 def target_of(url: str) -> tuple[str, str]:
-    """Return the value of the header `Host` for a URL, and the path to request."""
+    """Return the value of the header `Host` for a URL, and the path with the query to request."""
     parts = urlsplit(url)
     default = {"http": ":80", "https": ":443"}[parts.scheme]
-    return parts.netloc.lower().removesuffix(default), parts.path or "/"
+    return parts.netloc.lower().removesuffix(default), (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

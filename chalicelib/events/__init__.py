@@ -59,6 +59,11 @@ CLIENT_CHANGED = "client_changed"
 CLIENT_DOCUMENT_CHANGED = "client_document_changed"
 USER_CHANGED = "user_changed"
 RESOURCE_CHANGED = "resource_changed"
+EMAIL_SENT = "email_sent"
+EMAIL_DELAYED = "email_delayed"
+EMAIL_UNDELIVERED = "email_undelivered"
+EMAIL_LIMITED = "email_limited"
+EMAIL_BOUNCED = "email_bounced"
 # Each is a record of its own in the log, and a metric that counts it.
 EVENTS: dict[str, str] = {
     SIGN_IN: "A user signed in.",
@@ -106,6 +111,11 @@ EVENTS: dict[str, str] = {
     CLIENT_DOCUMENT_CHANGED: "An application changed its document; its users are asked for consent again.",
     USER_CHANGED: "The operator registered, changed or removed a user.",
     RESOURCE_CHANGED: "The operator registered, changed or removed a resource.",
+    EMAIL_SENT: "Amazon SES accepted a mail.",
+    EMAIL_DELAYED: "A mail could not be sent, and will be sent again.",
+    EMAIL_UNDELIVERED: "A mail could not be sent, and will not be sent again.",
+    EMAIL_LIMITED: "A mail was not sent, or not yet, because a limit was reached.",
+    EMAIL_BOUNCED: "A mail was returned as undeliverable, or its reader has complained about it.",
 }
 
 

@@ -23,6 +23,7 @@ works without the script, and loads nothing from other hosts except the operator
     home             issuer, addresses, playground
     account_…        user, tag, done, problem, current_page, and values from endpoints/account….py
     account_restore  user (None if there is nothing to restore), restored, action, tag, sign_in, grace_days
+    mailbox          mails, issuer, shown (how many)
     playground       step, and values from endpoints/playground.py
 
 `fields` are the hidden fields of a form, as pairs of name and value. `unregistered`: whether the application named a
@@ -75,11 +76,11 @@ class Page:
 
 @cache
 def _environment() -> "Environment":
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
     return Environment(
         loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
+        autoescape=select_autoescape(disabled_extensions=("txt",), default=True),  # texts of mails
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -88,7 +89,7 @@ def _environment() -> "Environment":
 
 def preload() -> None:
     """Parse all templates, before a snapshot."""
-    for name in _environment().list_templates(extensions=["html"]):
+    for name in _environment().list_templates(extensions=["html", "txt"]):
         _environment().get_template(name)
 
 
@@ -124,6 +125,18 @@ def qr_code(text: str) -> str:
         border=4, light="#fff", dark="#000", omitsize=True, svgclass=None, lineclass=None
     )
     return svg
+
+
+def mail_text(name: str, settings: Settings, **values: str) -> str:
+    """Return the text of a mail: its subject in the first line, then its paragraphs. `values` are not escaped."""
+    common = {"server": settings.name, "support": (settings.support_url or "").removeprefix("mailto:")}
+    return _environment().get_template(f"mail/{name}.txt").render(common | values)
+
+
+def mail_html(settings: Settings, **values: Any) -> str:
+    """Return the HTML of a mail: `subject`, and `parts` as pairs of a kind ("text", "code", "link") and a text."""
+    common = {"server": settings.name, "link_color": brand_colors(settings)[0]}
+    return _environment().get_template("mail/layout.html").render(common | values)
 
 
 def response(page: Page, status: int = 200, redirect_uri: str | None = None) -> Response:

@@ -15,7 +15,7 @@ from typing import Literal
 
 from chalicelib.protocol.values import dataclass
 
-Kind = Literal["code", "rt", "req", "sid", "br", "ans", "let", "iat"]
+Kind = Literal["code", "rt", "req", "sid", "br", "ans", "let", "iat", "em"]
 _TAG_BYTES = 16
 _FIXED = 1 + 4 + _TAG_BYTES
 _MAX_LENGTH = 512

@@ -32,6 +32,8 @@ class User(SecondFactor):
     the browsers and networks that have signed in before hold copies of it (`Attempts`).
 
     `deleted_at`: when the user has deleted the account, which can be restored until `deletion_due_at`.
+    `email_undeliverable`: the address whose mails were returned, or whose reader has complained about them, in
+    canonical form.
     """
 
     sub: str
@@ -49,6 +51,7 @@ class User(SecondFactor):
     groups: frozenset[str] = frozenset()
     deleted_at: int | None = None
     deletion_due_at: int | None = None
+    email_undeliverable: str | None = None
 
     @property
     def active(self) -> bool:

@@ -21,6 +21,7 @@ from chalicelib.settings import values
 from chalicelib.settings.values import LOOPBACK as LOOPBACK
 from chalicelib.settings.values import SettingsError as SettingsError
 
+LOCAL_SENDER = "signet@signet.example"  # of the local server, which keeps its mails
 REQUIRE_PUSHED = "SIGNET_REQUIRE_PUSHED_AUTHORIZATION_REQUESTS"
 
 
@@ -50,6 +51,9 @@ class Settings:
     `rp_id`: the domain of passkeys, by default the host of the issuer; `related_origins`: other origins that use them.
     `open_client_scope`: the scopes that these clients, which the operator has not registered, may have.
     `mfa`: whether users may (`optional`) or must (`required`) have a second factor; `mfa_acr`: the `acr` of one.
+    `email_from`: the address that mails are sent from, None to send none; `email_configuration_set`: the one of SES;
+    `emails_per_day`: how many mails are sent in a day at most. `mailbox`: the folder in which the local server keeps
+    its mails instead of sending them. `function`: the name of this Lambda function, when it is behind the alias.
     `key_rotation_days`: the age at which the schedule replaces a signing key; 0 is never.
     `keep_signed_in`: whether the sign-in page has a box to stay signed in. `profile_claims`: which claims users may
     change themselves. `deletion_grace_days`: how long users can restore an account that they have deleted.
@@ -110,6 +114,11 @@ class Settings:
     keep_signed_in: bool = True
     profile_claims: tuple[str, ...] = DEFAULT_PROFILE_CLAIMS
     deletion_grace_days: int = 14
+    email_from: str | None = None
+    email_configuration_set: str | None = None
+    emails_per_day: int = 1000
+    mailbox: str | None = None
+    function: str | None = None
 
     @property
     def secure(self) -> bool:
@@ -130,6 +139,11 @@ class Settings:
     def passkey_origins(self) -> tuple[str, ...]:
         """The origins whose pages may use the passkeys."""
         return origins_of(self.issuer, self.related_origins)
+
+    @property
+    def can_send_mail(self) -> bool:
+        """Whether a sender is configured, so that pages may offer what needs mail."""
+        return self.email_from is not None
 
     @property
     def cookie_suffix(self) -> str:
@@ -194,6 +208,12 @@ class Settings:
             mfa_acr=values.mfa_acr(environ.get("SIGNET_MFA_ACR", "")),
             keep_signed_in=values.choice(environ, "SIGNET_KEEP_SIGNED_IN", ("on", "off")) == "on",
             profile_claims=values.profile_claims(environ.get("SIGNET_PROFILE_CLAIMS", "")),
+            email_from=values.email_from(environ.get("SIGNET_EMAIL_FROM", "")) or (LOCAL_SENDER if embedded else None),
+            email_configuration_set=values.configuration_set(environ.get("SIGNET_EMAIL_CONFIGURATION_SET", "")),
+            # Only a published version is called by the alias; `chalice deploy` publishes none.
+            function=environ.get("AWS_LAMBDA_FUNCTION_NAME")
+            if environ.get("AWS_LAMBDA_FUNCTION_VERSION", "").isdigit()
+            else None,
             **values.declared_proxy(environ),
             **numbers,
         )
@@ -228,4 +248,5 @@ LIMITS = {
     "password_failure_cost": (1, 25),  # passwords.MAX_COST
     "key_rotation_days": (0, 3650),
     "deletion_grace_days": (0, 365),
+    "emails_per_day": (1, 1_000_000),
 }

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from chalicelib.http import proxy
-from chalicelib.protocol import authentication_context
+from chalicelib.protocol import authentication_context, email_addresses
 from chalicelib.protocol.claims import DEFAULT_PROFILE_CLAIMS, PROFILE_CLAIMS
 from chalicelib.protocol.client_document import is_document_url, is_host
 from chalicelib.protocol.redirect_uris import origin_of
@@ -94,6 +94,25 @@ def https_url(environ: Mapping[str, str], name: str, *, mailto: bool = False) ->
     if plain and ((url and url["scheme"] == "https") or (mailto and re.fullmatch(r"mailto:[^@?]+@[^@?]+", text))):
         return text
     raise SettingsError(f"{name} is {text!r}; it must be an {form}, or not set")
+
+
+def email_from(text: str) -> str | None:
+    """Return the address that mails are sent from, or None. Raises SettingsError."""
+    try:
+        return email_addresses.sendable(text) if text else None
+    except ValueError as error:
+        raise SettingsError(
+            f"SIGNET_EMAIL_FROM is {text!r}; it must be an email address such as login@example.com, or not set"
+        ) from error
+
+
+def configuration_set(text: str) -> str | None:
+    """Return the name of a configuration set of SES, or None. Raises SettingsError."""
+    if text and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
+        raise SettingsError(
+            f"SIGNET_EMAIL_CONFIGURATION_SET is {text!r}; it must be the name of a configuration set of SES, or not set"
+        )
+    return text or None
 
 
 def color(environ: Mapping[str, str], name: str) -> str | None:

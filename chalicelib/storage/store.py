@@ -21,6 +21,8 @@ from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.grant import Grant, GrantEntry
 from chalicelib.protocol.key_set import KeySet
 from chalicelib.protocol.let_in import LetInLink
+from chalicelib.protocol.mail_count import MailCount
+from chalicelib.protocol.outgoing_mail import OutgoingMail
 from chalicelib.protocol.own_scope import Scope
 from chalicelib.protocol.passkey import Passkey
 from chalicelib.protocol.records import (
@@ -87,6 +89,7 @@ class Store:
         self.grant_entries = self._table("grants", GrantEntry, "grant_id")
         # Other records of the same table: all count or limit something, and expire soon.
         self.let_in_links = self._table("attempts", LetInLink, "attempts_id")
+        self.mail_counts = self._table("attempts", MailCount, "attempts_id")
         self.registration_counts = self._table("attempts", RegistrationCount, "attempts_id")
         self.spent_assertions = self._table("attempts", SpentAssertion, "attempts_id")
         # Other records of the table of documents: a cache of the same kind, and one record without an expiry.
@@ -94,6 +97,8 @@ class Store:
         self.blocked_hosts = self._table("documents", BlockedHosts, "document_id")
         # In another partition of the same index, so that no delivery is read with them.
         self.deletions = self._table("deliveries", ScheduledDeletion, "delivery_id")
+        # Mails and logout tokens have one outbox, and partitions of their own in its index.
+        self.mails = self._table("deliveries", OutgoingMail, "delivery_id")
         # Without `expires_at`: it reads expired records too, until DynamoDB deletes them.
         self.request_clients = self._table("requests", RequestClient, "request_id")
 

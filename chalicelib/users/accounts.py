@@ -69,7 +69,8 @@ def _is_text(value: str) -> bool:
 def with_claims(user: User, changes: Mapping[str, Any], now: int) -> User:
     """Return a user with changed claims; a claim that is None is removed.
 
-    A new email address or phone number is no longer verified, unless `changes` say so.
+    A new email address or phone number is no longer verified, unless `changes` say so. Mails are deliverable again to
+    an address that `changes` name.
     """
     claims = user.claims | {name: freeze(value) for name, value in changes.items()}
     for name, verified in _VERIFIED.items():
@@ -78,7 +79,8 @@ def with_claims(user: User, changes: Mapping[str, Any], now: int) -> User:
     claims = {name: value for name, value in claims.items() if value is not None}
     if claims != user.claims and "updated_at" not in changes:
         claims["updated_at"] = now
-    return replace(user, claims=claims)
+    undeliverable = None if "email" in changes else user.email_undeliverable
+    return replace(user, claims=claims, email_undeliverable=undeliverable)
 
 
 def update(store: Store, user: User, change: Callable[[User], User]) -> User:

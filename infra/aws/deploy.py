@@ -232,6 +232,8 @@ def deploy(
             raise CommandError("Set both DomainName and CertificateArn, or neither.")
         if bool(server["MonthlyBudget"].strip("0.")) != bool(server["BudgetEmail"]):
             raise CommandError("Set both MonthlyBudget and BudgetEmail, or neither.")
+        if server["EmailIdentity"] and not server["EmailFrom"]:
+            raise CommandError("EmailIdentity requires EmailFrom, the address that mails are sent from.")
         check_settings(server)
         front.check_front(deployment, server)
         for step in STEPS:

@@ -104,7 +104,7 @@ class Package:
         resources[version]["Properties"]["CodeSha256"] = self.checksum
         resources["Alias"]["Properties"]["FunctionVersion"] = {"Fn::GetAtt": [version, "Version"]}
         # Compact, because CloudFormation accepts 51,200 bytes.
-        return json.dumps(template, separators=(",", ":"))
+        return json.dumps(template, separators=(",", ":"))  # CloudFormation takes 51,200 characters
 
 
 def setting_parameters() -> dict[str, str]:

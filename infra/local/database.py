@@ -1,5 +1,7 @@
 """The embedded DynamoDB: moto over HTTP on the loopback address, with its items stored in a file.
 
+The same address takes the mails of the local server, as Amazon SES does.
+
 moto keeps its data in memory. Before a write is answered, one SQLite transaction stores the changed items, so that
 answered writes survive a killed process, at a cost that does not depend on the number of items. Tables are not stored
 but created from infra/aws/tables.yaml at each start, so that a change of the schema takes effect.
@@ -23,6 +25,7 @@ from moto.dynamodb.models import dynamodb_backends
 from moto.dynamodb.models.utilities import dynamo_json_dump
 from moto.dynamodb.responses import DynamoHandler
 
+from infra.local import mailbox
 from infra.local.faults import Killed, changed_items
 from infra.local.moto_memory import drop_empty_partitions, forget_instances, without_size_check
 from infra.local.state import StateError
@@ -42,6 +45,7 @@ class Database:
 
     def __init__(self, file: Path, name: str, lock: AbstractContextManager[Any]):
         self.name = name
+        self.mailbox = file.with_name(mailbox.FOLDER)
         self._file = file
         self._lock = lock
         self._swept = 0.0
@@ -212,11 +216,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, {"Content-Type": "text/plain"}, self._database.name.encode())
 
     def do_POST(self) -> None:
-        """Serve DynamoDB's API."""
+        """Serve DynamoDB's API, and the one call of SES."""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         # A web page can reach this port too, also under its own host name (CSRF, DNS rebinding).
         if "Origin" in self.headers or self.headers.get("Host") != f"127.0.0.1:{self.server.server_port}":
             self._answer(403, {}, b"")
+            return
+        if self.path == mailbox.PATH:
+            status, members = mailbox.receive(self._database.mailbox, body)
+            self._answer(status, {"Content-Type": "application/json"}, json.dumps(members).encode())
             return
         try:
             target, content_type = self.headers.get("X-Amz-Target", ""), self.headers.get("Content-Type", "")

@@ -48,6 +48,8 @@ def welcome(store: Store, administrator_password: str | None) -> str:
     lines = ["", f"  Signet               {issuer}"]
     if store.settings.playground and user:
         lines.append(f"  playground           {issuer}/playground")
+    if store.settings.mailbox:
+        lines.append(f"  mailbox              {issuer}/mailbox")
     if user:
         # The data of an earlier version has another password.
         secret = f", password {PASSWORD}" if passwords.matches(PASSWORD, user.password_hash) else ""

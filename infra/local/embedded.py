@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.keys.ring import KeyRing
+from chalicelib.schedules import deliver
 from chalicelib.server import AuthorizationServer
-from chalicelib.sessions.backchannel_logout import deliver
 from chalicelib.settings import Settings
 from chalicelib.storage.store import Store
 from infra import access, schema
 from infra.local import demo, moto_memory
 from infra.local.faults import FAULTS
 from infra.local.http_server import fix_chalice_local
+from infra.local.mailbox import FOLDER
 from infra.local.state import StateError, StateFolder
 
 if TYPE_CHECKING:
@@ -114,11 +115,12 @@ def start(settings: Settings) -> Settings:
         region=started.region,
         dynamodb_endpoint=started.dynamodb_endpoint,
         sealing_key=started.sealing_key,
+        mailbox=started.mailbox,
     )
 
 
 def deliver_at_once(server: AuthorizationServer) -> threading.Event:
-    """Send the logout tokens in the outbox, every second in a thread, until the returned event is set.
+    """Send the mails and logout tokens in the outbox, every second in a thread, until the returned event is set.
 
     `chalice local` runs no schedules. Polling the outbox also covers sessions that other processes end. Keys are not
     rotated, because a local server does not run long enough.
@@ -132,7 +134,10 @@ def deliver_at_once(server: AuthorizationServer) -> threading.Event:
                 deliver(server)
                 pause = PAUSE
             except Exception as error:  # another process may be taking over the database
-                print(f"Logout tokens cannot be sent ({type(error).__name__}); trying again in a minute.", flush=True)
+                print(
+                    f"Mails and logout tokens cannot be sent ({type(error).__name__}); trying again in a minute.",
+                    flush=True,
+                )
                 pause = PAUSE_AFTER_FAILURE
 
     threading.Thread(target=work, daemon=True).start()
@@ -219,4 +224,5 @@ def _settings(settings: Settings, folder: StateFolder, port: int) -> Settings:
         region="us-east-1",
         dynamodb_endpoint=f"http://127.0.0.1:{port}",
         sealing_key=folder.sealing_key(),
+        mailbox=str(folder.path / FOLDER),
     )

@@ -15,7 +15,7 @@ from infra.operator.doctor.stage import Inside
 from infra.operator.terminal import print_json, print_table, visible
 
 # Settings that have no environment variable.
-_DETECTED = ("embedded", "sealing_key")
+_DETECTED = ("embedded", "sealing_key", "mailbox", "function")
 _SECRET = ("operator_token_hash", "proxy_secret_hash")
 # The source of settings whose default is derived from another setting or from the environment.
 _DERIVED = {
@@ -23,6 +23,7 @@ _DERIVED = {
     "login_origins": "from SIGNET_LOGIN_URL",
     "metrics": "on in Lambda",
     "playground": "from the database in use",
+    "email_from": "from the database in use",
     "region": "from the AWS profile",
 }
 _IN_LAMBDA = {"issuer": "from each request", "playground": "off in Lambda"}

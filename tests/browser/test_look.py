@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from chalicelib import pages
 from tests.support.chromium import PHONE, Window, violations
-from tests.support.gallery import HOME, Gallery, Words
+from tests.support.gallery import HOME, Gallery, Words, local_settings
 from tests.support.hostile import BIDI, EMOJI, MARKUP, TEMPLATE
 from tests.support.site import PASSWORD, Site
 
@@ -23,7 +23,7 @@ ALL_PAGES = {
     *("change_password", "change_password_again", "consent", "consent_to_more"),
     *("consent_for_an_api", "consent_on_this_device", "consent_own_scheme", "form_post"),
     *("sign_out", "sign_out_unregistered", "still_signed_in", "signed_out", "signed_out_unregistered"),
-    *("let_in", "let_in_done"),
+    *("let_in", "let_in_done", "mailbox"),
     *("playground", "playground_code", "playground_tokens", "playground_resource", "playground_old_code"),
     *("account_second_factor_off", "account_second_factor_setup", "account_second_factor"),
     *("enrol_second_factor", "enrol_second_factor_again", "enrol_second_factor_codes"),
@@ -63,7 +63,7 @@ def fits(page: Page) -> bool:
 def test_every_page_is_accessible_reflows_and_is_small(
     site_with: Callable[..., Site], windows: Callable[..., Window]
 ) -> None:
-    site = site_with(playground=True)
+    site = site_with(**local_settings())
     window = windows(viewport={"width": 1280, "height": 800})
     window.expected_errors += EXPECTED_ERRORS
     page, seen, urls = window.page, set(), []
@@ -205,7 +205,7 @@ HOSTILE = {
 def test_hostile_texts_are_shown_as_text_and_fit(
     site_with: Callable[..., Site], windows: Callable[..., Window], kind: str
 ) -> None:
-    words, site = HOSTILE[kind], site_with(playground=True)
+    words, site = HOSTILE[kind], site_with(**local_settings())
     window = windows(**PHONE)
     window.expected_errors += EXPECTED_ERRORS
     page = window.page
@@ -238,7 +238,7 @@ def test_hostile_texts_are_shown_as_text_and_fit(
 
 
 def test_every_page_works_without_javascript(site_with: Callable[..., Site], windows: Callable[..., Window]) -> None:
-    site = site_with(playground=True)
+    site = site_with(**local_settings())
     window = windows(java_script_enabled=False)
     window.expected_errors += EXPECTED_ERRORS
     seen, page = set(), window.page

@@ -110,7 +110,9 @@ def test_change_is_applied_only_after_an_answer_on_a_terminal(
 # ---- parameters
 
 # What the template or the environment of Lambda sets.
-NOT_SETTABLE = {"stage", "embedded", "dynamodb_endpoint", "region", "kms_key_id", "sealing_key"}
+NOT_SETTABLE = {"stage", "embedded", "dynamodb_endpoint", "region", "kms_key_id", "sealing_key"} | {
+    *("email_configuration_set", "function", "mailbox"),
+}
 
 
 def test_every_setting_is_a_parameter_whose_default_is_that_of_the_server() -> None:

@@ -529,6 +529,12 @@ def test_parameter_without_the_other_that_it_needs_is_rejected_before_any_change
     assert (done.stdout, done.stderr) == ("", f"Set both {names}, or neither.\n")
 
 
+def test_identity_of_mails_without_their_sender_is_rejected_before_any_change(odd: Stage) -> None:
+    done = odd.deploy("--param", "EmailIdentity=example.com")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "EmailIdentity requires EmailFrom, the address that mails are sent from.\n"
+
+
 @pytest.mark.parametrize(
     ("parameters", "reason"),
     [

@@ -1000,6 +1000,8 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
     ("GET /healthz", partial(get, path="/healthz"), 200, 0, 0, 0),
     ("GET /", partial(get, path="/"), 200, 0, 0, 0),
     ("GET /errors", partial(get, path="/errors"), 200, 0, 0, 0),
+    ("GET /mailbox, not on the local server", partial(get, path="/mailbox"), 404, 0, 0, 0),
+    ("GET /mailbox/raw, not on the local server", partial(get, path="/mailbox/raw"), 404, 0, 0, 0),
     ("GET /style.css", partial(get, path="/style.css"), 200, 0, 0, 0),
     ("GET /script.js", partial(get, path="/script.js"), 200, 0, 0, 0),
 ]

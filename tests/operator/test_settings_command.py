@@ -36,7 +36,7 @@ def shown(environ: dict[str, str]) -> dict[str, tuple[str, str]]:
 
 def test_every_setting_is_shown(site: Site) -> None:
     names = {f"SIGNET_{field.name.upper()}" for field in fields(Settings)}
-    hidden = {"SIGNET_EMBEDDED", "SIGNET_SEALING_KEY", "SIGNET_REGION"}
+    hidden = {"SIGNET_EMBEDDED", "SIGNET_SEALING_KEY", "SIGNET_REGION", "SIGNET_MAILBOX", "SIGNET_FUNCTION"}
     assert set(shown({})) == names - hidden | {"AWS_REGION"}
 
 
@@ -102,6 +102,11 @@ def test_every_setting_is_shown(site: Site) -> None:
             for name in ("CLIENT_DOCUMENT_HOSTS", "OPEN_CLIENT_SCOPE")
         ),
         ({}, "SIGNET_OPEN_CLIENT_SCOPE", " ".join(OPEN_SCOPES), "default"),
+        ({}, "SIGNET_EMAIL_FROM", "signet@signet.example", "from the database in use"),
+        ({"AWS_LAMBDA_FUNCTION_NAME": "f"}, "SIGNET_EMAIL_FROM", "", "default"),
+        ({"SIGNET_EMAIL_FROM": "a@Example.COM"}, "SIGNET_EMAIL_FROM", "a@example.com", "here"),
+        ({}, "SIGNET_EMAIL_CONFIGURATION_SET", "", "default"),
+        ({"SIGNET_EMAIL_CONFIGURATION_SET": "signet-prod"}, "SIGNET_EMAIL_CONFIGURATION_SET", "signet-prod", "here"),
         ({"SIGNET_OUTBOUND_NETWORKS": "10.0.0.0/8"}, "SIGNET_OUTBOUND_NETWORKS", "10.0.0.0/8", "here"),
         *(
             ({f"SIGNET_{name.upper()}": str(low)}, f"SIGNET_{name.upper()}", str(low), "here")

@@ -207,6 +207,8 @@ TESTED_ELSEWHERE |= {events.CLIENT_DOCUMENT_CHANGED}
 TESTED_ELSEWHERE |= {events.ACCOUNT_REMOVED}
 # tests/endpoints/passkeys
 TESTED_ELSEWHERE |= {events.PASSKEY_ADDED, events.PASSKEY_RENAMED, events.PASSKEY_REMOVED, events.PASSKEY_COUNTER}
+# tests/mail
+TESTED_ELSEWHERE |= {name for name in events.EVENTS if name.startswith("email_")}
 TESTED_ELSEWHERE |= {events.SIGN_IN_LIMIT_REACHED, events.SIGN_INS_FROM_ONE_ADDRESS}
 
 

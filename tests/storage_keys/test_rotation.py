@@ -1,6 +1,7 @@
 """Key rotation: a key is published before it is used, and kept until everything that it signed has expired."""
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -99,6 +100,17 @@ def test_new_keys_are_published_a_day_before_they_are_used(site: Site) -> None:
     assert states(site) == [(alg, state) for alg in (*ALGORITHMS, "HS256") for state in ("current", "kept")]
     assert site.server.keys.make_handle("code", "x") != handle
     assert site.server.keys.read_handle("code", handle)
+
+
+def test_secret_of_handles_is_kept_for_the_links_in_mails(site_with: Callable[..., Site]) -> None:
+    site = site_with(refresh_token_absolute_lifetime=3600, session_absolute_lifetime=3600)
+    link = site.server.keys.make_handle("em", "invitation.x")
+    rotate(site)
+    site.clock.advance(DAY + rotation.LONGEST_LINK - 1)
+    assert "handles-1" not in retire(site)
+    assert site.server.keys.read_handle("em", link)
+    site.clock.advance(1)
+    assert "handles-1" in retire(site)
 
 
 @pytest.mark.spec("OpenID Connect Core §10.1.1")

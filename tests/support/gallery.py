@@ -1,14 +1,19 @@
 """Open every page in a real browser, one after the other: for tests of how pages look, and for screenshots."""
 
 import base64
+import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 from urllib.parse import urlencode
 
 from playwright.sync_api import Page, Route
 
 from chalicelib import pages
+from chalicelib.mail.message import compose
 from chalicelib.pages.explanations import explain
 from chalicelib.protocol.authentication_context import REFEDS_MFA
 from chalicelib.protocol.client import Client
@@ -16,11 +21,15 @@ from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.errors import InvalidRequest
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.identifiers import username_identifier
+from chalicelib.protocol.outgoing_mail import OutgoingMail
 from chalicelib.protocol.own_scope import Scope
 from chalicelib.protocol.passkey import Passkey
 from chalicelib.protocol.records import Consent, Session
 from chalicelib.protocol.resource import Resource
+from chalicelib.settings import LOCAL_SENDER
+from infra.local import mailbox
 from tests.support.browser import CHALLENGE
+from tests.support.packaging import RUN_FOLDER
 from tests.support.second_factor import hotp
 from tests.support.site import PASSWORD, Site
 
@@ -31,6 +40,20 @@ OWN_SCHEME = "com.example.print:/callback"
 
 # Waits for the style sheet only: a form that is sent by a script ends the loading of its page.
 STYLED = "link => link.sheet ? true : new Promise(done => { link.onload = () => done(true) })"
+
+
+def local_settings() -> dict[str, Any]:
+    """Return the settings of a local server: with the playground, and with a mailbox that the run deletes."""
+    return {"playground": True, "email_from": LOCAL_SENDER, "mailbox": mkdtemp(dir=os.environ[RUN_FOLDER])}
+
+
+def keep_mail(site: Site, username: str) -> None:
+    """Let the mailbox of the local server keep a mail about this user."""
+    now = site.clock()
+    values = {"username": username}
+    mail = OutgoingMail("m", now, now + DAY, "sub", "password_changed", "alice@example.com", values)
+    raw = base64.b64encode(compose(site.server, mail)).decode()
+    mailbox.receive(Path(site.settings.mailbox or ""), json.dumps({"Content": {"Raw": {"Data": raw}}}).encode())
 
 
 @dataclass(frozen=True)
@@ -69,6 +92,10 @@ class Gallery:
             yield name
         self.page.goto(f"{issuer}/oauth2/authorize?" + urlencode({"client_id": self.words.unknown_client}))
         yield "error"
+        if self.site.settings.mailbox:
+            keep_mail(self.site, self.words.username)
+            self.page.goto(f"{issuer}/mailbox")
+            yield "mailbox"
 
     def _signing_in(self) -> Iterator[str]:
         earlier_secrets = set(self.site.secrets)

@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 from moto.core.request import Request as MotoRequest
 from moto.dynamodb.responses import DynamoHandler
 from moto.kms.responses import KmsResponse
+from moto.sesv2.responses import SESV2Response
 
 from chalicelib.aws.client import Client
 from chalicelib.aws.messages import Request, Response
 
-_HANDLERS = {"dynamodb": DynamoHandler, "kms": KmsResponse}
+_HANDLERS = {"dynamodb": DynamoHandler, "kms": KmsResponse, "email": SESV2Response}
 
 
 @contextmanager

@@ -18,21 +18,21 @@ from infra.local.state import CHECKOUT
 
 ARCHITECTURE = "x86_64" if platform.machine() in ("x86_64", "AMD64") else "arm64"
 STAGE = "prod"
-_FOLDER = "FOLDER_OF_THE_TESTS"
+RUN_FOLDER = "FOLDER_OF_THE_TESTS"
 
 
 @contextmanager
 def run_folder() -> Iterator[None]:
     """Create the folder that all processes of this test run share, and delete it afterwards."""
     with tempfile.TemporaryDirectory(prefix="signet-tests-") as folder:
-        os.environ[_FOLDER] = folder
+        os.environ[RUN_FOLDER] = folder
         yield
 
 
 @contextmanager
 def _locked_folder() -> Iterator[Path]:
     """Lock that folder for this process, and return it."""
-    folder = Path(os.environ[_FOLDER])
+    folder = Path(os.environ[RUN_FOLDER])
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder

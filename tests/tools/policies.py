@@ -25,6 +25,8 @@ _TABLES = ["arn:aws:dynamodb:*:*:table/signet-*", "arn:aws:dynamodb:*:*:table/si
 _ALIAS = {"ForAnyValue:StringLike": {"kms:ResourceAliases": "alias/signet-*"}}
 _THROUGH_DYNAMODB = {"StringLike": {"kms:ViaService": "dynamodb.*.amazonaws.com"}}
 _THROUGH_CLOUDFORMATION = {"ForAnyValue:StringEquals": {"aws:CalledVia": "cloudformation.amazonaws.com"}}
+# Services whose permissions have the name of another one.
+_PREFIXES = {"sesv2": "ses"}
 # Methods whose permission has another name.
 _PERMISSIONS = {
     "head_object": ("s3:GetObject", "s3:ListBucket"),
@@ -41,7 +43,7 @@ _UNUSED = re.compile(
     "Cors|DataProtection|Delivery|DisableKey$|Import|IndexPolic|IntelligentTiering|Inventory|Kinesis|Logging|Metadata|"
     "Metrics|Notification|ObjectLock|PermissionsBoundary|ProvisionedConcurrency|RecursionConfig|"
     "Replica|ResourcePolicy|RuntimeAlias|RuntimeManagement|ScalingConfig|ServiceLinkedRole|StagingConfig|VpcOrigin|"
-    "Website|GroupDeletionProtection|KmsKey|LayerVersion"
+    "Website|GroupPolicy|UserPolicy|GroupDeletionProtection|KmsKey|LayerVersion"
 )
 _DATA = re.compile(r"dynamodb:(Batch\w+|\w+Item|Query|Scan)$")  # the handler of tables copies items of an import
 # Other services that a handler calls for what the templates have.
@@ -74,7 +76,8 @@ def _permissions(method: str, services: Iterable[str]) -> Iterable[str]:
     method = next((name for service in services for name in _methods_of(service, method)), method)
     if method in _PERMISSIONS:
         return _PERMISSIONS[method]
-    return [f"{service}:{_operations(service)[method]}" for service in services if method in _operations(service)]
+    named = [(service, _operations(service)) for service in services]
+    return [f"{_PREFIXES.get(service, service)}:{names[method]}" for service, names in named if method in names]
 
 
 def _methods_of(service: str, operation: str) -> list[str]:
@@ -121,7 +124,7 @@ def _handlers(kind: str) -> dict[str, Any]:
 
 def policies() -> dict[str, dict[str, Any]]:
     """Return the policies by the names of their files."""
-    inside = ("dynamodb", "kms", "lambda", "cloudwatch", "cloudfront")
+    inside = ("dynamodb", "kms", "lambda", "cloudwatch", "cloudfront", "sesv2")
     seen = called("infra/operator/doctor/*.py", services=inside)
     looks = sorted(action for action in seen if not action.startswith(("dynamodb:", "kms:")))
     key = ["kms:DescribeKey", "kms:GetKeyRotationStatus"]

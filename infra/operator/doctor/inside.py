@@ -18,7 +18,7 @@ from chalicelib.storage.store import Store
 from infra.access import NO_ACCESS, REJECTED
 from infra.local.embedded import STAGE
 from infra.local.state import StateFolder
-from infra.operator.doctor import clients, front, function, resources, sign_ins
+from infra.operator.doctor import clients, deployed, resources
 from infra.operator.doctor.findings import Finding, Verdict, judge, skipped
 from infra.operator.doctor.stage import Inside
 from infra.operator.doctor.visit import OPENID, Unreachable, ask
@@ -235,11 +235,6 @@ CHECKS: tuple[tuple[str, Callable[[Inside], Verdict], bool], ...] = (
     ("key ring", _key_ring, False),
     ("deleted accounts", function.removals, False),
     ("passkeys", lambda inside: sign_ins.passkeys(inside, public_url(inside.store)), False),
-    ("function", function.age, True),
-    ("runtime", function.runtime, True),
-    ("pinned issuer", function.pinned_issuer, True),
-    ("alarms", function.alarms, True),
-    ("sign-in addresses", sign_ins.addresses, True),
     ("second factors", sign_ins.requirements, False),
-    ("front", front.front, True),
+    *((name, check, True) for name, check in deployed.CHECKS),
 )

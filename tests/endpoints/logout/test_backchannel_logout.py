@@ -487,7 +487,7 @@ def test_local_delivery_continues_after_a_database_failure(
     stop = embedded.deliver_at_once(op.server)
     assert receiver.arrived.acquire(timeout=TIMEOUT)
     stop.set()
-    assert "Logout tokens cannot be sent (OSError); trying again in a minute." in capsys.readouterr().out
+    assert "Mails and logout tokens cannot be sent (OSError); trying again in a minute." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("endpoint", ["", "http://127.0.0.1:1"])

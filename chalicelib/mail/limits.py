@@ -1,0 +1,50 @@
+"""What limits mails: three for an address in 15 minutes and ten in a day, twenty for a caller in an hour.
+
+Each is one conditional write, and all are one transaction, so that a request makes the same calls whether it is limited
+or not. The periods are those of the clock: the counters need no read. The server's ceiling for a day counts what is
+sent, when it is sent: so no request waits for that counter, which all share.
+"""
+
+from chalicelib import events
+from chalicelib.http.addresses import network_of
+from chalicelib.http.messages import Request
+from chalicelib.protocol.durations import DAY, HOUR, MINUTE
+from chalicelib.protocol.mail_count import MailCount
+from chalicelib.server import AuthorizationServer
+from chalicelib.storage.dynamodb import attr
+from chalicelib.storage.table import Refused, Write
+
+# what is counted -> the period in seconds, and the most mails in it
+FOR_ADDRESS = ((15 * MINUTE, 3), (DAY, 10))
+FOR_CALLER = (HOUR, 20)
+
+
+def admit(server: AuthorizationServer, http: Request, counted: str) -> bool:
+    """Count a mail that a request asks for; return whether it may be sent.
+
+    `counted`: its address in the canonical form, or the text that was typed where an address is looked up. Always one
+    call with the same writes.
+    """
+    caller = network_of(http.source_ip or "")
+    writes = [_counting(server, "address", counted, period, limit) for period, limit in FOR_ADDRESS]
+    writes.append(_counting(server, "caller", caller, *FOR_CALLER))
+    if server.store.transact(*writes) is None:
+        return True
+    events.note(http, events.EMAIL_LIMITED)
+    return False
+
+
+def count_sent(server: AuthorizationServer) -> int:
+    """Count a mail that is about to be sent; return 0, or when the server has reached its ceiling when that ends."""
+    counting = _counting(server, "server", "", DAY, server.settings.emails_per_day)
+    if isinstance(server.store.mail_counts.write(counting), Refused):
+        return (server.now() // DAY + 1) * DAY
+    return 0
+
+
+def _counting(server: AuthorizationServer, kind: str, counted: str, period: int, limit: int) -> Write[MailCount]:
+    number = server.now() // period
+    key = "mails." + server.keys.digest(f"mails of {kind}", str(period), str(number), counted)
+    # Deleted when the clock of no process is in this period.
+    expiry = {"expires_at": (number + 1) * period + HOUR}
+    return server.store.mail_counts.changing((key,), attr("mails").lt(limit), expiry, {"mails": 1}, create=True)

@@ -1,0 +1,40 @@
+"""Notices: mails that tell a user what happened to the account."""
+
+from typing import Any
+
+from chalicelib.mail.outbox import Mail, sending
+from chalicelib.protocol.email_addresses import sendable
+from chalicelib.protocol.records import User
+from chalicelib.server import AuthorizationServer
+from chalicelib.storage.table import Write
+
+
+def tell(
+    server: AuthorizationServer, user: User, template: str, values: dict[str, str] | None = None
+) -> tuple[Write[Any], ...]:
+    """Return the writes that tell a user by mail what has happened, for the transaction in which it happens.
+
+    Empty without a sender, or when the user has no verified address.
+    """
+    to = verified_address(user)
+    if to is None or not server.settings.can_send_mail:
+        return ()
+    named = {"username": user.username, **(values or {})}
+    return (sending(server, Mail(template, to, user.sub, named, locale=locale_of(user))),)
+
+
+def verified_address(user: User) -> str | None:
+    """Return the verified email address of a user, or None."""
+    address = user.claims.get("email")
+    if user.claims.get("email_verified") is not True or not isinstance(address, str):
+        return None
+    try:
+        return sendable(address)
+    except ValueError:  # it was imported
+        return None
+
+
+def locale_of(user: User) -> str:
+    """Return the language of a user (OpenID Connect Core section 5.1), by default English."""
+    locale = user.claims.get("locale")
+    return locale if isinstance(locale, str) and locale else "en"

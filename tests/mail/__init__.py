@@ -1,0 +1,1 @@
+"""Mails: outbox, messages, delivery, limits."""
