@@ -16,6 +16,7 @@ account_delete = Endpoints("account_delete")
 account_profile = Endpoints("account_profile")
 account_restore = Endpoints("account_restore")
 account_passkeys = Endpoints("account_passkeys")
+account_email = Endpoints("account_email")
 authorize = Endpoints("authorize")
 change_password_url = Endpoints("change_password_url")
 code = Endpoints("code")
@@ -24,12 +25,15 @@ home = Endpoints("home")
 introspect = Endpoints("introspect")
 let_in = Endpoints("let_in")
 logout = Endpoints("logout")
+mail_link = Endpoints("mail_link")
 mailbox = Endpoints("mailbox")
 metadata = Endpoints("metadata")
 par = Endpoints("par")
 playground = Endpoints("playground")
+recover = Endpoints("recover")
 register = Endpoints("register")
 revoke = Endpoints("revoke")
+sign_up = Endpoints("sign_up")
 token = Endpoints("token")
 userinfo = Endpoints("userinfo")
 webauthn = Endpoints("webauthn")
@@ -82,6 +86,14 @@ PAGE_ROUTES = (
     Route("GET", "/.well-known/change-password", change_password_url.get),
     Route("GET", "/account/passkeys", account_passkeys.get),
     Route("POST", "/account/passkeys", account_passkeys.post),
+    Route("GET", "/account/email", account_email.get),
+    Route("POST", "/account/email", account_email.post),
+    Route("GET", "/account/recover", recover.get),
+    Route("POST", "/account/recover", recover.post),
+    Route("GET", "/account/sign-up", sign_up.get),
+    Route("POST", "/account/sign-up", sign_up.post),
+    Route("GET", "/account/link", mail_link.get),
+    Route("POST", "/account/link", mail_link.post),
     Route("GET", "/account/let-in", let_in.get),
     Route("POST", "/account/let-in", let_in.post),
     Route("GET", "/playground", playground.get),

@@ -1,18 +1,18 @@
-"""Signing in by username and password, no faster than `throttle` allows."""
+"""Signing in by username or verified email address and password, no faster than `throttle` allows."""
 
 from dataclasses import replace
 from typing import Any
 
 from chalicelib import events
 from chalicelib.authentication import passwords
-from chalicelib.authentication.sign_in_addresses import note_sign_in
+from chalicelib.authentication.sign_in_addresses import note_sign_in, telling_user
 from chalicelib.authentication.throttle import Account, Counted, Throttle, TooManyAttempts
 from chalicelib.events import history
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import in_words
 from chalicelib.protocol.errors import LoginRequired
-from chalicelib.protocol.identifiers import trim, username_identifier
+from chalicelib.protocol.identifiers import sign_in_identifiers, trim
 from chalicelib.protocol.next_step import WRONG_USER, is_intended_user
 from chalicelib.protocol.records import AuthorizationRequest, Consent, User
 from chalicelib.protocol.values import dataclass
@@ -120,7 +120,7 @@ class SignInAttempt:
         self._server, self._http = server, http
         self.password = password
         # No username is longer, and normalising 60 kB of combining characters takes seconds.
-        self._identifier = username_identifier(trim(username) if len(username) <= MAX_USERNAME else "")
+        self._identifiers = sign_in_identifiers(trim(username) if len(username) <= MAX_USERNAME else "")
         self._browser_id, self._from_browser = browser_id, from_browser
 
     @classmethod
@@ -141,12 +141,15 @@ class SignInAttempt:
     @property
     def lookups(self) -> tuple[Lookup[Any], ...]:
         """The records that `verify` needs."""
-        return (self._server.store.identifiers.lookup(self._identifier),)
+        return tuple(map(self._server.store.identifiers.lookup, self._identifiers))
 
     def sub(self, records: Records) -> str | None:
-        """Return the user whose username it is, None if no user has it. `records` were read for `lookups`."""
-        identifier = records.get(self._server.store.identifiers.lookup(self._identifier))
-        return identifier.sub if identifier else None
+        """Return the user whose username or verified email address it is, None without one.
+
+        `records` were read for `lookups`.
+        """
+        identifiers = filter(None, map(records.get, self.lookups))
+        return next((identifier.sub for identifier in identifiers), None)
 
     def verify(
         self,
@@ -163,7 +166,7 @@ class SignInAttempt:
         """
         store = self._server.store
         sub = self.sub(records)
-        account = Account(sub or self._identifier, is_user=sub is not None)
+        account = Account(sub or self._identifiers[0], is_user=sub is not None)
         throttle = Throttle(
             self._server, account, self._http.source_ip, self._browser_id, from_browser=self._from_browser
         )
@@ -202,6 +205,8 @@ class SignInAttempt:
         if event:
             rename = store.events.changing((event.sub, event.event_id), failed, {"name": purpose})
             recorded.append(replace(rename, on_success=lambda: events.note(self._http, purpose, sub=sub)))
+        if purpose == events.SIGN_IN and self._server.settings.sign_in_notice and not counted.from_known_browser:
+            recorded += telling_user(self._server, self._http, user)
         verified = VerifiedSignIn(self._rehash(user), consent, attempt, tuple(recorded), complete)
         if request and not is_intended_user(request, subject(self._server, client, user.sub)):
             verified.commit_without_session(store)

@@ -1,4 +1,6 @@
-"""Notice that nearly all sign-ins come from one address: that of a proxy, in front of a server that was not told of it.
+"""Where sign-ins come from: users can be told of those in an unknown browser, and operators of a missing setting.
+
+Notice that nearly all sign-ins come from one address: that of a proxy, in front of a server that was not told of it.
 
 The throttle then takes everyone for one caller. Each process remembers its last sign-ins, as digests with a key that
 only this process has. An office that has one address looks the same.
@@ -8,11 +10,17 @@ import hashlib
 import secrets
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 
 from chalicelib import events
+from chalicelib.events.history import device
 from chalicelib.http.messages import Request
+from chalicelib.mail.notices import tell
 from chalicelib.protocol.durations import HOUR
+from chalicelib.protocol.records import User
 from chalicelib.server import AuthorizationServer
+from chalicelib.storage.table import Write
 
 REMEMBERED = 20  # sign-ins
 NEARLY_ALL = 18  # of these, from one address
@@ -45,3 +53,14 @@ def note_sign_in(server: AuthorizationServer, http: Request, sub: str) -> None:
         return
     memory.event_at = server.now()
     events.note(http, events.SIGN_INS_FROM_ONE_ADDRESS)
+
+
+def telling_user(server: AuthorizationServer, http: Request, user: User) -> tuple[Write[Any], ...]:
+    """Return the write that tells a user by mail of a sign-in in a browser that is not known."""
+    moment = datetime.fromtimestamp(server.now(), UTC)
+    values = {
+        "device": device(http) or "an unknown browser",
+        "source_ip": http.source_ip,
+        "time": f"{moment.day} {moment:%B %Y, %H:%M} UTC",
+    }
+    return tell(server, user, "new_sign_in", values)

@@ -161,9 +161,9 @@ class Throttle:
         if account.ends_in(DAILY):
             account = replace(account, condition=alone if total < most else beyond)
         counts += (account,)
-        counters, knew_browser = tuple(count.counter for count in counts), bool(writes)
+        counters, from_known_browser = tuple(count.counter for count in counts), bool(writes)
         writes |= {count.counter.attempts_id: count.counting(table) for count in counts}
-        return Counted(self, counters, of_network, total + 1 == most, knew_browser), writes
+        return Counted(self, counters, of_network, total + 1 == most, from_known_browser), writes
 
     def _counts_of_unknown(self, read: dict[str, Attempts | None], account: Count) -> tuple[Count, ...]:
         """Return the counts that limit an attempt from an unknown browser and network. Raises TooManyAttempts."""
@@ -211,14 +211,14 @@ class Counted:
     """An attempt that was counted, so that its password may be checked.
 
     `reaches_limit`: whether the account has had `sign_in_attempts_per_account` attempts in a day with this one.
-    `knew_browser`: whether it came from a known browser.
+    `from_known_browser`: whether it came from a known browser.
     """
 
     throttle: Throttle
     counters: tuple[Counter, ...]
     network: Attempts | None
     reaches_limit: bool
-    knew_browser: bool = False
+    from_known_browser: bool = False
 
     def taking_back(self, generation: int, *, remember: bool = True) -> list[Write[Any]]:
         """Return the writes for the transaction that signs the user in, whose `password_generation` is given.
@@ -233,7 +233,7 @@ class Counted:
             counter.taking_back(table, now, current if counter == network else None) for counter in self.counters
         ]
         if not remember:
-            return writes + (throttle.remembering_browser(generation) if self.knew_browser else [])
+            return writes + (throttle.remembering_browser(generation) if self.from_known_browser else [])
         if network not in self.counters:
             writes += throttle.remembering_network(generation, self.network)
         return writes + throttle.remembering_browser(generation)

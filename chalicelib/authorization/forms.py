@@ -29,6 +29,7 @@ from chalicelib.sessions.repeated_form import digest_form
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TIME = re.compile(r"[0-9]{1,12}")
+MAX_KEPT_QUERY = 2000  # bytes of a request that are kept with an email
 _MAX_HANDLE = 128  # bytes of the parameter request_uri: that of a handle has 74
 OF_BROWSER = (Step.SIGN_IN, Step.SECOND_FACTOR)  # the steps before there is a session
 _CLOCK_DIFFERENCE = 60  # seconds by which another process may be ahead
@@ -88,6 +89,12 @@ def leads_to_request(query: Params) -> bool:
     """Return whether the query of a form is an authorization request, or the handle of one."""
     short = is_short(query.replaced("request_uri", None)) and len(query.only("request_uri").encoded()) <= _MAX_HANDLE
     return short and any(query.raw(name) for name in ("client_id", "request_uri"))
+
+
+def query_to_keep(http: Request) -> str:
+    """Return the query that leads to an authorization request, "" for none or one that is too long for a proof."""
+    query = http.query.encoded()
+    return query if leads_to_request(http.query) and len(query) <= MAX_KEPT_QUERY else ""
 
 
 def step_of(form: Params) -> Step:

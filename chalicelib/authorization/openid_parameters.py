@@ -53,7 +53,7 @@ def read_openid_parameters(
         params.get(name)
     return {
         "nonce": nonce,
-        "prompt": _prompt(params),
+        "prompt": _prompt(params, prompts(server)),
         "max_age": _max_age(params),
         "login_hint": _login_hint(params),
         "hinted_sub": _hinted_sub(server, params, client),
@@ -75,11 +75,16 @@ def _check_id_token(response_type: str, scope: frozenset[str], nonce: str | None
         raise InvalidRequest("The nonce is missing: an ID token from this endpoint must have one.")
 
 
-def _prompt(params: Params) -> frozenset[str]:
+def prompts(server: AuthorizationServer) -> tuple[str, ...]:
+    """Return the values of `prompt` that are supported: `create` (Initiating User Registration 1.0) by a setting."""
+    return (*PROMPTS, "create") if server.settings.offers_sign_up else PROMPTS
+
+
+def _prompt(params: Params, supported: tuple[str, ...]) -> frozenset[str]:
     """Return the values of `prompt`. Raises InvalidRequest for unknown ones, and for `none` with another."""
     values = frozenset((params.get("prompt") or "").split(" ")) - {""}
-    if not values <= set(PROMPTS):
-        raise InvalidRequest("The prompt must be made of " + ", ".join(PROMPTS) + ".")
+    if not values <= set(supported):
+        raise InvalidRequest("The prompt must be made of " + ", ".join(supported) + ".")
     if "none" in values and len(values) > 1:
         raise InvalidRequest("prompt=none cannot be combined with another value.")
     return values

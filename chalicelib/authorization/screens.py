@@ -35,10 +35,16 @@ from chalicelib.protocol.values import dataclass
 from chalicelib.sessions import browser_sessions
 from chalicelib.users.second_factor_setup import Setup, setup_of
 
+SIGNED_UP = "signed_up"  # a parameter that no request has, once the page to create an account was shown
+
 
 @dataclass(frozen=True)
 class SignInPage:
-    """The values of the page sign_in. `offers_to_keep`: whether it has the box to stay signed in, `keep` its state."""
+    """The values of the page sign_in.
+
+    `offers_to_keep`: whether it has the box to stay signed in, `keep` its state. `recover` and `sign_up`: where to ask
+    for a new password and for a new account, or "".
+    """
 
     client: Client
     username: str
@@ -47,6 +53,8 @@ class SignInPage:
     problem_code: str = ""
     offers_to_keep: bool = False
     keep: bool = False
+    recover: str = ""
+    sign_up: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,6 +151,8 @@ def show(
             return redirect_to_stored_request(server, http, request).add(browser_cookie)
     if external:
         return ask_externally(server, http, request, asked_sub).add(browser_cookie)
+    if step is Step.SIGN_IN and _begins_with_sign_up(interaction, problem):
+        return redirect(http, _sign_up_address(interaction)).add(browser_cookie).add(removed_cookie)
     username = username if username is not None else problem.username
     values = _page_values(interaction, step, make_form(interaction, step, browser_id), username, problem)
     page = pages.page(step.name.lower(), server.settings, **vars(values))
@@ -150,6 +160,18 @@ def show(
     # The address is a long one: it must not be repeated in a header field of the next request.
     response.add({"Referrer-Policy": "origin", **problem.headers(server.now())})
     return response.add(browser_cookie).add(removed_cookie)
+
+
+def _begins_with_sign_up(interaction: Interaction, problem: Problem) -> bool:
+    """Return whether the user is to create an account, before the sign-in page is shown (prompt=create)."""
+    offered = interaction.server.settings.offers_sign_up and "create" in interaction.request.prompt
+    return offered and not problem.text and SIGNED_UP not in interaction.http.query
+
+
+def _sign_up_address(interaction: Interaction) -> str:
+    """Return the address where an account is created. From there, the request continues with the sign-in page."""
+    query = query_of(interaction)
+    return f"{pages.base(interaction.server.settings)}/account/sign-up?{query}&{SIGNED_UP}=1"
 
 
 def _page_values(
@@ -162,8 +184,11 @@ def _page_values(
         return SecondFactorPage(client, user, waiting is not None, form, problem.text, problem.code)
     if step is Step.SIGN_IN or signed_in is None:
         name = username if username is not None else request.login_hint or ""
-        offers = server.settings.keep_signed_in
-        return SignInPage(client, name, form, problem.text, problem.code, offers, problem.keep)
+        settings, query = server.settings, query_of(interaction)
+        offers, base = settings.keep_signed_in, f"{pages.base(settings)}/account/"
+        recover = f"{base}recover?{query}" if settings.can_send_mail else ""
+        sign_up = f"{base}sign-up?{query}" if settings.offers_sign_up else ""
+        return SignInPage(client, name, form, problem.text, problem.code, offers, problem.keep, recover, sign_up)
     if step is Step.ENROL_SECOND_FACTOR:
         return EnrolPage(client, signed_in.user, setup_of(server, signed_in), form, problem.text)
     if step is Step.CHANGE_PASSWORD:

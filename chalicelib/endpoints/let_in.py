@@ -7,7 +7,7 @@ sent to no other page as a referrer, and only the path of a request is logged.
 from chalicelib import pages
 from chalicelib.authentication import let_in
 from chalicelib.authentication.let_in import Link
-from chalicelib.http.csrf import require_same_origin
+from chalicelib.http.csrf import require_own_page, send_no_referrer
 from chalicelib.http.messages import Request, Response, redirect, with_query
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
@@ -17,7 +17,7 @@ NOT_SHOWN = "Please press the button again. If this text stays, allow cookies fo
 
 def get(server: AuthorizationServer, http: Request) -> Response:
     """Show the button that makes this browser known or, once it was pressed here, that it is known."""
-    _send_no_referrer(http)
+    send_no_referrer(http)
     handle, browser_id = http.query.get(let_in.PARAMETER), browser_sessions.browser_id_of(server, http)
     link = let_in.read_link(server, handle, browser_id)
     if link.record.browser_id is None:
@@ -40,8 +40,8 @@ def _show_button(server: AuthorizationServer, http: Request, link: Link, problem
 
 def post(server: AuthorizationServer, http: Request) -> Response:
     """Make this browser known, or show the button again if it was not shown in this browser."""
-    _send_no_referrer(http)
-    _require_own_page(server, http)
+    send_no_referrer(http)
+    require_own_page(server.issuer, http)
     form, browser_id = http.form(), browser_sessions.browser_id_of(server, http)
     link = let_in.read_link(server, form.get(let_in.PARAMETER), browser_id)
     if browser_id is None or not server.keys.is_valid_form_tag(_subject(link, browser_id), form.get("tag") or ""):
@@ -49,22 +49,6 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     if link.record.browser_id is None:
         let_in.let_in(server, http, link, browser_id)
     return redirect(http, with_query(_path(server), {let_in.PARAMETER: link.handle}))
-
-
-def _require_own_page(server: AuthorizationServer, http: Request) -> None:
-    """Raise RequestEnded for a form that no page of this server sent.
-
-    A page that sends no referrer sends `Origin: null` with its form. Browsers without Sec-Fetch-Site send nothing else,
-    so there the form's tag and the cookie decide, which is not sent from other sites.
-    """
-    if http.header("sec-fetch-site") is None and http.header("origin") == "null":
-        return
-    require_same_origin(server.issuer, http)
-
-
-def _send_no_referrer(http: Request) -> None:
-    """Let no response to this request, also no error, make the browser tell its address to another page."""
-    http.answer_headers.append({"Referrer-Policy": "no-referrer"})
 
 
 def _subject(link: Link, browser_id: str) -> str:

@@ -31,7 +31,7 @@ def get(server: AuthorizationServer, _http: Request) -> Response:
             "response_types_supported": list(response_types.RESPONSE_TYPES),
             "response_modes_supported": list(response_types.RESPONSE_MODES),
             "grant_types_supported": list(GRANTS),
-            "prompt_values_supported": list(openid_parameters.PROMPTS),
+            "prompt_values_supported": list(openid_parameters.prompts(server)),
             "display_values_supported": list(openid_parameters.DISPLAYS),
             "ui_locales_supported": list(openid_parameters.UI_LOCALES),
             "acr_values_supported": list(server.settings.authentication_policy.acr_values),

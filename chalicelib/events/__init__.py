@@ -38,6 +38,12 @@ PASSKEY_ADDED = "passkey_added"
 PASSKEY_RENAMED = "passkey_renamed"
 PASSKEY_REMOVED = "passkey_removed"
 PASSKEY_COUNTER = "passkey_counter"
+PASSWORD_RESET_REQUESTED = "password_reset_requested"  # noqa: S105
+PASSWORD_RESET = "password_reset"  # noqa: S105
+SIGNED_UP = "signed_up"
+EMAIL_CHANGED = "email_changed"
+EMAIL_CHANGE_UNDONE = "email_change_undone"
+EMAIL_CODE_REJECTED = "email_code_rejected"
 CONSENT_GIVEN = "consent_given"
 CONSENT_DENIED = "consent_denied"
 CODE_ISSUED = "code_issued"
@@ -90,6 +96,12 @@ EVENTS: dict[str, str] = {
     PASSKEY_RENAMED: "A user gave a passkey another name.",
     PASSKEY_REMOVED: "A user or the operator removed a passkey.",
     PASSKEY_COUNTER: "The counter of a passkey did not increase: its key may have been copied.",
+    PASSWORD_RESET_REQUESTED: "An email for a new password was asked for; with a `sub`, it is sent to this user.",
+    PASSWORD_RESET: "A user chose a new password by an email; every session of the user has ended.",
+    SIGNED_UP: "A person created an account, with an invitation or without, after confirming the email address.",
+    EMAIL_CHANGED: "A user confirmed an email address, which is verified now.",
+    EMAIL_CHANGE_UNDONE: "A change of an email address was undone from the old one; every session has ended.",
+    EMAIL_CODE_REJECTED: "A code that was typed is not the one in the email.",
     CONSENT_GIVEN: "A user allowed an application what it asked for.",
     CONSENT_DENIED: "A user denied an application access.",
     CODE_ISSUED: "A grant was created: an application was sent an authorization code.",

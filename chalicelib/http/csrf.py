@@ -27,3 +27,19 @@ def require_same_origin(issuer: str, http: Request) -> None:
     """
     if is_cross_origin(issuer, http):
         raise RequestEnded("This form was sent from another site.", code="wrong_site")
+
+
+def require_own_page(issuer: str, http: Request) -> None:
+    """Raise RequestEnded for a form that no page of this server sent, where the page sends no referrer.
+
+    Such a page sends `Origin: null` with its form. Browsers without Sec-Fetch-Site send nothing else, so there the
+    form's tag and the cookie decide, which is not sent from other sites.
+    """
+    if http.header("sec-fetch-site") is None and http.header("origin") == "null":
+        return
+    require_same_origin(issuer, http)
+
+
+def send_no_referrer(http: Request) -> None:
+    """Let no response to this request, also no error, make the browser tell its address to another page."""
+    http.answer_headers.append({"Referrer-Policy": "no-referrer"})

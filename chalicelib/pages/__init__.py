@@ -4,9 +4,13 @@ All texts of a page are in its template. Templates escape all values, and put va
 works without the script, and loads nothing from other hosts except the operator's logo.
 
     page             values besides the settings
-    sign_in          client, username, form, offers_to_keep, keep, problem, problem_code
+    sign_in          client, username, form, offers_to_keep, keep, problem, problem_code, and the
+                     addresses recover and sign_up, or ""
     second_factor    client, user, waiting (whether there is no session), form, problem, problem_code
     enrol_second_factor  client, user, setup, form, problem
+    recover          action, fields, username, sign_in (an address), problem
+    email_code, reset_password, confirm_address, undo_address (and …_done)
+                     action, fields, and values from endpoints/mail_link.py
     change_password  user, form, problem
     consent          client, user, new_permissions, allowed_before, resources, several, remembered, access_end,
                      redirect_uri, on_device, client_host, own_scheme, form, problem

@@ -101,6 +101,13 @@ EXPLANATIONS: dict[str, Explanation] = {
         "GET /oauth2/code and /oauth2/logout accept only top-level navigation: no frames, images or scripts (Fetch "
         "Metadata).",
     ),
+    "email_link_ended": Explanation(
+        "This link or code is no longer valid",
+        "A link or code from an email works once and for a limited time. A newer email replaces it.",
+        "Ask for a new email, and use the newest one. Nothing was changed.",
+        "A link also ends when the user has a new password or another address, or is disabled, after five wrong codes, "
+        "and with `key retire --handles`. The events password_reset and email_changed say when one was used.",
+    ),
     "let_in_ended": Explanation(
         "This link is no longer valid",
         "A link that makes a browser known works in one browser and for an hour, until the password is changed.",

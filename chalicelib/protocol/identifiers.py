@@ -2,10 +2,29 @@
 
 import unicodedata
 
+from chalicelib.protocol.email_addresses import canonical
+
 
 def username_identifier(username: str) -> str:
     """Return the storage key of a username, equal for all spellings in case and width (RFC 8265 section 3.3)."""
     return "username:" + unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
+
+
+def email_identifier(address: str) -> str:
+    """Return the storage key of a verified email address. Raises ValueError when it is none."""
+    return "email:" + canonical(address)
+
+
+def sign_in_identifiers(typed: str) -> tuple[str, ...]:
+    """Return the storage keys of what a user typed to sign in, in the order in which they count: a username wins.
+
+    How many there are depends on what was typed, not on what exists.
+    """
+    name = username_identifier(typed)
+    try:
+        return (name, email_identifier(typed)) if "@" in typed else (name,)
+    except ValueError:
+        return (name,)
 
 
 def trim(username: str) -> str:

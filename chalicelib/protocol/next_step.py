@@ -114,7 +114,7 @@ def _is_fresh(request: AuthorizationRequest, session: Session, now: int, level: 
     """
     if session.request_id == request.request_id:
         return True
-    if request.prompt & {"login", "select_account"}:
+    if request.prompt & {"login", "select_account", "create"}:
         return False
     # max_age=0 is the same as prompt=login (OpenID Connect Core section 3.1.2.1)
     age = now - authentication_context.authenticated_at(session, level)

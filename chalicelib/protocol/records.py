@@ -8,6 +8,8 @@ from dataclasses import field, replace
 from typing import Any
 
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.event import Event as Event
+from chalicelib.protocol.proof import Proof as Proof
 from chalicelib.protocol.second_factor import SecondFactor
 from chalicelib.protocol.values import dataclass
 
@@ -34,6 +36,9 @@ class User(SecondFactor):
     `deleted_at`: when the user has deleted the account, which can be restored until `deletion_due_at`.
     `email_undeliverable`: the address whose mails were returned, or whose reader has complained about them, in
     canonical form.
+
+    `email_changes` counts changes of the email address. An undo of the change number n is valid unless
+    `email_void_from` < n <= `email_void_until`: changes that an earlier undo has taken back with its own.
     """
 
     sub: str
@@ -52,6 +57,9 @@ class User(SecondFactor):
     deleted_at: int | None = None
     deletion_due_at: int | None = None
     email_undeliverable: str | None = None
+    email_changes: int = 0
+    email_void_from: int = 0
+    email_void_until: int = 0
 
     @property
     def active(self) -> bool:
@@ -65,7 +73,7 @@ class User(SecondFactor):
 
 @dataclass(frozen=True)
 class Identifier:
-    """A name that a user signs in with, such as `username:alice`; unique, because it is the key."""
+    """A name that a user signs in with: `username:alice`, or a verified `email:alice@example.com`. It is unique."""
 
     identifier: str
     sub: str
@@ -265,26 +273,6 @@ class Attempts:
     day_started: int = 0
     day_failures: int = 0
     unlocked: int = 0
-
-
-@dataclass(frozen=True)
-class Event:
-    """An entry of a user's activity history: what was done with the account, by which client, from where.
-
-    `name` is one of the names in `events.log`. `event_id` starts with the time, so that events are stored in order.
-    Operator actions on clients and keys have a `sub` that no user can have.
-    """
-
-    sub: str
-    event_id: str
-    name: str
-    created_at: int
-    expires_at: int
-    client_id: str | None = None
-    client_name: str | None = None
-    source_ip: str | None = None
-    device: str | None = None
-    detail: str | None = None
 
 
 @dataclass(frozen=True)

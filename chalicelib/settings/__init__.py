@@ -54,6 +54,9 @@ class Settings:
     `email_from`: the address that mails are sent from, None to send none; `email_configuration_set`: the one of SES;
     `emails_per_day`: how many mails are sent in a day at most. `mailbox`: the folder in which the local server keeps
     its mails instead of sending them. `function`: the name of this Lambda function, when it is behind the alias.
+    `sign_up`: whether people create accounts, with an address at one of `sign_up_domains` if there are any;
+    `sign_up_terms_url`: what they accept. `sign_in_notice`: whether users are told by mail of a sign-in in a browser
+    that is not known.
     `key_rotation_days`: the age at which the schedule replaces a signing key; 0 is never.
     `keep_signed_in`: whether the sign-in page has a box to stay signed in. `profile_claims`: which claims users may
     change themselves. `deletion_grace_days`: how long users can restore an account that they have deleted.
@@ -119,6 +122,10 @@ class Settings:
     emails_per_day: int = 1000
     mailbox: str | None = None
     function: str | None = None
+    sign_up: bool = False
+    sign_up_domains: tuple[str, ...] = ()
+    sign_up_terms_url: str | None = None
+    sign_in_notice: bool = False
 
     @property
     def secure(self) -> bool:
@@ -144,6 +151,11 @@ class Settings:
     def can_send_mail(self) -> bool:
         """Whether a sender is configured, so that pages may offer what needs mail."""
         return self.email_from is not None
+
+    @property
+    def offers_sign_up(self) -> bool:
+        """Whether pages may offer to create an account."""
+        return self.sign_up and self.can_send_mail
 
     @property
     def cookie_suffix(self) -> str:
@@ -214,6 +226,10 @@ class Settings:
             function=environ.get("AWS_LAMBDA_FUNCTION_NAME")
             if environ.get("AWS_LAMBDA_FUNCTION_VERSION", "").isdigit()
             else None,
+            sign_up=values.choice(environ, "SIGNET_SIGN_UP", ("off", "on")) == "on",
+            sign_up_domains=values.domains(environ, "SIGNET_SIGN_UP_DOMAINS"),
+            sign_up_terms_url=values.https_url(environ, "SIGNET_SIGN_UP_TERMS_URL"),
+            sign_in_notice=values.choice(environ, "SIGNET_SIGN_IN_NOTICE", ("off", "on")) == "on",
             **values.declared_proxy(environ),
             **numbers,
         )

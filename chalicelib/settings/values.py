@@ -106,6 +106,16 @@ def email_from(text: str) -> str | None:
         ) from error
 
 
+def domains(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """Return the domains of email addresses in a list with spaces or commas. Raises SettingsError."""
+    listed = environ.get(name, "").replace(",", " ").split()
+    try:
+        return tuple(email_addresses.sendable(f"x@{domain}").removeprefix("x@") for domain in listed)
+    except ValueError as error:
+        text = environ[name]
+        raise SettingsError(f"{name} is {text!r}; it must be domains such as example.com, or not set") from error
+
+
 def configuration_set(text: str) -> str | None:
     """Return the name of a configuration set of SES, or None. Raises SettingsError."""
     if text and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):

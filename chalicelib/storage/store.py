@@ -31,6 +31,7 @@ from chalicelib.protocol.records import (
     Delivery,
     Event,
     Identifier,
+    Proof,
     RequestClient,
     Session,
     User,
@@ -80,6 +81,7 @@ class Store:
         self.scopes = self._table("scopes", Scope, "scope")
         self.resources = self._table("resources", Resource, "resource_id")
         self.registration_tokens = self._table("registration_tokens", RegistrationToken, "registration_token_id")
+        self.proofs = self._table("proofs", Proof, "proof_key")
         self.attempts = self._table("attempts", Attempts, "attempts_id")
         self.events = self._table("events", Event, "sub", "event_id")
         self.deliveries = self._table("deliveries", Delivery, "delivery_id")

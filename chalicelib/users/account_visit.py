@@ -32,6 +32,7 @@ DONE = {
     "passkey_added": "Your passkey is added. You can sign in with it now.",
     "passkey_renamed": "The passkey has its new name.",
     "passkey_removed": "The passkey is removed. You can delete it on your devices too.",
+    "email_changed": "Your email address is confirmed.",
     "password_changed": "Your password is changed. All other browsers are signed out, and no application has access.",
 }
 

@@ -11,15 +11,14 @@ from typing import Any
 from chalicelib.protocol import scopes
 from chalicelib.protocol.custom_claims import check_custom_claims, check_groups, freeze
 from chalicelib.protocol.errors import AccessDenied
-from chalicelib.protocol.identifiers import username_identifier
-from chalicelib.protocol.records import Identifier, User
+from chalicelib.protocol.records import User
 from chalicelib.protocol.texts import UNPRINTABLE
 from chalicelib.sessions.active_grants import INDEX
 from chalicelib.sessions.revocation import tell_clients, without_consents, without_grants, without_sessions
 from chalicelib.storage.dynamodb import Condition, attr
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused, Write
-from chalicelib.users import passkeys
+from chalicelib.users import identifiers, passkeys
 from chalicelib.users.registration import check_username
 
 # The standard claims (OpenID Connect Core section 5.1) except `sub`, which cannot be set. Groups have their own field.
@@ -100,16 +99,12 @@ def update(store: Store, user: User, change: Callable[[User], User]) -> User:
         check_groups(changed.groups)
         return changed
 
-    def replace_identifier(before: User, after: User) -> list[Write[Any]]:
-        old, new = username_identifier(before.username), username_identifier(after.username)
-        if old == new:
-            return []
-        of_user = attr("sub").eq(user.sub)
-        return [store.identifiers.inserting(Identifier(new, user.sub)), store.identifiers.deleting((old,), of_user)]
+    def replace_identifiers(before: User, after: User) -> list[Write[Any]]:
+        return identifiers.replacing(store, before, after)
 
-    changed = store.amend(store.users, user, change_and_check, replace_identifier)
+    changed = store.amend(store.users, user, change_and_check, replace_identifiers)
     if isinstance(changed, Refused) and changed.record is not None:
-        raise ValueError("The username is taken.")
+        raise ValueError(identifiers.problem_of(changed))
     return _require_existing(changed)
 
 
@@ -166,15 +161,10 @@ def delete(store: Store, user: User) -> None:
 
 
 def deleting(store: Store, user: User, if_: Condition | None = None) -> list[Write[Any]]:
-    """Return the writes that delete a user's record and username, and are refused unless the record fulfils `if_`."""
-    same_username = attr("username").eq(user.username)
-    writes: list[Write[Any]] = [
-        store.users.deleting((user.sub,), same_username if if_ is None else same_username & if_)
-    ]
-    identifier = store.identifiers.get(username_identifier(user.username))
-    if identifier and identifier.sub == user.sub:
-        writes.append(store.identifiers.deleting((identifier.identifier,), attr("sub").eq(user.sub)))
-    return writes
+    """Return the writes that delete a user's record and identifiers, and are refused unless the record fulfils `if_`."""
+    same = store.users.unchanged(user, "username", "claims")
+    deleting_user = store.users.deleting((user.sub,), same if if_ is None else same & if_)
+    return [deleting_user, *identifiers.deleting(store, user)]
 
 
 def delete_records(store: Store, sub: str) -> None:

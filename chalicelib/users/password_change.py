@@ -85,11 +85,27 @@ def _with_password(user: User, password: str, *, must_be_replaced: bool = False)
     )
 
 
+def changing_password(
+    store: Store, user: User, password: str, *compared: str, must_be_replaced: bool = False
+) -> tuple[User, tuple[Write[Any], ...]]:
+    """Return the user with a new password, and the writes that change it and end every session and grant of theirs.
+
+    They are refused when the record is no longer as in `user`, also in the fields `compared`.
+    """
+    changed = _with_password(user, password, must_be_replaced=must_be_replaced)
+    return changed, _writes(store, user, changed, *compared)
+
+
 def _write(store: Store, before: User, after: User, *also: Write[Any]) -> None:
-    compared = ("password_hash", "sessions_generation", "grants_generation", "disabled_at", "deleted_at")
+    if store.transact(*_writes(store, before, after), *also):
+        raise AccessDenied("This account has been changed by another request.")
+
+
+def _writes(store: Store, before: User, after: User, *compared: str) -> tuple[Write[Any], ...]:
+    """Return the writes of a change of the password. The first one is refused when `before` is out of date."""
+    compared = ("password_hash", "sessions_generation", "grants_generation", "disabled_at", "deleted_at", *compared)
     generations = ("password_generation", "sessions_generation", "grants_generation")
     written = ("password_hash", "password_change_required", *generations)
     changes = {name: getattr(after, name) for name in written}
     change = store.users.changing((before.sub,), store.users.unchanged(before, *compared), changes)
-    if store.transact(change, tell_clients(store, after), *also):
-        raise AccessDenied("This account has been changed by another request.")
+    return change, tell_clients(store, after)

@@ -8,11 +8,12 @@ from chalicelib.authentication import password_rules, passwords
 from chalicelib.protocol.custom_claims import check_groups
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.identifiers import trim, username_identifier
-from chalicelib.protocol.records import Identifier, User
+from chalicelib.protocol.records import User
 from chalicelib.protocol.texts import is_printable
 from chalicelib.settings import Settings
 from chalicelib.storage.dynamodb import is_possible_key
 from chalicelib.storage.store import Store
+from chalicelib.users import identifiers
 
 GENERATION_BITS = 48
 
@@ -43,6 +44,12 @@ def with_new_generations(user: User) -> User:
     )
 
 
+def new_user(store: Store, username: str, password: str) -> User:
+    """Return the record of a new user, which is not stored."""
+    password_hash = passwords.hash_password(password)
+    return with_new_generations(User(new_id(), username, password_hash, claims={}, created_at=store.now()))
+
+
 def register_user(
     store: Store,
     *,
@@ -59,20 +66,20 @@ def register_user(
     """
     check_username(username)
     check_groups(groups)
-    user = User(new_id(), username, password_hash="", claims=claims or {}, admin=admin, created_at=store.now())
-    user = replace(user, groups=groups)
     if password is not None:
-        check_password(store.settings, user, password)
+        check_password(store.settings, User("", username, "", claims or {}), password)
     random_password = passwords.generate_password() if password is None else None
     user = replace(
-        with_new_generations(user),
-        password_hash=passwords.hash_password(random_password or password or ""),
+        new_user(store, username, random_password or password or ""),
+        claims=claims or {},
+        admin=admin,
+        groups=groups,
         password_change_required=random_password is not None,
     )
-    refused = store.transact(
-        store.identifiers.inserting(Identifier(username_identifier(username), user.sub)),
-        store.users.inserting(user),
-    )
+    of_names = identifiers.inserting(store, user)
+    refused = store.transact(*of_names, store.users.inserting(user))
+    if refused and refused.of(of_names[0]) is None:
+        raise ValueError(identifiers.TAKEN)
     if refused:
         raise ValueError(f"The username {username} is taken.")
     return user, random_password

@@ -19,6 +19,7 @@ from infra.operator.resources import resource
 from infra.operator.scopes import scope
 from infra.operator.settings import settings_
 from infra.operator.transfer import export, import_
+from infra.operator.user_invite import invite_user
 from infra.operator.user_mfa import mfa
 from infra.operator.user_restoration import restore_user
 from infra.operator.user_sign_in import let_in_user, unlock_user
@@ -27,6 +28,7 @@ from infra.operator.users import user
 for _command in (list_documents, pin_document, unpin_document, block_document, unblock_document):
     client.add_command(_command)
 user.add_command(restore_user)
+user.add_command(invite_user)
 user.add_command(let_in_user)
 user.add_command(unlock_user)
 user.add_command(mfa)

@@ -8,7 +8,7 @@ import click
 
 from chalicelib import events
 from chalicelib.authentication import passwords
-from chalicelib.protocol.identifiers import username_identifier
+from chalicelib.protocol.identifiers import sign_in_identifiers
 from chalicelib.protocol.records import User
 from chalicelib.protocol.second_factor import SECOND_FACTOR_FIELDS
 from chalicelib.storage.store import Store
@@ -262,7 +262,9 @@ def _change(
 def user_document(user: User) -> dict[str, Any]:
     """Return a user with the claims as members (OpenID Connect Core section 5.1), without secrets."""
     generations = ("password_generation", "sessions_generation", "grants_generation", "consents_generation")
-    members = present_members(asdict(user), "password_hash", "groups", *generations, *SECOND_FACTOR_FIELDS)
+    counters = ("email_changes", "email_void_from", "email_void_until")
+    hidden = ("password_hash", "groups", *generations, *SECOND_FACTOR_FIELDS, *counters)
+    members = present_members(asdict(user), *hidden)
     if user.has_second_factor:
         left = len(user.recovery_codes)
         members |= {
@@ -275,8 +277,9 @@ def user_document(user: User) -> dict[str, Any]:
 
 
 def find_user(store: Store, username: str) -> User:
-    """Return the user with this username or `sub`. Raises CommandError."""
-    identifier = store.identifiers.get(username_identifier(username))
+    """Return the user with this username, verified email address or `sub`. Raises CommandError."""
+    keys = sign_in_identifiers(username)
+    identifier = next(filter(None, store.read(*map(store.identifiers.lookup, keys))), None)
     user = store.users.get(identifier.sub if identifier else username)
     if user is None:
         raise not_found("user", username, (other.username for other in store.users.scan()))

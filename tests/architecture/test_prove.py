@@ -87,8 +87,10 @@ ATTRIBUTES = {
     },
     "chalicelib/sessions/validity.py": {"consent_generation", "sessions_generation", "user_generation"},
     "chalicelib/storage/table.py": {"expires_at"},
-    "chalicelib/users/accounts.py": {"sub", "username"},
+    "chalicelib/authentication/proofs.py": {"browser_id", "nonce", "spent_at"},
+    "chalicelib/users/accounts.py": {"claims", "username"},
     "chalicelib/users/deletion.py": {"deleted_at", "deletion_due_at", "sessions_generation"},
+    "chalicelib/users/identifiers.py": {"sub"},
     "chalicelib/users/password_change.py": {"disabled_at", "grants_generation", "password_hash", "sessions_generation"},
     "chalicelib/tokens/resources.py": {"resource"},
 }

@@ -115,7 +115,8 @@ ROWS = (
     },
     {"sign out all other browsers", "user sign-out", "user mfa reset"},
     {
-        *("own password", "required password", "user set-password"),
+        *("own password", "required password", "user set-password", "password reset"),
+        "undone change of the address",
         *("user disable", "user disable, user enable", "user delete"),
         *("own account deleted", "own account deleted, restored"),
     },

@@ -13,9 +13,12 @@ from unittest import mock
 
 import pytest
 
+from chalicelib.mail import proof_codes
 from chalicelib.protocol.durations import HOUR
+from chalicelib.users import email_address
 from infra.local.faults import IndexLag
 from tests.support.account import submit_action
+from tests.support.browser import Browser
 from tests.support.database_faults import KillAfter
 from tests.support.endings import (
     BYE,
@@ -28,6 +31,8 @@ from tests.support.endings import (
     ended,
     own_world,
 )
+from tests.support.mail_flows import ADDRESS, ask, choose
+from tests.support.mailbox import SENDER
 from tests.support.operator import RunCommand
 from tests.support.resource_servers import API, introspect
 from tests.support.second_factor import add_second_factor
@@ -131,6 +136,32 @@ def set_password(world: World, run: RunCommand) -> None:
     world.password = NEW_PASSWORD
     with mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(NEW_PASSWORD.encode()))):
         assert run("user", "set-password", "alice", "--password-stdin", "--yes").code == 0
+
+
+def reset_password(world: World, _run: RunCommand) -> None:
+    email_address.mark_verified(world.store, world.user(), ADDRESS)
+    browser = Browser(world.site)
+    page = ask(browser)
+    code = proof_codes.code_of(world.site.server, page.form.fields["proof"], "reset")
+    assert "Your password is changed" in choose(browser, browser.submit(page, code=code), NEW_PASSWORD).body
+    browser.close()
+    world.password = NEW_PASSWORD
+
+
+def undo_change_of_address(world: World, _run: RunCommand) -> None:
+    """Change the address in the browser of the user, and undo it in another one."""
+    server = world.site.server
+    email_address.mark_verified(world.store, world.user(), ADDRESS)
+    page = world.browser.get("/account/email")
+    page = world.browser.submit(page, email="new@example.com", action="change_email")
+    code = proof_codes.code_of(server, page.form.fields["proof"], "verify")
+    assert "is confirmed" in world.browser.submit(page, code=code, action="confirm_email").body
+    (proof,) = (proof for proof in world.store.proofs.scan() if proof.purpose == "undo")
+    browser = Browser(world.site)
+    page = browser.get("/account/link", link=proof_codes.link_handle(server, proof.proof_id))
+    page = browser.submit(page, code=proof_codes.code_of(server, proof.proof_id, "undo"))
+    assert "is changed back" in browser.submit(page).body
+    browser.close()
 
 
 def disable(_world: World, run: RunCommand) -> None:
@@ -251,6 +282,8 @@ ENDINGS = {
     "own password": Ending(change_own_password, USER - {"browser"}),
     "required password": Ending(change_required_password, USER - {"browser"}),
     "user set-password": Ending(set_password, USER),
+    "password reset": Ending(reset_password, USER, settings={"email_from": SENDER}),
+    "undone change of the address": Ending(undo_change_of_address, USER, settings={"email_from": SENDER}),
     "user disable": Ending(disable, USER | {"consent"}),
     "user disable, user enable": Ending(disable_and_enable, USER),
     "own account deleted": Ending(delete_own_account, USER | {"consent"}),
@@ -308,7 +341,7 @@ def test_an_ending_ends_what_the_table_says_and_nothing_else(name: str, world: W
 
 
 @pytest.mark.parametrize("name", [name for name, ending in ENDINGS.items() if ending.settings])
-def test_a_session_that_lapses_ends_what_the_table_says_and_nothing_else(
+def test_an_ending_with_settings_ends_what_the_table_says_and_nothing_else(
     name: str, site_with: Callable[..., Site], run_command: RunCommand
 ) -> None:
     ending = ENDINGS[name]

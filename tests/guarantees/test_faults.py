@@ -13,16 +13,20 @@ from chalicelib import events
 from chalicelib.authentication import passwords
 from chalicelib.aws.messages import Request, Response
 from chalicelib.keys.stored_ring import RING
+from chalicelib.mail import proof_codes
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.records import Consent, Identifier, User
 from chalicelib.protocol.resource import Resource
 from chalicelib.protocol.scheduled_deletion import DELETIONS
 from chalicelib.storage.table import Table
+from chalicelib.users import email_address
 from tests.support import faults
 from tests.support.account import account_form, submit_form
 from tests.support.browser import Answer, Browser, authorization_parameters, basic
 from tests.support.faults import ALWAYS, Fault, Proceed, Wire
 from tests.support.grants import update_client
+from tests.support.mail_flows import ADDRESS, choose, send_choice
+from tests.support.mailbox import SENDER
 from tests.support.resource_servers import API
 from tests.support.second_factor import REFEDS, add_second_factor
 from tests.support.site import PASSWORD, STAGE, Registered, Site, tables
@@ -76,6 +80,11 @@ class Environment:
         answered = [request for request in self.stored(store.requests) if request.taken_at is not None]
         assert len(answered) <= len(grants) + denied
         assert len(self.stored(store.consents)) <= len(grants)
+
+    def let_mail_be_sent(self) -> None:
+        """Let the server have a sender, and the user a verified address."""
+        object.__setattr__(self.site.server, "settings", replace(self.site.settings, email_from=SENDER))
+        email_address.mark_verified(self.site.server.store, self.user, ADDRESS)
 
     def pass_a_quarter_of_the_session(self) -> None:
         """Advance the clock until the next use extends the session; cache the key ring again."""
@@ -668,6 +677,40 @@ def restore_the_account(env: Environment) -> CheckedRequest:
     return CheckedRequest(partial(env.browser.send, page), finish)
 
 
+def ask_for_a_new_password(env: Environment) -> CheckedRequest:
+    env.let_mail_be_sent()
+    page = env.browser.get("/account/recover")
+
+    def finish(answer: Answer) -> None:
+        page = env.browser.follow(answer)
+        code = proof_codes.code_of(env.site.server, page.form.fields["proof"], "reset")
+        env.site.secrets.add(code)
+        choice = env.browser.submit(page, code=code)
+        assert "Your password is changed" in choose(env.browser, choice, NEW_PASSWORD).body
+
+    def recover() -> None:
+        """Ask again after a quarter of an hour: moto counts a mail again when the lost call is repeated."""
+        env.site.clock.advance(15 * MINUTE)
+        env.site.server.keys.jwks()
+        finish(env.browser.send(page, username="alice"))
+
+    return CheckedRequest(partial(env.browser.send, page, username="alice"), finish, recover=recover)
+
+
+def choose_a_new_password(env: Environment) -> CheckedRequest:
+    page = env.browser.follow(ask_for_a_new_password(env).send())
+    link = proof_codes.link_handle(env.site.server, page.form.fields["proof"])
+    env.site.secrets.add(link)
+    choice = env.browser.get("/account/link", link=link)
+
+    def finish(answer: Answer) -> None:
+        assert "Your password is changed" in env.browser.follow(answer).body
+        names = [event.name for event in env.stored(env.site.server.store.events)]
+        assert names.count(events.PASSWORD_RESET) == 1
+
+    return CheckedRequest(partial(send_choice, env.browser, choice, NEW_PASSWORD), finish)
+
+
 def account_page(env: Environment) -> CheckedRequest:
     env.browser.tokens(env.client)
 
@@ -761,6 +804,8 @@ SCENARIOS: list[Callable[[Environment], CheckedRequest]] = [
     change_password_on_the_account_page,
     open_a_let_in_link,
     use_a_let_in_link,
+    ask_for_a_new_password,
+    choose_a_new_password,
     account_page,
     change_the_profile,
     download_the_data,
@@ -783,6 +828,7 @@ def env(site: Site, browser: Browser) -> Iterator[Environment]:
     site.secrets.update([PASSWORD, NEW_PASSWORD])
     with faults.wire() as wire:
         yield Environment(site, browser, wire, user, site.client(direct_sign_in=True))
+    object.__setattr__(site.server, "settings", site.settings)
     if ring:
         site.server.store.keys.put(ring)
     site.server.keys.forget_cached_keys()

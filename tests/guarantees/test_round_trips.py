@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,16 +18,20 @@ from chalicelib.clients.document_content import read_document
 from chalicelib.clients.registration_limits import create_token
 from chalicelib.http import outbound
 from chalicelib.keys.signing import thumbprint
+from chalicelib.mail import proof_codes
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import NEVER
+from chalicelib.protocol.proof import Proof
 from chalicelib.storage.dynamodb import DynamoDB
-from chalicelib.users import accounts
+from chalicelib.users import accounts, email_address
 from tests.bench.capacity import Meter
 from tests.support.account import sign_in_to_account, submit_form
 from tests.support.assertions import key_client, key_pair, signed
 from tests.support.browser import CHALLENGE, Answer, Browser, authorization_parameters, basic
 from tests.support.gateways import BrowserAt
 from tests.support.grants import create_code, update_client
+from tests.support.mail_flows import ADDRESS
+from tests.support.mailbox import SENDER
 from tests.support.proofs import public_jwk, with_proof, with_token
 from tests.support.resource_servers import API, register_resource
 from tests.support.second_factor import REFEDS, Authenticator, add_second_factor
@@ -608,6 +612,89 @@ def restore_account(site: Site, browser: Browser, client: Registered) -> SendReq
     return partial(browser.send, open_the_restoration(site, browser, client)())
 
 
+def with_sender(site: Site) -> None:
+    """Let the server have a sender for mails until the end of the test."""
+    object.__setattr__(site.server, "settings", replace(site.server.settings, email_from=SENDER))
+
+
+def verify_alice(site: Site, browser: Browser) -> None:
+    """Let alice have a verified address, and sign her in on the account page."""
+    with_sender(site)
+    email_address.mark_verified(site.server.store, site.read_user(), ADDRESS)
+    sign_in_to_account(browser)
+
+
+def ask_for_a_password(site: Site, browser: Browser, client: Registered, *, username: str) -> SendRequest:
+    verify_alice(site, browser)
+    page = browser.get("/account/recover")
+    return partial(browser.send, page, username=username)
+
+
+def ask_for_an_account(site: Site, browser: Browser, client: Registered, *, email: str) -> SendRequest:
+    verify_alice(site, browser)
+    object.__setattr__(site.server, "settings", replace(site.server.settings, sign_up=True))
+    return partial(browser.send, browser.get("/account/sign-up"), email=email)
+
+
+def create_account(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    ask_for_an_account(site, browser, client, email="new@example.com")()
+    page = browser.get(link_of(site, newest_proof(site)))
+    site.secrets.add(NEW_PASSWORD)
+    return partial(browser.send, page, username="bob", new_password=NEW_PASSWORD, new_password_again=NEW_PASSWORD)
+
+
+def newest_proof(site: Site) -> Proof:
+    (proof,) = site.server.store.proofs.scan()
+    return proof
+
+
+def link_of(site: Site, proof: Proof) -> str:
+    handle = proof_codes.link_handle(site.server, proof.proof_id)
+    site.secrets.add(handle)
+    return f"/account/link?link={handle}"
+
+
+def open_reset(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    ask_for_a_password(site, browser, client, username="alice")()
+    return partial(browser.request, "GET", link_of(site, newest_proof(site)))
+
+
+def reset_password(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    page = open_reset(site, browser, client)()
+    site.secrets.add(NEW_PASSWORD)
+    return partial(browser.send, page, new_password=NEW_PASSWORD, new_password_again=NEW_PASSWORD)
+
+
+def type_a_code(site: Site, browser: Browser, client: Registered, *, right: bool) -> SendRequest:
+    page = browser.follow(ask_for_a_password(site, browser, client, username="alice")())
+    code = proof_codes.code_of(site.server, newest_proof(site).proof_id, "reset")
+    site.secrets.add(code)
+    return partial(browser.send, page, code=code if right else "WRNGCDE2")
+
+
+def change_email(site: Site, browser: Browser, client: Registered, *, taken: bool) -> SendRequest:
+    verify_alice(site, browser)
+    site.user("bob", claims={"email": "bob@example.com", "email_verified": True})
+    page, address = browser.get("/account/email"), "bob@example.com" if taken else "new@example.com"
+    return partial(browser.send, page, email=address, action="change_email")
+
+
+def confirm_email(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    page = browser.follow(change_email(site, browser, client, taken=False)())
+    code = proof_codes.code_of(site.server, newest_proof(site).proof_id, "verify")
+    site.secrets.add(code)
+    return partial(browser.send, page, code=code, action="confirm_email")
+
+
+def undo_change(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    confirm_email(site, browser, client)()
+    (proof,) = (proof for proof in site.server.store.proofs.scan() if proof.purpose == "undo")
+    code = proof_codes.code_of(site.server, proof.proof_id, "undo")
+    site.secrets.add(code)
+    page = browser.submit(browser.get(link_of(site, proof)), code=code)
+    return partial(browser.send, page)
+
+
 # request and its calls, function that prepares it, status, number of calls, read units, write units
 TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, int, float, float]] = [
     ("GET /oauth2/authorize, without a session", authorize_without_a_session, 200, 0, 0, 0),
@@ -985,6 +1072,53 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
     ("GET /account/let-in, without a link", partial(get, path="/account/let-in"), 400, 0, 0, 0),
     ("POST /account/let-in: link; user; one transaction", use_let_in_link, 303, 3, 2, 6),
     ("POST /account/let-in, again: link; user", use_let_in_link_again, 303, 2, 2, 0),
+    ("GET /account/recover, without a sender", partial(get, path="/account/recover"), 404, 0, 0, 0),
+    (
+        "POST /account/recover: identifier; user; counts; one transaction",
+        partial(ask_for_a_password, username="alice"),
+        303,
+        4,
+        2,
+        11,
+    ),
+    ("POST /account/recover, unknown: the same", partial(ask_for_a_password, username="nobody"), 303, 4, 2, 11),
+    ("POST /account/recover, address: the same", partial(ask_for_a_password, username=ADDRESS), 303, 4, 3, 11),
+    ("POST /account/recover, unknown address", partial(ask_for_a_password, username="no@a.example"), 303, 4, 3, 11),
+    ("GET /account/sign-up, where it is off", partial(get, path="/account/sign-up"), 404, 0, 0, 0),
+    (
+        "POST /account/sign-up: identifiers; counts; one transaction",
+        partial(ask_for_an_account, email="new@example.com"),
+        303,
+        3,
+        2,
+        11,
+    ),
+    ("POST /account/sign-up, address of a user: the same", partial(ask_for_an_account, email=ADDRESS), 303, 3, 2, 11),
+    ("POST /account/link, new account: proof; identifier; one transaction", create_account, 303, 3, 2, 12),
+    ("GET /account/link, without a link", partial(get, path="/account/link"), 400, 0, 0, 0),
+    ("GET /account/link, new password: proof; user", open_reset, 200, 2, 2, 0),
+    ("POST /account/link, new password: proof; user; user; one transaction", reset_password, 303, 4, 3, 14),
+    ("POST /account/link, right code: proof; count", partial(type_a_code, right=True), 303, 2, 1, 1),
+    ("POST /account/link, wrong code: proof; count", partial(type_a_code, right=False), 400, 2, 1, 1),
+    ("POST /account/link, undo: proof; user; identifier; one transaction", undo_change, 303, 4, 3, 13),
+    ("GET /account/email: batch", partial(get_account_page, path="/account/email"), 200, 1, 2, 0),
+    (
+        "POST /account/email, change: batch; identifiers; counts; one transaction",
+        partial(change_email, taken=False),
+        303,
+        4,
+        4,
+        11,
+    ),
+    ("POST /account/email, address of another user: the same", partial(change_email, taken=True), 303, 4, 4, 11),
+    (
+        "POST /account/email, confirm: batch; proof; count; identifiers; identifier; one transaction",
+        confirm_email,
+        303,
+        6,
+        6,
+        16,
+    ),
     ("GET /oauth2/jwks", partial(get, path="/oauth2/jwks"), 200, 0, 0, 0),
     ("GET /.well-known/openid-configuration: resources", get_metadata, 200, 1, 1, 0),
     ("GET /.well-known/openid-configuration, resources cached", get_metadata_again, 200, 0, 0, 0),
@@ -1005,6 +1139,12 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
     ("GET /style.css", partial(get, path="/style.css"), 200, 0, 0, 0),
     ("GET /script.js", partial(get, path="/script.js"), 200, 0, 0, 0),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _restored_settings(site: Site) -> Iterator[None]:
+    yield
+    object.__setattr__(site.server, "settings", site.settings)
 
 
 @pytest.fixture

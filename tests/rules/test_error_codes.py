@@ -143,6 +143,7 @@ ERROR_PAGES: dict[str, tuple[int, Trigger]] = {
         400,
         lambda _s, browser, client: browser.authorize(client, "/oauth2/code", headers={"Sec-Fetch-Mode": "cors"}),
     ),
+    "email_link_ended": (400, lambda _site, browser, _client: browser.get("/account/link", link="em_forged")),
     "let_in_ended": (400, lambda _site, browser, _client: browser.get("/account/let-in", link="let_forged")),
     "not_found": (404, lambda site, _browser, _client: GatewayBrowser(site, GATEWAYS[0]).get("/nothing")),
     "method_not_allowed": (405, lambda _site, browser, _client: browser.request("DELETE", "/oauth2/code")),

@@ -21,7 +21,7 @@ from chalicelib.keys.stored_ring import RING
 from chalicelib.protocol.attempts import Attempts
 from chalicelib.protocol.durations import DAY, HOUR, MINUTE, YEAR
 from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.identifiers import username_identifier
+from chalicelib.protocol.identifiers import sign_in_identifiers, username_identifier
 from chalicelib.protocol.records import Identifier, User
 from chalicelib.users.password_change import change_password
 from tests.support.browser import Answer, Browser, basic
@@ -336,11 +336,11 @@ def test_overlong_username_is_not_normalized(
     """Normalizing 30,000 accents takes seconds, which is not throttled."""
     compared: list[str] = []
 
-    def identifier(username: str) -> str:
+    def identifiers(username: str) -> tuple[str, ...]:
         compared.append(username)
-        return username_identifier(username)
+        return sign_in_identifiers(username)
 
-    monkeypatch.setattr(sign_in, "username_identifier", identifier)
+    monkeypatch.setattr(sign_in, "sign_in_identifiers", identifiers)
     names = ["a" + "\u0301\u0316" * 5000, "alice" + " " * 400, "\u0301" * 320]
     answers = [answer for name in names for answer in send_passwords(browser, client, PASSWORD, username=name)]
     assert statuses(answers) == [400, 400, 400]

@@ -15,6 +15,7 @@ from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.grant import Grant, GrantEntry
 from chalicelib.protocol.own_scope import Scope
 from chalicelib.protocol.passkey import Passkey
+from chalicelib.protocol.proof import Proof
 from chalicelib.protocol.records import (
     AuthorizationRequest,
     Consent,
@@ -112,6 +113,7 @@ EXAMPLES: dict[str, tuple[Any, str]] = {
     "scopes": (Scope("photos.read", "See your 写真 👀"), "description"),
     "resources": (Resource("https://api.example.com/", "https://api.example.com", "写真 👀", "photos.read"), "name"),
     "registration_tokens": (RegistrationToken("t-1", "Partner", NOW, NOW + 600, max_uses=2), "label"),
+    "proofs": (Proof("reset.digest", "nonce", NOW, NOW + 600, "b-1", "u-1", "sealed"), "tries"),
     "attempts": (Attempts("account 1", NOW + 900, failures=3), "failures"),
     "events": (Event("u-1", "1800000000.1", "sign_in", NOW, NOW + 600, client_name="Zürich"), "name"),
     "deliveries": (Delivery("d-1", "u-1", NOW, NOW + 600, "u-1.s-1", frozenset({"c-1", "c-2"})), "tries"),

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from playwright.sync_api import Page, Route
 
 from chalicelib import pages
+from chalicelib.mail import proof_codes
 from chalicelib.mail.message import compose
 from chalicelib.pages.explanations import explain
 from chalicelib.protocol.authentication_context import REFEDS_MFA
@@ -24,6 +25,7 @@ from chalicelib.protocol.identifiers import username_identifier
 from chalicelib.protocol.outgoing_mail import OutgoingMail
 from chalicelib.protocol.own_scope import Scope
 from chalicelib.protocol.passkey import Passkey
+from chalicelib.protocol.proof import Proof
 from chalicelib.protocol.records import Consent, Session
 from chalicelib.protocol.resource import Resource
 from chalicelib.settings import LOCAL_SENDER
@@ -44,7 +46,8 @@ STYLED = "link => link.sheet ? true : new Promise(done => { link.onload = () => 
 
 def local_settings() -> dict[str, Any]:
     """Return the settings of a local server: with the playground, and with a mailbox that the run deletes."""
-    return {"playground": True, "email_from": LOCAL_SENDER, "mailbox": mkdtemp(dir=os.environ[RUN_FOLDER])}
+    mails = {"email_from": LOCAL_SENDER, "mailbox": mkdtemp(dir=os.environ[RUN_FOLDER])}
+    return {"playground": True, "sign_up": True, **mails}
 
 
 def keep_mail(site: Site, username: str) -> None:
@@ -150,6 +153,10 @@ class Gallery:
         self.page.locator("#birthdate").fill("yesterday")
         self._send()
         yield "account_profile_again"
+        if self.site.settings.can_send_mail:
+            yield from self._mail_flows()
+            self.authorize(self.client, prompt="login")
+            self._sign_in(self.words.username, PASSWORD)
         query = urlencode({"client_id": self.client.client_id})
         unregistered = query + "&" + urlencode({"post_logout_redirect_uri": f"{HOME}/bye"})
         self.page.goto(f"{issuer}/oauth2/logout?{unregistered}")
@@ -215,6 +222,64 @@ class Gallery:
         yield "account_restored"
         self.page.goto(f"{issuer}/account/restore")
         yield "account_restore_nothing"
+
+    def _mail_flows(self) -> Iterator[str]:
+        """Forget the password and change the address, with the codes that the emails would have."""
+        issuer, server = self.site.settings.issuer, self.site.server
+        verified = {"email": "alice@example.com", "email_verified": True}
+        user = server.store.users.get(self.user.sub)
+        assert user
+        server.store.users.put(replace(user, claims=user.claims | verified))
+        self.page.goto(f"{issuer}/account/email")
+        yield "account_email"
+        self.page.locator("#email").fill("new@example.com")
+        self._send("change_email")
+        yield "account_email_code"
+        self.page.goto(f"{issuer}/account/link?link={self._link('verify')}")
+        yield "confirm_address"
+        self.page.goto(f"{issuer}/account/email?proof={self._proof('verify').proof_id}")
+        self.page.locator("#code").fill(self._code("verify"))
+        self._send("confirm_email")
+        self.page.goto(f"{issuer}/account/link?link={self._link('undo')}")
+        yield "email_code_elsewhere"
+        self.page.locator("#code").fill(self._code("undo"))
+        self._send()
+        yield "undo_address"
+        self._send()
+        yield "undo_address_done"
+        self.page.goto(f"{issuer}/account/sign-up")
+        yield "sign_up"
+        self.page.locator("#email").fill("carol@example.com")
+        self._send()
+        self.page.locator("#code").fill(self._code("signup"))
+        self._send()
+        yield "new_account"
+        self._change_password(PASSWORD)
+        yield "new_account_done"
+        self.page.goto(f"{issuer}/account/recover")
+        yield "recover"
+        self.page.locator("#username").fill(self.words.username)
+        self._send()
+        yield "email_code"
+        self.page.locator("#code").fill(self._code("reset"))
+        self._send()
+        yield "reset_password"
+        self._change_password(PASSWORD)
+        yield "reset_password_done"
+
+    def _proof(self, purpose: str) -> Proof:
+        proofs = [each for each in self.site.server.store.proofs.scan() if each.purpose == purpose]
+        return proofs[-1]
+
+    def _link(self, purpose: str) -> str:
+        handle = proof_codes.link_handle(self.site.server, self._proof(purpose).proof_id)
+        self.site.secrets.add(handle)
+        return handle
+
+    def _code(self, purpose: str) -> str:
+        code = proof_codes.code_of(self.site.server, self._proof(purpose).proof_id, purpose)
+        self.site.secrets.add(code)
+        return code
 
     def _playground(self) -> Iterator[str]:
         self.page.goto(f"{self.site.settings.issuer}/playground")

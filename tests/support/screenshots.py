@@ -7,6 +7,7 @@ from pathlib import Path
 from moto import mock_aws
 from playwright.sync_api import Page, sync_playwright
 
+from chalicelib.settings import LOCAL_SENDER
 from infra.local.embedded import create_tables, lock_moto
 from infra.local.http_server import fix_chalice_local
 from tests.support.chromium import ARGUMENTS, CHROMIUM, SCHEMES, Scheme
@@ -34,7 +35,7 @@ def main(folder: Path) -> None:
         import boto3
 
         create_tables(boto3.client("dynamodb"), STAGE)
-        site = Site(playground=True)
+        site = Site(playground=True, email_from=LOCAL_SENDER, sign_up=True)
         site.server.keys.create()
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = browser.new_context(locale="en-GB", user_agent=CHROME).new_page()

@@ -18,7 +18,7 @@ from chalicelib.storage.store import Store
 from infra.access import NO_ACCESS, REJECTED
 from infra.local.embedded import STAGE
 from infra.local.state import StateFolder
-from infra.operator.doctor import clients, deployed, resources
+from infra.operator.doctor import clients, deployed, function, resources, sign_ins
 from infra.operator.doctor.findings import Finding, Verdict, judge, skipped
 from infra.operator.doctor.stage import Inside
 from infra.operator.doctor.visit import OPENID, Unreachable, ask

@@ -15,12 +15,11 @@ from chalicelib.protocol.client import Client
 from chalicelib.protocol.custom_claims import check_custom_claims, check_groups
 from chalicelib.protocol.errors import OAuthError, TemporarilyUnavailable
 from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.identifiers import username_identifier
-from chalicelib.protocol.records import Consent, Identifier, User
+from chalicelib.protocol.records import Consent, User
 from chalicelib.storage.dynamodb import is_possible_key
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused
-from chalicelib.users import deletion
+from chalicelib.users import deletion, identifiers
 from chalicelib.users.accounts import delete_history
 from chalicelib.users.registration import check_username, with_new_generations
 from infra.operator.transfer.json_lines import Record
@@ -126,15 +125,18 @@ def _insert_user(store: Store, user: User) -> Outcome:
         raise ValueError("its sub is the client_id of a client")
     if same_sub is None:
         delete_history(store, user.sub)  # of an earlier user
-    identifier = Identifier(username_identifier(user.username), user.sub)
-    inserting = store.users.inserting(with_new_generations(user))
+    inserting, of_names = store.users.inserting(with_new_generations(user)), identifiers.inserting(store, user)
     # What the user has deleted before the export is removed at the same time here.
     scheduling = [deletion.schedule(store, user)] if user.deleted_at is not None else []
-    refused = store.transact(store.identifiers.inserting(identifier), inserting, *scheduling)
+    refused = store.transact(*of_names, inserting, *scheduling)
     if not refused:
         return Outcome(added=True)
-    records = [refusal.record if isinstance(refusal, Refused) else None for refusal in refused[:2]]
-    conflicting_identifier, existing = records
+    if any(refused.of(of_address) for of_address in of_names[1:]):
+        return Outcome(problem=f"the email address of {user.username} is verified for another user")
+    conflicting_identifier, existing = (
+        refusal.record if isinstance(refusal, Refused) else None
+        for refusal in (refused.of(of_names[0]), refused.of(inserting))
+    )
     if conflicting_identifier is not None and conflicting_identifier.sub != user.sub:
         return Outcome(problem=f"the username {user.username} belongs to another user")
     if conflicting_identifier is None or existing is None:

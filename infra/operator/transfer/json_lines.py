@@ -40,6 +40,7 @@ _INTERNAL = frozenset(
     {
         *("registration_id", "generation", "client_generation", "document", "refreshing_until"),
         *("recovery_batch", "sessions_generation", "grants_generation", "consents_generation", "password_generation"),
+        *("email_changes", "email_void_from", "email_void_until"),
     }
 )
 

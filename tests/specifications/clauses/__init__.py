@@ -55,6 +55,7 @@ ELSEWHERE = (
     "OAuth 2.0 Form Post Response Mode",
     "OAuth 2.0 Multiple Response Type Encoding Practices",
     "OAuth 2.0 Simplified",
+    "OpenID Initiating User Registration 1.0",
     "RFC 6265",
     "RFC 6265bis",
     "RFC 6585",

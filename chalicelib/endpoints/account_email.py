@@ -1,0 +1,105 @@
+"""/account/email: the user's email address, how it is confirmed, and how it is changed."""
+
+from chalicelib import pages
+from chalicelib.authentication import proofs
+from chalicelib.authentication.proofs import WrongCode
+from chalicelib.builtin_clients import ACCOUNT
+from chalicelib.http.messages import Params, Request, Response, redirect, with_query
+from chalicelib.mail.notices import verified_address
+from chalicelib.protocol.email_addresses import sendable
+from chalicelib.protocol.errors import RequestEnded
+from chalicelib.protocol.next_step import RECENT
+from chalicelib.protocol.proof import VERIFY, Proof
+from chalicelib.server import AuthorizationServer
+from chalicelib.sessions import browser_sessions
+from chalicelib.users import email_address
+from chalicelib.users.account_visit import Action, Visit, answer_form, show_page
+
+ALREADY = "This address is confirmed already."
+TAKEN = "This address cannot be used now: another account has it."
+
+
+def get(server: AuthorizationServer, http: Request) -> Response:
+    """Show the address, and the form that changes it, or the one that asks for the code of the email."""
+    return show_page(server, http, _show)
+
+
+def post(server: AuthorizationServer, http: Request) -> Response:
+    """Send an email to a new address, or confirm it by its code."""
+    return answer_form(server, http, _ACTIONS)
+
+
+def _show(visit: Visit, problem: str = "", typed: str = "", proof: Proof | None = None) -> Response:
+    if proof is None and (proof_id := visit.http.query.get("proof", at_most=128)):
+        proof = _own_proof(visit, proof_id)
+    user = visit.signed_in.user
+    return visit.page(
+        "email",
+        400 if problem else 200,
+        address=user.claims.get("email") or "",
+        verified=verified_address(user) is not None,
+        typed=typed,
+        proof=proof,
+        new_address=proofs.content_of(visit.server, proof).typed if proof else "",
+        can_send=visit.server.settings.can_send_mail,
+        sign_in_again="" if _is_recent(visit) else _sign_in_again(visit),
+        problem=problem,
+    )
+
+
+def _own_proof(visit: Visit, proof_id: str) -> Proof:
+    """Return the proof whose email this user has asked for, and not used. Raises RequestEnded."""
+    proof = proofs.find(visit.server, proof_id)
+    if proof is None or proof.purpose != VERIFY or proof.sub != visit.signed_in.user.sub or proof.spent_at is not None:
+        raise proofs.ended(visit.server, VERIFY)
+    return proof
+
+
+def _change(visit: Visit, form: Params) -> Response:
+    server, http, user = visit.server, visit.http, visit.signed_in.user
+    typed = form.get("email", at_most=2048) or ""
+    if not server.settings.can_send_mail or not _is_recent(visit):
+        return _show(visit, "Sign in again to change your email address.", typed)
+    try:
+        if verified_address(user) == sendable(typed):
+            return _show(visit, ALREADY, typed)
+        proof = email_address.ask(server, http, user, typed, browser_sessions.browser_id_of(server, http))
+    except ValueError as error:
+        return _show(visit, str(error), typed)
+    path = pages.base(server.settings) + "/account/email"
+    return redirect(http, with_query(path, {"proof": proof.proof_id}))
+
+
+def _confirm(visit: Visit, form: Params) -> Response:
+    server, http = visit.server, visit.http
+    proof_id = form.require("proof", at_most=128)
+    try:
+        proof = _own_proof(visit, proof_id)
+        proofs.check_code(server, http, proof, form.get("code") or "")
+        email_address.confirm(server, http, visit.signed_in.user, proof)
+    except WrongCode as wrong:
+        return _show(visit, str(wrong), proof=proof)
+    except email_address.AddressTaken:
+        return _show(visit, TAKEN)
+    except RequestEnded:  # the same form, sent twice, is answered again
+        if not _was_confirmed(visit, proof_id):
+            raise
+    return visit.back("/account/email", "email_changed")
+
+
+def _was_confirmed(visit: Visit, proof_id: str) -> bool:
+    proof = proofs.find(visit.server, proof_id)
+    return proof is not None and proof.sub == visit.signed_in.user.sub and proof.spent_at is not None
+
+
+def _is_recent(visit: Visit) -> bool:
+    """Return whether the user has signed in a moment ago, so that it is not another person at an open browser."""
+    return visit.server.now() - visit.signed_in.session.auth_time <= RECENT
+
+
+def _sign_in_again(visit: Visit) -> str:
+    parameters = {"client_id": ACCOUNT, "response_type": "code", "max_age": str(RECENT)}
+    return with_query(visit.server.path_of("authorization_endpoint"), parameters)
+
+
+_ACTIONS: dict[str, Action] = {"change_email": _change, "confirm_email": _confirm}
