@@ -20,7 +20,7 @@ from chalicelib.authentication.password import remember_browser, remember_networ
 from chalicelib.authentication.sign_in_addresses import note_sign_in
 from chalicelib.http.messages import Request
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.passkey import Passkey
+from chalicelib.protocol.passkey import AMR, Passkey
 from chalicelib.protocol.records import User
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
@@ -41,7 +41,9 @@ class VerifiedPasskey:
 
 
 class PasskeyAttempt:
-    """A passkey's answer to the sign-in page of a request, as this browser has sent it."""
+    """A passkey's answer to the sign-in page of a request, as this browser has sent it. `amr`: its methods."""
+
+    amr = AMR
 
     def __init__(self, server: AuthorizationServer, http: Request, text: str, browser_id: str, request_id: str):
         self._server, self._http, self._browser_id = server, http, browser_id
@@ -93,9 +95,15 @@ class PasskeyAttempt:
         return VerifiedPasskey(verified.user, verified.passkey, verified.use, writes)
 
 
-def second_factor_options(server: AuthorizationServer, user: User, purpose: Purpose) -> str:
-    """Return the options for the page of the second factor, "" if the user has no passkey. One call."""
-    passkeys = list(server.store.passkeys.find("sub", user.sub))
+def usable_passkeys(server: AuthorizationServer, sub: str) -> list[Passkey]:
+    """Return the passkeys of a user that belong to the domain of this server. One call, none without a domain."""
+    domain = server.settings.passkey_domain
+    passkeys = server.store.passkeys.find("sub", sub) if domain else ()
+    return [passkey for passkey in passkeys if passkey.rp_id == domain]
+
+
+def second_factor_options(server: AuthorizationServer, passkeys: list[Passkey], purpose: Purpose) -> str:
+    """Return the options for the page of the second factor, "" if the user has none of these passkeys."""
     return passkey_options.sign_in_options(server, purpose, passkeys) if passkeys else ""
 
 
@@ -129,8 +137,8 @@ def _verify(
         raise PasskeyError("passkey_unknown", "there is no such passkey")
     origins = server.settings.passkey_origins
     use = check_assertion(answer, passkey, origins, purpose.checks(server), user_verification=user_verification)
-    if user.disabled_at is not None:
-        raise PasskeyError("passkey_not_verified", "the user is disabled")
+    if user.disabled_at is not None or user.is_gone(server.now()):
+        raise PasskeyError("passkey_not_verified", "the user is disabled, or deleted")
     copied = may_be_copied(passkey, use)
     accepted = not copied or passkey.backup_eligible  # devices that share a passkey need not share its counter
     writes: tuple[Write[Any], ...] = ()

@@ -68,6 +68,7 @@ class VerifiedSignIn:
 
     Until these are made, the attempt counts as a failure. `recorded`: the event in the history. `complete`: whether the
     user need not enter a code of the second factor, so that the browser and the network become known.
+    `in_unknown_browser`: whether the browser was not known before.
     """
 
     user: User
@@ -75,6 +76,7 @@ class VerifiedSignIn:
     attempt: CountedAttempt
     recorded: tuple[Write[Any], ...]
     complete: bool = True
+    in_unknown_browser: bool = False
 
     @property
     def writes(self) -> tuple[Write[Any], ...]:
@@ -207,7 +209,8 @@ class SignInAttempt:
             recorded.append(replace(rename, on_success=lambda: events.note(self._http, purpose, sub=sub)))
         if purpose == events.SIGN_IN and self._server.settings.sign_in_notice and not counted.from_known_browser:
             recorded += telling_user(self._server, self._http, user)
-        verified = VerifiedSignIn(self._rehash(user), consent, attempt, tuple(recorded), complete)
+        unknown = not counted.from_known_browser
+        verified = VerifiedSignIn(self._rehash(user), consent, attempt, tuple(recorded), complete, unknown)
         if request and not is_intended_user(request, subject(self._server, client, user.sub)):
             verified.commit_without_session(store)
             raise LoginRequired(WRONG_USER)

@@ -57,12 +57,17 @@ def new_proof(
     browser_id: str | None = None,
     sub: str | None = None,
     generation: int = 0,
+    lifetime: int | None = None,
 ) -> Proof:
-    """Return a new proof. `about`: whom it is for, of which only a digest is stored; None replaces no other proof."""
+    """Return a new proof. `about`: whom it is for, of which only a digest is stored; None replaces no other proof.
+
+    `lifetime`: in seconds, by default that of the purpose.
+    """
     digest = server.keys.digest("proof", purpose, new_id() if about is None else about)
     key, now = f"{purpose}.{digest}", server.now()
     sealed = server.keys.seal(json.dumps(list(vars(content).values())), f"proof {key}")
-    return Proof(key, new_id(), now, now + LIFETIMES[purpose], browser_id, sub, sealed, generation)
+    expires_at = now + (LIFETIMES[purpose] if lifetime is None else lifetime)
+    return Proof(key, new_id(), now, expires_at, browser_id, sub, sealed, generation)
 
 
 def storing(server: AuthorizationServer, proof: Proof) -> Write[Proof]:

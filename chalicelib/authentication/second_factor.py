@@ -16,6 +16,7 @@ from chalicelib.authentication.password import NotSignedIn
 from chalicelib.events import history
 from chalicelib.http.messages import Params, Request
 from chalicelib.keys.ring import KeyRing
+from chalicelib.mail.notices import tell
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import DAY, MINUTE, in_words
 from chalicelib.protocol.records import User
@@ -57,7 +58,8 @@ class EnteredCode:
 class Proof:
     """A right code, and the writes for the next transaction: it spends the code, or is refused.
 
-    `also`: the writes that take the count back and tell the history; `if_repeated`: those of a form that came twice.
+    `also`: the writes that take the count back, and tell the history and the user; `if_repeated`: those of a form that
+    came twice.
     """
 
     user: User
@@ -114,6 +116,7 @@ def verify(
     if_repeated = (taking_back, store.events.deleting((event.sub, event.event_id), failed))
     if entered.recovery_code:
         also.append(events.record(store, http, events.RECOVERY_CODE_USED, user.sub, client))
+        also += tell(server, user, "recovery_code_used")
     return Proof(user, tuple(also), if_repeated, condition, set_, add)
 
 

@@ -156,8 +156,6 @@ def _sign_in(interaction: Interaction) -> Response | None:
     user, consent = store.read(store.users.lookup(sub), store.consents.lookup(sub, interaction.client.client_id))
     if user is None or user.disabled_at is not None or user.sessions_generation != request.answer["generation"]:
         return None  # the proof of a moment ago is no longer valid
-    if user.deleted_at is not None:
-        return offer_restoration(interaction, user)
     same_answer = attr("answer.id").eq(request.answer["id"])
     if server.settings.authentication_policy.asks_for_code(user):
         # The application cannot vouch for it: its form comes from the user's browser, where its user can change it.
@@ -166,6 +164,8 @@ def _sign_in(interaction: Interaction) -> Response | None:
         if isinstance(changed, Refused):
             return None
         return proceed(replace(interaction, request=replace(request, answer={}, waiting=waiting), waiting=user))
+    if user.deleted_at is not None:  # after the second factor: the password alone must not restore an account
+        return offer_restoration(interaction, user)
     taking = store.requests.changing((request.request_id,), same_answer, {"asked_sub": sub}, remove=("answer",))
     also = (taking, *remember_browser(server, http, user, request.browser_id))
     signed_in = browser_sessions.start_session(server, http, user, request.request_id, interaction.signed_in, also)

@@ -6,7 +6,7 @@ Steps do not call each other: all return to this dispatcher.
 from dataclasses import replace
 from typing import Any
 
-from chalicelib.authorization.authentication_policy import demand_of
+from chalicelib.authorization.authentication_policy import demand_of, has_passkey
 from chalicelib.authorization.grant import NotGranted, create_grant
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.repeated_answer import redirect_to_answer, repeat_answer
@@ -38,6 +38,7 @@ def remaining_step(interaction: Interaction) -> Step | None:
     request, signed_in = interaction.request, interaction.signed_in
     names_user = request.hinted_sub is not None or bool(request.claims)
     client_subject = subject(server, client, signed_in.user.sub) if signed_in and names_user else None
+    demand = demand_of(server, client, request)
     return next_step(
         request,
         client,
@@ -46,8 +47,9 @@ def remaining_step(interaction: Interaction) -> Step | None:
         server.now(),
         client_subject,
         policy=server.settings.authentication_policy,
-        demand=demand_of(server, client, request),
+        demand=demand,
         waiting=interaction.waiting is not None,
+        has_passkey=interaction.waiting is None and has_passkey(interaction, demand),
     )
 
 

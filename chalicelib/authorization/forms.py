@@ -10,7 +10,8 @@ import re
 from dataclasses import replace
 
 from chalicelib import pages
-from chalicelib.authentication.passkey_options import for_sign_in, sign_in_options
+from chalicelib.authentication.passkey_options import for_second_factor, for_sign_in, sign_in_options
+from chalicelib.authentication.passkey_sign_in import second_factor_options
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.recipient import find_recipient, set_recipient_of
 from chalicelib.authorization.request import read_request, require_current, require_repeatable
@@ -39,7 +40,7 @@ _CLOCK_DIFFERENCE = 60  # seconds by which another process may be ahead
 class Form:
     """The address that a form is sent to, and its hidden fields as pairs of name and value.
 
-    `passkey`: the options of a sign-in with a passkey, for the browser; "" where there can be none.
+    `passkey`: the options of a passkey, to sign in or as the second factor; "" where there can be none.
     """
 
     action: str
@@ -80,9 +81,20 @@ def make_form(interaction: Interaction, step: Step, browser_id: str) -> Form:
     holder = browser_id if step in OF_BROWSER or signed_in is None else signed_in.session.session_id
     tag = server.keys.form_tag(_subject(sent, step, query, holder))
     fields = {"request_id": sent.request_id, "shown_at": str(sent.shown_at), "terms": sent.terms, "tag": tag}
-    is_sign_in = step is Step.SIGN_IN
-    passkey = sign_in_options(server, for_sign_in(browser_id, sent.request_id)) if is_sign_in else ""
+    passkey = _passkey_options(interaction, step, browser_id)
     return Form(f"{pages.base(server.settings)}/oauth2/code?{query}", tuple(fields.items()), passkey)
+
+
+def _passkey_options(interaction: Interaction, step: Step, browser_id: str) -> str:
+    server, request_id = interaction.server, interaction.request.request_id
+    if step is Step.SIGN_IN:
+        return sign_in_options(server, for_sign_in(browser_id, request_id))
+    signed_in = interaction.signed_in
+    user = interaction.waiting or (signed_in.user if signed_in else None)
+    if step is not Step.SECOND_FACTOR or user is None:
+        return ""
+    purpose = for_second_factor(browser_id, request_id, user.sub)
+    return second_factor_options(server, interaction.passkeys_of(user.sub), purpose)
 
 
 def leads_to_request(query: Params) -> bool:

@@ -10,11 +10,11 @@ from chalicelib.authorization.forms import SentForm, query_of
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import Problem, redirect_with_problem
 from chalicelib.authorization.request import ended
+from chalicelib.authorization.restoration import offer_restoration
 from chalicelib.authorization.stored_request import stored_for, storing
 from chalicelib.http.messages import Params, Request, Response
 from chalicelib.protocol.errors import LoginRequired, RequestEnded
 from chalicelib.protocol.next_step import WRONG_USER, SignedInUser, Step, is_intended_user
-from chalicelib.protocol.passkey import AMR
 from chalicelib.protocol.records import Consent
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
@@ -54,6 +54,7 @@ class PasskeyForm:
     def answer(self, interaction: Interaction, records: Records) -> Response:
         """Sign in the user of the passkey and continue with the request, or show the page again with the problem.
 
+        A user who has deleted the account is offered to restore it, and nothing else.
         `records` were read for `lookups`. Raises LoginRequired when the request is meant for another user.
         """
         server, request = interaction.server, interaction.request
@@ -70,23 +71,21 @@ class PasskeyForm:
     def _start(self, interaction: Interaction, verified: VerifiedPasskey, consent: Consent | None) -> Response:
         server, http, request = interaction.server, interaction.http, interaction.request
         writes = verified.writes
+        if verified.user.deleted_at is not None:
+            if server.store.transact(*writes):  # the challenge is spent, or the counter has moved
+                return _show_problem(interaction, "passkey_expired")
+            return offer_restoration(interaction, verified.user)
         if not request.stored and not request.answered:
             expected = browser_sessions.unstored_session(server, http, verified.user, request.request_id)
-            session = replace(expected.session, amr=AMR)
+            session = replace(expected.session, amr=self.attempt.amr)
             if remaining_step(replace(interaction, signed_in=SignedInUser(verified.user, session), consent=consent)):
                 # The user continues after a redirect, for which the request is stored.
                 request = stored_for(server, request, browser_sessions.identify_browser(server, http)[0])
                 writes = (*writes, storing(server, request))
         try:
+            how = browser_sessions.SignIn(self.attempt.amr, self.sent.digest, kept=bool(request.keep_signed_in))
             signed_in = browser_sessions.start_session(
-                server,
-                http,
-                verified.user,
-                request.request_id,
-                interaction.signed_in,
-                writes,
-                self.sent.digest,
-                amr=AMR,
+                server, http, verified.user, request.request_id, interaction.signed_in, writes, how
             )
         except RequestEnded:  # the challenge is spent, or the counter has moved
             if interaction.request.answered:
@@ -96,5 +95,6 @@ class PasskeyForm:
 
 
 def _show_problem(interaction: Interaction, code: str) -> Response:
-    problem = Problem(TEXTS[code], code, 400, Step.SIGN_IN.name)
+    keep = bool(interaction.request.keep_signed_in)
+    problem = Problem(TEXTS[code], code, 400, Step.SIGN_IN.name, keep=keep)
     return redirect_with_problem(interaction.server, interaction.http, query_of(interaction), problem)

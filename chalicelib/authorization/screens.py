@@ -6,6 +6,7 @@ Where the operator has a login application, it asks instead: the user is redirec
 from dataclasses import replace
 
 from chalicelib import pages
+from chalicelib.authorization.authentication_policy import accepts_code
 from chalicelib.authorization.descriptions import (
     NamedResources,
     Permission,
@@ -59,11 +60,15 @@ class SignInPage:
 
 @dataclass(frozen=True)
 class SecondFactorPage:
-    """The values of the page second_factor. `waiting`: whether there is no session yet."""
+    """The values of the page second_factor.
+
+    `waiting`: whether there is no session yet. `code`: whether it asks for one.
+    """
 
     client: Client
     user: User
     waiting: bool
+    code: bool
     form: Form
     problem: str = ""
     problem_code: str = ""
@@ -181,7 +186,8 @@ def _page_values(
     request, signed_in, waiting = interaction.request, interaction.signed_in, interaction.waiting
     user = waiting or (signed_in.user if signed_in else None)
     if step is Step.SECOND_FACTOR and user:
-        return SecondFactorPage(client, user, waiting is not None, form, problem.text, problem.code)
+        code = accepts_code(interaction, user)
+        return SecondFactorPage(client, user, waiting is not None, code, form, problem.text, problem.code)
     if step is Step.SIGN_IN or signed_in is None:
         name = username if username is not None else request.login_hint or ""
         settings, query = server.settings, query_of(interaction)

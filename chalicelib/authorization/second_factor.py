@@ -27,18 +27,20 @@ _GENERATIONS = ("sessions_generation", "password_generation")
 
 
 def ask_for_second_factor(
-    interaction: Interaction, user: User, writes: tuple[Write[Any], ...], amr: tuple[str, ...] = BY_PASSWORD
+    interaction: Interaction, user: User, writes: tuple[Write[Any], ...], *, in_unknown_browser: bool = False
 ) -> Response:
     """Return the redirect to the page that asks for the second factor, after the first one, in a POST.
 
-    One transaction with `writes`, which check that the first factor is still valid. `amr`: how it was proved. Raises
-    RequestEnded when the request was answered in between, or one of `writes` is refused.
+    One transaction with `writes`, which check that the first factor is still valid. `in_unknown_browser`: whether the
+    user is told of a sign-in in a browser that is not known. Raises RequestEnded when the request was answered in
+    between, or one of `writes` is refused.
     """
     server, http, request, store = interaction.server, interaction.http, interaction.request, interaction.server.store
-    members = waiting_members(server, user, amr)
+    members = waiting_members(server, user, in_unknown_browser=in_unknown_browser)
     if request.stored:
         unanswered = attr("taken_at").not_exists() & attr("browser_id").eq(request.browser_id)
-        waiting = store.requests.changing((request.request_id,), unanswered, {"waiting": members})
+        changes = {"waiting": members, "keep_signed_in": bool(request.keep_signed_in)}
+        waiting = store.requests.changing((request.request_id,), unanswered, changes)
     else:
         request = replace(stored_for(server, request, identify_browser(server, http)[0]), waiting=members)
         waiting = storing(server, request)
@@ -48,10 +50,11 @@ def ask_for_second_factor(
     return redirect_to_request(replace(interaction, request=request))
 
 
-def waiting_members(server: AuthorizationServer, user: User, amr: tuple[str, ...] = BY_PASSWORD) -> dict[str, Any]:
-    """Return what a request keeps of a user who has proved the first factor, by the methods `amr`."""
-    copies = {name: getattr(user, name) for name in _GENERATIONS}
-    return {"id": new_id(), "sub": user.sub, "at": server.now(), "amr": amr, **copies}
+def waiting_members(server: AuthorizationServer, user: User, *, in_unknown_browser: bool = False) -> dict[str, Any]:
+    """Return what a request keeps of a user who has proved the password."""
+    members = {"id": new_id(), "sub": user.sub, "at": server.now(), "amr": BY_PASSWORD}
+    members |= {name: getattr(user, name) for name in _GENERATIONS}
+    return members | ({"unknown_browser": True} if in_unknown_browser else {})
 
 
 def lookups_of_waiting(server: AuthorizationServer, request: AuthorizationRequest | None) -> tuple[Lookup[User], ...]:
@@ -67,6 +70,8 @@ def waiting_user(server: AuthorizationServer, request: AuthorizationRequest, use
     """
     waiting = request.waiting
     if user is None or waiting.get("sub") != user.sub or "used" in waiting or user.disabled_at is not None:
+        return None
+    if user.is_gone(server.now()):
         return None
     if any(waiting[name] != getattr(user, name) for name in _GENERATIONS):
         return None

@@ -2,25 +2,19 @@
 
 from dataclasses import replace
 
-from chalicelib import events
-from chalicelib.authentication import second_factor
-from chalicelib.authentication.password import NotSignedIn, remember_browser, remember_network
-from chalicelib.authentication.second_factor import EnteredCode, Proof
 from chalicelib.authorization.flow import proceed, remaining_step
 from chalicelib.authorization.forms import query_of
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import SIGNED_OUT, TOO_LATE, Problem, redirect_with_problem
 from chalicelib.authorization.screens import redirect_to_request
-from chalicelib.authorization.second_factor import lookups_of_waiting, stop_waiting, using, waiting_user
+from chalicelib.authorization.second_factor import lookups_of_waiting, stop_waiting, waiting_user
+from chalicelib.authorization.second_factor_proof import FAILURES, SPENT, problem_of, proof_text, prove
+from chalicelib.authorization.second_factor_session import raise_session, restore, start
 from chalicelib.authorization.sign_in import continue_as
 from chalicelib.http.messages import Params, Response
-from chalicelib.protocol.authentication_context import with_code
-from chalicelib.protocol.next_step import SignedInUser, Step
+from chalicelib.protocol.next_step import Step
 from chalicelib.protocol.records import User
-from chalicelib.sessions import browser_sessions
-from chalicelib.sessions.browser_sessions import CodeSpent
 from chalicelib.sessions.repeated_form import digest_form, find_repeated
-from chalicelib.sessions.step_up import step_up
 from chalicelib.users import second_factor_setup
 from chalicelib.users.second_factor_setup import NotSetUp
 
@@ -28,11 +22,11 @@ from chalicelib.users.second_factor_setup import NotSetUp
 def answer_code(interaction: Interaction, form: Params) -> Response:
     """Sign in the user who has proved the password for this request, or raise the session of the signed-in user.
 
-    The digest of the form has the code too: so the same form, sent twice, is answered twice, and no other one is.
+    By a code, or by a passkey. The digest of the form has it too: so the same form, sent twice, is answered twice, and
+    no other one is. A user who has deleted the account is offered to restore it, and nothing else.
     """
-    server, request = interaction.server, interaction.request
-    entered = EnteredCode.of_form(form)
-    digest = digest_form(server, f"{form.get('tag')} {entered.text}")
+    server, http, request = interaction.server, interaction.http, interaction.request
+    digest = digest_form(server, f"{form.get('tag')} {proof_text(form)}")
     waiting, signed_in = _waiting(interaction), interaction.signed_in
     if waiting and "again" in form:
         return redirect_to_request(replace(interaction, request=stop_waiting(server, request)))
@@ -40,26 +34,26 @@ def answer_code(interaction: Interaction, form: Params) -> Response:
     user = waiting or (signed_in.user if signed_in and is_step_up else None)
     if user is None:
         return _repeated(interaction, digest) or redirect_with_problem(
-            server, interaction.http, query_of(interaction), TOO_LATE if request.waiting else SIGNED_OUT
+            server, http, query_of(interaction), TOO_LATE if request.waiting else SIGNED_OUT
         )
-    purpose = events.SECOND_FACTOR_PROVED if is_step_up else events.SIGN_IN
+    amr = tuple(request.waiting["amr"]) if waiting or signed_in is None else signed_in.session.amr
     try:
-        proof = second_factor.verify(server, interaction.http, user, entered, purpose, interaction.client)
-        if waiting:
-            proved = _start_session(interaction, waiting, proof, digest)
-        else:
-            assert signed_in  # noqa: S101  by the choice of `user`
-            proved = step_up(server, interaction.http, signed_in, proof.spending(server.store), proof.also, digest)
-    except (NotSignedIn, CodeSpent) as error:
-        failure = error if isinstance(error, NotSignedIn) else second_factor.spent()
-        if failure.code == "code_used" and (repeated := _repeated(interaction, digest)):
+        proved = prove(interaction, user, amr, form, is_step_up=is_step_up)
+        if waiting and waiting.deleted_at is not None:
+            return restore(interaction, waiting, proved)
+        signed_in_now = (
+            raise_session(interaction, proved, digest) if is_step_up else start(interaction, user, proved, digest)
+        )
+    except FAILURES as error:
+        problem = problem_of(server, error, form)
+        if problem is None:
+            raise
+        if problem.code in SPENT and (repeated := _repeated(interaction, digest)):
             return repeated
-        retry_at = server.now() + failure.retry_after if failure.retry_after else 0
-        problem = Problem(failure.text, failure.code, failure.status(400), Step.SECOND_FACTOR.name, retry_at)
-        return redirect_with_problem(server, interaction.http, query_of(interaction), problem)
-    consent = server.store.consents.get(proved.user.sub, interaction.client.client_id)
+        return redirect_with_problem(server, http, query_of(interaction), problem)
+    consent = server.store.consents.get(signed_in_now.user.sub, interaction.client.client_id)
     request = replace(request, waiting={})
-    return proceed(replace(interaction, request=request, signed_in=proved, consent=consent, waiting=None))
+    return proceed(replace(interaction, request=request, signed_in=signed_in_now, consent=consent, waiting=None))
 
 
 def answer_setup(interaction: Interaction, form: Params) -> Response:
@@ -85,23 +79,6 @@ def _waiting(interaction: Interaction) -> User | None:
     server, request = interaction.server, interaction.request
     lookups = lookups_of_waiting(server, request)
     return waiting_user(server, request, server.store.read_all(lookups).get(lookups[0])) if lookups else None
-
-
-def _start_session(interaction: Interaction, user: User, proof: Proof, digest: str) -> SignedInUser:
-    server, http, request = interaction.server, interaction.http, interaction.request
-    remembering = (*remember_browser(server, http, user, request.browser_id), *remember_network(server, http, user))
-    return browser_sessions.start_session(
-        server,
-        http,
-        user,
-        request.request_id,
-        interaction.signed_in,
-        (using(server, request), *proof.also, *remembering),
-        digest,
-        proof.if_repeated,
-        with_code(tuple(request.waiting["amr"])),
-        proof.spending(server.store),
-    )
 
 
 def _repeated(interaction: Interaction, digest: str) -> Response | None:

@@ -13,6 +13,7 @@ from chalicelib.authorization.restoration import offer_restoration
 from chalicelib.authorization.second_factor import ask_for_second_factor
 from chalicelib.authorization.stored_request import stored_for, storing
 from chalicelib.http.messages import Params, Response
+from chalicelib.protocol.errors import OAuthError
 from chalicelib.protocol.next_step import SignedInUser, Step
 from chalicelib.sessions import browser_sessions
 from chalicelib.sessions.repeated_form import find_repeated
@@ -51,22 +52,26 @@ def start_session(interaction: Interaction, verified: VerifiedSignIn, form: str 
     """
     server, http, request = interaction.server, interaction.http, interaction.request
     if not verified.complete:
-        return ask_for_second_factor(interaction, verified.user, verified.checked_writes(server.store))
+        writes, unknown = verified.checked_writes(server.store), verified.in_unknown_browser
+        return ask_for_second_factor(interaction, verified.user, writes, in_unknown_browser=unknown)
     if verified.user.deleted_at is not None:
         verified.commit_without_session(server.store)
         return offer_restoration(interaction, verified.user)
     previous, writes = interaction.signed_in, verified.writes
     if http.method == "POST" and not request.stored and not request.answered:
         expected = browser_sessions.unstored_session(server, http, verified.user, request.request_id)
-        if remaining_step(replace(interaction, signed_in=expected, consent=verified.consent)):
+        try:
+            step = remaining_step(replace(interaction, signed_in=expected, consent=verified.consent))
+        except OAuthError:
+            verified.commit_without_session(server.store)
+            raise
+        if step:
             # The user continues after a redirect, for which the request is stored.
             request = stored_for(server, request, browser_sessions.identify_browser(server, http)[0])
             writes = (*writes, storing(server, request))
     if_repeated = verified.attempt.writes_if_repeated(verified.user)
-    signed_in = browser_sessions.start_session(
-        *(server, http, verified.user, request.request_id, previous, writes, form, if_repeated),
-        kept=bool(request.keep_signed_in),
-    )
+    how = browser_sessions.SignIn(form=form, if_repeated=if_repeated, kept=bool(request.keep_signed_in))
+    signed_in = browser_sessions.start_session(server, http, verified.user, request.request_id, previous, writes, how)
     return proceed(replace(interaction, request=request, signed_in=signed_in, consent=verified.consent))
 
 

@@ -6,15 +6,16 @@ from chalicelib.authentication.proofs import WrongCode
 from chalicelib.builtin_clients import ACCOUNT
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
 from chalicelib.mail.notices import verified_address
+from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.email_addresses import sendable
 from chalicelib.protocol.errors import RequestEnded
-from chalicelib.protocol.next_step import RECENT
 from chalicelib.protocol.proof import VERIFY, Proof
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 from chalicelib.users import email_address
 from chalicelib.users.account_visit import Action, Visit, answer_form, show_page
 
+RECENT = 5 * MINUTE  # an address is changed only so soon after a sign-in: with it, a new password can be had
 ALREADY = "This address is confirmed already."
 TAKEN = "This address cannot be used now: another account has it."
 
@@ -52,6 +53,7 @@ def _own_proof(visit: Visit, proof_id: str) -> Proof:
     proof = proofs.find(visit.server, proof_id)
     if proof is None or proof.purpose != VERIFY or proof.sub != visit.signed_in.user.sub or proof.spent_at is not None:
         raise proofs.ended(visit.server, VERIFY)
+    email_address.require_current(visit.server, visit.signed_in.user, proof)
     return proof
 
 

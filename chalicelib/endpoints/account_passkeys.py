@@ -8,6 +8,7 @@ from chalicelib.authentication import passkey_options
 from chalicelib.authentication.passkey_sign_in import FIELD
 from chalicelib.authentication.passkeys import PasskeyError
 from chalicelib.http.messages import Params, Request, Response, with_query
+from chalicelib.mail.notices import tell
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.handles import base64url
 from chalicelib.protocol.passkey import MAX_ANSWER, MAX_NAME, Passkey, user_handle
@@ -16,8 +17,9 @@ from chalicelib.users import passkeys
 from chalicelib.users.account_visit import Action, Visit, answer_form, show_page
 
 PATH = "/account/passkeys"
-RECENT = 5 * MINUTE  # a passkey is added only so soon after a sign-in, because the browser may be unattended
+RECENT = 5 * MINUTE  # a passkey is added or removed only so soon after a sign-in, because the browser may be unattended
 SIGN_IN_FIRST = "Sign in again before you add a passkey."
+SIGN_IN_TO_REMOVE = "Sign in again before you remove a passkey."
 
 
 def get(server: AuthorizationServer, http: Request) -> Response:
@@ -97,8 +99,13 @@ def _rename(visit: Visit, form: Params) -> Response:
 
 
 def _remove(visit: Visit, form: Params) -> Response:
-    """Remove a passkey; the last way to sign in only after a confirmation."""
-    store, user = visit.server.store, visit.signed_in.user
+    """Remove a passkey; the last way to sign in only after a confirmation.
+
+    Like adding one, only soon after a sign-in: the account may be less protected without it.
+    """
+    if not _is_recent(visit):
+        return _show(visit, SIGN_IN_TO_REMOVE, status=400)
+    server, store, user = visit.server, visit.server.store, visit.signed_in.user
     passkey_id = form.require("passkey_id", at_most=128)
     listed = passkeys.list_passkeys(store, user.sub)
     passkey = next((each for each in listed if each.passkey_id == passkey_id), None)
@@ -106,7 +113,7 @@ def _remove(visit: Visit, form: Params) -> Response:
         return _show(visit, confirm=passkey_id)
     if passkey:
         event = events.record(store, visit.http, events.PASSKEY_REMOVED, user.sub, detail=passkey.name)
-        passkeys.remove(store, passkey, event)
+        passkeys.remove(store, passkey, event, *tell(server, user, "passkey_removed"))
     return visit.back(PATH, "passkey_removed")
 
 

@@ -74,6 +74,8 @@ def _if_recent(action: Action) -> Action:
 
 
 def _take_first_code(visit: Visit, form: Params) -> Response:
+    if visit.signed_in.user.has_second_factor:
+        return visit.back(PATH, "changed")
     try:
         setup.take_first_code(visit.server, visit.signed_in, form)
     except setup.NotSetUp as failure:

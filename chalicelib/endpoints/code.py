@@ -62,8 +62,9 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     if request_and_client is None:
         return redirect_with_problem(server, http, query, FORM_EXPIRED)
     request, client = request_and_client
-    if attempt and server.settings.keep_signed_in and form.raw("keep") == "on":
-        request = replace(request, keep_signed_in=True)
+    if step is Step.SIGN_IN:
+        keep = server.settings.keep_signed_in and form.raw("keep") == "on"
+        request = replace(request, keep_signed_in=keep or None)
     interaction = Interaction(server, http, client, request, browser.signed_in)
     if passkey:
         return passkey.answer(interaction, browser.records)

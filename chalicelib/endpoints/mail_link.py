@@ -17,11 +17,12 @@ from chalicelib.http.messages import Params, Request, Response, redirect, with_q
 from chalicelib.mail.proof_codes import LINK_PARAMETER
 from chalicelib.protocol.email_addresses import masked
 from chalicelib.protocol.identifiers import trim
-from chalicelib.protocol.proof import INVITATION, RESET, SIGN_UP, UNDO, VERIFY, Proof
+from chalicelib.protocol.proof import INVITATION, RESET, RESTORE, SIGN_UP, UNDO, VERIFY, Proof
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
-from chalicelib.users import email_address, password_reset, sign_up
+from chalicelib.users import email_address, password_reset, restoration, sign_up
+from chalicelib.users.account_visit import user_of_account_pages
 
 NOT_SHOWN = "Please press the button again. If this text stays, allow cookies for this server in your browser."
 TAKEN = "This address cannot be used now: another account has it."
@@ -169,6 +170,7 @@ def _reset_password(visit: Visit, form: Params, browser_id: str) -> Response:
 
 
 def _show_new_account(visit: Visit, problem: str, field: str = "", username: str | None = None) -> Response:
+    sign_up.require_offered(visit.server, visit.proof)
     terms = visit.server.settings.sign_up_terms_url
     name = visit.content.typed if username is None else username
     return visit.page("new_account", problem, field=field, username=name, terms=terms)
@@ -190,21 +192,22 @@ def _create_account(visit: Visit, form: Params, browser_id: str) -> Response:
 
 def _show_confirmation(visit: Visit, problem: str) -> Response:
     """Show the button that confirms an address to its user, and to others where to sign in."""
-    signed_in = browser_sessions.read_browser(visit.server, visit.http).signed_in
-    user = signed_in.user if signed_in else None
+    user = user_of_account_pages(visit.server, visit.http)
     own = user is not None and user.sub == visit.proof.sub
     if visit.proof.spent_at is not None and not own:
         raise proofs.ended(visit.server, VERIFY)
+    if user and own and visit.proof.spent_at is None:
+        email_address.require_current(visit.server, user, visit.proof)
     return visit.page("confirm_address", problem, user=user, own=own, done=visit.proof.spent_at is not None)
 
 
 def _confirm(visit: Visit) -> Response:
-    server, signed_in = visit.server, browser_sessions.read_browser(visit.server, visit.http).signed_in
-    if visit.link is None or signed_in is None or signed_in.user.sub != visit.proof.sub:
+    server, user = visit.server, user_of_account_pages(visit.server, visit.http)
+    if visit.link is None or user is None or user.sub != visit.proof.sub:
         return _show(visit)
     if visit.proof.spent_at is None:
         try:
-            email_address.confirm(server, visit.http, signed_in.user, visit.proof)
+            email_address.confirm(server, visit.http, user, visit.proof)
         except email_address.AddressTaken:
             return _show(visit, TAKEN)
     path = f"{pages.base(server.settings)}/account/email"
@@ -225,16 +228,33 @@ def _undo(visit: Visit, _form: Params, browser_id: str) -> Response:
     return _again(visit)
 
 
+# ---- a deleted account
+
+
+def _show_restoration(visit: Visit, problem: str) -> Response:
+    user = restoration.user_of(visit.server, visit.proof)
+    return visit.page("restore_account", problem, user=user)
+
+
+def _restore(visit: Visit, _form: Params, browser_id: str) -> Response:
+    if visit.proof.spent_at is None:
+        restoration.accept_by_email(visit.server, visit.http, visit.proof, browser_id)
+    return _again(visit)
+
+
 _NEW_ACCOUNT = (SIGN_UP, INVITATION)
-_PAGES = {RESET: "reset_password", UNDO: "undo_address"} | dict.fromkeys(_NEW_ACCOUNT, "new_account")
+_PAGES = {RESET: "reset_password", UNDO: "undo_address", RESTORE: "restore_account"}
+_PAGES |= dict.fromkeys(_NEW_ACCOUNT, "new_account")
 _FORMS: dict[str, Callable[[Visit, str], Response]] = {
     RESET: _show_new_password,
     UNDO: _show_undo,
+    RESTORE: _show_restoration,
     **dict.fromkeys(_NEW_ACCOUNT, _show_new_account),
 }
 _ACTIONS: dict[str, Callable[[Visit, Params, str], Response]] = {
     RESET: _reset_password,
     UNDO: _undo,
+    RESTORE: _restore,
     **dict.fromkeys(_NEW_ACCOUNT, _create_account),
 }
 

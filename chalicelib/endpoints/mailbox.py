@@ -50,11 +50,18 @@ def raw(server: AuthorizationServer, http: Request) -> Response:
 
 
 def _folder(server: AuthorizationServer, http: Request) -> Path:
-    host = (urlsplit(f"//{http.header('host') or ''}").hostname or "").removeprefix("[")
     own = {name.strip("[]") for name in LOOPBACK} | {urlsplit(server.issuer).hostname}
-    if server.settings.mailbox is None or host not in own:
+    if server.settings.mailbox is None or _host(http) not in own:
         raise NotFound("There is nothing at this address.")
     return Path(server.settings.mailbox)
+
+
+def _host(http: Request) -> str:
+    """Return the host that a browser names, "" if that is none."""
+    try:
+        return (urlsplit(f"//{http.header('host') or ''}").hostname or "").removeprefix("[")
+    except ValueError:
+        return ""
 
 
 def _read(file: Path) -> KeptMail | None:

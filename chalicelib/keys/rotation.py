@@ -18,7 +18,7 @@ PUBLISHED_BEFORE_USE = DAY
 # For a compromised key: a process may serve its old copy of the ring until it is a minute old, and a verifier that
 # follows `Cache-Control` may use what it got from that copy for another minute.
 SHORTEST_WAIT = LIFETIME + JWKS_LIFETIME
-LONGEST_LINK = 7 * DAY  # of the links in mails
+LONGEST_LINK = 7 * DAY  # of the links in mails, except for those that restore a deleted account
 _TRIES = 5
 T = TypeVar("T")
 
@@ -195,7 +195,8 @@ def _require_replaceable(overview: list[RingKey], kid: str, now: int) -> str:
 def _overview(document: dict[str, Any], settings: Settings, now: int) -> list[RingKey]:
     # Access tokens live at most as long as a registration allows, handles as long as refresh tokens and sessions.
     token = LIMITS["access_token_lifetime"][1]
-    handle = max(settings.refresh_token_absolute_lifetime, settings.session_absolute_lifetime, LONGEST_LINK)
+    link = max(LONGEST_LINK, settings.deletion_grace_days * DAY)
+    handle = max(settings.refresh_token_absolute_lifetime, settings.session_absolute_lifetime, link)
     overview: list[RingKey] = []
     families = [(alg, [key for key in document["signing"] if key["alg"] == alg], token) for alg in signing.ALGORITHMS]
     for alg, keys, max_lifetime in [*families, ("HS256", document["handles"], handle)]:

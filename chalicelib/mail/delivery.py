@@ -17,6 +17,7 @@ from chalicelib.mail import limits, message, sender
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.outgoing_mail import MAIL_OUTBOX, OutgoingMail
 from chalicelib.server import AuthorizationServer
+from chalicelib.settings import SettingsError
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Refused
 
@@ -30,7 +31,7 @@ START_WITHIN = 1.5
 def deliver(server: AuthorizationServer) -> None:
     """Send the mails that are due, the oldest first, for START_WITHIN seconds; a later run sends the rest.
 
-    Raises TemporarilyUnavailable when a record cannot be read or written.
+    Raises TemporarilyUnavailable when a record cannot be read or written, SettingsError when no issuer is set.
     """
     if not server.settings.can_send_mail:
         return
@@ -39,6 +40,7 @@ def deliver(server: AuthorizationServer) -> None:
     first = next(due, None)
     if first is None:
         return
+    _require_issuer(server)
     due = chain([first], due)
     lock = threading.Lock()
 
@@ -57,10 +59,17 @@ def deliver(server: AuthorizationServer) -> None:
 
 
 def deliver_now(server: AuthorizationServer, delivery_ids: Iterable[str]) -> None:
-    """Send the mails with these ids, if they are due. Raises TemporarilyUnavailable."""
+    """Send the mails with these ids, if they are due. Raises TemporarilyUnavailable and SettingsError."""
     if server.settings.can_send_mail:
+        _require_issuer(server)
         for delivery_id in delivery_ids:
             _attempt(server, delivery_id, 0)
+
+
+def _require_issuer(server: AuthorizationServer) -> None:
+    """Raise SettingsError when no setting names the issuer: no request is there to tell it, and links need it."""
+    if not server.issuer:
+        raise SettingsError("SIGNET_ISSUER must be set: without it no mail can have a link")
 
 
 def _attempt_all(server: AuthorizationServer, mails: Iterable[OutgoingMail]) -> None:

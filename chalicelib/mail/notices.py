@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from chalicelib.mail.outbox import Mail, sending
+from chalicelib.mail.outbox import Mail, sending, storing
 from chalicelib.protocol.email_addresses import sendable
 from chalicelib.protocol.records import User
 from chalicelib.server import AuthorizationServer
+from chalicelib.storage.store import Store
 from chalicelib.storage.table import Write
 
 
@@ -16,11 +17,24 @@ def tell(
 
     Empty without a sender, or when the user has no verified address.
     """
+    mail = _mail(user, template, values) if server.settings.can_send_mail else None
+    return (sending(server, mail),) if mail else ()
+
+
+def tell_later(store: Store, user: User, template: str) -> tuple[Write[Any], ...]:
+    """Return the same for a command of the operator, which has only the storage: the server's schedule sends the mail.
+
+    Whether the server has a sender is not known here. Without one, the mail expires in the outbox.
+    """
+    mail = _mail(user, template)
+    return (storing(store, mail),) if mail else ()
+
+
+def _mail(user: User, template: str, values: dict[str, str] | None = None) -> Mail | None:
     to = verified_address(user)
-    if to is None or not server.settings.can_send_mail:
-        return ()
-    named = {"username": user.username, **(values or {})}
-    return (sending(server, Mail(template, to, user.sub, named, locale=locale_of(user))),)
+    if to is None:
+        return None
+    return Mail(template, to, user.sub, {"username": user.username, **(values or {})}, locale=locale_of(user))
 
 
 def verified_address(user: User) -> str | None:

@@ -15,6 +15,7 @@ from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.outgoing_mail import MAIL_OUTBOX, OutgoingMail
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
+from chalicelib.storage.store import Store
 from chalicelib.storage.table import Write
 
 ALIAS = "live"  # of infra/aws/api.yaml
@@ -40,8 +41,18 @@ class Mail:
 
 def sending(server: AuthorizationServer, mail: Mail) -> Write[OutgoingMail]:
     """Return the write that puts a mail into the outbox. Once it succeeds, `hand_over` is called."""
-    now = server.now()
-    record = OutgoingMail(
+    record = _record(mail, server.now())
+    write = server.store.mails.inserting(record)
+    return replace(write, on_success=lambda: hand_over(server, record.delivery_id))
+
+
+def storing(store: Store, mail: Mail) -> Write[OutgoingMail]:
+    """Return the same write for a command, which has only the storage: the server's schedule sends the mail."""
+    return store.mails.inserting(_record(mail, store.now()))
+
+
+def _record(mail: Mail, now: int) -> OutgoingMail:
+    return OutgoingMail(
         delivery_id=new_id(),
         created_at=now,
         expires_at=now + mail.lifetime,
@@ -54,8 +65,6 @@ def sending(server: AuthorizationServer, mail: Mail) -> Write[OutgoingMail]:
         not_before=now,
         outbox=MAIL_OUTBOX,
     )
-    write = server.store.mails.inserting(record)
-    return replace(write, on_success=lambda: hand_over(server, record.delivery_id))
 
 
 def hand_over(server: AuthorizationServer, *delivery_ids: str) -> None:

@@ -9,7 +9,7 @@ works without the script, and loads nothing from other hosts except the operator
     second_factor    client, user, waiting (whether there is no session), form, problem, problem_code
     enrol_second_factor  client, user, setup, form, problem
     recover          action, fields, username, sign_in (an address), problem
-    email_code, reset_password, confirm_address, undo_address (and …_done)
+    email_code, reset_password, confirm_address, undo_address, restore_account (and …_done)
                      action, fields, and values from endpoints/mail_link.py
     change_password  user, form, problem
     consent          client, user, new_permissions, allowed_before, resources, several, remembered, access_end,

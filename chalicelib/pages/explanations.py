@@ -167,6 +167,20 @@ EXPLANATIONS: dict[str, Explanation] = {
         "The sign_in_failed event in the log names the user, if the username exists. `user set-password` sets a new "
         "password.",
     ),
+    "wrong_code": Explanation(
+        "The code is not right",
+        "The password was right, but not the code of the second factor, or the recovery code was used before.",
+        "Enter the code that your authenticator application shows now, and check the clock of your phone. If you have "
+        "lost it, use a recovery code.",
+        "The second_factor_failed event in the log names the user. `user mfa reset` removes a second factor that was "
+        "lost.",
+    ),
+    "code_used": Explanation(
+        "The code was used already",
+        "Each code of an authenticator application signs you in once, and no older one after it.",
+        "Wait until the application shows the next code, and enter it.",
+        "If the user did not sign in a moment ago, another person may have seen the code and the password.",
+    ),
     "too_many_attempts": Explanation(
         "Too many attempts",
         "You or someone else entered a wrong password too often. The next attempt must wait, even with the right "

@@ -121,6 +121,7 @@ if (signInButton && window.PublicKeyCredential) {
     sent = false;
   });
   signInButton.hidden = false;
+  show("passkey_unavailable", false);
   offerInList();
 }
 

@@ -7,6 +7,7 @@ There are three levels: one factor, two factors, and a key that resists phishing
 from collections.abc import Collection, Iterable
 
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.passkey import AMR as BY_PASSKEY
 from chalicelib.protocol.records import AuthorizationRequest, Session, User
 from chalicelib.protocol.values import dataclass
 
@@ -16,7 +17,6 @@ REFEDS_MFA = "https://refeds.org/profile/mfa"  # REFEDS MFA Profile, section on 
 # OpenID Connect Extended Authentication Profile (EAP) ACR Values 1.0 section 2
 PHISHING_RESISTANT = "phr"
 ONE_FACTOR, TWO_FACTORS, PASSKEY = 1, 2, 3
-HIGHEST = TWO_FACTORS  # that this server offers
 UNREACHABLE = 4
 MODES = ("optional", "off", "required")
 # How a user signed in (RFC 8176 section 2). A recovery code is a one-time password, too.
@@ -34,6 +34,11 @@ def level(amr: Collection[str]) -> int:
 def with_code(amr: tuple[str, ...]) -> tuple[str, ...]:
     """Return the methods of a session whose user has also entered a one-time code."""
     return tuple(dict.fromkeys((*(method for method in amr if method != "mfa"), "otp", "mfa")))
+
+
+def with_passkey(amr: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the methods of a session whose user has also used a passkey."""
+    return tuple(dict.fromkeys((*(method for method in amr if method != "mfa"), *BY_PASSKEY)))
 
 
 def authenticated_at(session: Session, of_level: int = UNREACHABLE) -> int:
@@ -59,15 +64,26 @@ NO_DEMAND = Demand()
 
 @dataclass(frozen=True)
 class Policy:
-    """The server's policy: `mode` is one of MODES, `acr` the value of two factors."""
+    """The server's policy: `mode` is one of MODES, `acr` the value of two factors.
+
+    `passkeys`: whether users can have any.
+    """
 
     mode: str = MODES[0]
     acr: str = REFEDS_MFA
+    passkeys: bool = False
+
+    @property
+    def highest(self) -> int:
+        """The highest level that a request can demand."""
+        if self.mode == "off":
+            return ONE_FACTOR
+        return PASSKEY if self.passkeys else TWO_FACTORS
 
     @property
     def acr_values(self) -> tuple[str, ...]:
         """The values that a sign-in can have, by ascending level."""
-        return (PASSWORD, self.acr, PHISHING_RESISTANT)[: ONE_FACTOR if self.mode == "off" else HIGHEST]
+        return (PASSWORD, self.acr, PHISHING_RESISTANT)[: self.highest]
 
     def level_of(self, acr: str) -> int:
         """Return the level of an `acr` value; UNREACHABLE for one that no sign-in has."""
@@ -81,9 +97,15 @@ class Policy:
         """Return whether this user must enter a code after the password."""
         return self.mode != "off" and user.has_second_factor
 
-    def reachable(self, user: User, amr: Collection[str] = ()) -> int:
+    def reachable(self, user: User, amr: Collection[str] = (), *, has_passkey: bool = False) -> int:
         """Return the highest level that a user can reach now, without setting up another factor."""
-        return max(level(amr), TWO_FACTORS if self.asks_for_code(user) else ONE_FACTOR)
+        by_passkey = self.highest if has_passkey else ONE_FACTOR
+        return max(level(amr), by_passkey, TWO_FACTORS if self.asks_for_code(user) else ONE_FACTOR)
+
+    def depends_on_passkeys(self, demand: Demand, user: User, amr: Collection[str]) -> bool:
+        """Return whether the next step of a user depends on having a passkey."""
+        needed = demand.level_for(self.highest)
+        return self.highest == PASSKEY and level(amr) < needed and (needed == PASSKEY or not self.asks_for_code(user))
 
     def demand(self, request: AuthorizationRequest, client: Client, of_scopes: Iterable[str] = ()) -> Demand:
         """Return what a request demands. `of_scopes`: the `acr` values that its scopes require.

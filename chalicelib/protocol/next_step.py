@@ -3,7 +3,7 @@
 from enum import Enum
 
 from chalicelib.protocol import authentication_context, claims, claims_parameter, redirect_uris
-from chalicelib.protocol.authentication_context import HIGHEST, NO_DEMAND, Demand, Policy
+from chalicelib.protocol.authentication_context import NO_DEMAND, TWO_FACTORS, Demand, Policy
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import (
     ConsentRequired,
@@ -34,7 +34,8 @@ class SignedInUser:
     session: Session
 
 
-RECENT = 600
+RECENT = 600  # seconds since a sign-in for this request, in which a password or a second factor can be set
+RECENT_ELSEWHERE = 300  # since any other one, for a second factor
 OPTIONAL = Policy()
 WRONG_USER = "The user who signed in is not the one that the application asked for."
 # step -> its error with prompt=none (OpenID Connect Core section 3.1.2.6)
@@ -58,22 +59,26 @@ def next_step(
     policy: Policy = OPTIONAL,
     demand: Demand = NO_DEMAND,
     waiting: bool = False,
+    has_passkey: bool = False,
 ) -> Step | None:
     """Return the next step, or None when the request can be answered.
 
     `subject`: the client's identifier for the user, when it is not their `sub`. `policy`: of the server, `demand`: of
     the request. `waiting`: a user has proved the password for this request, and must still prove the second factor.
+    `has_passkey`: whether the signed-in user has a passkey; needed only where `Policy.depends_on_passkeys`.
 
     Raises LoginRequired, InteractionRequired or ConsentRequired for a step with `prompt=none`, LoginRequired when
     another user than the intended one has signed in for this request, and UnmetAuthenticationRequirements when no
-    sign-in reaches what is demanded.
+    sign-in reaches what is demanded, or only a passkey does, which this user has not.
     """
-    if demand.required > HIGHEST:
+    if demand.required > policy.highest:
         raise UnmetAuthenticationRequirements("No sign-in at this server reaches the authentication that is required.")
     step = Step.SECOND_FACTOR if waiting else None
     if step is None:
-        level = demand.level_for(policy.reachable(signed_in.user, signed_in.session.amr)) if signed_in else 0
-        step = _next_step(request, client, signed_in, consent, now, subject, policy, level)
+        level = 0
+        if signed_in:
+            level = demand.level_for(policy.reachable(signed_in.user, signed_in.session.amr, has_passkey=has_passkey))
+        step = _next_step(request, client, signed_in, consent, now, subject, policy, level, has_passkey=has_passkey)
     if step and "none" in request.prompt:
         raise _ERRORS[step]("The user must interact with this server, but prompt=none was sent.")
     return step
@@ -88,6 +93,8 @@ def _next_step(
     subject: str | None,
     policy: Policy,
     level: int,
+    *,
+    has_passkey: bool,
 ) -> Step | None:
     if signed_in is None or not _is_fresh(request, signed_in.session, now, level):
         return Step.SIGN_IN
@@ -96,13 +103,18 @@ def _next_step(
             raise LoginRequired(WRONG_USER)
         return Step.SIGN_IN
     reached = authentication_context.level(signed_in.session.amr)
-    if reached < level and policy.asks_for_code(signed_in.user):
+    if level > max(reached, TWO_FACTORS) and not has_passkey:
+        raise UnmetAuthenticationRequirements("This needs a passkey, and the user has none.")
+    if reached < level and (has_passkey or policy.asks_for_code(signed_in.user)):
         return Step.SECOND_FACTOR
     # These forms do not ask for the current password, so the sign-in must be recent.
     is_recent = now - signed_in.session.auth_time <= RECENT
     if signed_in.user.password_change_required:
         return Step.CHANGE_PASSWORD if is_recent else Step.SIGN_IN
     if reached < level:
+        # A sign-in for something else may have been left open: as for the account page, it must be more recent.
+        is_own = signed_in.session.request_id == request.request_id
+        is_recent = is_recent and (is_own or now - signed_in.session.auth_time <= RECENT_ELSEWHERE)
         return Step.ENROL_SECOND_FACTOR if is_recent else Step.SIGN_IN
     return Step.CONSENT if _needs_consent(request, client, consent) else None
 

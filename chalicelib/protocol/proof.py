@@ -9,7 +9,8 @@ UNDO = "undo"
 SIGN_IN = "signin"
 SIGN_UP = "signup"
 INVITATION = "invitation"
-# purpose -> for how long its email is valid
+RESTORE = "restore"
+# purpose -> for how long its email is valid; that of RESTORE as long as the account can be restored
 LIFETIMES = {
     RESET: 30 * MINUTE,
     VERIFY: DAY,

@@ -32,6 +32,24 @@ class CodeSpent(Exception):
     """The code of a second factor was spent in between, or the user has been changed."""
 
 
+@dataclass(frozen=True)
+class SignIn:
+    """How a user has signed in, for a new session. `amr`: the methods (RFC 8176).
+
+    `form`: the digest of the form. `if_repeated`: the writes when another copy of it has just signed in. `spending`:
+    the write that spends a code of the second factor, if the user is active. `kept`: as in the session.
+    """
+
+    amr: tuple[str, ...] = BY_PASSWORD
+    form: str = ""
+    if_repeated: tuple[Write[Any], ...] = ()
+    spending: Write[User] | None = None
+    kept: bool = False
+
+
+_BY_PASSWORD_ALONE = SignIn()
+
+
 def cookie_name(server: AuthorizationServer, what: str) -> str:
     """Return the name of one of our cookies: with the `__Host-` prefix where the issuer is https."""
     return f"{'__Host-' if server.settings.secure else ''}signet-{what}{server.settings.cookie_suffix}"
@@ -167,18 +185,9 @@ def start_session(
     request_id: str,
     previous: SignedInUser | None = None,
     also: tuple[Write[Any], ...] = (),
-    form: str = "",
-    if_repeated: tuple[Write[Any], ...] = (),
-    amr: tuple[str, ...] = BY_PASSWORD,
-    proof: Write[User] | None = None,
-    *,
-    kept: bool = False,
+    how: SignIn = _BY_PASSWORD_ALONE,
 ) -> SignedInUser:
     """Sign a user in for a request, in one transaction with the writes `also`.
-
-    `form`: the digest of the form. `if_repeated`: the writes when another copy of it has just signed in. `amr`: how the
-    user has signed in. `proof`: the write that spends a code of the second factor, if the user is active. `kept`: as in
-    the session.
 
     A session of the same user continues under a new cookie, which makes the old one invalid; a session of another user
     ends. Without `previous`, that is the session of this browser which has lapsed, if there is one. The same form, sent
@@ -187,12 +196,12 @@ def start_session(
 
     The response to this request gets the cookies, also if it is an error.
     """
-    if server.settings.authentication_policy.asks_for_code(user) and level(amr) < TWO_FACTORS:
+    if server.settings.authentication_policy.asks_for_code(user) and level(how.amr) < TWO_FACTORS:
         raise AccessDenied("This account has a second factor, which must be proved too.")
     if not user.active:
         raise AccessDenied(_NOT_ACTIVE)
-    previous = previous or _lapsed_session(server, http, form)
-    signed_in = _start(server, http, user, request_id, previous, also, form, if_repeated, amr, proof, kept=kept)
+    previous = previous or _lapsed_session(server, http, how.form)
+    signed_in = _start(server, http, user, request_id, previous, also, how)
     http.answer_headers.append(session_cookie(server, signed_in.session))
     if browser_id := browser_id_of(server, http):  # kept for another year
         http.answer_headers.append(_browser_cookie(server, browser_id))
@@ -206,16 +215,12 @@ def _start(
     request_id: str,
     previous: SignedInUser | None,
     also: tuple[Write[Any], ...],
-    form: str,
-    if_repeated: tuple[Write[Any], ...],
-    amr: tuple[str, ...],
-    proof: Write[User] | None,
-    *,
-    kept: bool,
+    how: SignIn,
 ) -> SignedInUser:
-    store = server.store
+    store, form = server.store, how.form
     active = require_active_user(server, user)
-    of_user, mfa_time = proof or active, server.now() if level(amr) >= TWO_FACTORS else 0
+    of_user, mfa_time = how.spending or active, server.now() if level(how.amr) >= TWO_FACTORS else 0
+    methods: dict[str, Any] = {"amr": how.amr, "mfa_time": mfa_time, "kept": how.kept}
     if previous and previous.user.sub != user.sub:
         sign_out(server, http, previous.session)
         previous = None
@@ -225,9 +230,9 @@ def _start(
         if session is None or not session.is_valid_for(user):
             break
         if was_renewed_by(server, session, user, form):
-            store.transact(active, *if_repeated)  # if it is refused, the attempt stays counted
+            store.transact(active, *how.if_repeated)  # if it is refused, the attempt stays counted
             return SignedInUser(user, session)
-        changes = signed_in_again(server, session, request_id, form) | {"amr": amr, "mfa_time": mfa_time, "kept": kept}
+        changes = signed_in_again(server, session, request_id, form) | methods
         condition = store.sessions.unchanged(session, "ended_at", "generation", "sessions_generation")
         continuing = store.sessions.changing((session.session_id,), condition, changes)
         refused = store.transact(continuing, of_user, *also)
@@ -236,7 +241,7 @@ def _start(
         refusal = refused.of(continuing)  # another tab has signed in
         session = refusal.record if refusal else None
     started = replace(unstored_session(server, http, user, request_id).session, generation=1)
-    started = replace(started, kept=kept, **renewed_now(server, form), amr=amr, mfa_time=mfa_time)
+    started = replace(started, **renewed_now(server, form), **methods)
     if form:
         started = replace(started, session_id=session_id_of_form(user.sub, form))
     inserting = store.sessions.inserting(started)
@@ -246,11 +251,11 @@ def _start(
     refusal = refused.of(inserting) if refused else None
     if refusal and form:
         if refusal.record and was_renewed_by(server, refusal.record, user, form):
-            store.transact(active, *if_repeated)
+            store.transact(active, *how.if_repeated)
             return SignedInUser(user, refusal.record)
         # the form of a session that has ended
-        return _start(server, http, user, request_id, None, also, "", (), amr, proof, kept=kept)
-    if proof and refused and refused.of(proof):
+        return _start(server, http, user, request_id, None, also, replace(how, form="", if_repeated=()))
+    if how.spending and refused and refused.of(how.spending):
         raise CodeSpent
     if refused:
         raise RequestEnded("This sign-in has been used already.", code="request_answered")

@@ -21,14 +21,16 @@ def step_up(
     of_user: Write[User],
     also: tuple[Write[Any], ...],
     form: str,
+    amr: tuple[str, ...] | None = None,
 ) -> SignedInUser:
     """Raise a session to two factors, in one transaction with the write on its user, and set the new cookie.
 
-    `of_user`: the write that spends a code or confirms the second factor. `form`: the digest of the form. Raises
-    CodeSpent when it is refused, and AccessDenied when the session has been changed in between.
+    `of_user`: the write that spends a code or confirms the second factor. `form`: the digest of the form. `amr`:
+    how the user has signed in now, by default also with a code. Raises CodeSpent when `of_user` is refused, and
+    AccessDenied when the session has been changed in between, or one of `also` is refused.
     """
     store, session = server.store, signed_in.session
-    changes: dict[str, Any] = {"amr": with_code(session.amr), "mfa_time": server.now()}
+    changes: dict[str, Any] = {"amr": amr or with_code(session.amr), "mfa_time": server.now()}
     changes |= renewed(server, session, form)
     unchanged = store.sessions.unchanged(session, "ended_at", "generation", "sessions_generation")
     continuing = store.sessions.changing((session.session_id,), unchanged, changes)

@@ -135,7 +135,7 @@ class Settings:
     @property
     def authentication_policy(self) -> authentication_context.Policy:
         """What this server demands of every sign-in."""
-        return authentication_context.Policy(self.mfa, self.mfa_acr)
+        return authentication_context.Policy(self.mfa, self.mfa_acr, self.passkey_domain is not None)
 
     @property
     def passkey_domain(self) -> str | None:

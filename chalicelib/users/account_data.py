@@ -23,8 +23,10 @@ MOST_RECORDS = 5000
 GIVEN: Mapping[str, tuple[str, ...]] = {
     "user": (
         *("sub", "username", "claims", "admin", "password_change_required"),
-        *("created_at", "disabled_at", "deleted_at", "deletion_due_at"),
+        *("created_at", "disabled_at", "deleted_at", "deletion_due_at", "groups", "email_undeliverable"),
+        "totp_confirmed_at",
     ),
+    "passkey": ("name", "rp_id", "transports", "backed_up", "created_at", "last_used_at"),
     "identifier": ("identifier",),
     "consent": ("client_id", "scope", "resource_scope", "claims", "updated_at"),
     "session": (
@@ -41,7 +43,8 @@ GIVEN: Mapping[str, tuple[str, ...]] = {
 LEFT_OUT: Mapping[str, tuple[str, ...]] = {
     "user": (
         *("password_hash", "password_generation", "sessions_generation", "grants_generation", "consents_generation"),
-        *("totp_secret", "totp_step", "recovery_codes"),
+        *("totp_secret", "totp_step", "totp_generation", "recovery_batch", "recovery_codes"),
+        *("email_changes", "email_void_from", "email_void_until"),
     ),
     "identifier": ("sub",),
     "consent": (
@@ -49,12 +52,13 @@ LEFT_OUT: Mapping[str, tuple[str, ...]] = {
     ),
     "session": (
         *("session_id", "sub", "generation", "sessions_generation", "request_id", "version"),
-        *("renewed_at", "renewed_by", "repeats"),
+        *("renewed_at", "renewed_by", "repeats", "mfa_time"),
     ),
     "grant": (
         *("grant_id", "sub", "session_id", "session_stored", "redirect_uri_sent", "nonce", "code_challenge"),
         *("code_expires_at", "generation", "user_generation", "consent_generation", "client_generation"),
         *("registration_id", "sessions_generation", "auth_method"),
+        *("dpop_jkt", "dpop_jti", "refresh_token_jkt"),
     ),
     "event": ("sub", "event_id"),
 }
@@ -73,6 +77,7 @@ def account_data(server: AuthorizationServer, user: User) -> dict[str, Any]:
     events = store.events.find("sub", sub, newest=MOST_RECORDS + 1)
     lists: dict[str, list[dict[str, Any]]] = {
         "identifiers": [_members("identifier", each) for each in _identifiers(store, user)],
+        "passkeys": [_members("passkey", each) for each in store.passkeys.find("sub", sub)],
         "consents": [_members("consent", each) for each in store.consents.find("sub", sub) if not each.empty],
         "sessions": [_members("session", each) for each in sessions[: MOST_RECORDS + 1]],
         "grants": [_members("grant", each) for each in grants if each],

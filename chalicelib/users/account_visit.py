@@ -13,7 +13,7 @@ from chalicelib.http.messages import Params, Request, Response, redirect, with_q
 from chalicelib.protocol.authentication_context import ONE_FACTOR, TWO_FACTORS, level
 from chalicelib.protocol.errors import RequestEnded
 from chalicelib.protocol.next_step import SignedInUser
-from chalicelib.protocol.records import Session
+from chalicelib.protocol.records import Session, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 
@@ -104,10 +104,21 @@ def answer_form(
 def _enter(
     server: AuthorizationServer, http: Request, signed_in: SignedInUser | None, show: Callable[[Visit], Response]
 ) -> Response:
-    if signed_in is not None and not signed_in.user.password_change_required and _has_all_factors(server, signed_in):
+    if signed_in is not None and _may_enter(server, signed_in):
         return show(Visit(server, http, signed_in))
     parameters = {"client_id": builtin_clients.ACCOUNT, "response_type": "code"}
     return redirect(http, with_query(server.path_of("authorization_endpoint"), parameters))
+
+
+def user_of_account_pages(server: AuthorizationServer, http: Request) -> User | None:
+    """Return who is signed in, if the session is enough for the account pages."""
+    signed_in = browser_sessions.read_browser(server, http).signed_in
+    return signed_in.user if signed_in and _may_enter(server, signed_in) else None
+
+
+def _may_enter(server: AuthorizationServer, signed_in: SignedInUser) -> bool:
+    """Return whether a session is enough for the account pages, or the user must do something first."""
+    return not signed_in.user.password_change_required and _has_all_factors(server, signed_in)
 
 
 def _has_all_factors(server: AuthorizationServer, signed_in: SignedInUser) -> bool:

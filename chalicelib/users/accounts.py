@@ -129,8 +129,11 @@ def sign_out(store: Store, user: User) -> User:
     return _end_sessions(store, user, without_sessions)
 
 
-def reset_second_factor(store: Store, user: User) -> User:
-    """Remove the second factor of a user, and end all their sessions; return the new record. Raises AccessDenied."""
+def reset_second_factor(store: Store, user: User, *also: Write[Any]) -> User:
+    """Remove the second factor of a user, and end all their sessions; return the new record. Raises AccessDenied.
+
+    `also`: further writes of the transaction.
+    """
 
     def change(current: User) -> User:
         return replace(
@@ -142,7 +145,7 @@ def reset_second_factor(store: Store, user: User) -> User:
             recovery_batch=None,
         )
 
-    return _end_sessions(store, user, change)
+    return _end_sessions(store, user, change, *also)
 
 
 def end_all_grants(store: Store, user: User) -> User:
@@ -161,7 +164,7 @@ def delete(store: Store, user: User) -> None:
 
 
 def deleting(store: Store, user: User, if_: Condition | None = None) -> list[Write[Any]]:
-    """Return the writes that delete a user's record and identifiers, and are refused unless the record fulfils `if_`."""
+    """Return the writes that delete a user's record and identifiers. They are refused unless it fulfils `if_`."""
     same = store.users.unchanged(user, "username", "claims")
     deleting_user = store.users.deleting((user.sub,), same if if_ is None else same & if_)
     return [deleting_user, *identifiers.deleting(store, user)]
@@ -188,9 +191,9 @@ def delete_history(store: Store, sub: str) -> None:
         store.events.delete(sub, event.event_id)
 
 
-def _end_sessions(store: Store, user: User, change: Callable[[User], User]) -> User:
+def _end_sessions(store: Store, user: User, change: Callable[[User], User], *also: Write[Any]) -> User:
     """Change a user in a way that ends their sessions, and tell the clients of these."""
-    changed = store.amend(store.users, user, change, lambda _before, after: [tell_clients(store, after)])
+    changed = store.amend(store.users, user, change, lambda _before, after: [tell_clients(store, after), *also])
     return _require_existing(changed)
 
 

@@ -26,6 +26,7 @@ from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Write
 from chalicelib.users import accounts
+from chalicelib.users.deletion_notice import tell_of_deletion
 
 # Seconds in which the schedule begins to remove accounts: less than the function may run.
 START_WITHIN = 6.0
@@ -42,8 +43,9 @@ _CHANGED = "This account has been changed by another request."
 def delete_own_account(server: AuthorizationServer, user: User, verified: VerifiedSignIn) -> User:
     """Delete the account of a user who has just proved the password; return the new record.
 
-    One transaction: the user, whose clients are told, the time for the schedule, and the event in the history. The same
-    form sent twice deletes once. Raises AccessDenied when the user has been changed in between.
+    One transaction: the user, whose clients are told, the time for the schedule, the event in the history, and the mail
+    with which the account can be restored. The same form sent twice deletes once. Raises AccessDenied when the user has
+    been changed in between.
     """
     store, now = server.store, server.now()
     if user.deleted_at is not None:  # by another copy of the form, a moment ago
@@ -54,7 +56,8 @@ def delete_own_account(server: AuthorizationServer, user: User, verified: Verifi
     written = ("deleted_at", "deletion_due_at", "sessions_generation", "grants_generation")
     changes = {name: getattr(deleted, name) for name in written}
     change = store.users.changing((user.sub,), store.users.unchanged(user, *compared), changes)
-    refused = store.transact(change, tell_clients(store, deleted), schedule(store, deleted), *verified.writes)
+    telling = (tell_clients(store, deleted), *tell_of_deletion(server, deleted))
+    refused = store.transact(change, schedule(store, deleted), *telling, *verified.writes)
     if refused is None:
         return deleted
     refusal = refused.of(change)

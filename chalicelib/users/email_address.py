@@ -59,24 +59,38 @@ def ask(server: AuthorizationServer, http: Request, user: User, address: str, br
     taken = identifiers.is_used_by_another(store, address, user.sub)
     allowed = limits.admit(server, http, key)
     content = Content("" if taken else address, address)
-    proof = proofs.new_proof(server, VERIFY, user.sub, content, browser_id=browser_id, sub=user.sub)
+    generation = user.sessions_generation
+    proof = proofs.new_proof(
+        server, VERIFY, user.sub, content, browser_id=browser_id, sub=user.sub, generation=generation
+    )
     template, proof_id = ("address_in_use", None) if taken else ("verify_address", proof.proof_id)
-    values = {"username": user.username}
     to, lifetime = address if allowed else "", LIFETIMES[VERIFY]
-    mail = Mail(template, to, user.sub, values, locale_of(user), proof_id, lifetime)
+    # Without the username: users choose it, and any address could be sent what it says.
+    mail = Mail(template, to, user.sub, locale=locale_of(user), proof_id=proof_id, lifetime=lifetime)
     store.transact(proofs.storing(server, proof), sending(server, mail))
     return proof
+
+
+def require_current(server: AuthorizationServer, user: User, proof: Proof) -> None:
+    """Raise RequestEnded once the sessions have ended in which an address was to be confirmed.
+
+    So who was in the account before a new password, or before an undo, cannot change the address after it.
+    """
+    if not user.active or user.sessions_generation != proof.generation:
+        raise proofs.ended(server, VERIFY)
 
 
 def confirm(server: AuthorizationServer, http: Request, user: User, proof: Proof) -> User:
     """Make the address of a proof the user's verified one; return the new record. The old address is told.
 
-    Raises AddressTaken, AccessDenied when the user no longer exists, and RequestEnded when the proof was used before.
+    Raises AddressTaken, AccessDenied when the user no longer exists, and RequestEnded when the proof was used before,
+    or the sessions have ended since it was asked for.
     """
     store, address = server.store, proofs.content_of(server, proof).address
     if not address or identifiers.is_used_by_another(store, address, user.sub):
         raise AddressTaken
     for _ in range(_TRIES):
+        require_current(server, user, proof)
         changes = _verified(address)
         changed = replace(with_claims(user, changes, server.now()), email_changes=user.email_changes + 1)
         telling = _telling_old_address(server, user, changed)

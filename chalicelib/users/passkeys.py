@@ -9,6 +9,7 @@ from chalicelib.authentication.passkey_options import for_creation, spending
 from chalicelib.authentication.passkeys import PasskeyError, check_attestation, read_attestation
 from chalicelib.events import history
 from chalicelib.http.messages import Request
+from chalicelib.mail.notices import tell
 from chalicelib.protocol.identifiers import trim
 from chalicelib.protocol.next_step import SignedInUser
 from chalicelib.protocol.passkey import MAX_NAME, MAX_PASSKEYS, Passkey, passkey_identifier, user_handle
@@ -39,8 +40,8 @@ def add(server: AuthorizationServer, http: Request, signed_in: SignedInUser, ans
     """Store a new passkey of the signed-in user, named after the browser if `name` is empty; return it.
 
     `answer`: that of the browser to the options of this session. One read of the user's passkeys and one transaction,
-    with the event. The same answer, sent twice, adds it once. Raises PasskeyError, and ValueError for a name or when
-    the user has too many.
+    with the event and the mail that tells the user. The same answer, sent twice, adds it once. Raises PasskeyError, and
+    ValueError for a name or when the user has too many.
     """
     rp_id, user, now = server.settings.passkey_domain, signed_in.user, server.now()
     if rp_id is None or user_handle(user.sub) is None:
@@ -60,6 +61,7 @@ def add(server: AuthorizationServer, http: Request, signed_in: SignedInUser, ans
         require_active_user(server, user),
         spending(server, attestation.client_data),
         events.record(store, http, events.PASSKEY_ADDED, user.sub, detail=name),
+        *tell(server, user, "passkey_added"),
     )
     if refused is None:
         return passkey

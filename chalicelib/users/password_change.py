@@ -7,6 +7,7 @@ from chalicelib import events
 from chalicelib.authentication import passwords
 from chalicelib.authentication.password import VerifiedSignIn, remember_browser, remember_network
 from chalicelib.http.messages import Request
+from chalicelib.mail.notices import tell
 from chalicelib.protocol.errors import AccessDenied
 from chalicelib.protocol.next_step import SignedInUser
 from chalicelib.protocol.records import Session, User
@@ -18,13 +19,13 @@ from chalicelib.storage.store import Store
 from chalicelib.storage.table import Write
 
 
-def change_password(store: Store, user: User, password: str, *, must_be_replaced: bool = False) -> User:
+def change_password(store: Store, user: User, password: str, *also: Write[Any], must_be_replaced: bool = False) -> User:
     """Change a user's password, and end every session and grant of theirs; return the new record.
 
-    Raises AccessDenied when the record is no longer as in `user`.
+    `also`: further writes of the transaction. Raises AccessDenied when the record is no longer as in `user`.
     """
     changed = _with_password(user, password, must_be_replaced=must_be_replaced)
-    _write(store, user, changed)
+    _write(store, user, changed, *also)
     return changed
 
 
@@ -40,8 +41,8 @@ def change_own_password(
 
     `form`: the digest of the form. `verified`: the attempt that has proved the current password, if it was asked for:
     it is a new sign-in, and records the change in the history. This browser and its network stay known. All is one
-    transaction. The same form, sent twice, changes the password once. Raises AccessDenied when the user or the session
-    has been changed in between.
+    transaction, with the mail that tells the user. The same form, sent twice, changes the password once. Raises
+    AccessDenied when the user or the session has been changed in between.
     """
     store, user, session = server.store, signed_in.user, signed_in.session
     changed = _with_password(user, password)
@@ -55,7 +56,8 @@ def change_own_password(
         browser = remember_browser(server, http, changed, browser_id_of(server, http))
         writes = (event, *browser, *remember_network(server, http, changed))
     try:
-        _write(store, user, changed, keep_session(store, session, user, changed, **changes), *writes)
+        kept_session = keep_session(store, session, user, changed, **changes)
+        _write(store, user, changed, kept_session, *writes, *tell(server, changed, "password_changed"))
     except AccessDenied:
         signed_in_now = _after_same_change(store, session, password)
         if signed_in_now is None:

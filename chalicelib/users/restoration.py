@@ -1,18 +1,23 @@
-"""The offer to restore a deleted account, in the browser in which its user has just proved to be the user.
+"""The restoration of a deleted account: in the browser in which its user has just signed in, or by an email.
 
-An encrypted cookie keeps who that was, so that no session is needed: a deleted account has none. It is valid for a few
-minutes, and for one deletion.
+An encrypted cookie keeps who has signed in, so that no session is needed: a deleted account has none. It is valid for a
+few minutes, and for one deletion. The email is sent when the account is deleted, and valid until it is removed.
 """
 
 import json
+from typing import Any
 
 from chalicelib import events
+from chalicelib.authentication import proofs
 from chalicelib.http.messages import Request
+from chalicelib.mail.notices import tell
 from chalicelib.protocol.durations import MINUTE
+from chalicelib.protocol.proof import RESTORE, Proof
 from chalicelib.protocol.records import User
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_sessions import cookie_name, own_cookie
+from chalicelib.storage.table import Write
 from chalicelib.users import deletion
 
 COOKIE = "restore"
@@ -58,10 +63,28 @@ def find_deleted(server: AuthorizationServer, offer: Offer | None) -> User | Non
 
 
 def accept(server: AuthorizationServer, http: Request, offer: Offer) -> User:
-    """Restore the account, with the event in its history. Raises AccessDenied as `deletion.restore`."""
-    return deletion.restore(
-        server.store,
-        offer.sub,
-        offer.deleted_at,
-        lambda user: (events.record(server.store, http, events.ACCOUNT_RESTORED, user.sub),),
-    )
+    """Restore the account, with the event in its history and a mail. Raises AccessDenied as `deletion.restore`."""
+    return _restore(server, http, offer.sub, offer.deleted_at)
+
+
+def user_of(server: AuthorizationServer, proof: Proof) -> User:
+    """Return the user whose account an email can restore. Raises RequestEnded when it no longer can."""
+    user = server.store.users.get(proof.sub or proofs.NO_USER)
+    same = user is not None and user.deleted_at == proof.generation and user.disabled_at is None
+    if user is None or not same or user.is_gone(server.now()):
+        raise proofs.ended(server, RESTORE)
+    return user
+
+
+def accept_by_email(server: AuthorizationServer, http: Request, proof: Proof, browser_id: str) -> User:
+    """Restore the account that an email is for, once. Raises RequestEnded, and AccessDenied as `deletion.restore`."""
+    spending = proofs.spending(server, proof, browser_id)
+    return _restore(server, http, user_of(server, proof).sub, proof.generation, spending)
+
+
+def _restore(server: AuthorizationServer, http: Request, sub: str, deleted_at: int, *also: Write[Any]) -> User:
+    def telling(user: User) -> tuple[Write[Any], ...]:
+        event = events.record(server.store, http, events.ACCOUNT_RESTORED, user.sub)
+        return event, *tell(server, user, "account_restored"), *also
+
+    return deletion.restore(server.store, sub, deleted_at, telling)

@@ -10,6 +10,7 @@ from chalicelib import events, pages
 from chalicelib.authentication import recovery_codes, second_factor, totp
 from chalicelib.authentication.second_factor import EnteredCode
 from chalicelib.http.messages import Params, Request
+from chalicelib.mail.notices import tell
 from chalicelib.protocol.authentication_context import authenticated_at
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.errors import AccessDenied
@@ -74,6 +75,8 @@ def take_first_code(server: AuthorizationServer, signed_in: SignedInUser, form: 
     Raises NotSetUp.
     """
     store, user, now = server.store, signed_in.user, server.now()
+    if user.totp_confirmed_at is not None:  # the one that is on can only be turned off, by a code of it
+        raise NotSetUp("Your second factor is on. Turn it off before you set up another one.")
     secret = totp.secret_for_session(server.keys, user, signed_in.session.session_id)
     step = totp.matching_step(secret, totp.normalize(form.raw("one_time_code") or ""), now)
     if step is None:
@@ -108,8 +111,9 @@ def turn_on(
     unchanged = store.users.unchanged(user, *_STATE, "totp_secret", "recovery_batch")
     confirming = store.users.changing((user.sub,), unchanged, changes, remove=("recovery_batch",))
     added = events.record(store, http, events.SECOND_FACTOR_ADDED, user.sub)
+    also = (added, *tell(server, user, "second_factor_on"))
     try:
-        return step_up(server, http, signed_in, confirming, (added,), digest)
+        return step_up(server, http, signed_in, confirming, also, digest)
     except CodeSpent as refused:
         raise NotSetUp("Your account has been changed in between. Start again.") from refused
 
@@ -118,14 +122,14 @@ def turn_off(server: AuthorizationServer, http: Request, signed_in: SignedInUser
     """Turn the second factor off, which needs a code of it or a recovery code. Raises NotSignedIn."""
     removed = ("totp_secret", "totp_confirmed_at", "recovery_codes", "recovery_batch")
     changes = {"totp_generation": signed_in.user.totp_generation + 1}
-    _spend(server, http, signed_in.user, form, events.SECOND_FACTOR_REMOVED, changes, removed)
+    _spend(server, http, signed_in.user, form, events.SECOND_FACTOR_REMOVED, "second_factor_off", changes, removed)
 
 
 def replace_recovery_codes(server: AuthorizationServer, http: Request, signed_in: SignedInUser, form: Params) -> None:
     """Replace all recovery codes by new ones, which needs a code. Raises NotSignedIn."""
     user, batch = signed_in.user, recovery_codes.new_batch(server.now(), signed_in.session.session_id)
     changes = {"recovery_codes": recovery_codes.digests(server.keys, user.sub, batch), "recovery_batch": batch}
-    _spend(server, http, user, form, events.RECOVERY_CODES_CREATED, changes)
+    _spend(server, http, user, form, events.RECOVERY_CODES_CREATED, "recovery_codes_created", changes)
 
 
 def hide_codes(server: AuthorizationServer, user: User) -> None:
@@ -140,13 +144,17 @@ def _spend(
     user: User,
     form: Params,
     event: str,
+    notice: str,
     changes: dict[str, Any],
     remove: tuple[str, ...] = (),
 ) -> None:
-    """Change a user's record in the write that spends the code in the form. Raises NotSignedIn."""
+    """Change a user's record in the write that spends the code in the form. Raises NotSignedIn.
+
+    `notice`: the mail that tells the user.
+    """
     if not user.has_second_factor:
         raise AccessDenied("This account has no second factor.")
     proof = second_factor.verify(server, http, user, EnteredCode.of_form(form), event)
     spending: Write[User] = proof.spending(server.store, changes, remove)
-    if server.store.transact(spending, *proof.also):
+    if server.store.transact(spending, *proof.also, *tell(server, user, notice)):
         raise second_factor.spent()

@@ -72,6 +72,18 @@ def invite(server: AuthorizationServer, address: str, client_id: str = "") -> Pr
     return proof
 
 
+def require_offered(server: AuthorizationServer, proof: Proof) -> None:
+    """Raise RequestEnded for the email of a sign-up once the operator no longer lets this address sign up."""
+    if proof.purpose != SIGN_UP:
+        return
+    try:
+        check_domain(server.settings, proofs.content_of(server, proof).address)
+    except ValueError as error:
+        raise proofs.ended(server) from error
+    if not server.settings.offers_sign_up:
+        raise proofs.ended(server)
+
+
 def create(
     server: AuthorizationServer, http: Request, proof: Proof, username: str, password: str, again: str, browser_id: str
 ) -> None:
@@ -79,6 +91,7 @@ def create(
 
     The same form, sent twice, creates one. Raises NotCreated, and RequestEnded when the proof was used.
     """
+    require_offered(server, proof)
     store, address = server.store, proofs.content_of(server, proof).address
     claims = {"email": address, "email_verified": True, "updated_at": store.now()}
     _check_own_username(username, address)

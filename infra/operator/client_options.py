@@ -1,28 +1,27 @@
-"""The options of `client create` and `client update`, and the client record that results from them.
+"""The options of `client create` and `client update`; `client_changes` says what they mean for the record.
 
 JSON, records and messages use the member names of RFC 7591 and related specifications. Options use them with hyphens,
 except for the few that are typed most.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields
 from typing import Any, TypeVar
 
 import click
 
 from chalicelib.clients import credentials as client_auth
-from chalicelib.clients.metadata import ASSERTION_AUDIENCES, is_resource_server
+from chalicelib.clients.metadata import ASSERTION_AUDIENCES
 from chalicelib.grants import GRANTS
 from chalicelib.keys import signing
 from chalicelib.protocol import response_types
 from chalicelib.protocol.client import Client
-from infra.operator.joined_values import ListChoice, edit_list, reject_joined_values
+from infra.operator.client_changes import LISTS, PUBLIC_SCOPE, ClientChanges
+from infra.operator.joined_values import ListChoice, reject_joined_values
 from infra.operator.jwks_file import JwksFile
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# What an application on a device or in a page needs to sign users in, and to keep them signed in.
-PUBLIC_SCOPE = "openid profile email offline_access"
 _ALGORITHM = click.Choice(signing.ALGORITHMS)
 _SECONDS = {"type": int, "metavar": "SECONDS"}
 _URI = {"metavar": "URI"}
@@ -177,38 +176,6 @@ _OPTIONAL = tuple(
     and not field.name.startswith("dpop_")  # they have an opposite
     and "registration_" not in field.name
 )
-# The members with options to add and remove single values, and what such a value is called.
-_LISTS = {
-    "redirect_uris": "redirect URI",
-    "allowed_origins": "allowed origin",
-    "post_logout_redirect_uris": "post-logout redirect URI",
-    "scope": "scope",
-}
-
-
-@dataclass(frozen=True)
-class ClientChanges:
-    """The changes of `client update`: members to replace, and values to add to or remove from a list."""
-
-    members: dict[str, Any]
-    add: dict[str, tuple[str, ...]]
-    remove: dict[str, tuple[str, ...]]
-
-    def __bool__(self) -> bool:
-        return bool(self.members or any(self.add.values()) or any(self.remove.values()))
-
-    def apply(self, client: Client) -> Client:
-        """Return the changed client. Raises CommandError when a value to remove is not in its list."""
-        changed = replace(client, **with_response_types(self.members, client.response_types))
-        for name, what in _LISTS.items():
-            is_text = name == "scope"
-            before = tuple(changed.scope.split() if is_text else getattr(changed, name))
-            add, remove = self.add.get(name, ()), self.remove.get(name, ())
-            after = edit_list(before, add, remove, f"a {what} of {client.client_id}")
-            if after != before:
-                members: dict[str, Any] = {name: " ".join(after) if is_text else after}
-                changed = replace(changed, **members)
-        return changed
 
 
 def options(*, updating: bool) -> Callable[[F], F]:
@@ -236,7 +203,7 @@ def _options(updating: bool) -> Iterable[Callable[[F], F]]:
     )
     if not updating:
         return
-    for name, what in _LISTS.items():
+    for name, what in LISTS.items():
         flag = name.replace("_", "-").removesuffix("s")
         for verb, text in (("add", f"Add this {what}"), ("remove", f"Remove this {what}")):
             yield click.option(
@@ -264,7 +231,7 @@ def given_members(values: dict[str, Any]) -> dict[str, Any]:
 
 def given_changes(values: dict[str, Any]) -> ClientChanges:
     """Return the changes that the options of `client update` ask for. Raises click.UsageError when there are none."""
-    add, remove = ({name: values.pop(f"{verb}_{name}") for name in _LISTS} for verb in ("add", "remove"))
+    add, remove = ({name: values.pop(f"{verb}_{name}") for name in LISTS} for verb in ("add", "remove"))
     unset = dict.fromkeys(name.replace("-", "_") for name in values.pop("unset"))
     members = given_members(values)
     if both := sorted(set(unset) & set(members)):
@@ -273,32 +240,3 @@ def given_changes(values: dict[str, Any]) -> ClientChanges:
     if not changes:
         raise click.UsageError("Give at least one option to change; --help lists them.")
     return changes
-
-
-def with_response_types(members: dict[str, Any], before: tuple[str, ...] = ("code",)) -> dict[str, Any]:
-    """Return the members with response types that match the grant types (RFC 7591 section 2.1), unless they are given.
-
-    A client whose id is a URI is a resource server, which has no grant types unless they are given.
-    """
-    if is_resource_server(str(members.get("client_id", ""))):
-        members = {"grant_types": (), **members}
-    if "grant_types" not in members or "response_types" in members:
-        return members
-    types = (before or ("code",)) if "authorization_code" in members["grant_types"] else ()
-    return {**members, "response_types": types}
-
-
-def with_key_method(members: dict[str, Any]) -> dict[str, Any]:
-    """Return the members of a new client: with keys, it authenticates by them, unless its methods are given."""
-    if "jwks" not in members and "jwks_uri" not in members:
-        return members
-    return {"token_endpoint_auth_methods": ("private_key_jwt",), **members}
-
-
-def with_default_scope(members: dict[str, Any]) -> dict[str, Any]:
-    """Return the members of a new client, with the default scope of a public client that signs users in."""
-    grant_types = members.get("grant_types", Client.grant_types)
-    if members.get("token_endpoint_auth_methods") != ("none",) or "authorization_code" not in grant_types:
-        return members
-    refreshes = "refresh_token" in grant_types
-    return {"scope": PUBLIC_SCOPE if refreshes else PUBLIC_SCOPE.removesuffix(" offline_access"), **members}

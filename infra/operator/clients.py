@@ -20,14 +20,8 @@ from chalicelib.protocol.records import Consent
 from chalicelib.sessions.connected_applications import forget_consent
 from chalicelib.storage.store import Store
 from infra.operator.client_block import paste_block
-from infra.operator.client_options import (
-    given_changes,
-    given_members,
-    options,
-    with_default_scope,
-    with_key_method,
-    with_response_types,
-)
+from infra.operator.client_changes import with_default_scope, with_key_method, with_response_types
+from infra.operator.client_options import given_changes, given_members, options
 from infra.operator.commands import (
     confirm,
     example,

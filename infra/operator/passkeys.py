@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from chalicelib import events
+from chalicelib.mail.notices import tell_later
 from chalicelib.protocol.passkey import Passkey
 from chalicelib.users import passkeys
 from infra.operator.commands import (
@@ -63,8 +64,10 @@ def remove_passkey(stage: str, /, username: str, passkey_id: str | None, all_: b
         left = "" if user.password_hash or len(chosen) < len(listed) else " No other way to sign in is left."
         if chosen:
             confirm(f"Remove {names} of {user.username}?{left}", yes)
+        telling = tell_later(store, user, "passkey_removed")  # one mail for all
         for each in chosen:
-            if passkeys.remove(store, each):
+            if passkeys.remove(store, each, *telling):
+                telling = ()
                 record_event(store, events.PASSKEY_REMOVED, sub=user.sub, detail=each.name)
     if as_json:
         print_json([passkey_document(each) for each in chosen])

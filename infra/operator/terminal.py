@@ -149,3 +149,8 @@ def _print_lines(lines: Iterable[str]) -> None:
         click.echo_via_pager("\n".join(lines) + "\n")
     else:
         click.echo("\n".join(lines))
+
+
+def progress(items: Iterable[Any], length: int, label: str) -> Any:
+    """Return a progress bar on standard error, hidden unless that is a terminal."""
+    return click.progressbar(items, length, label, file=sys.stderr, hidden=not sys.stderr.isatty(), show_pos=True)

@@ -8,6 +8,8 @@ import click
 from chalicelib.protocol.custom_claims import is_custom_claim
 from chalicelib.protocol.records import User
 from chalicelib.storage.store import Store
+from chalicelib.users.accounts import CLAIMS
+from infra.operator.commands import did_you_mean
 from infra.operator.joined_values import edit_list
 from infra.operator.terminal import visible
 
@@ -55,4 +57,5 @@ def warn_of_unreleased(store: Store, names: Iterable[str]) -> None:
     if custom := {name for name in names if is_custom_claim(name)}:
         released = frozenset[str]().union(*(scope.claims for scope in store.scopes.scan()))
         for name in sorted(custom - released):
-            click.echo(f"No scope releases the claim {visible(name)} yet: `signet scope set` names it.", err=True)
+            hint = did_you_mean(name, CLAIMS)
+            click.echo(f"No scope releases the claim {visible(name)} yet: `signet scope set` names it.{hint}", err=True)

@@ -3,6 +3,7 @@
 import click
 
 from chalicelib import events
+from chalicelib.mail.notices import tell_later
 from chalicelib.users import accounts
 from infra.operator.commands import confirm, example, json_option, open_store, record_event, yes_option
 from infra.operator.terminal import print_json, visible
@@ -30,7 +31,7 @@ def reset(stage: str, /, username: str, yes: bool, as_json: bool) -> None:
         has_one = user.totp_secret is not None
         if has_one:
             confirm(f"Remove the second factor of {user.username}, and end all their sessions?", yes)
-            user = accounts.reset_second_factor(store, user)
+            user = accounts.reset_second_factor(store, user, *tell_later(store, user, "second_factor_off"))
             record_event(store, events.SECOND_FACTOR_REMOVED, sub=user.sub, detail="by the operator")
     if as_json:
         print_json(user_document(user))

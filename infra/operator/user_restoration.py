@@ -3,6 +3,7 @@
 import click
 
 from chalicelib import events
+from chalicelib.mail.notices import tell_later
 from chalicelib.protocol.errors import AccessDenied
 from chalicelib.users import deletion
 from infra.operator.commands import CommandError, example, json_option, open_store, record_event
@@ -23,7 +24,9 @@ def restore_user(stage: str, /, username: str, as_json: bool) -> None:
     with open_store(stage) as store:
         user = find_user(store, username)
         try:
-            restored = deletion.restore(store, user.sub, user.deleted_at)
+            restored = deletion.restore(
+                store, user.sub, user.deleted_at, lambda restored: tell_later(store, restored, "account_restored")
+            )
         except AccessDenied as error:
             raise CommandError(f"{visible(user.username)} cannot be restored: {error.description}") from error
         if user.deleted_at is not None:

@@ -8,6 +8,7 @@ import click
 
 from chalicelib import events
 from chalicelib.authentication import passwords
+from chalicelib.mail.notices import tell_later
 from chalicelib.protocol.identifiers import sign_in_identifiers
 from chalicelib.protocol.records import User
 from chalicelib.protocol.second_factor import SECOND_FACTOR_FIELDS
@@ -177,7 +178,8 @@ def set_password(stage: str, /, username: str, password_stdin: bool, yes: bool, 
                 check_password(store.settings, user, password)
         except ValueError as error:
             raise CommandError(str(error)) from error
-        changed = change_password(store, user, random or password or "", must_be_replaced=random is not None)
+        telling = tell_later(store, user, "password_changed")
+        changed = change_password(store, user, random or password or "", *telling, must_be_replaced=random is not None)
         record_event(store, events.USER_CHANGED, sub=user.sub, detail="new password")
     _print_with_password(changed, random, as_json)
     if not as_json:

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from chalicelib.protocol.authentication_context import PHISHING_RESISTANT
 from chalicelib.protocol.passkey import Passkey
 from tests.support.authenticator import passkey_site
 from tests.support.chromium import Application, Profiles, Window, redeem_latest_code, violations
+from tests.support.second_factor import add_second_factor
 from tests.support.site import Registered, Site
 
 pytestmark = pytest.mark.browser
@@ -142,6 +144,50 @@ def test_a_failed_user_verification_stays_on_the_page_and_the_button_works_again
     with window.page.expect_navigation():
         button.click()
     expect(window.page.get_by_role("heading", level=1)).to_have_text("Applications with access")
+
+
+def test_a_passkey_is_used_after_the_password_in_place_of_the_code(
+    local: Site, window: Window, client: Registered, application: Application
+) -> None:
+    Keys(window)
+    hold_list(window)
+    add_passkey(window)
+    add_second_factor(local)
+    sign_out(window)
+    window.authorize(client, application.url())
+    window.page.get_by_label("Keep me signed in").check()
+    window.sign_in()
+    assert window.heading() == "Enter the code"
+    assert violations(window.page) == []
+    with window.page.expect_navigation(url="**/cb**"):
+        window.page.get_by_role("button", name="Use a passkey").click()
+    claims = redeem_latest_code(local, client, application, application.url())
+    assert (claims["amr"], claims["acr"]) == (["pwd", "pop", "user", "mfa"], PHISHING_RESISTANT)
+    (session,) = [each for each in local.server.store.sessions.scan() if each.amr != ("pwd",)]
+    assert session.kept
+
+
+def test_the_page_asks_for_the_passkey_alone_where_no_code_is_enough(
+    local: Site, window: Window, application: Application
+) -> None:
+    keys = Keys(window)
+    hold_list(window)
+    add_passkey(window)
+    client = local.client(redirect_uris=[application.url()], trusted=True, require_acr=PHISHING_RESISTANT)
+    window.authorize(client, application.url())
+    assert window.heading() == "Use your passkey"
+    assert violations(window.page) == []
+    expect(window.page.get_by_text("For this, you need JavaScript")).to_be_hidden()
+    expect(window.page.get_by_label("Code of six digits")).to_have_count(0)
+    keys.call("setResponseOverrideBits", isBogusSignature=True)
+    window.expected_errors.append("400 (Bad Request)")
+    window.press("Use a passkey")
+    assert "The passkey could not be verified." in window.text()
+    assert violations(window.page) == []
+    keys.call("setResponseOverrideBits", isBogusSignature=False)
+    with window.page.expect_navigation(url="**/cb**"):
+        window.page.get_by_role("button", name="Use a passkey").click()
+    assert redeem_latest_code(local, client, application, application.url())["acr"] == PHISHING_RESISTANT
 
 
 def test_the_button_works_while_the_list_is_waiting(local: Site, window: Window) -> None:

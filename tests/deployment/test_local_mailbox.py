@@ -40,7 +40,7 @@ def body(port: int, path: str) -> str:
 def test_mail_of_another_process_is_shown_and_announced_by_the_local_server(tmp_path: Path) -> None:
     program = Program(COMMANDS["make run"], free_port(), tmp_path)
     try:
-        assert f"http://127.0.0.1:{program.port}/mailbox" in program.printed
+        assert f"http://localhost:{program.port}/mailbox" in program.printed
         assert "There is no mail yet" in body(program.port, "/mailbox")
         subprocess.run([sys.executable, "-c", SEND], cwd=CHECKOUT, env=environment(tmp_path), check=True, timeout=60)
         end = time.monotonic() + 20

@@ -509,7 +509,7 @@ def test_failed_creation_of_tables_is_resumed_by_the_next_command(odd: Stage, tm
     assert odd.stack("data")["StackStatus"] == "CREATE_FAILED"
     done = odd.run("data", "--stage", "odd", "--yes")
     assert done.returncode == 0, done.stderr
-    assert len(odd.tables()) == 15
+    assert len(odd.tables()) == 17
     assert odd.stack("data")["StackStatus"] == "UPDATE_COMPLETE"
 
 

@@ -28,7 +28,7 @@ from tests.support.site import PASSWORD, STAGE, Site
 from tests.support.tampering_proxy import finding_names, get_finding
 
 OPERATE = (CHECKOUT / "docs/operate.md").read_text("utf-8")
-DURABLE = ("clients", "documents", "users", "identifiers", "passkeys", "consents", "scopes", "resources")
+DURABLE = ("clients", "documents", "users", "identifiers", "consents", "passkeys", "scopes", "resources")
 RESTORED = "signet-restored-keys"
 OFFLINE = "openid email offline_access"
 
@@ -346,7 +346,7 @@ def test_imported_records_of_a_backup_revive_no_session_and_no_refresh_token(
     tmp_path: Path,
 ) -> None:
     drill = Drill(site, browsers)
-    for kind in ("clients", "users", "consents", "scopes", "resources", "documents"):
+    for kind in ("clients", "users", "passkeys", "consents", "scopes", "resources", "documents"):
         backups.dynamodb.restore_table_to_point_in_time(
             SourceTableName=f"signet-{STAGE}-{kind}",
             TargetTableName=f"signet-restored-{kind}",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.protocol.authentication_context import PHISHING_RESISTANT
 from chalicelib.protocol.passkey import Passkey
 from chalicelib.protocol.records import User
 from tests.bench.capacity import Meter
@@ -24,7 +25,8 @@ from tests.support.authenticator import (
 from tests.support.browser import Answer, Browser
 from tests.support.faults import Wire
 from tests.support.leaks import find_leaks
-from tests.support.site import Registered, Site, dump_tables
+from tests.support.second_factor import add_second_factor
+from tests.support.site import PASSWORD, Registered, Site, dump_tables
 
 __all__ = ["required_permissions"]
 
@@ -74,6 +76,38 @@ def sign_in_with_remembered_consent(browser: Browser, authenticator: Authenticat
     return sign_in(browser, authenticator, client)
 
 
+def second_factor_page(browser: Browser, client: Registered, **parameters: str) -> Send:
+    answer = browser.send(browser.authorize(client, **parameters), username="alice", password=PASSWORD)
+    return partial(browser.request, "GET", answer.location)
+
+
+def password_of_two_factors(browser: Browser, authenticator: Authenticator, client: Registered) -> Send:
+    add_second_factor(browser.site)
+    return partial(browser.send, browser.authorize(client), username="alice", password=PASSWORD)
+
+
+def page_with_code(browser: Browser, authenticator: Authenticator, client: Registered) -> Send:
+    add_second_factor(browser.site)
+    return second_factor_page(browser, client)
+
+
+def page_without_code(browser: Browser, authenticator: Authenticator, client: Registered) -> Send:
+    return second_factor_page(browser, client, acr_values=PHISHING_RESISTANT)
+
+
+def password_where_a_passkey_is_demanded(browser: Browser, authenticator: Authenticator, client: Registered) -> Send:
+    page = browser.authorize(client, acr_values=PHISHING_RESISTANT)
+    return partial(browser.send, page, username="alice", password=PASSWORD)
+
+
+def second_factor(
+    browser: Browser, authenticator: Authenticator, client: Registered, *, with_code: bool = True, right: bool = True
+) -> Send:
+    page = (page_with_code if with_code else page_without_code)(browser, authenticator, client)()
+    answer = authenticator.get(options_of(page)) | ({} if right else {"signature": "AAAA"})
+    return partial(send_passkey, browser, page, answer)
+
+
 def a_wrong_answer(browser: Browser, authenticator: Authenticator, client: Registered) -> Send:
     page = browser.authorize(client)
     return partial(send_passkey, browser, page, authenticator.get(options_of(page), flags=0))
@@ -106,6 +140,20 @@ TABLE: list[tuple[str, Callable[[Browser, Authenticator, Registered], Send], int
     ("sign-in: batch; one transaction", sign_in, 303, 2, 4, 15),
     ("sign-in with remembered consent: batch; one transaction; grant", sign_in_with_remembered_consent, 303, 3, 4, 18),
     ("a wrong answer: batch", a_wrong_answer, 303, 1, 4, 0),
+    ("password, a code follows: batch; user; counts; one transaction", password_of_two_factors, 303, 4, 8, 20),
+    ("page of the second factor: request; batch; passkeys", page_with_code, 200, 3, 3, 0),
+    ("second factor: batch; user; passkey; one transaction; consent", second_factor, 303, 5, 4, 15),
+    ("second factor, a wrong answer: batch; user; passkey", partial(second_factor, right=False), 303, 3, 3, 0),
+    ("password, phr is demanded: as without; passkeys", password_where_a_passkey_is_demanded, 303, 5, 9, 25),
+    ("page of the passkey, for a session: request; batch; passkeys", page_without_code, 200, 3, 5, 0),
+    (
+        "passkey for a session: batch; passkeys; passkey; one transaction; consent",
+        partial(second_factor, with_code=False),
+        303,
+        5,
+        6,
+        11,
+    ),
     ("account page: batch; passkeys", lambda b, a, c: account(b, partial(b.get, "/account/passkeys")), 200, 2, 3, 0),
     ("add: batch; passkeys; one transaction", add, 303, 3, 3, 10),
     ("rename: batch; one transaction", partial(act, "rename", name="x"), 303, 2, 2, 4),
@@ -170,6 +218,31 @@ def test_a_sign_in_that_fails_at_any_call_can_be_sent_again(
     assert shows_account_of(browser, "alice")
     (session,) = [each for each in local.server.store.sessions.scan() if each.amr != ("pwd",)]
     assert session.amr == ("pop", "user", "mfa")
+
+
+@pytest.mark.parametrize("fault", [faults.unreachable, faults.throttled, faults.answer_lost])
+@pytest.mark.parametrize("call", range(4))
+@pytest.mark.parametrize("with_code", [True, False])
+def test_a_second_factor_that_fails_at_any_call_can_be_sent_again(
+    local: Site,
+    browser: Browser,
+    alice: User,
+    authenticator: Authenticator,
+    client: Registered,
+    wire: Wire,
+    fault: Any,
+    call: int,
+    with_code: bool,
+) -> None:
+    send = second_factor(browser, authenticator, client, with_code=with_code)
+    before = browser.cookies.get("signet-session")
+    with wire.fault(call, fault):
+        failed = send()
+    # Once the request is read, its client is told.
+    assert failed.status == 503 or failed.answer["error"] == "temporarily_unavailable", failed.body
+    assert browser.cookies.get("signet-session") == before
+    assert send().status == 303
+    assert [each.mfa_time for each in local.server.store.sessions.scan() if "pop" in each.amr] == [local.clock()]
 
 
 @pytest.mark.parametrize("call", range(3))

@@ -695,6 +695,24 @@ def undo_change(site: Site, browser: Browser, client: Registered) -> SendRequest
     return partial(browser.send, page)
 
 
+def change_password_and_tell(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    verify_alice(site, browser)
+    return act(site, browser, client, action="change_password")
+
+
+def delete_account_and_tell(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    verify_alice(site, browser)
+    return submit_account_form(site, browser, client, path="/account/delete", action="delete", password=PASSWORD)
+
+
+def restore_by_email(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    delete_account_and_tell(site, browser, client)()
+    proof = newest_proof(site)
+    code = proof_codes.code_of(site.server, proof.proof_id, "restore")
+    site.secrets.add(code)
+    return partial(browser.send, browser.submit(browser.get(link_of(site, proof)), code=code))
+
+
 # request and its calls, function that prepares it, status, number of calls, read units, write units
 TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, int, float, float]] = [
     ("GET /oauth2/authorize, without a session", authorize_without_a_session, 200, 0, 0, 0),
@@ -740,7 +758,7 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
     ("GET /oauth2/authorize, with a cached resource: batch; grant", authorize_for_a_cached_resource, 302, 2, 3, 2),
     # The batch has the record of the operator's own scope too, until it is cached.
     ("POST /oauth2/token, for a resource: transition; batch; resource", redeem_for_a_resource, 200, 3, 6, 1),
-    ("POST /oauth2/token, for a cached resource: transition; batch", redeem_for_a_cached_resource, 200, 2, 4, 1),
+    ("POST /oauth2/token, for a cached resource: transition; batch", redeem_for_a_cached_resource, 200, 2, 3, 1),
     ("POST /oauth2/authorize", authorize_by_post, 303, 0, 0, 0),
     ("POST /oauth2/authorize, with login_hint: count; request", authorize_by_post_with_a_hint, 303, 2, 0, 2),
     ("GET /oauth2/authorize, a stored request: request; binding", continue_a_stored_request, 200, 2, 1, 1),
@@ -1018,7 +1036,7 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
         20,
     ),
     ("GET /account/second-factor: batch", second_factor_page, 200, 1, 2, 0),
-    ("POST /account/second-factor, first code: batch; user", take_first_code, 303, 2, 2, 1),
+    ("POST /account/second-factor, first code: batch; user", take_first_code, 303, 2, 2, 2),
     ("GET /account/profile: batch", partial(get_account_page, path="/account/profile"), 200, 1, 2, 0),
     (
         "POST /account/profile: batch; one transaction",
@@ -1030,19 +1048,19 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
     ),
     ("GET /account/data: batch", partial(get_account_page, path="/account/data"), 200, 1, 2, 0),
     (
-        "POST /account/data: batch; event; grants, their records, sessions, events; identifier, consents; clients",
+        "POST /account/data: batch; event; grants, their records, sessions, events; names, passkeys, consents; clients",
         partial(submit_account_form, path="/account/data", action="download"),
         200,
-        9,
-        12,
+        10,
+        13,
         1,
     ),
     (
         "POST /account/data, with the password: batch; identifier, batch, count, success; the same",
         partial(submit_account_form, path="/account/data", later=True, action="download", password=PASSWORD),
         200,
-        12,
-        19,
+        13,
+        20,
         14,
     ),
     ("GET /account/delete: batch", partial(get_account_page, path="/account/delete"), 200, 1, 2, 0),
@@ -1101,6 +1119,23 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
     ("POST /account/link, right code: proof; count", partial(type_a_code, right=True), 303, 2, 1, 1),
     ("POST /account/link, wrong code: proof; count", partial(type_a_code, right=False), 400, 2, 1, 1),
     ("POST /account/link, undo: proof; user; identifier; one transaction", undo_change, 303, 4, 3, 13),
+    (
+        "POST /account, new password, with a mail: the same calls as without",
+        change_password_and_tell,
+        303,
+        5,
+        9,
+        23,
+    ),
+    (
+        "POST /account/delete, with a mail: the same calls as without",
+        delete_account_and_tell,
+        303,
+        6,
+        10,
+        25,
+    ),
+    ("POST /account/link, restore: proof; user; user; one transaction", restore_by_email, 303, 4, 3, 9),
     ("GET /account/email: batch", partial(get_account_page, path="/account/email"), 200, 1, 2, 0),
     (
         "POST /account/email, change: batch; identifiers; counts; one transaction",

@@ -17,6 +17,7 @@ from chalicelib.mail.outbox import Mail, hand_over, sending
 from chalicelib.protocol.durations import DAY, MINUTE
 from chalicelib.protocol.outgoing_mail import MAIL_OUTBOX, OutgoingMail
 from chalicelib.protocol.records import Delivery
+from chalicelib.settings import SettingsError
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Refused
 from infra.local.faults import IndexLag
@@ -191,7 +192,9 @@ def test_request_hands_its_mail_over_to_the_alias(
 
 
 @pytest.mark.parametrize(
-    "answer", [lost, error("TooManyRequestsException", 429), error("AccessDeniedException", 403)], ids=str
+    "answer",
+    [lost, error("TooManyRequestsException", 429), error("AccessDeniedException", 403)],
+    ids=("lost", "throttled", "denied"),
 )
 def test_request_succeeds_when_its_mail_cannot_be_handed_over(
     site_with: Callable[..., Site], mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, answer: Answer
@@ -489,3 +492,26 @@ def test_runs_share_no_page_of_the_index(mail_site: Site, mailbox: Mailbox) -> N
     threads = threading.active_count()
     assert len(mailbox.deliver(mail_site)) == 20
     assert threading.active_count() == threads
+
+
+# ---- without SIGNET_ISSUER
+
+
+def test_no_mail_is_sent_without_an_issuer_because_its_links_would_lead_nowhere(
+    site_with: Callable[..., Site], mailbox: Mailbox, lines: Lines, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without SIGNET_ISSUER, the issuer is the address of the HTTP request, which neither run has."""
+    site = site_with(email_from=SENDER, issuer="")
+    store = site.server.store
+    store.transact(sending(site.server, NOTICE))
+    (record,) = store.mails.scan()
+    assert mailbox.deliver(site) == []
+    with pytest.raises(SettingsError, match="SIGNET_ISSUER must be set"):
+        delivery.deliver_now(site.server, [record.delivery_id])
+    logged = [json.loads(each.getMessage()) for each in caplog.records if each.name == "signet.requests"]
+    assert "SIGNET_ISSUER must be set" in logged[-1]["detail"]
+    assert list(store.mails.scan()) == [record], "it waits for the setting, and is not counted as tried"
+    sender = site_with(email_from=SENDER)
+    sender.clock = site.clock
+    (mail,) = mailbox.deliver(sender)
+    assert mail.link == f"{sender.settings.issuer}/account"

@@ -19,7 +19,9 @@ PRODUCTION = {
     "SendQuota": {"Max24HourSend": 50000.0},
 }
 SUPPRESSING = {"SuppressionOptions": {"SuppressedReasons": ["BOUNCE", "COMPLAINT"]}}
-DEPLOYED = {"SIGNET_EMAIL_FROM": "login@example.com", "SIGNET_EMAIL_CONFIGURATION_SET": "signet-ward"}
+ISSUER = {"SIGNET_ISSUER": "https://login.example.com"}
+SENDER = {**ISSUER, "SIGNET_EMAIL_FROM": "login@example.com"}
+DEPLOYED = {**SENDER, "SIGNET_EMAIL_CONFIGURATION_SET": "signet-ward"}
 
 
 class NotFoundException(Exception):
@@ -87,7 +89,8 @@ def test_sender_that_is_ready_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> 
         ({"account": {**PRODUCTION, "SendQuota": {"Max24HourSend": 999.0}}}, "SES sends 999 mails a day"),
         ({"sets": {}}, "There is no configuration set signet-ward"),
         ({"sets": {"signet-ward": {}}}, "does not suppress addresses after BOUNCE and COMPLAINT"),
-        ({"variables": {"SIGNET_EMAIL_FROM": "login@example.com"}}, "No configuration set is used"),
+        ({"variables": SENDER}, "No configuration set is used"),
+        ({"variables": {**DEPLOYED, "SIGNET_ISSUER": ""}}, "SIGNET_ISSUER is not set, so no mail is sent"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

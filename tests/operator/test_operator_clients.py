@@ -15,7 +15,7 @@ from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClientMetadata
 from chalicelib.protocol.records import Consent
 from chalicelib.server import CLIENT_CACHE_LIFETIME
-from infra.operator.client_options import ClientChanges
+from infra.operator.client_changes import ClientChanges
 from tests.support.browser import Browser
 from tests.support.faults import Wire
 from tests.support.grants import insert_grant

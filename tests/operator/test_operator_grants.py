@@ -278,7 +278,7 @@ def test_revoke_by_user_by_client_or_by_both_forgets_the_consents_too(
         status = browser.refresh(clients[client], grant_tokens["refresh_token"]).status
         assert status == (400 if (user, client) in revoked else 200)
         answered = browser.sign_in(browser.authorize(clients[client], scope="openid email offline_access"), user)
-        assert ("allow_always" in answered.body) is ((user, client) in revoked), "the user is asked again"
+        assert ("Remember my choice" in answered.body) is ((user, client) in revoked), "the user is asked again"
     for user, sub in users.items():
         events = [event for event in site.server.store.events.find("sub", sub) if event.name == "access_revoked"]
         assert sorted((user, event.client_id) for event in events) == sorted(

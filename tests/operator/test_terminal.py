@@ -230,7 +230,7 @@ def test_a_list_longer_than_the_screen_is_shown_by_the_pager(
     pager = tmp_path / "pager"
     pager.write_text("#!/bin/sh\necho the pager has it\ncat\n")
     pager.chmod(0o755)
-    short = run_on_terminal("settings", LINES="60", PAGER=str(pager))
+    short = run_on_terminal("settings", LINES="90", PAGER=str(pager))
     long = run_on_terminal("settings", LINES="10", PAGER=str(pager))
     assert (short.end(), long.end()) == (0, 0)
     assert "the pager has it" not in short.shown

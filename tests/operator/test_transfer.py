@@ -23,6 +23,7 @@ from chalicelib.sessions.connected_applications import forget_consent
 from chalicelib.storage.store import Store
 from chalicelib.users import accounts
 from infra.operator import transfer
+from infra.operator.transfer import exporting
 from infra.operator.transfer.insertion import insert_record
 from infra.operator.transfer.shared_records import Outcome
 from tests.support.assertions import key_client, key_pair, signed
@@ -214,7 +215,7 @@ def test_interrupted_export_does_not_change_the_file(
     def fail(*_: object) -> str:
         raise TemporarilyUnavailable("DynamoDB does not answer.")
 
-    monkeypatch.setattr(transfer, "record_line", fail)
+    monkeypatch.setattr(exporting, "record_line", fail)
     assert run_command("export", "--out", file).code == 2
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("export.jsonl", "previous export")]
 

@@ -181,6 +181,7 @@ def test_claim_that_no_scope_releases_is_reported(run_command: RunCommand, site:
     run_command("scope", "set", "staff", "x", "--claim", "department")
     assert run_command(*CLAIM, "department=Sales").err == ""
     assert run_command(*CLAIM, "departmnt=").err == "", "it was removed"
+    assert run_command(*CLAIM, "nicknam=Al").err.endswith(" names it. Did you mean 'nickname'?\n")
     created = run_command("user", "create", "--username", "bob", "--claim", "levl=5", "--json")
     site.secrets.add(json.loads(created.out)["password"])
     assert "No scope releases the claim levl yet" in created.err

@@ -159,7 +159,11 @@ def test_scope_can_require_an_acr(site: Site, run_command: RunCommand) -> None:
     assert output_json(run_command("scope", "list", "--json")) == [
         {"scope": "payments", "description": "Pay", "acr": REFEDS}
     ]
-    assert run_command("scope", "set", "payments", "Pay").code == 0
+    assert run_command("scope", "set", "payments", "Pay more").code == 0
+    kept = site.server.store.scopes.get("payments")
+    assert kept is not None
+    assert kept.acr == REFEDS
+    assert run_command("scope", "set", "payments", "Pay", "--acr", "").code == 0
     again = site.server.store.scopes.get("payments")
     assert again is not None
     assert again.acr is None

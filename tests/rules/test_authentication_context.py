@@ -16,6 +16,7 @@ from chalicelib.protocol.authentication_context import (
     Policy,
     level,
     with_code,
+    with_passkey,
 )
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InteractionRequired, LoginRequired, UnmetAuthenticationRequirements
@@ -50,6 +51,83 @@ def test_level_of_a_sign_in(amr: tuple[str, ...], expected: int) -> None:
 def test_code_is_added_to_the_methods_once() -> None:
     assert with_code(BY_PASSWORD) == with_code(BY_PASSWORD_AND_CODE) == BY_PASSWORD_AND_CODE
     assert with_code(("otp",)) == ("otp", "mfa")
+
+
+def test_passkey_is_added_to_the_methods_once_and_a_code_never_reaches_its_level() -> None:
+    by_both = ("pwd", "pop", "user", "mfa")
+    assert with_passkey(BY_PASSWORD) == with_passkey(by_both) == by_both
+    assert with_passkey(BY_PASSWORD_AND_CODE) == ("pwd", "otp", "pop", "user", "mfa")
+    assert level(with_code(BY_PASSWORD)) == 2
+
+
+WITH_PASSKEYS = Policy(passkeys=True)
+# user, session, demand, has_passkey, step; None is an answer, an exception its error
+BY_PASSKEY_ROWS: list[tuple[str, str, Demand, bool, Any]] = [
+    ("one factor", "pwd", Demand(3), True, Step.SECOND_FACTOR),
+    ("one factor, without", "pwd", Demand(3), False, UnmetAuthenticationRequirements),
+    ("two factors", "pwd otp mfa", Demand(3), True, Step.SECOND_FACTOR),
+    ("two factors, without", "pwd otp mfa", Demand(3), False, UnmetAuthenticationRequirements),
+    ("a passkey", "pop user mfa", Demand(3), False, None),
+    ("password and passkey", "pwd pop user mfa", Demand(3), True, None),
+    ("two demanded, one", "pwd", Demand(2), True, Step.SECOND_FACTOR),
+    ("two demanded, one, without", "pwd", Demand(2), False, Step.ENROL_SECOND_FACTOR),
+    ("two demanded, a passkey", "pop user mfa", Demand(2), False, None),
+    ("preferred", "pwd", Demand(1, (3,)), True, Step.SECOND_FACTOR),
+    ("preferred, without", "pwd", Demand(1, (3,)), False, None),
+    ("preferred, two", "pwd otp mfa", Demand(1, (3, 2)), False, None),
+    ("no demand", "pwd", Demand(), True, None),
+]
+
+
+@pytest.mark.parametrize(
+    ("case", "amr", "demand", "has_passkey", "expected"), BY_PASSKEY_ROWS, ids=[row[0] for row in BY_PASSKEY_ROWS]
+)
+def test_next_step_where_passkeys_are_possible(
+    case: str, amr: str, demand: Demand, has_passkey: bool, expected: Any
+) -> None:
+    signed_in = SignedInUser(USER, replace(SESSION, amr=tuple(amr.split())))
+
+    def step() -> Step | None:
+        return next_step(
+            REQUEST, CLIENT, signed_in, None, NOW, policy=WITH_PASSKEYS, demand=demand, has_passkey=has_passkey
+        )
+
+    if isinstance(expected, type):
+        with pytest.raises(expected):
+            step()
+    else:
+        assert step() is expected
+
+
+DEPENDS: list[tuple[str, Demand, Policy, bool]] = [
+    ("pwd", Demand(), WITH_PASSKEYS, False),
+    ("pwd", Demand(2), WITH_PASSKEYS, True),
+    ("pwd", Demand(1, (2,)), WITH_PASSKEYS, True),
+    ("pwd otp mfa", Demand(2), WITH_PASSKEYS, False),
+    ("pwd otp mfa", Demand(3), WITH_PASSKEYS, True),
+    ("pop user mfa", Demand(3), WITH_PASSKEYS, False),
+    ("pwd", Demand(2), Policy(), False),
+    ("pwd", Demand(2), Policy("off", passkeys=True), False),
+]
+
+
+@pytest.mark.parametrize(("amr", "demand", "policy", "depends"), DEPENDS)
+def test_passkeys_are_read_only_where_they_decide(amr: str, demand: Demand, policy: Policy, depends: bool) -> None:
+    assert policy.depends_on_passkeys(demand, USER, tuple(amr.split())) is depends
+    # A user with a code needs no passkey for two factors.
+    assert policy.depends_on_passkeys(demand, WITH_FACTOR, tuple(amr.split())) is (depends and 3 in _levels(demand))
+
+
+def _levels(demand: Demand) -> tuple[int, ...]:
+    return (demand.required, *demand.preferred)
+
+
+@pytest.mark.parametrize(
+    ("policy", "levels"),
+    [(Policy(), 2), (WITH_PASSKEYS, 3), (Policy("off", passkeys=True), 1), (Policy("required", passkeys=True), 3)],
+)
+def test_values_of_the_metadata_are_those_that_a_sign_in_can_reach(policy: Policy, levels: int) -> None:
+    assert policy.acr_values == (PASSWORD, REFEDS_MFA, PHISHING_RESISTANT)[:levels]
 
 
 DEMANDS: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, ...], Policy, Demand]] = [

@@ -219,7 +219,7 @@ def test_rejected_attempt_says_when_the_next_is_possible_and_what_helps(
         problem = re.search(r'<p class="problem"[^>]*>(.*?)</p>', page.body)
         assert problem
         assert f"Please try again in {text}, or now in a browser or on a network that you have" in problem[1]
-        assert '<a href="https://help.example.com/">' in problem[1]
+        assert '<a href="https://help.example.com/" ' in problem[1]
     problem = re.search(r'<p class="problem"[^>]*>(.*?)</p>', shown[0].body)
     assert problem
     assert "help.example.com" not in problem[1], "a wrong password needs no support"

@@ -103,7 +103,7 @@ def test_new_keys_are_published_a_day_before_they_are_used(site: Site) -> None:
 
 
 def test_secret_of_handles_is_kept_for_the_links_in_mails(site_with: Callable[..., Site]) -> None:
-    site = site_with(refresh_token_absolute_lifetime=3600, session_absolute_lifetime=3600)
+    site = site_with(refresh_token_absolute_lifetime=3600, session_absolute_lifetime=3600, deletion_grace_days=0)
     link = site.server.keys.make_handle("em", "invitation.x")
     rotate(site)
     site.clock.advance(DAY + rotation.LONGEST_LINK - 1)

@@ -142,17 +142,17 @@ def options_of(page: Answer, name: str = "data-passkey") -> dict[str, Any]:
     return options
 
 
-def send_passkey(browser: Browser, page: Answer, answer: dict[str, Any] | str) -> Answer:
-    """Send the sign-in form with the answer of an authenticator."""
+def send_passkey(browser: Browser, page: Answer, answer: dict[str, Any] | str, **more: str) -> Answer:
+    """Send the form of a page with the answer of an authenticator, and `more` fields."""
     text = answer if isinstance(answer, str) else json.dumps(answer)
     fields = {name: value for name, value in page.form.fields.items() if name not in ("username", "password")}
     sent = {"Sec-Fetch-Site": "same-origin", "Origin": browser.site.settings.issuer}
-    return browser.post(page.form.action or "", fields | {"username": "", "password": "", "passkey": text}, sent)
+    return browser.post(page.form.action or "", fields | {"username": "", "password": "", "passkey": text} | more, sent)
 
 
-def sign_in_with_passkey(browser: Browser, page: Answer, authenticator: Authenticator) -> Answer:
-    """Sign in with the last passkey of the authenticator."""
-    return send_passkey(browser, page, authenticator.get(options_of(page)))
+def sign_in_with_passkey(browser: Browser, page: Answer, authenticator: Authenticator, **more: str) -> Answer:
+    """Sign in with the last passkey of the authenticator, or use it as the second factor."""
+    return send_passkey(browser, page, authenticator.get(options_of(page)), **more)
 
 
 def post_passkeys(browser: Browser, action: str, **fields: str) -> Answer:

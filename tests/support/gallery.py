@@ -157,6 +157,7 @@ class Gallery:
             yield from self._mail_flows()
             self.authorize(self.client, prompt="login")
             self._sign_in(self.words.username, PASSWORD)
+            self._enter_code()
         query = urlencode({"client_id": self.client.client_id})
         unregistered = query + "&" + urlencode({"post_logout_redirect_uri": f"{HOME}/bye"})
         self.page.goto(f"{issuer}/oauth2/logout?{unregistered}")
@@ -182,6 +183,8 @@ class Gallery:
         self.page.locator("#one_time_code").fill("000000")
         self._send()
         yield "second_factor_again"
+        self._enter_code()
+        yield from self._deletion()
 
     def _second_factor(self) -> Iterator[str]:
         """Set up a second factor inside a request, and open its page of the account."""
@@ -191,7 +194,7 @@ class Gallery:
         yield "account_second_factor_setup"
         self.authorize(self._client([HOME], require_acr=REFEDS_MFA))
         yield "enrol_second_factor"
-        secret = (self.page.locator("#secret").text_content() or "").replace(" ", "")
+        self._secret = secret = (self.page.locator("#secret").text_content() or "").replace(" ", "")
         self.site.secrets.add(secret)
         self.page.locator("#one_time_code").fill("000000")
         self._send()
@@ -204,13 +207,10 @@ class Gallery:
         self._send()
         self.page.goto(f"{self.site.settings.issuer}/account/second-factor")
         yield "account_second_factor"
-        yield from self._deletion()
 
     def _deletion(self) -> Iterator[str]:
         """Delete the account, and restore it."""
         issuer = self.site.settings.issuer
-        self.page.goto(f"{issuer}/account")
-        self._sign_in(self.words.username, PASSWORD)
         self.page.goto(f"{issuer}/account/delete")
         self.page.locator("#password").fill("wrong password")
         self._send("delete")
@@ -222,6 +222,25 @@ class Gallery:
         yield "account_restored"
         self.page.goto(f"{issuer}/account/restore")
         yield "account_restore_nothing"
+        if self.site.settings.can_send_mail:
+            yield from self._restoration_by_email()
+
+    def _restoration_by_email(self) -> Iterator[str]:
+        """Delete the account again, and restore it with the code that the email would have."""
+        issuer = self.site.settings.issuer
+        self.page.goto(f"{issuer}/account")
+        self._sign_in(self.words.username, PASSWORD)
+        self._enter_code()
+        self.page.goto(f"{issuer}/account/delete")
+        self.page.locator("#password").fill(PASSWORD)
+        self._send("delete")
+        self.page.goto(f"{issuer}/account/link?link={self._link('restore')}")
+        yield "email_code_to_restore"
+        self.page.locator("#code").fill(self._code("restore"))
+        self._send()
+        yield "restore_account"
+        self._send()
+        yield "restore_account_done"
 
     def _mail_flows(self) -> Iterator[str]:
         """Forget the password and change the address, with the codes that the emails would have."""
@@ -266,6 +285,12 @@ class Gallery:
         yield "reset_password"
         self._change_password(PASSWORD)
         yield "reset_password_done"
+
+    def _enter_code(self) -> None:
+        """Enter the next code of the second factor."""
+        self.site.clock.advance(60)
+        self.page.locator("#one_time_code").fill(hotp(base64.b32decode(self._secret), self.site.clock() // 30))
+        self._send()
 
     def _proof(self, purpose: str) -> Proof:
         proofs = [each for each in self.site.server.store.proofs.scan() if each.purpose == purpose]

@@ -26,6 +26,8 @@ def sending(inside: Inside) -> Verdict:
     ses = inside.aws("sesv2")
     identity = _identity(ses, sender)
     problems: list[str] = []
+    if not inside.variables.get("SIGNET_ISSUER"):
+        problems.append("SIGNET_ISSUER is not set, so no mail is sent: its links need the address of the server")
     if identity is None:
         problems.append(f"There is no identity for {sender} in SES of this region")
     else:

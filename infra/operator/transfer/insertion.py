@@ -1,34 +1,25 @@
 """Insert imported records: completely or not at all, and without changing existing records."""
 
-import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from chalicelib import builtin_clients
 from chalicelib.authentication import passwords
 from chalicelib.aws.client import AwsError
 from chalicelib.clients.metadata import check_client
 from chalicelib.keys import signing
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.custom_claims import check_custom_claims, check_groups
 from chalicelib.protocol.errors import OAuthError, TemporarilyUnavailable
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.records import Consent, User
 from chalicelib.storage.dynamodb import is_possible_key
 from chalicelib.storage.store import Store
-from chalicelib.storage.table import Refused
-from chalicelib.users import deletion, identifiers
-from chalicelib.users.accounts import delete_history
-from chalicelib.users.registration import check_username, with_new_generations
 from infra.operator.transfer.json_lines import Record
-from infra.operator.transfer.shared_records import Outcome, insert_shared
+from infra.operator.transfer.outcome import Outcome
+from infra.operator.transfer.shared_records import insert_shared
+from infra.operator.transfer.user_records import insert_user
 
-# OpenID Connect Core section 2: at most 255 characters of ASCII.
-_SUB = re.compile(r"[\x21-\x7e]{1,255}")
 # DynamoDB allows 400 KB per item, 32 levels, and numbers of 38 digits.
-MOST_BYTES = 100_000
 MOST_LEVELS = 16
 MOST_DIGITS = 38
 
@@ -44,7 +35,7 @@ def insert_record(store: Store, record: Record) -> Outcome:
             case Client():
                 return _insert_client(store, record)
             case User():
-                return _insert_user(store, record)
+                return insert_user(store, record)
             case Consent():
                 return _insert_consent(store, record)
             case _:
@@ -108,47 +99,6 @@ def _comparable_client(client: Client) -> Client:
         registration_token_replaced_at=None,
         expires_at=None,
     )
-
-
-def _insert_user(store: Store, user: User) -> Outcome:
-    check_username(user.username)
-    if not _SUB.fullmatch(user.sub):
-        raise ValueError("its sub is not 1 to 255 printable ASCII characters")
-    if user.password_hash and not passwords.is_supported_hash(user.password_hash):
-        raise ValueError("its password_hash has an unknown format")
-    if len(json.dumps(user.claims)) > MOST_BYTES:
-        raise ValueError("its claims are too large")
-    check_custom_claims(user.claims)
-    check_groups(user.groups)
-    same_sub, client = store.read(store.users.lookup(user.sub), store.clients.lookup(user.sub))
-    if client or user.sub in builtin_clients.RESERVED:
-        raise ValueError("its sub is the client_id of a client")
-    if same_sub is None:
-        delete_history(store, user.sub)  # of an earlier user
-    inserting, of_names = store.users.inserting(with_new_generations(user)), identifiers.inserting(store, user)
-    # What the user has deleted before the export is removed at the same time here.
-    scheduling = [deletion.schedule(store, user)] if user.deleted_at is not None else []
-    refused = store.transact(*of_names, inserting, *scheduling)
-    if not refused:
-        return Outcome(added=True)
-    if any(refused.of(of_address) for of_address in of_names[1:]):
-        return Outcome(problem=f"the email address of {user.username} is verified for another user")
-    conflicting_identifier, existing = (
-        refusal.record if isinstance(refusal, Refused) else None
-        for refusal in (refused.of(of_names[0]), refused.of(inserting))
-    )
-    if conflicting_identifier is not None and conflicting_identifier.sub != user.sub:
-        return Outcome(problem=f"the username {user.username} belongs to another user")
-    if conflicting_identifier is None or existing is None:
-        return Outcome(problem=f"the sub {user.sub} belongs to a user with another username")
-    if _comparable_user(existing) == _comparable_user(user):
-        return Outcome(existing=existing)
-    return Outcome(problem=f"the user {user.username} exists with other data and was not changed")
-
-
-def _comparable_user(user: User) -> tuple[object, ...]:
-    """Return the values that make two records equal. The password is not one: it may have changed since the export."""
-    return user.username, user.claims, user.admin, user.groups, user.disabled_at is None, user.deleted_at
 
 
 def _insert_consent(store: Store, consent: Consent) -> Outcome:

@@ -475,7 +475,7 @@ def test_consent_of_an_application_on_the_device_is_not_remembered(
     keys = {"token_endpoint_auth_method": "private_key_jwt", "jwks": key_pair().jwks}
     host.serve(redirect_uris=[LOOPBACK, "com.example.app:/cb"], **keys)
     page = browser.sign_in(browser.authorize(host.client, redirect_uri=redirect_uri))
-    assert "allow_always" not in page.body
+    assert "Remember my choice" not in page.body
     assert "only if you just started" in page.body
 
 

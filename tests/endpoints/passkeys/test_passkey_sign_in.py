@@ -11,7 +11,7 @@ import jwt
 import pytest
 
 from chalicelib.authentication.passkey_options import LIFETIME, for_second_factor
-from chalicelib.authentication.passkey_sign_in import second_factor_options, verify_as_second_factor
+from chalicelib.authentication.passkey_sign_in import second_factor_options, usable_passkeys, verify_as_second_factor
 from chalicelib.authentication.passkeys import PasskeyError
 from chalicelib.http.messages import Request
 from chalicelib.protocol.handles import base64url, from_base64url
@@ -392,7 +392,7 @@ def test_a_passkey_is_a_second_factor_without_user_verification(
     local: Site, browser: Browser, alice: User, authenticator: Authenticator
 ) -> None:
     purpose = for_second_factor("a browser", "a request", alice.sub)
-    options = json.loads(second_factor_options(local.server, alice, purpose))
+    options = json.loads(second_factor_options(local.server, usable_passkeys(local.server, alice.sub), purpose))
     (allowed,) = options["allowCredentials"]
     assert from_base64url(allowed["id"]) == authenticator.credentials[-1].id
     assert (allowed["transports"], options["userVerification"]) == (["internal", "hybrid"], "preferred")
@@ -410,7 +410,7 @@ def test_a_second_factor_belongs_to_its_user_and_request(
 ) -> None:
     bob = local.user("bob")
     http, purpose = Request("POST", "/oauth2/code"), for_second_factor("browser", "request", alice.sub)
-    options = json.loads(second_factor_options(local.server, alice, purpose))
+    options = json.loads(second_factor_options(local.server, usable_passkeys(local.server, alice.sub), purpose))
     answer = json.dumps(authenticator.get(options))
     for user, other in [
         (bob, for_second_factor("browser", "request", bob.sub)),
@@ -419,4 +419,4 @@ def test_a_second_factor_belongs_to_its_user_and_request(
     ]:
         with pytest.raises(PasskeyError):
             verify_as_second_factor(local.server, http, user, answer, other)
-    assert second_factor_options(local.server, bob, purpose) == ""
+    assert second_factor_options(local.server, usable_passkeys(local.server, bob.sub), purpose) == ""

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 import app
 from chalicelib.authentication import second_factor, totp
 from chalicelib.http.messages import Request
+from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.errors import AccessDenied
-from chalicelib.sessions import browser_sessions
+from chalicelib.sessions.browser_sessions import SignIn, start_session
 from tests.support.account import open_sign_in
 from tests.support.browser import Answer, Browser, authorization_parameters, basic
 from tests.support.second_factor import Authenticator, enter_password, is_code_page
@@ -108,6 +110,28 @@ def test_login_application_cannot_vouch_for_the_second_factor(
         browser.close()
 
 
+def test_login_application_restores_no_deleted_account_without_the_second_factor(
+    site: Site, site_with: Any, client: Registered, phone: Authenticator
+) -> None:
+    own = site_with(login_url=f"{ORIGIN}/sign-in", login_origins=(ORIGIN,))
+    user = own.read_user()
+    deleted = replace(user, deleted_at=own.clock(), deletion_due_at=own.clock() + DAY)
+    own.server.store.users.put(deleted)
+    browser = Browser(own)
+    try:
+        handle = re.search(r"request_uri=([^&]+)", browser.authorize(client).location)
+        assert handle
+        form = {"request_uri": handle[1], "username": "alice", "password": PASSWORD}
+        headers = {"Origin": ORIGIN, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+        page = browser.follow(browser.post("/oauth2/code", form, headers))
+        assert is_code_page(page), page.body
+        assert "signet-restore" not in browser.cookies
+        assert "Your account is deleted" in browser.submit(page, one_time_code=phone.code()).body
+        assert grants_and_sessions(own) == 0
+    finally:
+        browser.close()
+
+
 def test_login_application_leads_to_the_setup_that_policy_demands(
     site: Site, site_with: Any, client: Registered
 ) -> None:
@@ -139,9 +163,9 @@ def test_start_of_a_session_refuses_a_user_without_the_second_factor(
     http = Request("POST", "/")
     for amr in (("pwd",), ("otp",)):
         with pytest.raises(AccessDenied):
-            browser_sessions.start_session(site.server, http, site.read_user(), "request", amr=amr)
+            start_session(site.server, http, site.read_user(), "request", how=SignIn(amr))
     assert grants_and_sessions(site) == 0
-    browser_sessions.start_session(site.server, http, site.read_user(), "request", amr=("pop", "user", "mfa"))
+    start_session(site.server, http, site.read_user(), "request", how=SignIn(("pop", "user", "mfa")))
     assert grants_and_sessions(site) == 1
 
 

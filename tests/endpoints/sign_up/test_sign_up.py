@@ -16,6 +16,7 @@ from tests.support.faults import Wire, throttled
 from tests.support.mail_flows import link_in, open_link, receive, signs_in, verified_user
 from tests.support.mailbox import SENDER, Mailbox, ReceivedMail
 from tests.support.operator import RunCommand, output_json
+from tests.support.second_factor import add_second_factor, enter_password
 from tests.support.site import Registered, Site, dump_tables
 from tests.support.threads import run_concurrently
 
@@ -394,3 +395,20 @@ def test_sign_in_in_an_unknown_browser_is_told_by_mail_where_the_setting_says_so
     assert mailbox.deliver(noticing) == []
     sign_in_to_account(browsers(site))
     assert mailbox.deliver(site) == [], "off by default"
+
+
+def test_user_with_a_second_factor_is_told_once_it_is_proved(
+    site: Site, site_with: Callable[..., Site], browsers: Browsers, mailbox: Mailbox
+) -> None:
+    verified_user(site)
+    noticing = site_with(email_from=SENDER, sign_in_notice=True)
+    phone = add_second_factor(noticing)
+    browser, client = browsers(noticing), site.client(trusted=True)
+    page = enter_password(browser, client)
+    assert mailbox.deliver(noticing) == []
+    assert browser.submit(page, one_time_code=phone.code()).code
+    (mail,) = mailbox.deliver(noticing)
+    assert mail.subject == "New sign-in · Signet"
+    browser.cookies = {name: value for name, value in browser.cookies.items() if "session" not in name}
+    assert browser.submit(enter_password(browser, client), one_time_code=phone.code(1)).code
+    assert mailbox.deliver(noticing) == [], "the browser is known"
