@@ -16,6 +16,7 @@ from authlib.oauth2 import rfc9207
 from authlib.oauth2.rfc6749 import MismatchingStateException
 from authlib.oauth2.rfc6750 import InvalidTokenError
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
+from authlib.oauth2.rfc7591.claims import ClientMetadataClaims
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from authlib.oauth2.rfc9068 import JWTBearerTokenValidator
 from authlib.oidc.discovery import OpenIDProviderMetadata, get_well_known_url
@@ -316,10 +317,10 @@ def test_access_token_in_the_url_is_rejected(site: Site, browser: Browser, relyi
 # ---- by a private key, and pushed
 
 
-def key_session(site: Site, client: Registered, pair: KeyPair, **options: Any) -> OAuth2Session:
+def key_session(site: Site, client_id: str, pair: KeyPair, **options: Any) -> OAuth2Session:
     """Return Authlib's session of a client that authenticates by private_key_jwt."""
     session = OAuth2Session(
-        client.id,
+        client_id,
         KEY_TYPES[pair.private_jwk["kty"]].import_key(pair.private_jwk),
         redirect_uri=REDIRECT_URI,
         scope="openid profile",
@@ -346,7 +347,37 @@ def test_authlib_pushes_and_authenticates_by_a_private_key(
     pair, issuer = key_pair("EdDSA" if alg == "Ed25519" else alg), site.settings.issuer
     client = key_client(site, pair, assertion_audience=audience, require_pushed_authorization_requests=True)
     named = issuer if audience == "issuer" else f"{issuer}/oauth2/token"
-    session = key_session(site, client, pair, alg=alg, token_endpoint=named)
+    push_and_sign_in(site, browser, key_session(site, client.id, pair, alg=alg, token_endpoint=named))
+
+
+@pytest.mark.spec("RFC 7591 §3")
+@pytest.mark.parametrize("alg", ["RS256", "ES256"])
+def test_application_with_authlib_registers_pushes_and_authenticates_by_a_private_key(
+    site_with: Callable[..., Site], browsers: Callable[..., Browser], alg: str
+) -> None:
+    """Authlib has no function that registers a client; its rules check the response."""
+    site, pair = site_with(client_registration="open"), key_pair(alg)
+    site.user("alice")
+    issuer = site.settings.issuer
+    metadata = {
+        "client_name": "Photo Print",
+        "redirect_uris": [REDIRECT_URI],
+        "grant_types": ["authorization_code", "refresh_token"],
+        "token_endpoint_auth_method": "private_key_jwt",
+        "jwks": pair.jwks,
+    }
+    answer = requests.post(f"{issuer}/oauth2/register", json=metadata, timeout=30)
+    assert answer.status_code == 201, answer.text
+    members = answer.json()
+    site.secrets.add(members["registration_access_token"])
+    ClientMetadataClaims(members, {}, ClientMetadataClaims.get_claims_options({}), {}).validate()
+    session = key_session(site, members["client_id"], pair, alg=alg, token_endpoint=issuer)
+    push_and_sign_in(site, browsers(site), session)
+
+
+def push_and_sign_in(site: Site, browser: Browser, session: Any) -> None:
+    """Push a request, sign in, and use, refresh, introspect and revoke the tokens."""
+    issuer = site.settings.issuer
     url, state = session.create_authorization_url(f"{issuer}/oauth2/authorize", code_verifier=VERIFIER)
     # Authlib has no function that pushes: its session authenticates any request.
     parameters = dict(parse_qsl(urlsplit(url).query))
@@ -354,7 +385,7 @@ def test_authlib_pushes_and_authenticates_by_a_private_key(
     assert answer.status_code == 201, answer.text
     pushed = answer.json()["request_uri"]
     site.secrets.add(pushed.rpartition(":")[2])
-    address = f"{issuer}/oauth2/authorize?" + urlencode({"client_id": client.id, "request_uri": pushed})
+    address = f"{issuer}/oauth2/authorize?" + urlencode({"client_id": session.client_id, "request_uri": pushed})
     location = complete_authorization(site, browser, address)
     endpoint = f"{issuer}/oauth2/token"
     token = session.fetch_token(endpoint, authorization_response=location, state=state, code_verifier=VERIFIER)

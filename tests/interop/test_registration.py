@@ -8,7 +8,8 @@ from authlib.oauth2.rfc7591.claims import ClientMetadataClaims
 from authlib.oidc.registration.claims import ClientMetadataClaims as OpenIDClaims
 
 from tests.endpoints.register.conftest import initial_token, registered
-from tests.interop.programs import NODE_FOLDER, Program, node_with
+from tests.interop.programs import NODE_FOLDER, Program, node_with, parameters
+from tests.support.assertions import key_pair
 from tests.support.browser import SECRET_MEMBERS, Browser
 from tests.support.site import Site
 
@@ -18,7 +19,7 @@ CALLBACK = "https://client.example.com/cb"
 @pytest.mark.slow
 @pytest.mark.programs
 @pytest.mark.parametrize("mode", ["open", "token"])
-@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "none"])
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "none", "private_key_jwt"])
 def test_openid_client_registers_itself_and_signs_in(
     site_with: Callable[..., Site], browsers: Callable[..., Browser], mode: str, method: str
 ) -> None:
@@ -35,14 +36,21 @@ def test_openid_client_registers_itself_and_signs_in(
             "token_endpoint_auth_method": method,
         },
     }
+    if method == "private_key_jwt":
+        pair = key_pair("ES256")
+        task |= {"private_key": pair.private_jwk, "private_key_alg": "ES256", "push": True}
+        task["metadata"]["jwks"] = pair.jwks
     if mode == "token":
         _, task["initial_access_token"] = initial_token(site)
     party = Program([node, "register.mjs"], NODE_FOLDER, task)
     try:
         begun = party.receive()
         site.secrets.update(begun["registered"][name] for name in SECRET_MEMBERS if name in begun["registered"])
+        if "push" in task:
+            assert set(parameters(begun["open"])) == {"client_id", "request_uri"}
+            site.secrets.add(parameters(begun["open"])["request_uri"].rpartition(":")[2])
         page = browser.sign_in(browser.request("GET", begun["open"]))
-        answer = browser.submit(page, decision="allow_once")
+        answer = browser.submit(page, decision="allow")
         site.secrets.add(answer.code)
         party.send({"url": answer.location})
         result = party.receive()

@@ -1,21 +1,19 @@
 // An application with openid-client that registers itself (dynamicClientRegistration) and signs a user in. It reads its
 // task from standard input and writes to standard output, as lines of JSON: `open`, the URL for the user's browser, then
 // the result.
-import { createInterface } from "node:readline";
 import * as client from "openid-client";
-
-const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-const read = async () => JSON.parse((await lines.next()).value);
-const write = (message) => process.stdout.write(JSON.stringify(message) + "\n");
+import { read, signingKey, write } from "./program.mjs";
 
 const task = await read();
-const config = await client.dynamicClientRegistration(new URL(task.issuer), task.metadata, undefined, {
+const authentication = task.private_key ? client.PrivateKeyJwt(await signingKey(task)) : undefined;
+const config = await client.dynamicClientRegistration(new URL(task.issuer), task.metadata, authentication, {
   initialAccessToken: task.initial_access_token,
   execute: [client.allowInsecureRequests, client.enableNonRepudiationChecks],
 });
 const verifier = client.randomPKCECodeVerifier();
 const state = client.randomState();
-const url = client.buildAuthorizationUrl(config, {
+const build = task.push ? client.buildAuthorizationUrlWithPAR : client.buildAuthorizationUrl;
+const url = await build(config, {
   redirect_uri: task.metadata.redirect_uris[0],
   scope: "openid profile offline_access",
   code_challenge: await client.calculatePKCECodeChallenge(verifier),
