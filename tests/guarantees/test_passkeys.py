@@ -11,6 +11,7 @@ from chalicelib.protocol.authentication_context import PHISHING_RESISTANT
 from chalicelib.protocol.passkey import Passkey
 from chalicelib.protocol.records import User
 from tests.bench.capacity import Meter
+from tests.endpoints.passkeys.conftest import alice, authenticator, browser
 from tests.guarantees.test_round_trips import calls_in_last_line, granted_permissions, required_permissions
 from tests.support import faults
 from tests.support.account import open_sign_in, shows_account_of, sign_in_to_account
@@ -20,7 +21,6 @@ from tests.support.authenticator import (
     passkey_site,
     post_passkeys,
     send_passkey,
-    user_with_passkey,
 )
 from tests.support.browser import Answer, Browser
 from tests.support.faults import Wire
@@ -28,7 +28,7 @@ from tests.support.leaks import find_leaks
 from tests.support.second_factor import add_second_factor
 from tests.support.site import PASSWORD, Registered, Site, dump_tables
 
-__all__ = ["required_permissions"]
+__all__ = ["alice", "authenticator", "browser", "required_permissions"]  # fixtures
 
 
 @pytest.fixture
@@ -36,23 +36,6 @@ def local(site: Site, site_with: Callable[..., Site]) -> Site:
     other = passkey_site(site_with)
     other.server.keys.jwks()  # cached from now on
     return other
-
-
-@pytest.fixture
-def browser(local: Site, browsers: Callable[..., Browser]) -> Browser:
-    return browsers(local)
-
-
-@pytest.fixture
-def authenticator(local: Site) -> Authenticator:
-    return Authenticator(local.settings.issuer)
-
-
-@pytest.fixture
-def alice(local: Site, browser: Browser, authenticator: Authenticator) -> User:
-    user = local.user("alice")
-    user_with_passkey(browser, authenticator)
-    return user
 
 
 @pytest.fixture

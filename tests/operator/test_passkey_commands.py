@@ -1,7 +1,6 @@
 """Passkeys for the operator: `user passkey`, export and import, and the doctor's check."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,33 +15,14 @@ from chalicelib.users import accounts, passkeys
 from infra.operator.doctor import passkeys as doctor
 from infra.operator.doctor.stage import Inside
 from infra.operator.doctor.visit import Answer
+from tests.endpoints.passkeys.conftest import alice, authenticator, browser, local
 from tests.support.account import open_sign_in, shows_account_of
-from tests.support.authenticator import Authenticator, passkey_site, sign_in_with_passkey, user_with_passkey
+from tests.support.authenticator import Authenticator, sign_in_with_passkey
 from tests.support.browser import Browser
 from tests.support.operator import RunCommand, output_json
 from tests.support.site import Site
 
-
-@pytest.fixture
-def local(site: Site, site_with: Callable[..., Site]) -> Site:
-    return passkey_site(site_with)
-
-
-@pytest.fixture
-def browser(local: Site, browsers: Callable[..., Browser]) -> Browser:
-    return browsers(local)
-
-
-@pytest.fixture
-def authenticator(local: Site) -> Authenticator:
-    return Authenticator(local.settings.issuer)
-
-
-@pytest.fixture
-def alice(local: Site, browser: Browser, authenticator: Authenticator) -> User:
-    user = local.user("alice")
-    user_with_passkey(browser, authenticator)
-    return user
+__all__ = ["alice", "authenticator", "browser", "local"]  # fixtures
 
 
 def passkey_of(store: Store, user: User) -> Passkey:
