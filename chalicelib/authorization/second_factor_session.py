@@ -42,6 +42,6 @@ def restore(interaction: Interaction, user: User, proved: Proved) -> Response:
 def _writes(interaction: Interaction, user: User, proved: Proved) -> tuple[Write[Any], ...]:
     server, http, request = interaction.server, interaction.http, interaction.request
     remembering = (*remember_browser(server, http, user, request.browser_id), *remember_network(server, http, user))
-    told = server.settings.sign_in_notice and "unknown_browser" in request.waiting
-    notice = telling_user(server, http, user) if told else ()
+    is_noticed = server.settings.sign_in_notice and "unknown_browser" in request.waiting
+    notice = telling_user(server, http, user) if is_noticed else ()
     return (using(server, request), *proved.also, *remembering, *notice)
