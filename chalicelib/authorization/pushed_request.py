@@ -12,6 +12,7 @@ from chalicelib.authorization.request import ended, read_request
 from chalicelib.authorization.stored_request import store_unauthenticated
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.dpop import USED_BEFORE
 from chalicelib.protocol.errors import InvalidDpopProof, InvalidRequest
 from chalicelib.protocol.records import AuthorizationRequest
 from chalicelib.server import AuthorizationServer
@@ -40,7 +41,7 @@ def push(server: AuthorizationServer, http: Request, params: Params, client: Cli
         request = replace(request, request_id=record_id(server, client, http.proof))
     authenticated = not client.public and client.document is None  # anyone can publish a document
     if not store_unauthenticated(server, http, params, request, authenticated=authenticated):
-        raise InvalidDpopProof("The DPoP proof was used before: make a new one for each request.")
+        raise InvalidDpopProof(USED_BEFORE)
     return PREFIX + server.keys.make_handle("req", request.request_id)
 
 

@@ -6,6 +6,7 @@ from chalicelib import events
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol import pkce
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.dpop import USED_BEFORE
 from chalicelib.protocol.errors import InvalidDpopProof, InvalidGrant, InvalidTarget
 from chalicelib.protocol.grant import Grant
 from chalicelib.server import AuthorizationServer
@@ -121,7 +122,7 @@ def _refuse(
     key_matches = record.dpop_jkt in (None, http.proof.jkt if http.proof else "")
     if record.redeemed_at is not None:
         if parameters_match and http.proof and http.proof.jti == record.dpop_jti:
-            raise InvalidDpopProof("The DPoP proof was used before: make a new one for each request.")
+            raise InvalidDpopProof(USED_BEFORE)
         if parameters_match and key_matches:  # RFC 6749 section 4.1.2: another party has used this code
             revocation.revoke_reused_grant(server, http, client, record)
             raise InvalidGrant(REFUSED, detail="replayed: the grant has been revoked")

@@ -5,7 +5,7 @@ from typing import Any
 from chalicelib import events
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.dpop import LIFETIME
+from chalicelib.protocol.dpop import LIFETIME, USED_BEFORE
 from chalicelib.protocol.errors import InvalidDpopProof, InvalidScope, UnauthorizedClient
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
@@ -56,7 +56,7 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
         resource_scope=targets.named_in(allowed),
     )
     if not server.store.grants.insert(grant) and proof:
-        raise InvalidDpopProof("The DPoP proof was used before: make a new one for each request.")
+        raise InvalidDpopProof(USED_BEFORE)
     members = tokens.issue(server, client, grant, allowed, jkt=proof.jkt if proof else None)
     events.note(http, events.TOKEN_ISSUED, sub=client.client_id)
     return members

@@ -7,6 +7,7 @@ from typing import Any
 from chalicelib import events
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.dpop import USED_BEFORE
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.errors import InvalidDpopProof, InvalidGrant, InvalidScope, InvalidTarget
 from chalicelib.protocol.grant import Grant
@@ -141,7 +142,7 @@ def _rotate(
     if not resources.is_granted(server, resource, record):
         raise InvalidTarget("The resource was not granted, or none was named of several: an access token is for one.")
     if http.proof and http.proof.jti == record.dpop_jti:
-        raise InvalidDpopProof("The DPoP proof was used before: make a new one for each request.")
+        raise InvalidDpopProof(USED_BEFORE)
     behind = record.generation - generation
     window = tokens.refresh_token_retry_window(server, client)
     if 0 < behind <= ROTATIONS_KEPT and now - record.rotated_at[str(generation % ROTATIONS_KEPT)] < window:

@@ -8,6 +8,7 @@ from chalicelib.protocol.handles import base64url
 from chalicelib.protocol.resource_uris import normalize
 from chalicelib.protocol.values import dataclass
 
+USED_BEFORE = "The DPoP proof was used before: make a new one for each request."
 TYPE = "dpop+jwt"
 MAX_LENGTH = 4096  # characters; a proof by an RSA key of 4,096 bits has about 2,500
 MAX_JTI = 128
