@@ -5,11 +5,8 @@ mail. When the answer of SES is lost, or the process ends before it has stored t
 a user may get it twice, and no user gets none. It is never sent a third time for this reason.
 """
 
-import threading
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from collections.abc import Iterable
 
 from chalicelib import events
 from chalicelib.events.log import log_event
@@ -18,6 +15,7 @@ from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.outgoing_mail import MAIL_OUTBOX, OutgoingMail
 from chalicelib.server import AuthorizationServer
 from chalicelib.settings import SettingsError
+from chalicelib.storage.due import work_off
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Refused
 
@@ -37,25 +35,13 @@ def deliver(server: AuthorizationServer) -> None:
         return
     until = time.monotonic() + START_WITHIN
     due = server.store.mails.find("outbox", MAIL_OUTBOX, index="due", range_=attr("not_before").lte(server.now()))
-    first = next(due, None)
-    if first is None:
-        return
-    _require_issuer(server)
-    due = chain([first], due)
-    lock = threading.Lock()
-
-    def following() -> Iterator[OutgoingMail]:
-        while time.monotonic() < until:
-            with lock:  # the next page is read by one thread
-                mail = next(due, None)
-            if mail is None:
-                return
-            yield mail
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        workers = [pool.submit(_attempt_all, server, following()) for _ in range(WORKERS)]
-    for worker in workers:
-        worker.result()  # raises the first error, once all have finished
+    work_off(
+        due,
+        lambda mail: _attempt(server, mail.delivery_id, mail.tries),
+        threads=WORKERS,
+        until=until,
+        prepare=lambda: _require_issuer(server),
+    )
 
 
 def deliver_now(server: AuthorizationServer, delivery_ids: Iterable[str]) -> None:
@@ -70,18 +56,6 @@ def _require_issuer(server: AuthorizationServer) -> None:
     """Raise SettingsError when no setting names the issuer: no request is there to tell it, and links need it."""
     if not server.issuer:
         raise SettingsError("SIGNET_ISSUER must be set: without it no mail can have a link")
-
-
-def _attempt_all(server: AuthorizationServer, mails: Iterable[OutgoingMail]) -> None:
-    """Attempt mails one after the other. One that fails does not keep the others waiting: it is raised last."""
-    failure: Exception | None = None
-    for mail in mails:
-        try:
-            _attempt(server, mail.delivery_id, mail.tries)
-        except Exception as error:
-            failure = failure or error
-    if failure:
-        raise failure
 
 
 def _attempt(server: AuthorizationServer, delivery_id: str, tries: int) -> None:

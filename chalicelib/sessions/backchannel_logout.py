@@ -9,12 +9,8 @@ index, at once and again later, because an index lags behind its table. Each is 
 entry of its own, so that its clients are told once.
 """
 
-import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain
 from urllib.parse import urlencode
 
 from chalicelib import events
@@ -27,6 +23,7 @@ from chalicelib.protocol.records import OUTBOX, Delivery, Session, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.revocation import end_session
 from chalicelib.settings import SettingsError
+from chalicelib.storage.due import work_off
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Refused
 from chalicelib.tokens.subjects import sid, subject
@@ -96,38 +93,20 @@ class _Run:
         now = server.now()
         self._memory.silent = {client: until for client, until in self._memory.silent.items() if until > now}
         self._failing = dict.fromkeys(self._memory.silent, "no response in the last minutes")
-        self._lock = threading.Lock()
         self.searched = False
 
     def work_off(self) -> None:
         """Handle the deliveries that are due, the oldest first, until there are none or the time has passed."""
         until_now = attr("not_before").lte(self._server.now())
         due = self._server.store.deliveries.find("outbox", OUTBOX, index="due", range_=until_now)
-        first = next(due, None)
-        if first is None:
-            return
+        work_off(due, self._handle, threads=MAX_PARALLEL, until=self._until, prepare=self._require_issuer)
+
+    def _handle(self, delivery: Delivery) -> None:
+        (self.attempt if delivery.sessions_below is None else self.end_sessions)(delivery)
+
+    def _require_issuer(self) -> None:
         if not self._server.issuer:
             raise SettingsError("SIGNET_ISSUER must be set: without it no logout token can be issued")
-        due = chain([first], due)
-        with ThreadPoolExecutor(MAX_PARALLEL) as pool:
-            workers = [pool.submit(self._work, due) for _ in range(MAX_PARALLEL)]
-        for worker in workers:
-            worker.result()  # raises the first error, once all have finished
-
-    def _work(self, due: Iterator[Delivery]) -> None:
-        """Handle deliveries one after the other. One that fails does not keep the others waiting: it is raised last."""
-        failure: Exception | None = None
-        while time.monotonic() < self._until:
-            with self._lock:  # the next page is read by one thread
-                delivery = next(due, None)
-            if delivery is None:
-                break
-            try:
-                (self.attempt if delivery.sessions_below is None else self.end_sessions)(delivery)
-            except Exception as error:
-                failure = failure or error
-        if failure:
-            raise failure
 
     def adopt_unindexed(self) -> bool:
         """Add deliveries that the version before this index has written to it; return whether there were any.
