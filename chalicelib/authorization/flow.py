@@ -13,11 +13,14 @@ from chalicelib.authorization.repeated_answer import redirect_to_answer, repeat_
 from chalicelib.authorization.request import ended
 from chalicelib.authorization.response import send_response
 from chalicelib.authorization.screens import redirect_to_request, show
-from chalicelib.authorization.stored_request import waits_for_get
+from chalicelib.authorization.stored_request import stored_for, storing, waits_for_get
 from chalicelib.builtin_clients import ACCOUNT
 from chalicelib.http.messages import Response, redirect
+from chalicelib.protocol.authentication_context import BY_PASSWORD
 from chalicelib.protocol.next_step import SignedInUser, Step, next_step
 from chalicelib.protocol.recipient import Recipient
+from chalicelib.protocol.records import AuthorizationRequest, Consent, User
+from chalicelib.sessions import browser_sessions
 from chalicelib.storage.table import Write
 from chalicelib.tokens.subjects import subject
 
@@ -51,6 +54,24 @@ def remaining_step(interaction: Interaction) -> Step | None:
         waiting=interaction.waiting is not None,
         has_passkey=interaction.waiting is None and has_passkey(interaction, demand),
     )
+
+
+def stored_if_continued(
+    interaction: Interaction, user: User, consent: Consent | None, amr: tuple[str, ...] = BY_PASSWORD
+) -> tuple[AuthorizationRequest, tuple[Write[Any], ...]]:
+    """Return the request, and the write that stores it if this user, once signed in, continues after a redirect.
+
+    `amr`: how the user signs in. Raises as `remaining_step`.
+    """
+    server, http, request = interaction.server, interaction.http, interaction.request
+    if http.method != "POST" or request.stored or request.answered:
+        return request, ()
+    expected = browser_sessions.unstored_session(server, http, user, request.request_id)
+    signed_in = SignedInUser(user, replace(expected.session, amr=amr))
+    if remaining_step(replace(interaction, signed_in=signed_in, consent=consent)) is None:
+        return request, ()
+    request = stored_for(server, request, browser_sessions.identify_browser(server, http)[0])
+    return request, (storing(server, request),)
 
 
 def finish(

@@ -5,16 +5,15 @@ from typing import Any
 
 from chalicelib.authentication.passkey_sign_in import FIELD, PasskeyAttempt, VerifiedPasskey
 from chalicelib.authentication.passkeys import TEXTS, PasskeyError
-from chalicelib.authorization.flow import proceed, remaining_step
+from chalicelib.authorization.flow import proceed, stored_if_continued
 from chalicelib.authorization.forms import SentForm, query_of
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import Problem, redirect_with_problem
 from chalicelib.authorization.request import ended
 from chalicelib.authorization.restoration import offer_restoration
-from chalicelib.authorization.stored_request import stored_for, storing
 from chalicelib.http.messages import Params, Request, Response
 from chalicelib.protocol.errors import LoginRequired, RequestEnded
-from chalicelib.protocol.next_step import WRONG_USER, SignedInUser, Step, is_intended_user
+from chalicelib.protocol.next_step import WRONG_USER, Step, is_intended_user
 from chalicelib.protocol.records import Consent
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
@@ -69,19 +68,13 @@ class PasskeyForm:
             return _show_problem(interaction, failure.code)
 
     def _start(self, interaction: Interaction, verified: VerifiedPasskey, consent: Consent | None) -> Response:
-        server, http, request = interaction.server, interaction.http, interaction.request
-        writes = verified.writes
+        server, http = interaction.server, interaction.http
         if verified.user.deleted_at is not None:
-            if server.store.transact(*writes):  # the challenge is spent, or the counter has moved
+            if server.store.transact(*verified.writes):  # the challenge is spent, or the counter has moved
                 return _show_problem(interaction, "passkey_expired")
             return offer_restoration(interaction, verified.user)
-        if not request.stored and not request.answered:
-            expected = browser_sessions.unstored_session(server, http, verified.user, request.request_id)
-            session = replace(expected.session, amr=self.attempt.amr)
-            if remaining_step(replace(interaction, signed_in=SignedInUser(verified.user, session), consent=consent)):
-                # The user continues after a redirect, for which the request is stored.
-                request = stored_for(server, request, browser_sessions.identify_browser(server, http)[0])
-                writes = (*writes, storing(server, request))
+        request, storing_it = stored_if_continued(interaction, verified.user, consent, self.attempt.amr)
+        writes = (*verified.writes, *storing_it)
         try:
             how = browser_sessions.SignIn(self.attempt.amr, self.sent.digest, kept=bool(request.keep_signed_in))
             signed_in = browser_sessions.start_session(

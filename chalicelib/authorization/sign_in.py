@@ -4,14 +4,13 @@ from dataclasses import replace
 
 from chalicelib.authentication import password_rules
 from chalicelib.authentication.password import MAX_USERNAME, NO_USER, NotSignedIn, SignInAttempt, VerifiedSignIn
-from chalicelib.authorization.flow import proceed, remaining_step
+from chalicelib.authorization.flow import proceed, remaining_step, stored_if_continued
 from chalicelib.authorization.forms import query_of
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import SIGNED_OUT, Problem, redirect_with_problem
 from chalicelib.authorization.request import ended
 from chalicelib.authorization.restoration import offer_restoration
 from chalicelib.authorization.second_factor import ask_for_second_factor
-from chalicelib.authorization.stored_request import stored_for, storing
 from chalicelib.http.messages import Params, Response
 from chalicelib.protocol.errors import OAuthError
 from chalicelib.protocol.next_step import SignedInUser, Step
@@ -50,25 +49,19 @@ def start_session(interaction: Interaction, verified: VerifiedSignIn, form: str 
     A user with a second factor is asked for it, without a session. One who has deleted the account is offered to
     restore it, and nothing else.
     """
-    server, http, request = interaction.server, interaction.http, interaction.request
+    server, http = interaction.server, interaction.http
     if not verified.complete:
         writes, unknown = verified.checked_writes(server.store), verified.in_unknown_browser
         return ask_for_second_factor(interaction, verified.user, writes, in_unknown_browser=unknown)
     if verified.user.deleted_at is not None:
         verified.commit_without_session(server.store)
         return offer_restoration(interaction, verified.user)
-    previous, writes = interaction.signed_in, verified.writes
-    if http.method == "POST" and not request.stored and not request.answered:
-        expected = browser_sessions.unstored_session(server, http, verified.user, request.request_id)
-        try:
-            step = remaining_step(replace(interaction, signed_in=expected, consent=verified.consent))
-        except OAuthError:
-            verified.commit_without_session(server.store)
-            raise
-        if step:
-            # The user continues after a redirect, for which the request is stored.
-            request = stored_for(server, request, browser_sessions.identify_browser(server, http)[0])
-            writes = (*writes, storing(server, request))
+    try:
+        request, storing_it = stored_if_continued(interaction, verified.user, verified.consent)
+    except OAuthError:
+        verified.commit_without_session(server.store)
+        raise
+    previous, writes = interaction.signed_in, (*verified.writes, *storing_it)
     if_repeated = verified.attempt.writes_if_repeated(verified.user)
     how = browser_sessions.SignIn(form=form, if_repeated=if_repeated, kept=bool(request.keep_signed_in))
     signed_in = browser_sessions.start_session(server, http, verified.user, request.request_id, previous, writes, how)
