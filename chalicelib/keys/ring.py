@@ -101,7 +101,7 @@ class KeyRing:
         Raises TemporarilyUnavailable when the secret of `key_version` has been retired.
         """
         keys = self._cache.load()
-        version = self._current_version(keys) if key_version is None else key_version
+        version = self._current_version(keys.handles) if key_version is None else key_version
         if version not in keys.handles:
             raise TemporarilyUnavailable(detail=f"the secret handles-{version} was retired during this request")
         return handles.make(kind, record_id, generation, version, keys.handles[version][0])
@@ -113,7 +113,7 @@ class KeyRing:
     def form_tag(self, subject: str) -> str:
         """Return the CSRF tag of a form for this subject."""
         keys = self._cache.load()
-        return handles.form_tag(subject, keys.handles[self._current_version(keys)][0])
+        return handles.form_tag(subject, keys.handles[self._current_version(keys.handles)][0])
 
     def is_valid_form_tag(self, subject: str, tag: str) -> bool:
         """Return whether this is the tag of a form for this subject. Compares in constant time."""
@@ -126,7 +126,7 @@ class KeyRing:
     def seal(self, text: str, purpose: str) -> str:
         """Return the text encrypted, base64url, for `unseal` with the same purpose."""
         keys = self._cache.load()
-        version = self._current_version(keys)
+        version = self._current_version(keys.handles)
         sealed = encrypt(_sealing_key(keys.handles[version][0]), text.encode(), purpose.encode())
         return base64url(version.to_bytes(1, "big") + sealed)
 
@@ -146,7 +146,7 @@ class KeyRing:
     def seal_data(self, plain: bytes, purpose: str) -> bytes:
         """Return bytes encrypted for a record, which `unseal_data` with the same purpose decrypts in this stage."""
         data = self._cache.load().data
-        version = self._select_current({version: start for version, (_, start) in data.items()})
+        version = self._current_version(data)
         sealed = encrypt(_sealing_key(data[version][0]), plain, self._associated_data(purpose))
         return version.to_bytes(1, "big") + sealed
 
@@ -167,8 +167,7 @@ class KeyRing:
 
     def is_sealed_with_current_key(self, sealed: bytes) -> bool:
         """Return whether `seal_data` would use the same key now, so that the record need not be sealed again."""
-        data = self._cache.load().data
-        return sealed[0] == self._select_current({version: start for version, (_, start) in data.items()})
+        return sealed[0] == self._current_version(self._cache.load().data)
 
     # ---- subjects
 
@@ -236,8 +235,8 @@ class KeyRing:
     def _associated_data(self, purpose: str) -> bytes:
         return f"{self._store.settings.stage} {purpose}".encode()
 
-    def _current_version(self, keys: Keys) -> int:
-        return self._select_current({version: start for version, (_, start) in keys.handles.items()})
+    def _current_version(self, secrets: dict[int, tuple[bytes, int]]) -> int:
+        return self._select_current({version: start for version, (_, start) in secrets.items()})
 
     def _select_current(self, starts: dict[K, int]) -> K:
         """Return the newest key in use, or the oldest when all start later: this clock may be behind."""
