@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from chalicelib import events, pages
-from chalicelib.http.messages import Request
+from chalicelib.http.messages import Request, with_query
 from chalicelib.mail import proof_codes
 from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.errors import RequestEnded
@@ -22,7 +22,6 @@ from chalicelib.storage.dynamodb import Condition, attr
 from chalicelib.storage.table import Refused, Write
 
 NO_USER = "no user"  # no sub has a space
-PATH = "/account/link"
 # purpose -> where a new email can be asked for
 ASK_AGAIN = {RESET: "/account/recover", VERIFY: "/account/email", SIGN_UP: "/account/sign-up"}
 ENDED = "The link or the code has expired, was used, or was replaced by that of a newer email."
@@ -105,6 +104,11 @@ def find_by_link(server: AuthorizationServer, handle: str | None) -> Proof:
 def link_handle(server: AuthorizationServer, proof: Proof) -> str:
     """Return the handle of a proof's link."""
     return proof_codes.link_handle(server, proof.proof_id)
+
+
+def code_address(server: AuthorizationServer, proof: Proof) -> str:
+    """Return where the browser that asked for the email types its code."""
+    return with_query(pages.base(server.settings) + proof_codes.LINK_PATH, {"proof": proof.proof_id})
 
 
 def check_code(server: AuthorizationServer, http: Request, proof: Proof, code: str, *, by_link: bool = False) -> None:

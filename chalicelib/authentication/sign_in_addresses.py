@@ -10,10 +10,9 @@ import hashlib
 import secrets
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
-from chalicelib import events
+from chalicelib import events, pages
 from chalicelib.events.history import device
 from chalicelib.http.messages import Request
 from chalicelib.mail.notices import tell
@@ -57,10 +56,9 @@ def note_sign_in(server: AuthorizationServer, http: Request, sub: str) -> None:
 
 def telling_user(server: AuthorizationServer, http: Request, user: User) -> tuple[Write[Any], ...]:
     """Return the write that tells a user by mail of a sign-in in a browser that is not known."""
-    moment = datetime.fromtimestamp(server.now(), UTC)
     values = {
         "device": device(http) or "an unknown browser",
         "source_ip": http.source_ip,
-        "time": f"{moment.day} {moment:%B %Y, %H:%M} UTC",
+        "time": pages.date_text(server.now()),
     }
     return tell(server, user, "new_sign_in", values)

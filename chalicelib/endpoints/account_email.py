@@ -3,21 +3,18 @@
 from chalicelib import pages
 from chalicelib.authentication import proofs
 from chalicelib.authentication.proofs import WrongCode
-from chalicelib.builtin_clients import ACCOUNT
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
 from chalicelib.mail.notices import verified_address
-from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.email_addresses import sendable
 from chalicelib.protocol.errors import RequestEnded
+from chalicelib.protocol.next_step import RECENT_ELSEWHERE
 from chalicelib.protocol.proof import VERIFY, Proof
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 from chalicelib.users import email_address
-from chalicelib.users.account_visit import Action, Visit, answer_form, show_page
+from chalicelib.users.account_visit import Action, Visit, answer_form, show_page, sign_in_address
 
-RECENT = 5 * MINUTE  # an address is changed only so soon after a sign-in: with it, a new password can be had
 ALREADY = "This address is confirmed already."
-TAKEN = "This address cannot be used now: another account has it."
 
 
 def get(server: AuthorizationServer, http: Request) -> Response:
@@ -43,7 +40,7 @@ def _show(visit: Visit, problem: str = "", typed: str = "", proof: Proof | None 
         proof=proof,
         new_address=proofs.content_of(visit.server, proof).typed if proof else "",
         can_send=visit.server.settings.can_send_mail,
-        sign_in_again="" if _is_recent(visit) else _sign_in_again(visit),
+        sign_in_again="" if visit.is_recent else sign_in_address(visit.server, max_age=str(RECENT_ELSEWHERE)),
         problem=problem,
     )
 
@@ -60,7 +57,7 @@ def _own_proof(visit: Visit, proof_id: str) -> Proof:
 def _change(visit: Visit, form: Params) -> Response:
     server, http, user = visit.server, visit.http, visit.signed_in.user
     typed = form.get("email", at_most=2048) or ""
-    if not server.settings.can_send_mail or not _is_recent(visit):
+    if not server.settings.can_send_mail or not visit.is_recent:
         return _show(visit, "Sign in again to change your email address.", typed)
     try:
         if verified_address(user) == sendable(typed):
@@ -81,8 +78,8 @@ def _confirm(visit: Visit, form: Params) -> Response:
         email_address.confirm(server, http, visit.signed_in.user, proof)
     except WrongCode as wrong:
         return _show(visit, str(wrong), proof=proof)
-    except email_address.AddressTaken:
-        return _show(visit, TAKEN)
+    except email_address.AddressTaken as taken:
+        return _show(visit, str(taken))
     except RequestEnded:  # the same form, sent twice, is answered again
         if not _was_confirmed(visit, proof_id):
             raise
@@ -92,16 +89,6 @@ def _confirm(visit: Visit, form: Params) -> Response:
 def _was_confirmed(visit: Visit, proof_id: str) -> bool:
     proof = proofs.find(visit.server, proof_id)
     return proof is not None and proof.sub == visit.signed_in.user.sub and proof.spent_at is not None
-
-
-def _is_recent(visit: Visit) -> bool:
-    """Return whether the user has signed in a moment ago, so that it is not another person at an open browser."""
-    return visit.server.now() - visit.signed_in.session.auth_time <= RECENT
-
-
-def _sign_in_again(visit: Visit) -> str:
-    parameters = {"client_id": ACCOUNT, "response_type": "code", "max_age": str(RECENT)}
-    return with_query(visit.server.path_of("authorization_endpoint"), parameters)
 
 
 _ACTIONS: dict[str, Action] = {"change_email": _change, "confirm_email": _confirm}

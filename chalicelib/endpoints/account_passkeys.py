@@ -3,21 +3,19 @@
 import json
 from datetime import UTC, datetime
 
-from chalicelib import builtin_clients, events
+from chalicelib import events
 from chalicelib.authentication import passkey_options
 from chalicelib.authentication.passkey_sign_in import FIELD
 from chalicelib.authentication.passkeys import PasskeyError
-from chalicelib.http.messages import Params, Request, Response, with_query
+from chalicelib.http.messages import Params, Request, Response
 from chalicelib.mail.notices import tell
-from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.handles import base64url
 from chalicelib.protocol.passkey import MAX_ANSWER, MAX_NAME, Passkey, user_handle
 from chalicelib.server import AuthorizationServer
 from chalicelib.users import passkeys
-from chalicelib.users.account_visit import Action, Visit, answer_form, show_page
+from chalicelib.users.account_visit import Action, Visit, answer_form, show_page, sign_in_address
 
 PATH = "/account/passkeys"
-RECENT = 5 * MINUTE  # a passkey is added or removed only so soon after a sign-in, because the browser may be unattended
 SIGN_IN_FIRST = "Sign in again before you add a passkey."
 SIGN_IN_TO_REMOVE = "Sign in again before you remove a passkey."
 
@@ -38,8 +36,6 @@ def _show(visit: Visit, problem: str = "", confirm: str = "", status: int = 200)
     listed = passkeys.list_passkeys(server.store, user.sub)
     purpose = passkey_options.for_creation(session.session_id, user.sub)
     options = passkey_options.creation_options(server, purpose, user, listed)
-    sign_in = {"client_id": builtin_clients.ACCOUNT, "response_type": "code", "prompt": "login"}
-    sign_in["redirect_uri"] = server.issuer + PATH
     return visit.page(
         "passkeys",
         status,
@@ -49,8 +45,8 @@ def _show(visit: Visit, problem: str = "", confirm: str = "", status: int = 200)
         domain=server.settings.passkey_domain,
         options=options,
         accepted=_accepted(server, user.sub, listed) if options else "",
-        recent=_is_recent(visit),
-        sign_in=with_query(server.path_of("authorization_endpoint"), sign_in),
+        recent=visit.is_recent,
+        sign_in=sign_in_address(server, prompt="login", redirect_uri=server.issuer + PATH),
         confirm=confirm,
         max_name=MAX_NAME,
     )
@@ -64,10 +60,6 @@ def _accepted(server: AuthorizationServer, sub: str, listed: list[Passkey]) -> s
     return json.dumps(members, separators=(",", ":"))
 
 
-def _is_recent(visit: Visit) -> bool:
-    return visit.server.now() - visit.signed_in.session.auth_time <= RECENT
-
-
 def _day(seconds: int) -> str:
     moment = datetime.fromtimestamp(seconds, UTC)
     return f"{moment.day} {moment:%B %Y}"
@@ -77,7 +69,7 @@ def _day(seconds: int) -> str:
 
 
 def _add(visit: Visit, form: Params) -> Response:
-    if not _is_recent(visit):
+    if not visit.is_recent:
         return _show(visit, SIGN_IN_FIRST, status=400)
     answer, name = form.get(FIELD, at_most=MAX_ANSWER) or "", form.get("name", at_most=200) or ""
     try:
@@ -103,7 +95,7 @@ def _remove(visit: Visit, form: Params) -> Response:
 
     Like adding one, only soon after a sign-in: the account may be less protected without it.
     """
-    if not _is_recent(visit):
+    if not visit.is_recent:
         return _show(visit, SIGN_IN_TO_REMOVE, status=400)
     server, store, user = visit.server, visit.server.store, visit.signed_in.user
     passkey_id = form.require("passkey_id", at_most=128)

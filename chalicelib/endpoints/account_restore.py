@@ -3,13 +3,14 @@
 Its query is the authorization request with which the user has signed in, so that it can go on.
 """
 
-from chalicelib import builtin_clients, pages
+from chalicelib import pages
 from chalicelib.authorization.forms import leads_to_request
 from chalicelib.authorization.problems import address_of
 from chalicelib.http.csrf import is_cross_origin, require_same_origin
-from chalicelib.http.messages import Request, Response, redirect, with_query
+from chalicelib.http.messages import Request, Response, redirect
 from chalicelib.server import AuthorizationServer
 from chalicelib.users import restoration
+from chalicelib.users.account_visit import sign_in_address
 
 RESTORED = "restored"
 
@@ -50,8 +51,7 @@ def _sign_in_address(server: AuthorizationServer, http: Request) -> str:
     query = http.query.replaced("done", None)
     if leads_to_request(query):
         return address_of(server, query.encoded())
-    parameters = {"client_id": builtin_clients.ACCOUNT, "response_type": "code"}
-    return with_query(server.path_of("authorization_endpoint"), parameters)
+    return sign_in_address(server)
 
 
 def _subject(offer: restoration.Offer) -> str:

@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
-from chalicelib import builtin_clients, pages
+from chalicelib import pages
 from chalicelib.authentication.password import NotSignedIn
 from chalicelib.authentication.recovery_codes import FEW
-from chalicelib.http.messages import Params, Request, Response, redirect, with_query
+from chalicelib.http.messages import Params, Request, Response, redirect
 from chalicelib.protocol.errors import NotFound
-from chalicelib.protocol.next_step import SignedInUser
+from chalicelib.protocol.next_step import RECENT_ELSEWHERE, SignedInUser
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.repeated_form import digest_form
 from chalicelib.users import second_factor_setup as setup
-from chalicelib.users.account_visit import Action, Visit, answer_form, show_page
+from chalicelib.users.account_visit import Action, Visit, answer_form, show_page, sign_in_address
 
 PATH = "/account/second-factor"
 
@@ -53,13 +53,7 @@ def _page(visit: Visit, problem: str = "", status: int = 200, action: str = "") 
 
 def _sign_in_again(server: AuthorizationServer) -> str:
     """Return the address at which the user signs in again, and comes back."""
-    parameters = {
-        "client_id": builtin_clients.ACCOUNT,
-        "response_type": "code",
-        "redirect_uri": server.issuer + PATH,
-        "max_age": str(setup.RECENT),
-    }
-    return with_query(server.path_of("authorization_endpoint"), parameters)
+    return sign_in_address(server, redirect_uri=server.issuer + PATH, max_age=str(RECENT_ELSEWHERE))
 
 
 def _if_recent(action: Action) -> Action:

@@ -11,8 +11,7 @@ from chalicelib.http.csrf import require_own_page, send_no_referrer
 from chalicelib.http.messages import Request, Response, redirect, with_query
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
-
-NOT_SHOWN = "Please press the button again. If this text stays, allow cookies for this server in your browser."
+from chalicelib.sessions.browser_forms import NOT_SHOWN, browser_of_form, browser_tag
 
 
 def get(server: AuthorizationServer, http: Request) -> Response:
@@ -31,7 +30,7 @@ def _show_button(server: AuthorizationServer, http: Request, link: Link, problem
         "let_in",
         server.settings,
         action=_path(server),
-        fields=[(let_in.PARAMETER, link.handle), ("tag", server.keys.form_tag(_subject(link, browser_id)))],
+        fields=[(let_in.PARAMETER, link.handle), ("tag", browser_tag(server, _about(link), browser_id))],
         username=link.user.username,
         problem=problem,
     )
@@ -42,18 +41,18 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     """Make this browser known, or show the button again if it was not shown in this browser."""
     send_no_referrer(http)
     require_own_page(server.issuer, http)
-    form, browser_id = http.form(), browser_sessions.browser_id_of(server, http)
-    link = let_in.read_link(server, form.get(let_in.PARAMETER), browser_id)
-    if browser_id is None or not server.keys.is_valid_form_tag(_subject(link, browser_id), form.get("tag") or ""):
+    form = http.form()
+    link = let_in.read_link(server, form.get(let_in.PARAMETER), browser_sessions.browser_id_of(server, http))
+    browser_id = browser_of_form(server, http, form, _about(link))
+    if browser_id is None:
         return _show_button(server, http, link, NOT_SHOWN)
     if link.record.browser_id is None:
         let_in.let_in(server, http, link, browser_id)
     return redirect(http, with_query(_path(server), {let_in.PARAMETER: link.handle}))
 
 
-def _subject(link: Link, browser_id: str) -> str:
-    """Return what the tag of the form proves."""
-    return f"LET_IN {link.record.attempts_id} {browser_id}"
+def _about(link: Link) -> str:
+    return f"LET_IN {link.record.attempts_id}"
 
 
 def _path(server: AuthorizationServer) -> str:

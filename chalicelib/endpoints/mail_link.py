@@ -9,23 +9,21 @@ from collections.abc import Callable
 from typing import Any
 
 from chalicelib import pages
-from chalicelib.authentication import password_rules, proofs
+from chalicelib.authentication import proofs
 from chalicelib.authentication.proofs import Content, WrongCode
 from chalicelib.authorization.problems import address_of
 from chalicelib.http.csrf import require_own_page, send_no_referrer
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
-from chalicelib.mail.proof_codes import LINK_PARAMETER
+from chalicelib.mail.proof_codes import LINK_PARAMETER, LINK_PATH
 from chalicelib.protocol.email_addresses import masked
 from chalicelib.protocol.identifiers import trim
 from chalicelib.protocol.proof import INVITATION, RESET, RESTORE, SIGN_UP, UNDO, VERIFY, Proof
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
+from chalicelib.sessions.browser_forms import NOT_SHOWN, browser_of_form, browser_tag
 from chalicelib.users import email_address, password_reset, restoration, sign_up
 from chalicelib.users.account_visit import user_of_account_pages
-
-NOT_SHOWN = "Please press the button again. If this text stays, allow cookies for this server in your browser."
-TAKEN = "This address cannot be used now: another account has it."
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,8 @@ class Visit:
         about = (LINK_PARAMETER, self.link) if self.link else ("proof", self.proof.proof_id)
         ask_again = proofs.ASK_AGAIN.get(self.proof.purpose, "")
         common = {
-            "action": pages.base(server.settings) + proofs.PATH,
-            "fields": [about, ("tag", server.keys.form_tag(_subject(self.proof, browser_id)))],
+            "action": pages.base(server.settings) + LINK_PATH,
+            "fields": [about, ("tag", browser_tag(server, _about(self.proof), browser_id))],
             "purpose": self.proof.purpose,
             "address": masked(self.content.address) if self.content.address else "",
             "typed": self.content.typed,
@@ -87,8 +85,8 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     require_own_page(server.issuer, http)
     form = http.form()
     visit = _visit(server, http, form)
-    browser_id, tag = visit.browser_id, form.get("tag") or ""
-    if browser_id is None or not server.keys.is_valid_form_tag(_subject(visit.proof, browser_id), tag):
+    browser_id = browser_of_form(server, http, form, _about(visit.proof))
+    if browser_id is None:
         return _show(visit, NOT_SHOWN)
     if "code" in form:
         return _check_code(visit, form.get("code") or "", browser_id)
@@ -137,12 +135,12 @@ def _check_code(visit: Visit, code: str, browser_id: str) -> Response:
         return visit.page("email_code", str(wrong), waiting=visit.link is None)
     proofs.let_browser_use(server, proof, browser_id)
     handle = proofs.link_handle(server, proof)
-    return redirect(visit.http, with_query(pages.base(server.settings) + proofs.PATH, {LINK_PARAMETER: handle}))
+    return redirect(visit.http, with_query(pages.base(server.settings) + LINK_PATH, {LINK_PARAMETER: handle}))
 
 
 def _again(visit: Visit) -> Response:
     """Return the redirect to the page of the link, which says what was done."""
-    path = pages.base(visit.server.settings) + proofs.PATH
+    path = pages.base(visit.server.settings) + LINK_PATH
     return redirect(visit.http, with_query(path, {LINK_PARAMETER: visit.link}))
 
 
@@ -155,14 +153,12 @@ def _show_new_password(visit: Visit, problem: str) -> Response:
 
 
 def _reset_password(visit: Visit, form: Params, browser_id: str) -> Response:
-    server, proof = visit.server, visit.proof
-    if proof.spent_at is not None:  # the same form, sent twice
-        return _again(visit)
-    user, password = password_reset.user_of(server, proof), form.raw("new_password") or ""
-    text = password_rules.find_problem(server.settings, user, password, form.raw("new_password_again") or "")
-    if text:
-        return visit.page("reset_password", text, username=user.username)
-    password_reset.reset(server, visit.http, proof, password, browser_id)
+    passwords = form.raw("new_password") or "", form.raw("new_password_again") or ""
+    try:
+        if visit.proof.spent_at is None:
+            password_reset.reset(visit.server, visit.http, visit.proof, *passwords, browser_id)
+    except ValueError as problem:
+        return _show_new_password(visit, str(problem))
     return _again(visit)
 
 
@@ -208,8 +204,8 @@ def _confirm(visit: Visit) -> Response:
     if visit.proof.spent_at is None:
         try:
             email_address.confirm(server, visit.http, user, visit.proof)
-        except email_address.AddressTaken:
-            return _show(visit, TAKEN)
+        except email_address.AddressTaken as taken:
+            return _show(visit, str(taken))
     path = f"{pages.base(server.settings)}/account/email"
     return redirect(visit.http, with_query(path, {"done": "email_changed"}))
 
@@ -223,8 +219,8 @@ def _undo(visit: Visit, _form: Params, browser_id: str) -> Response:
     if visit.proof.spent_at is None:
         try:
             email_address.undo(visit.server, visit.http, visit.proof, browser_id)
-        except email_address.AddressTaken:
-            return _show(visit, TAKEN)
+        except email_address.AddressTaken as taken:
+            return _show(visit, str(taken))
     return _again(visit)
 
 
@@ -259,6 +255,6 @@ _ACTIONS: dict[str, Callable[[Visit, Params, str], Response]] = {
 }
 
 
-def _subject(proof: Proof, browser_id: str) -> str:
-    """Return what the tag of the form proves."""
-    return f"EMAIL {proof.proof_id} {browser_id}"
+def _about(proof: Proof) -> str:
+    """Return what the tag of the form proves, besides the browser."""
+    return f"EMAIL {proof.proof_id}"

@@ -35,7 +35,7 @@ class SignedInUser:
 
 
 RECENT = 600  # seconds since a sign-in for this request, in which a password or a second factor can be set
-RECENT_ELSEWHERE = 300  # since any other one, for a second factor
+RECENT_ELSEWHERE = 300  # since any other one, for a second factor, and for what the account pages protect
 OPTIONAL = Policy()
 WRONG_USER = "The user who signed in is not the one that the application asked for."
 # step -> its error with prompt=none (OpenID Connect Core section 3.1.2.6)

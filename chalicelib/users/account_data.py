@@ -5,11 +5,11 @@ which the server compares records. A test asks for a decision about every new fi
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 from chalicelib.events.activity import LABELS
+from chalicelib.pages import iso_time
 from chalicelib.protocol.identifiers import username_identifier
 from chalicelib.protocol.records import Identifier, User
 from chalicelib.server import AuthorizationServer
@@ -89,7 +89,7 @@ def account_data(server: AuthorizationServer, user: User) -> dict[str, Any]:
         "format": FORMAT,
         "version": VERSION,
         "issuer": server.issuer,
-        "created_at": _time(server.now()),
+        "created_at": iso_time(server.now()),
         "truncated": truncated,
         "user": _members("user", user),
         **{name: records[:MOST_RECORDS] for name, records in lists.items()},
@@ -110,14 +110,10 @@ def _members(kind: str, record: object) -> dict[str, Any]:
 
 def _value(name: str, value: Any) -> Any:
     if name == "rotated_at":
-        return sorted(map(_time, value.values()))
+        return sorted(map(iso_time, value.values()))
     if value is not None and (name.endswith("_at") or name in _TIMES):
-        return _time(value)
+        return iso_time(value)
     return sorted(value) if isinstance(value, frozenset) else value
-
-
-def _time(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _text(name: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from chalicelib.http.csrf import is_cross_origin, require_same_origin
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
 from chalicelib.protocol.authentication_context import ONE_FACTOR, TWO_FACTORS, level
 from chalicelib.protocol.errors import RequestEnded
-from chalicelib.protocol.next_step import SignedInUser
+from chalicelib.protocol.next_step import RECENT_ELSEWHERE, SignedInUser
 from chalicelib.protocol.records import Session, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
@@ -44,6 +44,11 @@ class Visit:
     server: AuthorizationServer
     http: Request
     signed_in: SignedInUser
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether the user has signed in a moment ago, so that it is not another person at an open browser."""
+        return self.server.now() - self.signed_in.session.auth_time <= RECENT_ELSEWHERE
 
     def page(self, name: str, status: int = 200, **values: Any) -> Response:
         """Return the page of this name, from the template `account_NAME.html`."""
@@ -106,8 +111,13 @@ def _enter(
 ) -> Response:
     if signed_in is not None and _may_enter(server, signed_in):
         return show(Visit(server, http, signed_in))
-    parameters = {"client_id": builtin_clients.ACCOUNT, "response_type": "code"}
-    return redirect(http, with_query(server.path_of("authorization_endpoint"), parameters))
+    return redirect(http, sign_in_address(server))
+
+
+def sign_in_address(server: AuthorizationServer, **parameters: str) -> str:
+    """Return the address at which a user signs in to the account pages. `parameters`: further ones of the request."""
+    required = {"client_id": builtin_clients.ACCOUNT, "response_type": "code"}
+    return with_query(server.path_of("authorization_endpoint"), required | parameters)
 
 
 def user_of_account_pages(server: AuthorizationServer, http: Request) -> User | None:

@@ -8,13 +8,10 @@ from collections.abc import Mapping
 from chalicelib import builtin_clients
 from chalicelib.authentication.password import NotSignedIn, SignInAttempt, VerifiedSignIn
 from chalicelib.http.messages import Params, Request
-from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.errors import NotFound
-from chalicelib.protocol.next_step import SignedInUser
+from chalicelib.protocol.next_step import RECENT_ELSEWHERE, SignedInUser
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_sessions import browser_id_of
-
-RECENT = 5 * MINUTE
 
 
 class NotConfirmed(Exception):
@@ -29,7 +26,7 @@ class NotConfirmed(Exception):
 
 def is_recent(server: AuthorizationServer, signed_in: SignedInUser) -> bool:
     """Return whether the user has signed in so recently that no password need be asked for."""
-    return server.now() - signed_in.session.auth_time < RECENT
+    return server.now() - signed_in.session.auth_time < RECENT_ELSEWHERE
 
 
 def confirm(

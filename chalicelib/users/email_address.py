@@ -26,11 +26,15 @@ from chalicelib.storage.table import Write
 from chalicelib.users import identifiers
 from chalicelib.users.accounts import update, with_claims
 
+TAKEN = "This address cannot be used now: another account has it."
 _TRIES = 10
 
 
 class AddressTaken(Exception):
     """Another user has the address, or has just confirmed it."""
+
+    def __init__(self) -> None:
+        super().__init__(TAKEN)
 
 
 def mark_verified(store: Store, user: User, address: str | None = None) -> User:

@@ -5,7 +5,7 @@ the number of calls tell nothing: the email is only not sent.
 """
 
 from chalicelib import events
-from chalicelib.authentication import proofs
+from chalicelib.authentication import password_rules, proofs
 from chalicelib.authentication.password import MAX_USERNAME, NO_USER, remember_browser, remember_network
 from chalicelib.authentication.proofs import Content
 from chalicelib.http.messages import Request
@@ -72,15 +72,18 @@ def user_of(server: AuthorizationServer, proof: Proof) -> User:
     return user
 
 
-def reset(server: AuthorizationServer, http: Request, proof: Proof, password: str, browser_id: str) -> None:
+def reset(server: AuthorizationServer, http: Request, proof: Proof, password: str, again: str, browser_id: str) -> None:
     """Set a new password by a proof, and end every session and grant of the user. Signs no one in.
 
     This browser and its network become known, because others may be guessing. The same form, sent twice, changes the
-    password once. Raises RequestEnded.
+    password once. Raises ValueError, with a sentence for the user, for a password that is not acceptable, and
+    RequestEnded.
     """
     store = server.store
     for _ in range(_TRIES):
         user = user_of(server, proof)
+        if text := password_rules.find_problem(server.settings, user, password, again):
+            raise ValueError(text)
         changed, writes = changing_password(store, user, password, "claims")
         spending = proofs.spending(server, proof, browser_id)
         refused = store.transact(
@@ -94,16 +97,7 @@ def reset(server: AuthorizationServer, http: Request, proof: Proof, password: st
         if refused is None:
             return
         if refusal := refused.of(spending):
-            current = refusal.record
-            if (
-                current
-                and current.spent_at is not None
-                and (current.nonce, current.browser_id)
-                == (
-                    proof.nonce,
-                    browser_id,
-                )
-            ):
+            if proofs.is_spent(refusal.record, proof, browser_id):
                 return
             raise proofs.ended(server, RESET)
     raise TemporarilyUnavailable(detail="a user: changed by other requests each time")

@@ -12,9 +12,8 @@ from chalicelib.authentication.second_factor import EnteredCode
 from chalicelib.http.messages import Params, Request
 from chalicelib.mail.notices import tell
 from chalicelib.protocol.authentication_context import authenticated_at
-from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.errors import AccessDenied
-from chalicelib.protocol.next_step import SignedInUser
+from chalicelib.protocol.next_step import RECENT_ELSEWHERE, SignedInUser
 from chalicelib.protocol.records import User
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
@@ -22,7 +21,6 @@ from chalicelib.sessions.browser_sessions import CodeSpent
 from chalicelib.sessions.step_up import step_up
 from chalicelib.storage.table import Write
 
-RECENT = 5 * MINUTE  # how old a sign-in may be that changes the second factor
 _STATE = ("disabled_at", "sessions_generation", "totp_generation", "totp_confirmed_at")
 
 
@@ -48,7 +46,7 @@ class Setup:
 
 def is_recent(server: AuthorizationServer, signed_in: SignedInUser) -> bool:
     """Return whether the user has authenticated recently enough to change the second factor."""
-    return server.now() - authenticated_at(signed_in.session) <= RECENT
+    return server.now() - authenticated_at(signed_in.session) <= RECENT_ELSEWHERE
 
 
 def shown_codes(server: AuthorizationServer, signed_in: SignedInUser) -> tuple[str, ...]:

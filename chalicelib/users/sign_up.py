@@ -22,6 +22,8 @@ from chalicelib.settings import Settings
 from chalicelib.users import identifiers
 from chalicelib.users.registration import check_username, new_user
 
+USERNAME_TAKEN = "This username is taken. Choose another one."
+
 
 class NotCreated(Exception):
     """The account was not created. The text says why, and `field` names the field with the problem."""
@@ -99,7 +101,7 @@ def create(
     if text := password_rules.find_problem(server.settings, draft, password, again):
         raise NotCreated(text, "new_password")
     if store.identifiers.get(username_identifier(username)):
-        raise NotCreated("This username is taken. Choose another one.", "username")
+        raise NotCreated(USERNAME_TAKEN, "username")
     user = replace(new_user(store, username, password), claims=claims)
     spending, inserting = proofs.spending(server, proof, browser_id), identifiers.inserting(store, user)
     event = events.record(store, http, events.SIGNED_UP, user.sub)
@@ -112,7 +114,7 @@ def create(
             return
         raise proofs.ended(server, proof.purpose)
     if refused.of(inserting[0]):
-        raise NotCreated("This username is taken. Choose another one.", "username")
+        raise NotCreated(USERNAME_TAKEN, "username")
     raise NotCreated("There is an account with your email address already. Sign in with it.", "username")
 
 

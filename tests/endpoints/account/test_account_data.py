@@ -9,9 +9,9 @@ import pytest
 
 from chalicelib import events
 from chalicelib.protocol.grant import Grant
+from chalicelib.protocol.next_step import RECENT_ELSEWHERE
 from chalicelib.protocol.records import Consent, Event, Identifier, Session, User
 from chalicelib.users import account_data
-from chalicelib.users.confirmation import RECENT
 from tests.endpoints.account.conftest import read_events, visible_text
 from tests.support.account import sign_in_to_account
 from tests.support.browser import Answer, Browser
@@ -81,7 +81,7 @@ def test_file_has_no_secret(site: Site, alice: Browser) -> None:
 
 
 def test_a_recent_sign_in_needs_no_password_and_an_older_one_does(site: Site, alice: Browser) -> None:
-    site.clock.advance(RECENT - 1)
+    site.clock.advance(RECENT_ELSEWHERE - 1)
     assert "password" not in alice.get("/account/data").form.fields
     assert download(alice).status == 200
     site.clock.advance(1)
@@ -98,7 +98,7 @@ def test_a_recent_sign_in_needs_no_password_and_an_older_one_does(site: Site, al
 
 
 def test_too_many_wrong_passwords_are_throttled(site: Site, alice: Browser) -> None:
-    site.clock.advance(RECENT)
+    site.clock.advance(RECENT_ELSEWHERE)
     page = alice.get("/account/data")
     statuses = {download(alice, page, password="wrong password").status for _ in range(12)}
     assert statuses == {400, 429}

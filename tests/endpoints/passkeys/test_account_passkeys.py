@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from chalicelib.authentication.passkeys import PasskeyError
-from chalicelib.endpoints.account_passkeys import RECENT
 from chalicelib.http.messages import Request
 from chalicelib.protocol.handles import base64url, from_base64url
-from chalicelib.protocol.next_step import SignedInUser
+from chalicelib.protocol.next_step import RECENT_ELSEWHERE, SignedInUser
 from chalicelib.protocol.passkey import MAX_PASSKEYS, Passkey, passkey_id_of, passkey_identifier
 from chalicelib.protocol.records import Identifier, Session, User
 from chalicelib.users import accounts, passkeys
@@ -166,7 +165,7 @@ def test_a_passkey_is_added_only_soon_after_a_sign_in(
     local: Site, browser: Browser, user: User, authenticator: Authenticator
 ) -> None:
     answer = authenticator.create(new_options(browser))
-    local.clock.advance(RECENT + 1)
+    local.clock.advance(RECENT_ELSEWHERE + 1)
     page = browser.get("/account/passkeys")
     assert "data-new-passkey" not in page.body
     assert "Sign in again to add a passkey" in page.body
