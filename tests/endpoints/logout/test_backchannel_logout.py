@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import jwt
@@ -29,6 +28,7 @@ from tests.support.browser import Browser
 from tests.support.faults import Wire
 from tests.support.listener import TIMEOUT
 from tests.support.receivers import OK, Behaviour, answer, in_sequence, silence, status
+from tests.support.run_time import let_runs_read
 from tests.support.site import Registered, Site
 from tests.support.threads import run_concurrently
 
@@ -285,7 +285,7 @@ def test_no_client_is_started_after_the_time_of_a_run(
     op: Site, browser: Browser, receivers: Receivers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elapsed = [0.0]
-    monkeypatch.setattr(backchannel_logout, "time", SimpleNamespace(monotonic=lambda: elapsed[0]))
+    let_runs_read(monkeypatch, lambda: elapsed[0])
 
     def take_time(connection: socket.socket) -> None:
         elapsed[0] += backchannel_logout.START_WITHIN
@@ -303,7 +303,7 @@ def test_slow_clients_do_not_starve_another_client(
     op: Site, browser: Browser, receivers: Receivers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elapsed = [0.0]
-    monkeypatch.setattr(backchannel_logout, "time", SimpleNamespace(monotonic=lambda: elapsed[0]))
+    let_runs_read(monkeypatch, lambda: elapsed[0])
 
     def take_time_and_fail(connection: socket.socket) -> None:
         elapsed[0] += backchannel_logout.START_WITHIN

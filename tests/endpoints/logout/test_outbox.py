@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from tests.endpoints.logout.conftest import Browsers, Receivers, log_out, outbox
 from tests.support import faults
 from tests.support.faults import Wire
 from tests.support.receivers import Behaviour, silence, status
+from tests.support.run_time import let_runs_read
 from tests.support.site import Registered, Site
 
 CONFIG = Path(__file__).parents[3] / ".chalice" / "config.json"
@@ -227,7 +227,7 @@ def many(op: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], Man
         outbox = ManyDeliveries(op, [delivery(op, f"d-{n}", registered[name]) for n, name in enumerate(clients)])
         monkeypatch.setattr(op.server.store, "deliveries", outbox)
         monkeypatch.setattr(outbound, "post", outbox.post)
-        monkeypatch.setattr(backchannel_logout, "time", SimpleNamespace(monotonic=lambda: outbox.elapsed))
+        let_runs_read(monkeypatch, lambda: outbox.elapsed)
         monkeypatch.setattr(backchannel_logout, "logout_token", lambda *_: "token")
         return outbox
 

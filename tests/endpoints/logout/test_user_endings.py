@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
-from types import SimpleNamespace
 
 import jwt
 import pytest
@@ -24,6 +23,7 @@ from tests.support import faults
 from tests.support.account import account_form, submit_form
 from tests.support.browser import Browser
 from tests.support.faults import Wire
+from tests.support.run_time import let_runs_read
 from tests.support.site import PASSWORD, Site
 
 NEW_PASSWORD = "quite another password"
@@ -325,7 +325,7 @@ def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let half a second pass whenever the time is read, so that few sessions and attempts fit into a run."""
     monkeypatch.setattr(backchannel_logout, "MAX_PARALLEL", 1)
     half_seconds = count()
-    monkeypatch.setattr(backchannel_logout, "time", SimpleNamespace(monotonic=lambda: next(half_seconds) / 2))
+    let_runs_read(monkeypatch, lambda: next(half_seconds) / 2)
 
 
 def test_run_that_is_cut_off_by_its_time_continues_in_the_next_one(world: World, short_runs: None) -> None:
