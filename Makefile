@@ -10,7 +10,7 @@ TEST_VENV = sh infra/venv.sh test
 # Each process runs whole files, the slowest first: tests/tools/durations.py.
 PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run test quick interop check prove audit venv
+.PHONY: help run test quick interop check prove messages audit venv
 
 help:  ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ check:  ## Check style and types
 prove:  ## Mutation test: remove each clause of each condition and expect a failure. ARGS=refresh_token: some, ARGS=--list: none
 	@$(TEST_VENV)
 	@.venv/bin/python -m tests.tools.prove $(ARGS)
+
+messages:  ## Update and compile the translations of pages and mails, after a text has changed
+	@$(TEST_VENV)
+	@.venv/bin/python -m tests.tools.messages
 
 audit: venv  ## List known vulnerabilities of all libraries, where the advisory service of PyPI answers
 	@.venv/bin/python -m infra.aws.advisories requirements.txt infra/requirements.txt tests/requirements.txt

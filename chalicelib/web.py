@@ -80,6 +80,7 @@ class Application:
         self._server: AuthorizationServer | None = None
         json_routes, page_routes = tuple(json_routes), tuple(page_routes)
         # Errors are JSON for clients, and pages for users.
+        self._json_paths = {route.path for route in json_routes}
         self._page_paths = {route.path for route in page_routes}
         self.routes: dict[str, dict[str, Route]] = {}
         for route in (*json_routes, *page_routes):
@@ -130,8 +131,9 @@ class Application:
         try:
             proxy.admit(http, server.settings.caller_address_header, server.settings.proxy_secret_hash)
             gateway.decode(event, http)
-            if not route:
-                response = _preflight(http, methods)
+            of_menu = None if http.path in self._json_paths else pages.answer_menu(server.settings, http)
+            if of_menu or not route:
+                response = of_menu or _preflight(http, methods)
             elif http.method == "HEAD":
                 response = _answer_without_writes(server, http, route)
             else:
@@ -295,6 +297,4 @@ def _preflight(http: Request, methods: dict[str, Route]) -> Response:
 
 def _server_error(error: Exception) -> ServerError:
     """Return the ServerError for an unexpected exception. The message of a SettingsError is meant for the log."""
-    if isinstance(error, SettingsError):
-        return ServerError(detail=str(error))
-    return unexpected_error(error)
+    return ServerError(detail=str(error)) if isinstance(error, SettingsError) else unexpected_error(error)

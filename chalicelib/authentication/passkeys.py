@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any
 from chalicelib.keys import cose_keys
 from chalicelib.protocol.handles import base64url, from_base64url
 from chalicelib.protocol.passkey import ALGORITHMS, MAX_ANSWER, MAX_CREDENTIAL_ID, Passkey, passkey_id_of
+from chalicelib.protocol.texts import Text
 from chalicelib.protocol.values import dataclass
 
 if TYPE_CHECKING:
     from fido2.webauthn import AuthenticatorData
 
 TEXTS = {
-    "passkey_unknown": "This passkey does not belong to an account here. Sign in in another way.",
-    "passkey_not_verified": "The passkey could not be verified. Try again, or sign in in another way.",
-    "passkey_expired": "This took too long, or the passkey was used already. Please try again.",
-    "passkey_counter": "This passkey may have been copied, so it was rejected. Sign in in another way.",
-    "passkey_in_use": "This passkey was added already.",
-    "passkey_unavailable": "Passkeys cannot be used here.",
+    "passkey_unknown": Text("This passkey does not belong to an account here. Sign in in another way."),
+    "passkey_not_verified": Text("The passkey could not be verified. Try again, or sign in in another way."),
+    "passkey_expired": Text("This took too long, or the passkey was used already. Please try again."),
+    "passkey_counter": Text("This passkey may have been copied, so it was rejected. Sign in in another way."),
+    "passkey_in_use": Text("This passkey was added already."),
+    "passkey_unavailable": Text("Passkeys cannot be used here."),
 }
 _TRANSPORT = re.compile(r"[a-z-]{1,32}")
 _MAX_TRANSPORTS = 10

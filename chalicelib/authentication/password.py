@@ -6,15 +6,15 @@ from typing import Any
 from chalicelib import events
 from chalicelib.authentication import passwords
 from chalicelib.authentication.sign_in_addresses import note_sign_in, telling_user
-from chalicelib.authentication.throttle import Account, Counted, Throttle, TooManyAttempts
+from chalicelib.authentication.throttle import Account, Counted, Throttle, TooManyAttempts, try_again_text
 from chalicelib.events import history
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.durations import in_words
 from chalicelib.protocol.errors import LoginRequired
 from chalicelib.protocol.identifiers import sign_in_identifiers, trim
 from chalicelib.protocol.next_step import WRONG_USER, is_intended_user
 from chalicelib.protocol.records import AuthorizationRequest, Consent, User
+from chalicelib.protocol.texts import Text
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.dynamodb import attr
@@ -22,7 +22,7 @@ from chalicelib.storage.store import Records, Store
 from chalicelib.storage.table import Lookup, Refused, Write
 from chalicelib.tokens.subjects import subject
 
-WRONG = "The username or the password is not right."
+WRONG = Text("The username or the password is not right.")
 MAX_USERNAME = 320
 NO_USER = "no user"  # no sub has a space
 
@@ -183,7 +183,7 @@ class SignInAttempt:
             counted = throttle.count(read, generation, *([store.events.inserting(event)] if event else []))
         except TooManyAttempts as too_many:
             events.note(self._http, events.SIGN_IN_THROTTLED, sub=sub)
-            text = _try_again_text(too_many.retry_after)
+            text = try_again_text(too_many.retry_after)
             raise NotSignedIn("too_many_attempts", text, too_many.retry_after) from too_many
         failed = attr("name").eq(events.SIGN_IN_FAILED)
         unrecorded = (store.events.deleting((event.sub, event.event_id), failed),) if event else ()
@@ -240,10 +240,3 @@ def remember_network(server: AuthorizationServer, http: Request, user: User) -> 
 
 def _throttle_of(server: AuthorizationServer, http: Request, user: User, browser_id: str | None) -> Throttle:
     return Throttle(server, Account(user.sub, is_user=True), http.source_ip, browser_id)
-
-
-def _try_again_text(seconds: int) -> str:
-    return (
-        f"There were too many attempts. Please try again in {in_words(max(seconds, 2))}, or now in a browser or on a "
-        "network that you have signed in from before."
-    )

@@ -12,13 +12,33 @@ from pathlib import Path
 
 from chalicelib.authentication.passwords import MAX_LENGTH, matches, normalize
 from chalicelib.protocol.records import User
+from chalicelib.protocol.texts import Text
 from chalicelib.settings import Settings
 
 COMMON_PASSWORDS = Path(__file__).with_name("common_passwords.txt.z")
 END_OF_HEADER = b"\n--\n"
 # Unicode categories of what makes a name or a common password no better: digits, punctuation, symbols and spaces.
 _FILLERS = "NPSZ"
-_ADVICE = "Use several words that do not belong together, or let a password manager choose."
+_COMMON = Text(
+    "This password is one of the most common ones, or one with digits or punctuation added: attackers try these first. "
+    "Use several words that do not belong together, or let a password manager choose."
+)
+_USERNAME = Text(
+    "The password must not be your username, also with digits or punctuation added. Use several words that do not "
+    "belong together, or let a password manager choose."
+)
+_ADDRESS = Text(
+    "The password must not be your email address, also with digits or punctuation added. Use several words that do not "
+    "belong together, or let a password manager choose."
+)
+_NAME_IN_ADDRESS = Text(
+    "The password must not be the name in your email address, also with digits or punctuation added. Use several words "
+    "that do not belong together, or let a password manager choose."
+)
+_NAME_OF_SERVER = Text(
+    "The password must not be the name of this server, also with digits or punctuation added. Use several words that "
+    "do not belong together, or let a password manager choose."
+)
 
 
 def find_problem(
@@ -29,24 +49,22 @@ def find_problem(
     `repeated`: the second entry, where the password is typed twice. `must_differ`: from the user's current password.
     """
     if len(password) > MAX_LENGTH:
-        return f"Use at most {MAX_LENGTH} characters."
+        return Text("Use at most %(most)s characters.", most=MAX_LENGTH)
     try:
         normalized = normalize(password)
     except ValueError:
-        return "The password contains a character that cannot be used. Choose another one."
+        return Text("The password contains a character that cannot be used. Choose another one.")
     if len(normalized) < settings.password_min_length:
-        return f"Use at least {settings.password_min_length} characters. Several words are easy to remember."
-    if name := _name_in(settings, user, password):
-        return f"The password must not be {name}, also with digits or punctuation added. {_ADVICE}"
+        least = settings.password_min_length
+        return Text("Use at least %(least)s characters. Several words are easy to remember.", least=least)
+    if problem := _problem_of_name(settings, user, password):
+        return problem
     if is_common(password):
-        return (
-            "This password is one of the most common ones, or one with digits or punctuation added: attackers try "
-            f"these first. {_ADVICE}"
-        )
+        return _COMMON
     if repeated is not None and repeated != password:
-        return "The two entries differ."
+        return Text("The two entries differ.")
     if must_differ and matches(password, user.password_hash):
-        return "Choose another password than the one you have."
+        return Text("Choose another password than the one you have.")
     return None
 
 
@@ -67,18 +85,18 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFKC", text).lower()
 
 
-def _name_in(settings: Settings, user: User, password: str) -> str | None:
-    """Return what a password consists of, besides digits and punctuation: the username, for example."""
+def _problem_of_name(settings: Settings, user: User, password: str) -> Text | None:
+    """Return the sentence for a password that is a name of the account, besides digits and punctuation, or None."""
     email = user.claims.get("email")
     address = email if isinstance(email, str) else ""
     names = {
-        "your username": user.username,
-        "your email address": address,
-        "the name in your email address": address.rpartition("@")[0],
-        "the name of this server": settings.name,
+        _USERNAME: user.username,
+        _ADDRESS: address,
+        _NAME_IN_ADDRESS: address.rpartition("@")[0],
+        _NAME_OF_SERVER: settings.name,
     }
     possible = set(cores(fold(password)))
-    return next((meaning for meaning, name in names.items() if fold(name) in possible), None)
+    return next((problem for problem, name in names.items() if fold(name) in possible), None)
 
 
 def cores(folded: str) -> Iterator[str]:

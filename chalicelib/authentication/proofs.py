@@ -16,6 +16,7 @@ from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.errors import RequestEnded
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.proof import LIFETIMES, MAX_LINK_TRIES, MAX_TRIES, RESET, SIGN_UP, VERIFY, Proof
+from chalicelib.protocol.texts import Text
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.dynamodb import Condition, attr
@@ -25,7 +26,7 @@ NO_USER = "no user"  # no sub has a space
 # purpose -> where a new email can be asked for
 ASK_AGAIN = {RESET: "/account/recover", VERIFY: "/account/email", SIGN_UP: "/account/sign-up"}
 ENDED = "The link or the code has expired, was used, or was replaced by that of a newer email."
-WRONG_CODE = "This is not the code from the newest email."
+WRONG_CODE = Text("This is not the code from the newest email.")
 TOO_MANY = "There were too many wrong codes."
 
 

@@ -20,6 +20,7 @@ from chalicelib.mail.notices import tell
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import DAY, MINUTE, in_words
 from chalicelib.protocol.records import User
+from chalicelib.protocol.texts import Text
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.dynamodb import Condition, FromSet, attr
@@ -29,7 +30,7 @@ from chalicelib.storage.table import Write
 SHORT = Window("hour_started", "hour_failures", 15 * MINUTE)
 ATTEMPTS = 5  # in a quarter of an hour
 ATTEMPTS_PER_DAY = 20
-WRONG = "The code is not right."
+WRONG = Text("The code is not right.")
 _CODE, _RECOVERY_CODE = "code", "recovery code"
 _RACES = 20
 _RETRY_AFTER = 30
@@ -98,14 +99,15 @@ def verify(
     """
     store, kind = server.store, _RECOVERY_CODE if entered.recovery_code else _CODE
     if not entered.text:
-        raise NotSignedIn("wrong_code", "Enter the code.")
+        raise NotSignedIn("wrong_code", Text("Enter the code."))
     counter = _counter(server.keys, user, kind)
     event = history.by_request(store, http, user.sub, events.SECOND_FACTOR_FAILED, client)
     try:
         _count(server, counter, store.events.inserting(event))
     except _TooManyCodes as too_many:
         events.note(http, events.SECOND_FACTOR_THROTTLED, sub=user.sub)
-        text = f"There were too many wrong codes. Please try again in {in_words(max(too_many.retry_after, 2))}."
+        wait = in_words(max(too_many.retry_after, 2))
+        text = Text("There were too many wrong codes. Please try again in %(time)s.", time=wait)
         raise NotSignedIn("too_many_attempts", text, too_many.retry_after) from too_many
     condition, set_, add = _check(server, http, user, entered)
     failed = attr("name").eq(events.SECOND_FACTOR_FAILED)
@@ -116,7 +118,7 @@ def verify(
     if_repeated = (taking_back, store.events.deleting((event.sub, event.event_id), failed))
     if entered.recovery_code:
         also.append(events.record(store, http, events.RECOVERY_CODE_USED, user.sub, client))
-        also += tell(server, user, "recovery_code_used")
+        also += tell(server, http, user, "recovery_code_used")
     return Proof(user, tuple(also), if_repeated, condition, set_, add)
 
 
@@ -129,7 +131,7 @@ def _check(
         digest = recovery_codes.digest(server.keys, user.sub, entered.recovery_code)
         if digest not in user.recovery_codes:
             events.note(http, events.SECOND_FACTOR_FAILED, sub=user.sub)
-            raise NotSignedIn("wrong_code", "This recovery code is not right, or was used already.")
+            raise NotSignedIn("wrong_code", Text("This recovery code is not right, or was used already."))
         unused = confirmed & attr("recovery_codes").contains(digest)
         return unused, {}, {"recovery_codes": FromSet(frozenset({digest}))}
     secret = totp.unseal(server.keys, user)
@@ -147,7 +149,7 @@ def _check(
 
 def spent() -> NotSignedIn:
     """Return the error for a code that was used before, also by another request at the same time."""
-    return NotSignedIn("code_used", "This code was used already. Wait for the next one, and enter it.")
+    return NotSignedIn("code_used", Text("This code was used already. Wait for the next one, and enter it."))
 
 
 class _TooManyCodes(Exception):

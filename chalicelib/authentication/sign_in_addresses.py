@@ -15,9 +15,10 @@ from typing import Any
 from chalicelib import events, pages
 from chalicelib.events.history import device
 from chalicelib.http.messages import Request
-from chalicelib.mail.notices import tell
+from chalicelib.mail.notices import locale_of, locale_of_reader, tell
 from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.records import User
+from chalicelib.protocol.texts import Text
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.table import Write
 
@@ -56,9 +57,10 @@ def note_sign_in(server: AuthorizationServer, http: Request, sub: str) -> None:
 
 def telling_user(server: AuthorizationServer, http: Request, user: User) -> tuple[Write[Any], ...]:
     """Return the write that tells a user by mail of a sign-in in a browser that is not known."""
+    locale = locale_of(user) or locale_of_reader(server, http)
     values = {
-        "device": device(http) or "an unknown browser",
+        "device": device(http) or Text("an unknown browser"),
         "source_ip": http.source_ip,
-        "time": pages.date_text(server.now()),
+        "time": pages.date_text(server.now(), locale),
     }
-    return tell(server, user, "new_sign_in", values)
+    return tell(server, http, user, "new_sign_in", values)

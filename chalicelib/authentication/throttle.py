@@ -26,7 +26,8 @@ from chalicelib.authentication.failure_counts import DAILY, HOURLY, Count, Count
 from chalicelib.http.addresses import is_global, network_of
 from chalicelib.keys.ring import KeyRing
 from chalicelib.protocol.attempts import Attempts
-from chalicelib.protocol.durations import DAY, HOUR
+from chalicelib.protocol.durations import DAY, HOUR, in_words
+from chalicelib.protocol.texts import Text
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.dynamodb import attr
@@ -252,3 +253,12 @@ def unlock(store: Store, keys: KeyRing, sub: str) -> None:
 
 def _is_current(record: Attempts, generation: int | None) -> bool:
     return generation is not None and record.generation == generation
+
+
+def try_again_text(seconds: int) -> Text:
+    """Return the sentence for a user who must wait before the next attempt."""
+    return Text(
+        "There were too many attempts. Please try again in %(time)s, or now in a browser or on a network that you have "
+        "signed in from before.",
+        time=in_words(max(seconds, 2)),
+    )

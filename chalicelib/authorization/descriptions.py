@@ -6,6 +6,7 @@ from chalicelib.protocol.durations import in_words
 from chalicelib.protocol.grant import ends_with_session
 from chalicelib.protocol.records import AuthorizationRequest, Consent
 from chalicelib.protocol.resource import Resource
+from chalicelib.protocol.texts import Text
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.tokens.issue import access_token_lifetime, max_refresh_lifetime, refresh_token_lifetime
@@ -60,16 +61,30 @@ def describe_permissions(
 
 def describe_access_end(server: AuthorizationServer, client: Client, scope: frozenset[str]) -> str:
     """Return a sentence for the user that says when the access of an application ends by itself."""
-    settings = server.settings
+    settings, with_session = server.settings, ends_with_session(scope)
     longest, idle = max_refresh_lifetime(server, client), refresh_token_lifetime(server, client)
-    with_session = ends_with_session(scope)
-    start = "Access ends when you sign out, " if with_session else "Access continues when you sign out. It ends "
     if not idle:  # no refresh tokens
-        start = "Access ends when you sign out, and " if with_session else "Access ends "
-        return f"{start}after {in_words(access_token_lifetime(server, client))} at the latest."
-    end = f"after {in_words(longest)} at the latest"
+        access = in_words(access_token_lifetime(server, client))
+        if with_session:
+            return Text("Access ends when you sign out, and after %(longest)s at the latest.", longest=access)
+        return Text("Access ends after %(longest)s at the latest.", longest=access)
+    unused = in_words(min(idle, settings.session_idle_lifetime) if with_session else idle)
+    if with_session and settings.session_absolute_lifetime < longest:
+        return Text(
+            "Access ends when you sign out, when it is not used for %(unused)s, and %(longest)s after you last signed "
+            "in.",
+            unused=unused,
+            longest=in_words(settings.session_absolute_lifetime),
+        )
     if with_session:
-        idle = min(idle, settings.session_idle_lifetime)
-        if settings.session_absolute_lifetime < longest:
-            end = f"{in_words(settings.session_absolute_lifetime)} after you last signed in"
-    return f"{start}when it is not used for {in_words(idle)}, and {end}."
+        return Text(
+            "Access ends when you sign out, when it is not used for %(unused)s, and after %(longest)s at the latest.",
+            unused=unused,
+            longest=in_words(longest),
+        )
+    return Text(
+        "Access continues when you sign out. It ends when it is not used for %(unused)s, and after %(longest)s at the "
+        "latest.",
+        unused=unused,
+        longest=in_words(longest),
+    )

@@ -65,12 +65,13 @@ class SentForm:
 def query_of(interaction: Interaction) -> str:
     """Return the query that leads to the request again: the request itself, with its handle if it is stored.
 
-    So the request can be started again once its record has expired. Only the handle, if the request came by POST.
+    So the request can be started again once its record has expired. Only the handle, if the request came by POST, with
+    what the language menu has put into the address.
     """
     query, request = interaction.http.query, interaction.request
     if not request.stored:
         return query.replaced("request_uri", None).encoded()
-    carried = query if "client_id" in query else Params()
+    carried = query if "client_id" in query else query.only("ui_locales")
     return carried.replaced("request_uri", interaction.server.keys.make_handle("req", request.request_id)).encoded()
 
 

@@ -2,26 +2,23 @@
 
 import base64
 import json
-import re
 from collections.abc import Callable
 from typing import Any
 
 from chalicelib.http.messages import MAX_BODY, Params
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidRequest, InvalidScope, InvalidToken, LoginRequired, UnknownKey
+from chalicelib.protocol.languages import is_tag
 from chalicelib.server import AuthorizationServer
 from chalicelib.tokens.issue import ID_TOKEN_TYPE
 
 PROMPTS = ("none", "login", "consent", "select_account")
 # Accepted: the pages are the same for all, and fit into each.
 DISPLAYS = ("page", "popup", "touch", "wap")
-UI_LOCALES = ("en",)
 MAX_ID_TOKEN = 8192
 MAX_REQUEST_OBJECT = 65536
 MAX_LOGIN_HINT = 320
 MAX_PREFERENCES = 10
-# RFC 5646 section 2.1, simplified
-_LANGUAGE = re.compile(r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8}){0,7}")
 
 
 def of_request_object(params: Params) -> Params:
@@ -58,7 +55,7 @@ def read_openid_parameters(
         "login_hint": _login_hint(params),
         "hinted_sub": _hinted_sub(server, params, client),
         "acr_values": _preferences(params, "acr_values", server.settings.authentication_policy.acr_values.__contains__),
-        "ui_locales": _preferences(params, "ui_locales", _LANGUAGE.fullmatch),
+        "ui_locales": _preferences(params, "ui_locales", is_tag),
     }
 
 

@@ -9,6 +9,7 @@ import json
 from chalicelib.authentication.password import NotSignedIn
 from chalicelib.http.messages import Request, Response, redirect
 from chalicelib.protocol.next_step import Step
+from chalicelib.protocol.texts import Text, from_json, to_json
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_sessions import cookie_name, own_cookie
@@ -55,9 +56,11 @@ class Problem:
 
 
 NO_PROBLEM = Problem()
-SIGNED_OUT = Problem("You have been signed out. Sign in again.", "signed_out", 400, Step.SIGN_IN.name)
-TOO_LATE = Problem("You have taken too long to enter the code. Sign in again.", "signed_out", 400, Step.SIGN_IN.name)
-FORM_EXPIRED = Problem("This page was out of date. Please try again.", "form_expired", 400)
+SIGNED_OUT = Problem(Text("You have been signed out. Sign in again."), "signed_out", 400, Step.SIGN_IN.name)
+TOO_LATE = Problem(
+    Text("You have taken too long to enter the code. Sign in again."), "signed_out", 400, Step.SIGN_IN.name
+)
+FORM_EXPIRED = Problem(Text("This page was out of date. Please try again."), "form_expired", 400)
 
 
 def address_of(server: AuthorizationServer, query: str) -> str:
@@ -73,7 +76,15 @@ def redirect_with_problem(
     if not problem.text:
         return response
     for username in (problem.username, None):
-        members = [problem.text, problem.code, problem.status, problem.step, problem.retry_at, username, problem.keep]
+        members = [
+            to_json(problem.text),
+            problem.code,
+            problem.status,
+            problem.step,
+            problem.retry_at,
+            username,
+            problem.keep,
+        ]
         sealed = server.keys.seal(json.dumps(members, separators=(",", ":"), ensure_ascii=False), _purpose(http))
         if len(sealed) <= MAX_COOKIE:
             return response.add(own_cookie(server, COOKIE, sealed, LIFETIME))
@@ -89,7 +100,8 @@ def take_problem(server: AuthorizationServer, http: Request, step: Step) -> tupl
     text = server.keys.unseal(sealed, _purpose(http)) if sealed and len(sealed) <= MAX_COOKIE else None
     if text is None:
         return NO_PROBLEM, {}
-    problem = Problem(*json.loads(text))
+    about, *members = json.loads(text)
+    problem = Problem(from_json(about), *members)
     remove = own_cookie(server, COOKIE, "", 0)
     if problem.step not in ("", step.name):
         return NO_PROBLEM, remove

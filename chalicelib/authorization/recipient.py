@@ -14,6 +14,7 @@ from chalicelib.protocol import redirect_uris, response_types
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import MAX_URL
 from chalicelib.protocol.errors import InvalidRequest
+from chalicelib.protocol.languages import first_tags
 from chalicelib.protocol.recipient import Recipient
 from chalicelib.protocol.records import AuthorizationRequest
 from chalicelib.server import AuthorizationServer
@@ -29,6 +30,7 @@ def find_recipient(server: AuthorizationServer, http: Request, params: Params) -
 
     Raises InvalidRequest, which is shown on a page: there is no recipient yet to send it to.
     """
+    http.ui_locales = first_tags(params.raw("ui_locales"))
     recipient = read_recipient(server, http, params)
     set_recipient(http, recipient)
     return recipient
@@ -104,6 +106,7 @@ def set_recipient(http: Request, recipient: Recipient) -> None:
 
 def set_recipient_of(http: Request, client: Client, request: AuthorizationRequest) -> None:
     """Send errors of this HTTP request to the recipient of a stored request from now on."""
+    http.ui_locales = request.ui_locales
     set_recipient(http, Recipient.of(client, request))
 
 

@@ -151,7 +151,7 @@ def require_current(
     client = server.client(request.client_id, accept=may_request)
     if client is None:
         raise ended(request)
-    http.client = client
+    http.client, http.ui_locales = client, request.ui_locales
     return request, client
 
 

@@ -32,7 +32,7 @@ def send_response(
     if transport == "form_post":
         fields = [(name, value) for name, value in parameters.items() if value is not None]
         page = pages.page(
-            "form_post", server.settings, client=recipient.client, action=recipient.redirect_uri, fields=fields
+            "form_post", server.settings, http, client=recipient.client, action=recipient.redirect_uri, fields=fields
         )
         return pages.response(page, redirect_uri=recipient.redirect_uri)
     add_parameters = with_fragment if transport == "fragment" else with_query

@@ -160,7 +160,7 @@ def show(
         return redirect(http, _sign_up_address(interaction)).add(browser_cookie).add(removed_cookie)
     username = username if username is not None else problem.username
     values = _page_values(interaction, step, make_form(interaction, step, browser_id), username, problem)
-    page = pages.page(step.name.lower(), server.settings, **vars(values))
+    page = pages.page(step.name.lower(), server.settings, http, **vars(values))
     response = pages.response(page, problem.status, redirect_uri=request.redirect_uri)
     # The address is a long one: it must not be repeated in a header field of the next request.
     response.add({"Referrer-Policy": "origin", **problem.headers(server.now())})

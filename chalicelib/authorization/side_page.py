@@ -32,6 +32,7 @@ class SidePage:
         page = pages.page(
             self.name,
             server.settings,
+            http,
             action=base + self.path + (f"?{query}" if query else ""),
             fields=[("tag", browser_tag(server, self._about, browser_id))],
             sign_in=address_of(server, query) if query else f"{base}/account",

@@ -35,7 +35,7 @@ def _delete(visit: Visit, form: Params) -> Response:
         verified = confirmation.confirm(server, http, visit.signed_in, form, events.ACCOUNT_DELETED)
     except confirmation.NotConfirmed as failure:
         return _page(visit, failure.status, problem=failure.text).add(failure.headers)
-    user = deletion.delete_own_account(server, verified.user, verified)
+    user = deletion.delete_own_account(server, http, verified.user, verified)
     if user.is_gone(server.now()) and user.deleted_at is not None:  # there is no time to restore it
         deletion.remove_user(server, user.sub, user.deleted_at)
         return _deleted(server, http)

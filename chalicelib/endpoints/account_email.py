@@ -9,12 +9,14 @@ from chalicelib.protocol.email_addresses import sendable
 from chalicelib.protocol.errors import RequestEnded
 from chalicelib.protocol.next_step import RECENT_ELSEWHERE
 from chalicelib.protocol.proof import VERIFY, Proof
+from chalicelib.protocol.texts import Text
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 from chalicelib.users import email_address
 from chalicelib.users.account_visit import Action, Visit, answer_form, show_page, sign_in_address
 
-ALREADY = "This address is confirmed already."
+PATH = "/account/email"
+ALREADY = Text("This address is confirmed already.")
 
 
 def get(server: AuthorizationServer, http: Request) -> Response:
@@ -31,9 +33,11 @@ def _show(visit: Visit, problem: str = "", typed: str = "", proof: Proof | None 
     if proof is None and (proof_id := visit.http.query.get("proof", at_most=128)):
         proof = _own_proof(visit, proof_id)
     user = visit.signed_in.user
+    page_address = with_query(pages.base(visit.server.settings) + PATH, {"proof": proof.proof_id}) if proof else ""
     return visit.page(
         "email",
         400 if problem else 200,
+        page_address,
         address=user.claims.get("email") or "",
         verified=verified_address(user) is not None,
         typed=typed,
@@ -58,14 +62,14 @@ def _change(visit: Visit, form: Params) -> Response:
     server, http, user = visit.server, visit.http, visit.signed_in.user
     typed = form.get("email", at_most=2048) or ""
     if not server.settings.can_send_mail or not visit.is_recent:
-        return _show(visit, "Sign in again to change your email address.", typed)
+        return _show(visit, Text("Sign in again to change your email address."), typed)
     try:
         if verified_address(user) == sendable(typed):
             return _show(visit, ALREADY, typed)
         proof = email_address.ask(server, http, user, typed, browser_sessions.browser_id_of(server, http))
     except ValueError as error:
         return _show(visit, str(error), typed)
-    path = pages.base(server.settings) + "/account/email"
+    path = pages.base(server.settings) + PATH
     return redirect(http, with_query(path, {"proof": proof.proof_id}))
 
 
@@ -83,7 +87,7 @@ def _confirm(visit: Visit, form: Params) -> Response:
     except RequestEnded:  # the same form, sent twice, is answered again
         if not _was_confirmed(visit, proof_id):
             raise
-    return visit.back("/account/email", "email_changed")
+    return visit.back(PATH, "email_changed")
 
 
 def _was_confirmed(visit: Visit, proof_id: str) -> bool:

@@ -1,7 +1,6 @@
 """/account/passkeys: a user's passkeys: add one, rename and remove them."""
 
 import json
-from datetime import UTC, datetime
 
 from chalicelib import events
 from chalicelib.authentication import passkey_options
@@ -11,13 +10,14 @@ from chalicelib.http.messages import Params, Request, Response
 from chalicelib.mail.notices import tell
 from chalicelib.protocol.handles import base64url
 from chalicelib.protocol.passkey import MAX_ANSWER, MAX_NAME, Passkey, user_handle
+from chalicelib.protocol.texts import Text
 from chalicelib.server import AuthorizationServer
 from chalicelib.users import passkeys
 from chalicelib.users.account_visit import Action, Visit, answer_form, show_page, sign_in_address
 
 PATH = "/account/passkeys"
-SIGN_IN_FIRST = "Sign in again before you add a passkey."
-SIGN_IN_TO_REMOVE = "Sign in again before you remove a passkey."
+SIGN_IN_FIRST = Text("Sign in again before you add a passkey.")
+SIGN_IN_TO_REMOVE = Text("Sign in again before you remove a passkey.")
 
 
 def get(server: AuthorizationServer, http: Request) -> Response:
@@ -41,7 +41,6 @@ def _show(visit: Visit, problem: str = "", confirm: str = "", status: int = 200)
         status,
         problem=problem,
         passkeys=listed,
-        day=_day,
         domain=server.settings.passkey_domain,
         options=options,
         accepted=_accepted(server, user.sub, listed) if options else "",
@@ -58,11 +57,6 @@ def _accepted(server: AuthorizationServer, sub: str, listed: list[Passkey]) -> s
     ids = [passkey.credential_id for passkey in listed if passkey.rp_id == rp_id]
     members = {"rpId": rp_id, "userId": base64url(user_handle(sub) or b""), "allAcceptedCredentialIds": ids}
     return json.dumps(members, separators=(",", ":"))
-
-
-def _day(seconds: int) -> str:
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment.day} {moment:%B %Y}"
 
 
 # ---- what the buttons do
@@ -105,7 +99,7 @@ def _remove(visit: Visit, form: Params) -> Response:
         return _show(visit, confirm=passkey_id)
     if passkey:
         event = events.record(store, visit.http, events.PASSKEY_REMOVED, user.sub, detail=passkey.name)
-        passkeys.remove(store, passkey, event, *tell(server, user, "passkey_removed"))
+        passkeys.remove(store, passkey, event, *tell(server, visit.http, user, "passkey_removed"))
     return visit.back(PATH, "passkey_removed")
 
 

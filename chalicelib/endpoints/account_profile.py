@@ -5,10 +5,13 @@ from typing import Any
 
 from chalicelib.http.messages import Params, Request, Response
 from chalicelib.protocol import claims
+from chalicelib.protocol.texts import Text
 from chalicelib.server import AuthorizationServer
 from chalicelib.users import profile
 from chalicelib.users.account_visit import Visit, answer_form, show_page
 from chalicelib.users.profile_values import offered_time_zones, read_value
+
+NOT_CHANGED = Text("Nothing was changed. Please correct the marked fields.")
 
 
 def get(server: AuthorizationServer, http: Request) -> Response:
@@ -49,12 +52,7 @@ def _change(visit: Visit, form: Params) -> Response:
     if problems:
         # What was entered is shown again, except what no page can show.
         entered = {name: (form.raw(name) or "")[:2000] for name in server.settings.profile_claims}
-        return _page(visit, 400, fields=entered, problems=problems, problem=_summary(problems))
+        return _page(visit, 400, fields=entered, problems=problems, problem=NOT_CHANGED)
     user, seen = visit.signed_in.user, form.get("seen", at_most=64) or ""
     changed = profile.change(server, visit.http, user, values, seen)
     return visit.back("/account/profile", "profile_changed" if changed else "changed")
-
-
-def _summary(problems: dict[str, str]) -> str:
-    names = ", ".join(claims.LABELS[name].lower() for name in problems)
-    return f"Nothing was changed. Please correct: {names}."

@@ -24,6 +24,7 @@ def get(server: AuthorizationServer, http: Request) -> Response:
     page = pages.page(
         "account_restore",
         server.settings,
+        http,
         user=user,
         restored=done and user is None,
         action=f"{_path(server)}?{http.query.encoded()}",

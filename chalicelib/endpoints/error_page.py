@@ -20,6 +20,8 @@ def show(server: AuthorizationServer, http: Request, error: OAuthError) -> Respo
     page = pages.page(
         "error",
         server.settings,
+        http,
+        _here(server, http),
         explanation=explain(error.code),
         error=error,
         request_id=http.request_id,
@@ -31,6 +33,12 @@ def show(server: AuthorizationServer, http: Request, error: OAuthError) -> Respo
         sign_out=of_this_server and http.path == server.addresses.get("end_session_endpoint"),
     )
     return pages.response(page, error.status).add(error.headers)
+
+
+def _here(server: AuthorizationServer, http: Request) -> str:
+    """Return the address that shows the error again, or the page with the form that was sent; "" for this address."""
+    is_answer = http.path == "/oauth2/code" and leads_to_request(http.query)
+    return address_of(server, http.query.encoded()) if is_answer else ""
 
 
 def _start_again(server: AuthorizationServer, http: Request) -> str:

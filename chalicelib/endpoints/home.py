@@ -1,5 +1,7 @@
 """The home page, the page of all errors, the style sheet and the script."""
 
+from typing import Any
+
 from chalicelib import pages
 from chalicelib.http.messages import NO_STORE, Request, Response
 from chalicelib.pages.explanations import EXPLANATIONS
@@ -10,13 +12,17 @@ from chalicelib.server import AuthorizationServer
 
 def get(server: AuthorizationServer, _http: Request) -> Response:
     """Show the home page, with links to the metadata and the endpoints."""
-    values = {"issuer": server.issuer, "addresses": server.addresses, "playground": server.settings.playground}
-    return pages.response(pages.page("home", server.settings, **values))
+    values: dict[str, Any] = {
+        "issuer": server.issuer,
+        "addresses": server.addresses,
+        "playground": server.settings.playground,
+    }
+    return pages.response(pages.page("home", server.settings, None, **values))
 
 
 def errors(server: AuthorizationServer, _http: Request) -> Response:
     """Show all error codes, what they mean and what to do."""
-    return pages.response(pages.page("errors", server.settings, explanations=EXPLANATIONS))
+    return pages.response(pages.page("errors", server.settings, None, explanations=EXPLANATIONS))
 
 
 def style(server: AuthorizationServer, http: Request) -> Response:

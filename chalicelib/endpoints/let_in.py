@@ -21,7 +21,7 @@ def get(server: AuthorizationServer, http: Request) -> Response:
     link = let_in.read_link(server, handle, browser_id)
     if link.record.browser_id is None:
         return _show_button(server, http, link)
-    return pages.response(pages.page("let_in_done", server.settings, username=link.user.username))
+    return pages.response(pages.page("let_in_done", server.settings, http, username=link.user.username))
 
 
 def _show_button(server: AuthorizationServer, http: Request, link: Link, problem: str = "") -> Response:
@@ -29,6 +29,8 @@ def _show_button(server: AuthorizationServer, http: Request, link: Link, problem
     page = pages.page(
         "let_in",
         server.settings,
+        http,
+        with_query(_path(server), {let_in.PARAMETER: link.handle}),
         action=_path(server),
         fields=[(let_in.PARAMETER, link.handle), ("tag", browser_tag(server, _about(link), browser_id))],
         username=link.user.username,

@@ -65,7 +65,7 @@ def post(server: AuthorizationServer, http: Request) -> Response:
         target = _read(server, http, form).target
         fields = [(name, value) for name, value in _parameters(form).items() if value is not None]
         action = server.path_of("end_session_endpoint")
-        page = pages.page("sign_out_again", server.settings, action=action, fields=fields)
+        page = pages.page("sign_out_again", server.settings, http, action=action, fields=fields)
         return pages.response(page, redirect_uri=target)
     return _log_out(server, http, form)
 
@@ -82,9 +82,13 @@ def _log_out(server: AuthorizationServer, http: Request, params: Params) -> Resp
         "post_logout_redirect_uri": logout.target,
         "state": logout.state,
     }
+    # Without the tag and the ID token. The question is the same without them.
+    about = {name: value for name, value in fields.items() if name != "tag"}
     page = pages.page(
         "sign_out",
         server.settings,
+        http,
+        with_query(server.path_of("end_session_endpoint"), about),
         action=server.path_of("end_session_endpoint"),
         fields=[(name, value) for name, value in fields.items() if value is not None],
         client=logout.client,
@@ -107,7 +111,9 @@ def _answer(server: AuthorizationServer, http: Request, form: Params) -> Respons
     decision = form.get("decision")
     if decision == "stay":
         signed_in = _is_signed_in(server, session, user)
-        page = pages.page("still_signed_in", server.settings, client=logout.client, signed_in=signed_in)
+        page_address = pages.base(server.settings) + "/account"
+        values = {"client": logout.client, "signed_in": signed_in}
+        page = pages.page("still_signed_in", server.settings, http, page_address, **values)
         return pages.response(page)
     if decision != "sign_out":
         raise RequestEnded("The decision must be sign_out or stay.", code="form_not_ours")
@@ -123,8 +129,13 @@ def _signed_out(
     if logout.target:
         response = redirect(http, with_query(logout.target, {"state": logout.state}))
     else:
-        about = {"client": logout.client, "unregistered": logout.unregistered, "request_id": http.request_id}
-        response = pages.response(pages.page("signed_out", server.settings, **about))
+        about: dict[str, Any] = {
+            "client": logout.client,
+            "unregistered": logout.unregistered,
+            "request_id": http.request_id,
+        }
+        page_address = server.path_of("end_session_endpoint")  # no one is signed in there either
+        response = pages.response(pages.page("signed_out", server.settings, http, page_address, **about))
     return response.add(browser_sessions.own_cookie(server, "session", "", 0))
 
 

@@ -55,11 +55,11 @@ class Visit:
 
     def page(self, name: str, problem: str = "", **values: Any) -> Response:
         """Return a page with a form that is sent to this address."""
-        server, query = self.server, self.content.query
-        browser_id, new_cookie = browser_sessions.identify_browser(server, self.http)
+        server, http, query = self.server, self.http, self.content.query
+        browser_id, new_cookie = browser_sessions.identify_browser(server, http)
         about = (LINK_PARAMETER, self.link) if self.link else ("proof", self.proof.proof_id)
         ask_again = proofs.ASK_AGAIN.get(self.proof.purpose, "")
-        common = {
+        common: dict[str, Any] = {
             "action": pages.base(server.settings) + LINK_PATH,
             "fields": [about, ("tag", browser_tag(server, _about(self.proof), browser_id))],
             "purpose": self.proof.purpose,
@@ -69,7 +69,8 @@ class Visit:
             "ask_again": ask_again and pages.base(server.settings) + ask_again + (f"?{query}" if query else ""),
             "problem": problem,
         }
-        page = pages.page(name, server.settings, **(common | values))
+        page_address = with_query(pages.base(server.settings) + LINK_PATH, dict([about]))
+        page = pages.page(name, server.settings, http, page_address, **(common | values))
         return pages.response(page, 400 if problem else 200).add(new_cookie)
 
 
@@ -99,6 +100,14 @@ def post(server: AuthorizationServer, http: Request) -> Response:
 
 def _visit(server: AuthorizationServer, http: Request, parameters: Params) -> Visit:
     """Return the visit about the proof of a link, or about one that this browser asked for. Raises RequestEnded."""
+    visit = _find_visit(server, http, parameters)
+    # The page continues the request from which the user came.
+    query = Params.from_urlencoded(visit.content.query)
+    http.ui_locales = tuple((query.raw("ui_locales") or "").split())
+    return visit
+
+
+def _find_visit(server: AuthorizationServer, http: Request, parameters: Params) -> Visit:
     link = parameters.get(LINK_PARAMETER, at_most=512)
     if link or "proof" not in parameters:
         of_link = proofs.find_by_link(server, link)

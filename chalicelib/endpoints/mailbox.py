@@ -36,7 +36,7 @@ def get(server: AuthorizationServer, http: Request) -> Response:
     """Show the newest mails, with their texts. Raises NotFound except on the local server."""
     files = sorted(_folder(server, http).glob("*.eml"), reverse=True)[:SHOWN]
     mails = [mail for file in files if (mail := _read(file))]
-    return pages.response(pages.page("mailbox", server.settings, mails=mails, issuer=server.issuer, shown=SHOWN))
+    return pages.response(pages.page("mailbox", server.settings, None, mails=mails, issuer=server.issuer, shown=SHOWN))
 
 
 def raw(server: AuthorizationServer, http: Request) -> Response:

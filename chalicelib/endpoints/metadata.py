@@ -8,6 +8,7 @@ from chalicelib.keys.client_keys import ACCEPTED
 from chalicelib.keys.ring import JWKS_LIFETIME
 from chalicelib.protocol import claims, pkce, response_types, scopes
 from chalicelib.protocol.client import SUBJECT_TYPES
+from chalicelib.protocol.languages import LANGUAGES
 from chalicelib.server import RESOURCE_CACHE_LIFETIME, AuthorizationServer
 from chalicelib.tokens import dpop
 
@@ -33,7 +34,7 @@ def get(server: AuthorizationServer, _http: Request) -> Response:
             "grant_types_supported": list(GRANTS),
             "prompt_values_supported": list(openid_parameters.prompts(server)),
             "display_values_supported": list(openid_parameters.DISPLAYS),
-            "ui_locales_supported": list(openid_parameters.UI_LOCALES),
+            "ui_locales_supported": list(LANGUAGES),
             "acr_values_supported": list(server.settings.authentication_policy.acr_values),
             "subject_types_supported": list(SUBJECT_TYPES),
             "id_token_signing_alg_values_supported": list(server.keys.algorithms),

@@ -275,7 +275,7 @@ def _page(server: AuthorizationServer, step: str, **values: Any) -> Response:
     blank: dict[str, Any] = dict.fromkeys(("endpoint", "request_text", "nonce", "problem"), "")
     blank |= {"parameters": {}, "answer": {}, "exchanges": [], "tokens": [], "demo": server.settings.stage == "local"}
     values["fields"] = dict.fromkeys(_FIELDS, "") | values.get("fields", {})
-    page = pages.page("playground", server.settings, step=step, **(blank | values))
+    page = pages.page("playground", server.settings, None, step=step, **(blank | values))
     return pages.response(page, 400 if step == "start" and values.get("problem") else 200)
 
 

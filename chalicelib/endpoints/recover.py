@@ -7,12 +7,13 @@ from chalicelib.http.csrf import require_same_origin
 from chalicelib.http.messages import Request, Response, redirect
 from chalicelib.protocol.errors import NotFound
 from chalicelib.protocol.proof import RESET
+from chalicelib.protocol.texts import Text
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_forms import NOT_SHOWN
 from chalicelib.users import password_reset
 
 PAGE = SidePage("recover", ASK_AGAIN[RESET], "username")
-EMPTY = "Enter your username or your email address."
+EMPTY = Text("Enter your username or your email address.")
 
 
 def get(server: AuthorizationServer, http: Request) -> Response:

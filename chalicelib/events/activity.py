@@ -6,6 +6,7 @@ from itertools import groupby
 
 from chalicelib import events
 from chalicelib.protocol.records import Event
+from chalicelib.protocol.texts import Text, plural_text
 from chalicelib.protocol.values import dataclass
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store
@@ -18,39 +19,40 @@ _WITH_DETAIL |= {events.PASSKEY_ADDED, events.PASSKEY_RENAMED, events.PASSKEY_RE
 _EVENT_ID = re.compile(r"[0-9]{1,12}\.[0-9a-z]{1,32}")
 # The events that users see, in their words.
 LABELS = {
-    events.SIGN_IN: "Signed in",
-    events.SIGN_IN_FAILED: "Sign-in failed",
-    events.SIGN_IN_THROTTLED: "Sign-in rejected after too many failures",
-    events.BROWSER_LET_IN: "Browser made known by a link from support",
-    events.SECOND_FACTOR_ASKED: "Password entered, second factor requested",
-    events.SECOND_FACTOR_FAILED: "Wrong code of the second factor, after the right password",
-    events.SECOND_FACTOR_THROTTLED: "Code rejected after too many wrong ones",
-    events.SECOND_FACTOR_PROVED: "Second factor proved",
-    events.SECOND_FACTOR_ADDED: "Second factor turned on",
-    events.SECOND_FACTOR_REMOVED: "Second factor turned off",
-    events.RECOVERY_CODE_USED: "Recovery code used",
-    events.RECOVERY_CODES_CREATED: "Recovery codes replaced",
-    events.PASSWORD_CHANGED: "Password changed",
-    events.PROFILE_CHANGED: "Profile changed",
-    events.DATA_DOWNLOADED: "Data downloaded",
-    events.ACCOUNT_DELETED: "Account deleted",
-    events.ACCOUNT_RESTORED: "Account restored",
-    events.PASSKEY_ADDED: "Passkey added",
-    events.PASSKEY_RENAMED: "Passkey renamed",
-    events.PASSKEY_REMOVED: "Passkey removed",
-    events.PASSKEY_COUNTER: "A passkey may have been copied",
-    events.SIGNED_UP: "Account created",
-    events.PASSWORD_RESET: "Password reset by email",
-    events.EMAIL_CHANGED: "Email address confirmed",
-    events.EMAIL_CHANGE_UNDONE: "Change of the email address undone",
-    events.CONSENT_GIVEN: "Access allowed",
-    events.CONSENT_DENIED: "Access denied",
-    events.TOKEN_REVOKED: "Access ended by the application",
-    events.ACCESS_REVOKED: "Access removed",
-    events.REUSE_DETECTED: "Access ended for your safety: a code or token was used twice",
-    events.SIGNED_OUT: "Signed out",
-    events.USER_CHANGED: "Account changed by the operator",
+    events.SIGN_IN: Text("Signed in"),
+    events.SIGN_IN_FAILED: Text("Sign-in failed"),
+    events.SIGN_IN_THROTTLED: Text("Sign-in rejected after too many failures"),
+    events.BROWSER_LET_IN: Text("Browser made known by a link from support"),
+    events.SECOND_FACTOR_ASKED: Text("Password entered, second factor requested"),
+    events.SECOND_FACTOR_FAILED: Text("Wrong code of the second factor, after the right password"),
+    events.SECOND_FACTOR_THROTTLED: Text("Code rejected after too many wrong ones"),
+    events.SECOND_FACTOR_PROVED: Text("Second factor proved"),
+    events.SECOND_FACTOR_ADDED: Text("Second factor turned on"),
+    events.SECOND_FACTOR_REMOVED: Text("Second factor turned off"),
+    events.RECOVERY_CODE_USED: Text("Recovery code used"),
+    events.RECOVERY_CODES_CREATED: Text("Recovery codes replaced"),
+    events.PASSWORD_CHANGED: Text("Password changed"),
+    events.PROFILE_CHANGED: Text("Profile changed"),
+    events.DATA_DOWNLOADED: Text("Data downloaded"),
+    events.ACCOUNT_DELETED: Text("Account deleted"),
+    events.ACCOUNT_RESTORED: Text("Account restored"),
+    events.PASSKEY_ADDED: Text("Passkey added"),
+    events.PASSKEY_RENAMED: Text("Passkey renamed"),
+    events.PASSKEY_REMOVED: Text("Passkey removed"),
+    events.PASSKEY_COUNTER: Text("A passkey may have been copied"),
+    events.SIGNED_UP: Text("Account created"),
+    events.PASSWORD_RESET: Text("Password reset by email"),
+    events.EMAIL_CHANGED: Text("Email address confirmed"),
+    events.EMAIL_CHANGE_UNDONE: Text("Change of the email address undone"),
+    events.CONSENT_GIVEN: Text("Access allowed"),
+    events.CONSENT_DENIED: Text("Access denied"),
+    events.TOKEN_REVOKED: Text("Access ended by the application"),
+    events.ACCESS_REVOKED: Text("Access removed"),
+    events.REUSE_DETECTED: Text("Access ended for your safety: a code or token was used twice"),
+    events.SIGNED_OUT: Text("Signed out"),
+    events.USER_CHANGED: Text("Account changed by the operator"),
 }
+_DETAILS: dict[str, Text] = {text: text for text in (Text("all applications"), Text("all other browsers"))}
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,13 @@ class Line:
         return self.events[-1]
 
     @property
-    def label(self) -> str:
+    def label(self) -> Text:
         """What happened, in the words of users."""
         if len(self.events) > 1:
-            return f"{LABELS[events.SIGN_IN_FAILED]} {len(self.events)} times"
+            return plural_text("Sign-in failed %(n)s time", "Sign-in failed %(n)s times", len(self.events))
         about = self.newest.detail if self.newest.name in _WITH_DETAIL else None
-        return LABELS[self.newest.name] + (f": {about}" if about else "")
+        label = LABELS[self.newest.name]
+        return Text("%(event)s: %(about)s", event=label, about=_DETAILS.get(about) or about) if about else label
 
     @property
     def client_name(self) -> str | None:
@@ -86,7 +89,8 @@ class Line:
     def origins(self) -> list[str]:
         """The browser, if it is the same for all, and the IP address, or how many there are."""
         addresses = {event.source_ip for event in self.events}
-        address = _only(addresses) if len(addresses) == 1 else f"{len(addresses)} IP addresses"
+        count = len(addresses)
+        address = _only(addresses) if count == 1 else plural_text("%(n)s IP address", "%(n)s IP addresses", count)
         return [text for text in (_only({event.device for event in self.events}), address) if text]
 
 

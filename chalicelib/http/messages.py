@@ -145,6 +145,7 @@ class Request:
     `headers` have lower-case names. `base_url` comes from the gateway, never from a header; so does `source_ip`, unless
     the settings declare a proxy, which `proxy_secret` proves (`http.proxy`). The endpoint sets `client`, `error` and
     `events` for the log line; CORS needs the `client` too. Once `recipient` is set, errors are sent to it.
+    `ui_locales`: the languages that its authorization request asks for, in order of preference, unchecked.
     `client_auth_method`: by which the client has authenticated. `proof`: its verified DPoP proof.
     `answer_headers` are added to the response, also if it is an error: such as the cookie of a new session.
     """
@@ -162,6 +163,7 @@ class Request:
     client_auth_method: str = ""
     proof: "Proof | None" = None
     recipient: "Recipient | None" = None
+    ui_locales: tuple[str, ...] = ()
     answer_headers: list[Mapping[str, str]] = field(default_factory=list)
     error: OAuthError | None = None
     endpoint: str = ""

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from chalicelib import pages
 from chalicelib.mail import proof_codes
 from chalicelib.protocol.email_addresses import sendable
+from chalicelib.protocol.languages import LANGUAGES, match
 from chalicelib.protocol.outgoing_mail import OutgoingMail
 from chalicelib.protocol.texts import UNPRINTABLE
 from chalicelib.server import AuthorizationServer
@@ -35,7 +36,8 @@ def compose(server: AuthorizationServer, mail: OutgoingMail) -> bytes:
         purpose = mail.proof_id.partition(".")[0]
         values["link"] = proof_codes.link(server, mail.proof_id)
         values["code"] = proof_codes.readable(proof_codes.code_of(server, mail.proof_id, purpose))
-    subject, paragraphs = _split(pages.mail_text(mail.template, settings, **values))
+    language = match(mail.locale) or LANGUAGES[settings.language]
+    subject, paragraphs = _split(pages.mail_text(mail.template, settings, language, **values))
     kinds = {values["link"]: "link", values.get("code", ""): "code"}
     parts = [(kinds.get(paragraph, "text"), paragraph) for paragraph in paragraphs]
 
@@ -46,11 +48,11 @@ def compose(server: AuthorizationServer, mail: OutgoingMail) -> bytes:
     message["Date"] = format_datetime(datetime.fromtimestamp(mail.created_at, UTC))
     message["Message-ID"] = f"<{mail.delivery_id}@{sender.rpartition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no machine answers it
-    message["Content-Language"] = "en"
+    message["Content-Language"] = language.code
     if reply_to := _support_address(settings.support_url or ""):
         message["Reply-To"] = Address(addr_spec=reply_to)
     message.set_content("\n\n".join(paragraphs) + "\n", cte="quoted-printable")
-    html = pages.mail_html(settings, subject=subject, parts=parts)
+    html = pages.mail_html(settings, language, subject=subject, parts=parts)
     message.add_alternative(html, subtype="html", cte="quoted-printable")
     return message.as_bytes()
 

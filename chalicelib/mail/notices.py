@@ -2,8 +2,11 @@
 
 from typing import Any
 
-from chalicelib.mail.outbox import Mail, sending, storing
+from chalicelib import pages
+from chalicelib.http.messages import Request
+from chalicelib.mail.outbox import UNKNOWN_LANGUAGE, Mail, sending, storing
 from chalicelib.protocol.email_addresses import sendable
+from chalicelib.protocol.languages import match
 from chalicelib.protocol.records import User
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.store import Store
@@ -11,13 +14,19 @@ from chalicelib.storage.table import Write
 
 
 def tell(
-    server: AuthorizationServer, user: User, template: str, values: dict[str, str] | None = None
+    server: AuthorizationServer,
+    http: Request | None,
+    user: User,
+    template: str,
+    values: dict[str, str] | None = None,
 ) -> tuple[Write[Any], ...]:
     """Return the writes that tell a user by mail what has happened, for the transaction in which it happens.
 
-    Empty without a sender, or when the user has no verified address.
+    `http`: by which it happened. `values` are translated. Empty without a sender, or when the user has no verified
+    address.
     """
-    mail = _mail(user, template, values) if server.settings.can_send_mail else None
+    locale = locale_of(user) or locale_of_reader(server, http)
+    mail = _mail(user, template, values, locale) if server.settings.can_send_mail else None
     return (sending(server, mail),) if mail else ()
 
 
@@ -30,11 +39,13 @@ def tell_later(store: Store, user: User, template: str) -> tuple[Write[Any], ...
     return (storing(store, mail),) if mail else ()
 
 
-def _mail(user: User, template: str, values: dict[str, str] | None = None) -> Mail | None:
+def _mail(user: User, template: str, values: dict[str, str] | None = None, locale: str = "") -> Mail | None:
     to = verified_address(user)
     if to is None:
         return None
-    return Mail(template, to, user.sub, {"username": user.username, **(values or {})}, locale=locale_of(user))
+    locale = locale or locale_of(user) or UNKNOWN_LANGUAGE
+    shown = {name: pages.translate(value, locale) for name, value in (values or {}).items()}
+    return Mail(template, to, user.sub, {"username": user.username, **shown}, locale=locale)
 
 
 def verified_address(user: User) -> str | None:
@@ -49,6 +60,11 @@ def verified_address(user: User) -> str | None:
 
 
 def locale_of(user: User) -> str:
-    """Return the language of a user (OpenID Connect Core section 5.1), by default English."""
-    locale = user.claims.get("locale")
-    return locale if isinstance(locale, str) and locale else "en"
+    """Return the language of a user's claim `locale` (OpenID Connect Core section 5.1), "" for none that there is."""
+    language = match(user.claims.get("locale"))
+    return language.code if language else ""
+
+
+def locale_of_reader(server: AuthorizationServer, http: Request | None) -> str:
+    """Return the language of the pages that answer an HTTP request; that of the setting without one."""
+    return pages.language_of(server.settings, http).code if http else server.settings.language

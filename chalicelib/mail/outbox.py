@@ -19,6 +19,7 @@ from chalicelib.storage.store import Store
 from chalicelib.storage.table import Write
 
 ALIAS = "live"  # of infra/aws/api.yaml
+UNKNOWN_LANGUAGE = "und"  # RFC 5646: undetermined; the mail is in that of the setting
 EVENT = "deliver"  # the member of the event that has the ids
 
 
@@ -27,14 +28,15 @@ class Mail:
     """A mail. `template`: the name of a text in pages/mail. `to`: its address; "" is a decoy, which is not sent.
 
     `sub`: the user that it is about. `values`: what the text needs besides `server`, `link` and `code`; each is shown
-    on one line. `proof_id`: the proof that its code and its link are for. `lifetime`: seconds in which it is sent.
+    on one line. `locale`: the language of its reader. `proof_id`: the proof that its code and its link are for.
+    `lifetime`: seconds in which it is sent.
     """
 
     template: str
     to: str
     sub: str | None
     values: dict[str, str] = field(default_factory=dict)
-    locale: str = "en"
+    locale: str = UNKNOWN_LANGUAGE
     proof_id: str | None = None
     lifetime: int = DAY
 

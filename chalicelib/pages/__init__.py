@@ -1,7 +1,8 @@
 """The pages for users: Jinja2 templates, one style sheet, one script. Owns Jinja2.
 
-All texts of a page are in its template. Templates escape all values, and put values from outside in `bdi`. Every page
-works without the script, and loads nothing from other hosts except the operator's logo.
+The texts of a page are in its template, or a `Text` of the code: `languages` translates both. Templates escape all
+values, and put values from outside in `bdi`. Every page works without the script, and loads nothing from other hosts
+except the operator's logo.
 
     page             values besides the settings
     sign_in          client, username, form, offers_to_keep, keep, problem, problem_code, and the
@@ -37,13 +38,20 @@ post_logout_redirect_uri that is not registered. `done`: what an action did, wit
 
 import hashlib
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from chalicelib.http.messages import NO_STORE, Response
+from chalicelib.http.messages import NO_STORE, Request, Response
+from chalicelib.pages import languages
+from chalicelib.pages.languages import answer_menu as answer_menu
+from chalicelib.pages.languages import date_text as date_text
+from chalicelib.pages.languages import day_text as day_text
+from chalicelib.pages.languages import language_of as language_of
+from chalicelib.pages.languages import translate as translate
 from chalicelib.pages.stylesheet import brand_colors, style_sheet
+from chalicelib.protocol.languages import ENGLISH, LANGUAGES, Language
 from chalicelib.protocol.redirect_uris import origin_of
 from chalicelib.protocol.values import dataclass
 from chalicelib.settings import Settings
@@ -61,16 +69,21 @@ _UNUSED = """accelerometer autoplay camera clipboard-read clipboard-write displa
     screen-wake-lock serial usb xr-spatial-tracking"""
 _PASSKEYS = "publickey-credentials-create=(self), publickey-credentials-get=(self)"
 PERMISSIONS_POLICY = ", ".join([*(f"{feature}=()" for feature in _UNUSED.split()), _PASSKEYS])
+_SEND_THEMSELVES = {"form_post", "sign_out_again"}  # pages without a language menu
 SCRIPT_VERSION = hashlib.sha256(SCRIPT.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page: its HTML, and when set, the origin of its logo and the URL of the operator's login application."""
+    """A page: its HTML, and when set, the origin of its logo and the URL of the operator's login application.
+
+    `language`: its code.
+    """
 
     html: str
     logo_origin: str | None = None
     login_url: str | None = None
+    language: str = ENGLISH.code
 
     @property
     def has_script(self) -> bool:
@@ -82,23 +95,33 @@ class Page:
 def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=select_autoescape(disabled_extensions=("txt",), default=True),  # texts of mails
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
     )
+    languages.install(environment)
+    return environment
 
 
 def preload() -> None:
-    """Parse all templates, before a snapshot."""
+    """Parse all templates and read all translations, before a snapshot."""
+    languages.preload()
     for name in _environment().list_templates(extensions=["html", "txt"]):
         _environment().get_template(name)
 
 
-def page(name: str, settings: Settings, **values: Any) -> Page:
-    """Render the template `name` with the values that it needs (see the module's docstring)."""
+def page(name: str, settings: Settings, http: Request | None, page_address: str = "", **values: Any) -> Page:
+    """Render the template `name` with the values that it needs (see the module's docstring), in the reader's language.
+
+    `http`: None for a page that only developers read, which is in English, as the terms in the documentation.
+    `page_address`: that the language menu leads back to, by default that of the request.
+    """
+    language = languages.language_of(settings, http)
+    menu = None if name in _SEND_THEMSELVES else languages.menu(settings, http, page_address)
     common = {
         "server": settings.name,
         "base": base(settings),
@@ -107,7 +130,9 @@ def page(name: str, settings: Settings, **values: Any) -> Page:
         "icon_color": quote(brand_colors(settings)[0]),
         "style_version": style_sheet(settings)[1],
         "script_version": SCRIPT_VERSION,
-        "date": date_text,
+        **_about(language),
+        "menu": menu,
+        "languages": LANGUAGES.values(),
         "iso_time": iso_time,
         "host_of": host_of,
         "home_of": home_of,
@@ -118,7 +143,13 @@ def page(name: str, settings: Settings, **values: Any) -> Page:
         "mfa": settings.mfa != "off",
     }
     html = _environment().get_template(f"{name}.html").render(common | values)
-    return Page(html, origin_of(settings.logo_url) if settings.logo_url else None, settings.login_url)
+    return Page(html, origin_of(settings.logo_url) if settings.logo_url else None, settings.login_url, language.code)
+
+
+def _about(language: Language) -> dict[str, Any]:
+    """Return the values that depend on the language: its code is what the templates translate by."""
+    date, day = partial(date_text, code=language.code), partial(day_text, code=language.code)
+    return {"language": language.code, "direction": language.direction, "date": date, "day": day}
 
 
 def qr_code(text: str) -> str:
@@ -131,15 +162,19 @@ def qr_code(text: str) -> str:
     return svg
 
 
-def mail_text(name: str, settings: Settings, **values: str) -> str:
+def mail_text(name: str, settings: Settings, language: Language, **values: str) -> str:
     """Return the text of a mail: its subject in the first line, then its paragraphs. `values` are not escaped."""
-    common = {"server": settings.name, "support": (settings.support_url or "").removeprefix("mailto:")}
+    common = {
+        **_about(language),
+        "server": settings.name,
+        "support": (settings.support_url or "").removeprefix("mailto:"),
+    }
     return _environment().get_template(f"mail/{name}.txt").render(common | values)
 
 
-def mail_html(settings: Settings, **values: Any) -> str:
+def mail_html(settings: Settings, language: Language, **values: Any) -> str:
     """Return the HTML of a mail: `subject`, and `parts` as pairs of a kind ("text", "code", "link") and a text."""
-    common = {"server": settings.name, "link_color": brand_colors(settings)[0]}
+    common = {**_about(language), "server": settings.name, "link_color": brand_colors(settings)[0]}
     return _environment().get_template("mail/layout.html").render(common | values)
 
 
@@ -162,19 +197,13 @@ def response(page: Page, status: int = 200, redirect_uri: str | None = None) -> 
     }
     policy = "; ".join(f"{directive} {source}" for directive, source in sources.items() if source)
     headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy, "X-Frame-Options": "DENY"}
-    headers["Permissions-Policy"] = PERMISSIONS_POLICY
+    headers |= {"Permissions-Policy": PERMISSIONS_POLICY, "Content-Language": page.language}
     return Response(status, body=page.html).add({**headers, **NO_STORE, "X-Robots-Tag": "noindex"})
 
 
 def base(settings: Settings) -> str:
     """Return the path of the issuer, the prefix of all paths of this server; often empty."""
     return urlsplit(settings.issuer).path
-
-
-def date_text(seconds: int) -> str:
-    """Return a time as text for users."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
 
 
 def iso_time(seconds: int) -> str:

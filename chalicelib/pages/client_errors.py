@@ -1,5 +1,6 @@
 """Explanations of the errors that applications get, by a redirect or in the response of an endpoint."""
 
+from chalicelib.protocol.texts import Text
 from chalicelib.protocol.values import dataclass
 
 
@@ -15,6 +16,11 @@ class Explanation:
     meaning: str
     for_user: str
     for_developer: str
+
+
+def user_explanation(title: str, meaning: str, for_user: str, for_developer: str) -> Explanation:
+    """Return the explanation of an error that users see: in their language, except what is for developers."""
+    return Explanation(Text(title), Text(meaning), Text(for_user), for_developer)
 
 
 CLIENT_ERRORS: dict[str, Explanation] = {

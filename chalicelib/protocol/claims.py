@@ -6,31 +6,32 @@ from typing import Any
 from chalicelib.protocol.custom_claims import is_custom_claim
 from chalicelib.protocol.records import User
 from chalicelib.protocol.scopes import SCOPES
+from chalicelib.protocol.texts import Text
 
 # The claims of tokens that are not about the user (OpenID Connect Core section 2)
 TOKEN_CLAIMS = ("iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "sid")
 # claim -> its description on the consent page, when a client requests it by name
 _DESCRIPTIONS = {
-    "name": "your name",
-    "family_name": "your last name",
-    "given_name": "your first name",
-    "middle_name": "your middle name",
-    "nickname": "your nickname",
-    "preferred_username": "your username",
-    "profile": "the address of your profile page",
-    "picture": "your picture",
-    "website": "the address of your website",
-    "gender": "your gender",
-    "birthdate": "your date of birth",
-    "zoneinfo": "your time zone",
-    "locale": "your language",
-    "updated_at": "when your profile was last changed",
-    "email": "your email address",
-    "email_verified": "whether your email address is verified",
-    "address": "your postal address",
-    "phone_number": "your phone number",
-    "phone_number_verified": "whether your phone number is verified",
-    "groups": "the groups that you belong to",
+    "name": Text("See your name"),
+    "family_name": Text("See your last name"),
+    "given_name": Text("See your first name"),
+    "middle_name": Text("See your middle name"),
+    "nickname": Text("See your nickname"),
+    "preferred_username": Text("See your username"),
+    "profile": Text("See the address of your profile page"),
+    "picture": Text("See your picture"),
+    "website": Text("See the address of your website"),
+    "gender": Text("See your gender"),
+    "birthdate": Text("See your date of birth"),
+    "zoneinfo": Text("See your time zone"),
+    "locale": Text("See your language"),
+    "updated_at": Text("See when your profile was last changed"),
+    "email": Text("See your email address"),
+    "email_verified": Text("See whether your email address is verified"),
+    "address": Text("See your postal address"),
+    "phone_number": Text("See your phone number"),
+    "phone_number_verified": Text("See whether your phone number is verified"),
+    "groups": Text("See the groups that you belong to"),
 }
 # The claims that the operator may let users change, in the order of their page. Not among them: `preferred_username`,
 # by which applications may look a user up, and what must be verified (email, phone number) or is computed.
@@ -43,28 +44,28 @@ DEFAULT_PROFILE_CLAIMS = (
 )
 # claim -> what the account page calls it; the scopes are those of these claims
 LABELS = {
-    "name": "Full name",
-    "given_name": "First name",
-    "middle_name": "Middle name",
-    "family_name": "Last name",
-    "nickname": "Nickname",
-    "gender": "Gender",
-    "birthdate": "Date of birth",
-    "picture": "Address of your picture",
-    "profile": "Address of your profile page",
-    "website": "Address of your website",
-    "locale": "Language",
-    "zoneinfo": "Time zone",
-    "email": "Email address",
-    "phone_number": "Phone number",
+    "name": Text("Full name"),
+    "given_name": Text("First name"),
+    "middle_name": Text("Middle name"),
+    "family_name": Text("Last name"),
+    "nickname": Text("Nickname"),
+    "gender": Text("Gender"),
+    "birthdate": Text("Date of birth"),
+    "picture": Text("Address of your picture"),
+    "profile": Text("Address of your profile page"),
+    "website": Text("Address of your website"),
+    "locale": Text("Language"),
+    "zoneinfo": Text("Time zone"),
+    "email": Text("Email address"),
+    "phone_number": Text("Phone number"),
 }
 SHOWN_SCOPE = ("profile", "email", "phone")
 _SCOPE_OF = {claim: name for name, scope in SCOPES.items() for claim in scope.claims}
 
 
-def describe_claim(name: str) -> str:
+def describe_claim(name: str) -> Text:
     """Return what the consent page says of a claim that is requested by name."""
-    return f"See {_DESCRIPTIONS[name]}" if name in _DESCRIPTIONS else f"See “{name}” of your account"
+    return _DESCRIPTIONS.get(name) or Text("See “%(claim)s” of your account", claim=name)
 
 
 def requested_claims(parameter: Mapping[str, Mapping[str, Any]], member: str) -> frozenset[str]:

@@ -7,6 +7,8 @@ browsers check too, and a domain may also be an internationalized one (RFC 5890)
 import re
 import unicodedata
 
+from chalicelib.protocol.texts import Text
+
 MAX_LENGTH = 254  # RFC 3696, erratum 1690
 _MAX_LOCAL = 64  # RFC 5321 section 4.5.3.1.1
 _LOCAL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+")
@@ -24,17 +26,17 @@ def sendable(address: str) -> str:
     text = unicodedata.normalize("NFC", address.strip(" "))
     local, at, domain = text.rpartition("@")
     if not (at and local and domain):
-        raise ValueError("Enter an email address such as alice@example.com.")
+        raise ValueError(Text("Enter an email address such as alice@example.com."))
     if not local.isascii():
-        raise ValueError("Mail cannot be sent to an address with such letters before the @. Use another address.")
+        raise ValueError(Text("Mail cannot be sent to an address with such letters before the @. Use another address."))
     if _AMBIGUOUS.search(domain):
-        raise ValueError("Enter the domain of the address in its form for computers, which starts with xn--.")
+        raise ValueError(Text("Enter the domain of the address in its form for computers, which starts with xn--."))
     domain = _ascii(domain)
     dots_fit = not local.startswith(".") and not local.endswith(".") and ".." not in local
     if not (_LOCAL.fullmatch(local) and len(local) <= _MAX_LOCAL and dots_fit and _DOMAIN.fullmatch(domain)):
-        raise ValueError("Enter an email address such as alice@example.com.")
+        raise ValueError(Text("Enter an email address such as alice@example.com."))
     if len(local) + 1 + len(domain) > MAX_LENGTH:
-        raise ValueError(f"An email address has at most {MAX_LENGTH} characters.")
+        raise ValueError(Text("An email address has at most %(most)s characters.", most=MAX_LENGTH))
     return f"{local}@{domain}"
 
 

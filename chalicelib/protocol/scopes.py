@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from chalicelib.protocol.errors import InvalidScope
+from chalicelib.protocol.texts import Text
 
 MAX_SCOPE_TOKENS = 100
 # RFC 6749 section 3.3; the maximum length is Signet's own.
@@ -14,14 +15,14 @@ SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,128}")
 class StandardScope(NamedTuple):
     """A scope that every server has: its description on the consent page, and the claims that it releases."""
 
-    description: str
+    description: Text
     claims: tuple[str, ...] = ()
 
 
 SCOPES = {
-    "openid": StandardScope("Recognize you (your user ID here)", ("sub",)),
+    "openid": StandardScope(Text("Recognize you (your user ID here)"), ("sub",)),
     "profile": StandardScope(
-        "See your name and profile",
+        Text("See your name and profile"),
         (
             "name",
             "family_name",
@@ -39,11 +40,11 @@ SCOPES = {
             "updated_at",
         ),
     ),
-    "email": StandardScope("See your email address", ("email", "email_verified")),
-    "address": StandardScope("See your postal address", ("address",)),
-    "phone": StandardScope("See your phone number", ("phone_number", "phone_number_verified")),
-    "groups": StandardScope("See the groups that you belong to", ("groups",)),
-    "offline_access": StandardScope("Keep access while you are away"),
+    "email": StandardScope(Text("See your email address"), ("email", "email_verified")),
+    "address": StandardScope(Text("See your postal address"), ("address",)),
+    "phone": StandardScope(Text("See your phone number"), ("phone_number", "phone_number_verified")),
+    "groups": StandardScope(Text("See the groups that you belong to"), ("groups",)),
+    "offline_access": StandardScope(Text("Keep access while you are away")),
 }
 # What clients that the operator has not registered can ask for by default: not what the organization says of the user.
 OPEN_SCOPES = tuple(name for name in SCOPES if name != "groups")

@@ -1,10 +1,11 @@
 """Forms for people without a session: a tag proves that this server has shown the form to this browser."""
 
 from chalicelib.http.messages import Params, Request
+from chalicelib.protocol.texts import Text
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_sessions import browser_id_of
 
-NOT_SHOWN = "Please press the button again. If this text stays, allow cookies for this server in your browser."
+NOT_SHOWN = Text("Please press the button again. If this text stays, allow cookies for this server in your browser.")
 
 
 def browser_tag(server: AuthorizationServer, about: str, browser_id: str) -> str:

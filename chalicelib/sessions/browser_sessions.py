@@ -51,8 +51,8 @@ _BY_PASSWORD_ALONE = SignIn()
 
 
 def cookie_name(server: AuthorizationServer, what: str) -> str:
-    """Return the name of one of our cookies: with the `__Host-` prefix where the issuer is https."""
-    return f"{'__Host-' if server.settings.secure else ''}signet-{what}{server.settings.cookie_suffix}"
+    """Return the name of one of our cookies."""
+    return server.settings.cookie_name(what)
 
 
 def own_cookie(server: AuthorizationServer, what: str, value: str, max_age: int | None = None) -> dict[str, str]:

@@ -14,6 +14,7 @@ from chalicelib.protocol import authentication_context
 from chalicelib.protocol.claims import DEFAULT_PROFILE_CLAIMS
 from chalicelib.protocol.client_document import MODES
 from chalicelib.protocol.durations import DAY, HOUR
+from chalicelib.protocol.languages import ENGLISH, LANGUAGES
 from chalicelib.protocol.passkey import origins_of, rp_id_of
 from chalicelib.protocol.scopes import OPEN_SCOPES
 from chalicelib.protocol.values import dataclass
@@ -60,6 +61,7 @@ class Settings:
     `key_rotation_days`: the age at which the schedule replaces a signing key; 0 is never.
     `keep_signed_in`: whether the sign-in page has a box to stay signed in. `profile_claims`: which claims users may
     change themselves. `deletion_grace_days`: how long users can restore an account that they have deleted.
+    `language`: of pages and mails for readers who ask for none.
     """
 
     stage: str = "local"
@@ -117,6 +119,7 @@ class Settings:
     keep_signed_in: bool = True
     profile_claims: tuple[str, ...] = DEFAULT_PROFILE_CLAIMS
     deletion_grace_days: int = 14
+    language: str = ENGLISH.code
     email_from: str | None = None
     email_configuration_set: str | None = None
     emails_per_day: int = 1000
@@ -164,6 +167,10 @@ class Settings:
             return ""
         port = urlsplit(self.issuer).port or 80
         return "" if port == 8000 else f"-{port}"
+
+    def cookie_name(self, what: str) -> str:
+        """Return the name of one of our cookies: with the `__Host-` prefix where the issuer is https."""
+        return f"{'__Host-' if self.secure else ''}signet-{what}{self.cookie_suffix}"
 
     @classmethod
     def for_logging(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -220,6 +227,7 @@ class Settings:
             mfa_acr=values.mfa_acr(environ.get("SIGNET_MFA_ACR", "")),
             keep_signed_in=values.choice(environ, "SIGNET_KEEP_SIGNED_IN", ("on", "off")) == "on",
             profile_claims=values.profile_claims(environ.get("SIGNET_PROFILE_CLAIMS", "")),
+            language=values.choice(environ, "SIGNET_LANGUAGE", tuple(LANGUAGES)),
             email_from=values.email_from(environ.get("SIGNET_EMAIL_FROM", "")) or (LOCAL_SENDER if embedded else None),
             email_configuration_set=values.configuration_set(environ.get("SIGNET_EMAIL_CONFIGURATION_SET", "")),
             # Only a published version is called by the alias; `chalice deploy` publishes none.

@@ -14,26 +14,29 @@ from chalicelib.protocol.authentication_context import ONE_FACTOR, TWO_FACTORS, 
 from chalicelib.protocol.errors import RequestEnded
 from chalicelib.protocol.next_step import RECENT_ELSEWHERE, SignedInUser
 from chalicelib.protocol.records import Session, User
+from chalicelib.protocol.texts import Text
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 
 # value of `done` in the page that follows a POST -> what the POST did
 DONE = {
-    "revoked": "The application no longer has access.",
-    "all_revoked": "No application has access now.",
-    "signed_out": "That browser is signed out.",
-    "others_signed_out": "All other browsers are signed out.",
-    "changed": "The page had changed in between. This is how it is now.",
-    "second_factor_on": "Your second factor is on.",
-    "second_factor_off": "Your second factor is off.",
-    "new_codes": "You have new recovery codes. The old ones no longer work.",
-    "codes_saved": "Your recovery codes are saved.",
-    "profile_changed": "Your profile is changed.",
-    "passkey_added": "Your passkey is added. You can sign in with it now.",
-    "passkey_renamed": "The passkey has its new name.",
-    "passkey_removed": "The passkey is removed. You can delete it on your devices too.",
-    "email_changed": "Your email address is confirmed.",
-    "password_changed": "Your password is changed. All other browsers are signed out, and no application has access.",
+    "revoked": Text("The application no longer has access."),
+    "all_revoked": Text("No application has access now."),
+    "signed_out": Text("That browser is signed out."),
+    "others_signed_out": Text("All other browsers are signed out."),
+    "changed": Text("The page had changed in between. This is how it is now."),
+    "second_factor_on": Text("Your second factor is on."),
+    "second_factor_off": Text("Your second factor is off."),
+    "new_codes": Text("You have new recovery codes. The old ones no longer work."),
+    "codes_saved": Text("Your recovery codes are saved."),
+    "profile_changed": Text("Your profile is changed."),
+    "passkey_added": Text("Your passkey is added. You can sign in with it now."),
+    "passkey_renamed": Text("The passkey has its new name."),
+    "passkey_removed": Text("The passkey is removed. You can delete it on your devices too."),
+    "email_changed": Text("Your email address is confirmed."),
+    "password_changed": Text(
+        "Your password is changed. All other browsers are signed out, and no application has access."
+    ),
 }
 
 
@@ -50,19 +53,26 @@ class Visit:
         """Whether the user has signed in a moment ago, so that it is not another person at an open browser."""
         return self.server.now() - self.signed_in.session.auth_time <= RECENT_ELSEWHERE
 
-    def page(self, name: str, status: int = 200, **values: Any) -> Response:
-        """Return the page of this name, from the template `account_NAME.html`."""
+    def page(self, name: str, status: int = 200, page_address: str = "", **values: Any) -> Response:
+        """Return the page of this name, from the template `account_NAME.html`.
+
+        `page_address`: its address, for the language menu, where it answers a form and is not at `/account/NAME`.
+        """
+        if self.http.method == "POST" and not page_address:
+            page_address = f"{pages.base(self.server.settings)}/account/{name.replace('_', '-')}"
         session = self.signed_in.session
         # A link on another site must not make the page report something that was not done.
         done = "" if is_cross_origin(self.server.issuer, self.http) else self.http.query.get("done")
-        common = {
+        common: dict[str, Any] = {
             "user": self.signed_in.user,
             "tag": self.server.keys.form_tag(_subject(session)),
             "done": DONE.get(done or "", ""),
             "problem": "",
             "current_page": name,
         }
-        return pages.response(pages.page(f"account_{name}", self.server.settings, **(common | values)), status)
+        return pages.response(
+            pages.page(f"account_{name}", self.server.settings, self.http, page_address, **(common | values)), status
+        )
 
     def back(self, path: str, done: str) -> Response:
         """Return the redirect to an account page that says what was done: `done` is a key of DONE."""

@@ -10,6 +10,7 @@ from chalicelib.authentication.password import NotSignedIn, SignInAttempt, Verif
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.errors import NotFound
 from chalicelib.protocol.next_step import RECENT_ELSEWHERE, SignedInUser
+from chalicelib.protocol.texts import Text
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_sessions import browser_id_of
 
@@ -45,5 +46,5 @@ def confirm(
     try:
         return attempt.verify(server.store.read_all(attempt.lookups), client, purpose=purpose)
     except NotSignedIn as failure:
-        text = failure.text if failure.retry_after else "This is not your password."
+        text = failure.text if failure.retry_after else Text("This is not your password.")
         raise NotConfirmed(text, failure.status(400), failure.headers) from failure

@@ -14,6 +14,7 @@ from typing import Any
 from chalicelib import events
 from chalicelib.authentication.password import VerifiedSignIn
 from chalicelib.events.log import log_event
+from chalicelib.http.messages import Request
 from chalicelib.protocol.durations import DAY, YEAR
 from chalicelib.protocol.errors import AccessDenied
 from chalicelib.protocol.handles import new_id
@@ -40,7 +41,7 @@ _CHANGED = "This account has been changed by another request."
 # ---- by the user
 
 
-def delete_own_account(server: AuthorizationServer, user: User, verified: VerifiedSignIn) -> User:
+def delete_own_account(server: AuthorizationServer, http: Request, user: User, verified: VerifiedSignIn) -> User:
     """Delete the account of a user who has just proved the password; return the new record.
 
     One transaction: the user, whose clients are told, the time for the schedule, the event in the history, and the mail
@@ -56,7 +57,7 @@ def delete_own_account(server: AuthorizationServer, user: User, verified: Verifi
     written = ("deleted_at", "deletion_due_at", "sessions_generation", "grants_generation")
     changes = {name: getattr(deleted, name) for name in written}
     change = store.users.changing((user.sub,), store.users.unchanged(user, *compared), changes)
-    telling = (tell_clients(store, deleted), *tell_of_deletion(server, deleted))
+    telling = (tell_clients(store, deleted), *tell_of_deletion(server, http, deleted))
     refused = store.transact(change, schedule(store, deleted), *telling, *verified.writes)
     if refused is None:
         return deleted

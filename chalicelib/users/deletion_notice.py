@@ -4,7 +4,8 @@ from typing import Any
 
 from chalicelib.authentication import proofs
 from chalicelib.authentication.proofs import Content
-from chalicelib.mail.notices import locale_of, tell, verified_address
+from chalicelib.http.messages import Request
+from chalicelib.mail.notices import locale_of, locale_of_reader, tell, verified_address
 from chalicelib.mail.outbox import Mail, sending
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.proof import RESTORE
@@ -13,7 +14,7 @@ from chalicelib.server import AuthorizationServer
 from chalicelib.storage.table import Write
 
 
-def tell_of_deletion(server: AuthorizationServer, deleted: User) -> tuple[Write[Any], ...]:
+def tell_of_deletion(server: AuthorizationServer, http: Request | None, deleted: User) -> tuple[Write[Any], ...]:
     """Return the writes that tell users of the deletion of their account. `deleted`: the new record.
 
     Empty without a sender, or when the user has no verified address. The link is valid for as long as the account can
@@ -24,11 +25,12 @@ def tell_of_deletion(server: AuthorizationServer, deleted: User) -> tuple[Write[
         return ()
     lifetime = due_at - deleted_at
     if lifetime <= 0:
-        return tell(server, deleted, "account_removed")
+        return tell(server, http, deleted, "account_removed")
     days, content = lifetime // DAY, Content(to, to)
     proof = proofs.new_proof(
         server, RESTORE, deleted.sub, content, sub=deleted.sub, generation=deleted_at, lifetime=lifetime
     )
     values = {"username": deleted.username, "period": f"{days} days" if days > 1 else "1 day"}
-    mail = Mail("account_deleted", to, deleted.sub, values, locale_of(deleted), proof.proof_id)
+    locale = locale_of(deleted) or locale_of_reader(server, http)
+    mail = Mail("account_deleted", to, deleted.sub, values, locale, proof.proof_id)
     return proofs.storing(server, proof), sending(server, mail)

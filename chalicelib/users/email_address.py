@@ -12,13 +12,14 @@ from chalicelib.authentication import proofs
 from chalicelib.authentication.proofs import Content
 from chalicelib.http.messages import Request
 from chalicelib.mail import limits
-from chalicelib.mail.notices import locale_of, verified_address
+from chalicelib.mail.notices import locale_of, locale_of_reader, verified_address
 from chalicelib.mail.outbox import Mail, sending
 from chalicelib.protocol.email_addresses import masked, sendable
 from chalicelib.protocol.errors import AccessDenied, TemporarilyUnavailable
 from chalicelib.protocol.identifiers import email_identifier
 from chalicelib.protocol.proof import LIFETIMES, UNDO, VERIFY, Proof
 from chalicelib.protocol.records import User
+from chalicelib.protocol.texts import Text
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.revocation import tell_clients, without_grants, without_sessions
 from chalicelib.storage.store import Store
@@ -26,7 +27,7 @@ from chalicelib.storage.table import Write
 from chalicelib.users import identifiers
 from chalicelib.users.accounts import update, with_claims
 
-TAKEN = "This address cannot be used now: another account has it."
+TAKEN = Text("This address cannot be used now: another account has it.")
 _TRIES = 10
 
 
@@ -70,7 +71,7 @@ def ask(server: AuthorizationServer, http: Request, user: User, address: str, br
     template, proof_id = ("address_in_use", None) if taken else ("verify_address", proof.proof_id)
     to, lifetime = address if allowed else "", LIFETIMES[VERIFY]
     # Without the username: users choose it, and any address could be sent what it says.
-    mail = Mail(template, to, user.sub, locale=locale_of(user), proof_id=proof_id, lifetime=lifetime)
+    mail = Mail(template, to, user.sub, locale=locale_of_reader(server, http), proof_id=proof_id, lifetime=lifetime)
     store.transact(proofs.storing(server, proof), sending(server, mail))
     return proof
 
@@ -97,7 +98,7 @@ def confirm(server: AuthorizationServer, http: Request, user: User, proof: Proof
         require_current(server, user, proof)
         changes = _verified(address)
         changed = replace(with_claims(user, changes, server.now()), email_changes=user.email_changes + 1)
-        telling = _telling_old_address(server, user, changed)
+        telling = _telling_old_address(server, http, user, changed)
         rewriting, spending = store.users.rewriting(user, changed), proofs.spending(server, proof)
         claiming = identifiers.replacing(store, user, changed)
         event = events.record(store, http, events.EMAIL_CHANGED, user.sub, detail=masked(address))
@@ -117,7 +118,9 @@ def confirm(server: AuthorizationServer, http: Request, user: User, proof: Proof
     raise TemporarilyUnavailable(detail="a user: changed by other requests each time")
 
 
-def _telling_old_address(server: AuthorizationServer, before: User, after: User) -> tuple[Write[Any], ...]:
+def _telling_old_address(
+    server: AuthorizationServer, http: Request, before: User, after: User
+) -> tuple[Write[Any], ...]:
     """Return the writes that tell the verified address which a user had before, with an undo; none without one."""
     old, key = verified_address(before), identifiers.address_identifier(before)
     if old is None or key is None or key == identifiers.address_identifier(after):
@@ -125,7 +128,8 @@ def _telling_old_address(server: AuthorizationServer, before: User, after: User)
     content, generation = Content(old, old), after.email_changes
     proof = proofs.new_proof(server, UNDO, f"{before.sub} {key}", content, sub=before.sub, generation=generation)
     values = {"username": before.username, "new_address": masked(after.claims["email"])}
-    mail = Mail("address_changed", old, before.sub, values, locale_of(before), proof.proof_id, LIFETIMES[UNDO])
+    locale = locale_of(before) or locale_of_reader(server, http)
+    mail = Mail("address_changed", old, before.sub, values, locale, proof.proof_id, LIFETIMES[UNDO])
     return proofs.storing(server, proof), sending(server, mail)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 from chalicelib.mail.notices import verified_address
 from chalicelib.protocol.identifiers import email_identifier, username_identifier
 from chalicelib.protocol.records import Identifier, User
+from chalicelib.protocol.texts import Text
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused, Write
 
-TAKEN = "The email address belongs to another user."
+TAKEN = Text("The email address belongs to another user.")
 
 
 def address_identifier(user: User) -> str | None:
@@ -67,7 +68,7 @@ def problem_of(refused: Refused[Any]) -> str:
     """Return the sentence for a refusal by another user's identifier."""
     record = refused.record
     is_address = isinstance(record, Identifier) and record.identifier.startswith("email:")
-    return TAKEN if is_address else "The username is taken."
+    return TAKEN if is_address else Text("The username is taken.")
 
 
 def _claiming(store: Store, user: User) -> list[Write[Any]]:

@@ -14,7 +14,7 @@ from chalicelib.protocol.identifiers import trim
 from chalicelib.protocol.next_step import SignedInUser
 from chalicelib.protocol.passkey import MAX_NAME, MAX_PASSKEYS, Passkey, passkey_identifier, user_handle
 from chalicelib.protocol.records import Identifier, User
-from chalicelib.protocol.texts import is_printable
+from chalicelib.protocol.texts import Text, is_printable
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_sessions import require_active_user
 from chalicelib.sessions.lifetime import REPEATED_FOR
@@ -32,7 +32,7 @@ def check_name(name: str) -> str:
     """Return the name of a passkey, without spaces around it. Raises ValueError with a sentence for the user."""
     name = trim(name)
     if not is_printable(name) or len(name) > MAX_NAME:
-        raise ValueError(f"The name must have 1 to {MAX_NAME} printable characters.")
+        raise ValueError(Text("The name must have 1 to %(most)s printable characters.", most=MAX_NAME))
     return name
 
 
@@ -52,7 +52,9 @@ def add(server: AuthorizationServer, http: Request, signed_in: SignedInUser, ans
     passkey = check_attestation(attestation, user.sub, rp_id, server.settings.passkey_origins, purpose.checks(server))
     passkey = replace(passkey, name=name, created_at=now)
     if len(list_passkeys(server.store, user.sub)) >= MAX_PASSKEYS:
-        raise ValueError(f"You can have at most {MAX_PASSKEYS} passkeys. Remove one that you no longer use.")
+        raise ValueError(
+            Text("You can have at most %(most)s passkeys. Remove one that you no longer use.", most=MAX_PASSKEYS)
+        )
     store = server.store
     inserting = store.passkeys.inserting(passkey)
     refused = store.transact(
@@ -61,7 +63,7 @@ def add(server: AuthorizationServer, http: Request, signed_in: SignedInUser, ans
         require_active_user(server, user),
         spending(server, attestation.client_data),
         events.record(store, http, events.PASSKEY_ADDED, user.sub, detail=name),
-        *tell(server, user, "passkey_added"),
+        *tell(server, http, user, "passkey_added"),
     )
     if refused is None:
         return passkey

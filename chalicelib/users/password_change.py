@@ -57,7 +57,7 @@ def change_own_password(
         writes = (event, *browser, *remember_network(server, http, changed))
     try:
         kept_session = keep_session(store, session, user, changed, **changes)
-        _write(store, user, changed, kept_session, *writes, *tell(server, changed, "password_changed"))
+        _write(store, user, changed, kept_session, *writes, *tell(server, http, changed, "password_changed"))
     except AccessDenied:
         signed_in_now = _after_same_change(store, session, password)
         if signed_in_now is None:

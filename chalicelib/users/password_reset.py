@@ -10,7 +10,7 @@ from chalicelib.authentication.password import MAX_USERNAME, NO_USER, remember_b
 from chalicelib.authentication.proofs import Content
 from chalicelib.http.messages import Request
 from chalicelib.mail import limits
-from chalicelib.mail.notices import locale_of, tell, verified_address
+from chalicelib.mail.notices import locale_of_reader, tell, verified_address
 from chalicelib.mail.outbox import Mail, sending
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.identifiers import sign_in_identifiers, trim
@@ -51,8 +51,9 @@ def ask(server: AuthorizationServer, http: Request, typed: str, browser_id: str,
         generation=recipient.password_generation if recipient else 0,
     )
     values = {"username": recipient.username if recipient else typed}
-    locale = locale_of(recipient) if recipient else "en"
-    mail = Mail("password_reset", to, proof.sub, values, locale, proof.proof_id, LIFETIMES[RESET])
+    mail = Mail(
+        "password_reset", to, proof.sub, values, locale_of_reader(server, http), proof.proof_id, LIFETIMES[RESET]
+    )
     store.transact(proofs.storing(server, proof), sending(server, mail))
     events.note(http, events.PASSWORD_RESET_REQUESTED, sub=proof.sub)
     return proof
@@ -92,7 +93,7 @@ def reset(server: AuthorizationServer, http: Request, proof: Proof, password: st
             events.record(store, http, events.PASSWORD_RESET, user.sub),
             *remember_browser(server, http, changed, browser_id),
             *remember_network(server, http, changed),
-            *tell(server, changed, "password_changed"),
+            *tell(server, http, changed, "password_changed"),
         )
         if refused is None:
             return

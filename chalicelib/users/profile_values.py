@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from chalicelib.protocol.identifiers import trim
-from chalicelib.protocol.texts import is_printable
+from chalicelib.protocol.texts import Text, is_printable
 from chalicelib.protocol.urls import match_url
 
 _MAX_URL = 1000
@@ -51,7 +51,7 @@ def _list_of_zones() -> str:
 
 def _read_text(text: str, _today: date) -> str:
     if not is_printable(text):
-        raise ValueError("Use at most 200 characters, on one line.")
+        raise ValueError(Text("Use at most 200 characters, on one line."))
     return text
 
 
@@ -59,13 +59,14 @@ def _read_url(text: str, _today: date) -> str:
     plain = re.fullmatch(r"[!#-;=?-Z_a-z~%]+", text) is not None and len(text) <= _MAX_URL
     url = match_url(text.partition("#")[0].partition("?")[0].removesuffix("/")) if plain else None
     if url is None or url["scheme"] != "https":
-        raise ValueError("Enter an address that begins with https://.")
+        raise ValueError(Text("Enter an address that begins with https://."))
     return text
 
 
 def _read_birthdate(text: str, today: date) -> str:
     """Read YYYY-MM-DD, where the year 0000 is left out, or the year alone."""
-    match, problem = _BIRTHDATE.fullmatch(text), "Enter the date as year, month and day, such as 1990-12-31."
+    match = _BIRTHDATE.fullmatch(text)
+    problem = Text("Enter the date as year, month and day, such as 1990-12-31.")
     if match is None:
         raise ValueError(problem)
     year, month = int(match["year"]), match["month"]
@@ -83,7 +84,7 @@ def _read_locale(text: str, _today: date) -> str:
     """Return a language tag as it is usually written (RFC 5646 section 2.1.1); some systems write de_CH."""
     match = _LOCALE.fullmatch(text.replace("_", "-").lower())
     if match is None:
-        raise ValueError("Enter the code of a language, such as en, de-CH or pt-BR.")
+        raise ValueError(Text("Enter the code of a language, such as en, de-CH or pt-BR."))
     script, region, variants = match["script"], match["region"], match["variants"]
     parts = [match["language"], script.title() if script else "", region.upper() if region else ""]
     return "-".join(filter(None, parts)) + variants
@@ -92,7 +93,7 @@ def _read_locale(text: str, _today: date) -> str:
 def _read_time_zone(text: str, _today: date) -> str:
     name = text.replace(" ", "_")
     if name not in time_zones():
-        raise ValueError("Choose a time zone of the list, such as Europe/Berlin.")
+        raise ValueError(Text("Choose a time zone of the list, such as Europe/Berlin."))
     return name
 
 

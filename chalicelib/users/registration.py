@@ -9,7 +9,7 @@ from chalicelib.protocol.custom_claims import check_groups
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.identifiers import trim, username_identifier
 from chalicelib.protocol.records import User
-from chalicelib.protocol.texts import is_printable
+from chalicelib.protocol.texts import Text, is_printable
 from chalicelib.settings import Settings
 from chalicelib.storage.dynamodb import is_possible_key
 from chalicelib.storage.store import Store
@@ -21,9 +21,9 @@ GENERATION_BITS = 48
 def check_username(username: str) -> None:
     """Check that a user may have this username. Raises ValueError with a sentence for the operator."""
     if not is_printable(username) or username != trim(username):
-        raise ValueError("The username must have 1 to 200 printable characters, and no spaces around it.")
+        raise ValueError(Text("The username must have 1 to 200 printable characters, and no spaces around it."))
     if not is_possible_key((username_identifier(username),)):  # normalisation makes up to 18 characters of one
-        raise ValueError("The username is too long.")
+        raise ValueError(Text("The username is too long."))
 
 
 def check_password(settings: Settings, user: User, password: str) -> None:

@@ -85,6 +85,6 @@ def accept_by_email(server: AuthorizationServer, http: Request, proof: Proof, br
 def _restore(server: AuthorizationServer, http: Request, sub: str, deleted_at: int, *also: Write[Any]) -> User:
     def telling(user: User) -> tuple[Write[Any], ...]:
         event = events.record(server.store, http, events.ACCOUNT_RESTORED, user.sub)
-        return event, *tell(server, user, "account_restored"), *also
+        return event, *tell(server, http, user, "account_restored"), *also
 
     return deletion.restore(server.store, sub, deleted_at, telling)

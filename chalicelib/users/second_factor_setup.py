@@ -15,6 +15,7 @@ from chalicelib.protocol.authentication_context import authenticated_at
 from chalicelib.protocol.errors import AccessDenied
 from chalicelib.protocol.next_step import RECENT_ELSEWHERE, SignedInUser
 from chalicelib.protocol.records import User
+from chalicelib.protocol.texts import Text
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_sessions import CodeSpent
@@ -74,13 +75,15 @@ def take_first_code(server: AuthorizationServer, signed_in: SignedInUser, form: 
     """
     store, user, now = server.store, signed_in.user, server.now()
     if user.totp_confirmed_at is not None:  # the one that is on can only be turned off, by a code of it
-        raise NotSetUp("Your second factor is on. Turn it off before you set up another one.")
+        raise NotSetUp(Text("Your second factor is on. Turn it off before you set up another one."))
     secret = totp.secret_for_session(server.keys, user, signed_in.session.session_id)
     step = totp.matching_step(secret, totp.normalize(form.raw("one_time_code") or ""), now)
     if step is None:
-        raise NotSetUp("The code is not right. Enter the code that the application shows now. Is its clock right?")
+        raise NotSetUp(
+            Text("The code is not right. Enter the code that the application shows now. Is its clock right?")
+        )
     if step <= user.totp_step:
-        raise NotSetUp("This code was used already. Wait for the next one, and enter it.")
+        raise NotSetUp(Text("This code was used already. Wait for the next one, and enter it."))
     batch = recovery_codes.new_batch(now, signed_in.session.session_id)
     changes = {
         "totp_secret": totp.seal(server.keys, user.sub, secret),
@@ -90,7 +93,7 @@ def take_first_code(server: AuthorizationServer, signed_in: SignedInUser, form: 
     }
     change = store.users.changing((user.sub,), store.users.unchanged(user, *_STATE, "totp_step"), changes)
     if store.transact(change):
-        raise NotSetUp("Your account has been changed in between. Start again.")
+        raise NotSetUp(Text("Your account has been changed in between. Start again."))
 
 
 def turn_on(
@@ -102,18 +105,18 @@ def turn_on(
     """
     store, user = server.store, signed_in.user
     if not shown_codes(server, signed_in) or user.totp_confirmed_at is not None:
-        raise NotSetUp("The page was open for too long. Scan the QR code again.")
+        raise NotSetUp(Text("The page was open for too long. Scan the QR code again."))
     if not form.get("saved"):
-        raise NotSetUp("Save the recovery codes, and confirm that you have.")
+        raise NotSetUp(Text("Save the recovery codes, and confirm that you have."))
     changes = {"totp_confirmed_at": server.now(), "totp_generation": user.totp_generation + 1}
     unchanged = store.users.unchanged(user, *_STATE, "totp_secret", "recovery_batch")
     confirming = store.users.changing((user.sub,), unchanged, changes, remove=("recovery_batch",))
     added = events.record(store, http, events.SECOND_FACTOR_ADDED, user.sub)
-    also = (added, *tell(server, user, "second_factor_on"))
+    also = (added, *tell(server, http, user, "second_factor_on"))
     try:
         return step_up(server, http, signed_in, confirming, also, digest)
     except CodeSpent as refused:
-        raise NotSetUp("Your account has been changed in between. Start again.") from refused
+        raise NotSetUp(Text("Your account has been changed in between. Start again.")) from refused
 
 
 def turn_off(server: AuthorizationServer, http: Request, signed_in: SignedInUser, form: Params) -> None:
@@ -154,5 +157,5 @@ def _spend(
         raise AccessDenied("This account has no second factor.")
     proof = second_factor.verify(server, http, user, EnteredCode.of_form(form), event)
     spending: Write[User] = proof.spending(server.store, changes, remove)
-    if server.store.transact(spending, *proof.also, *tell(server, user, notice)):
+    if server.store.transact(spending, *proof.also, *tell(server, http, user, notice)):
         raise second_factor.spent()

@@ -12,17 +12,19 @@ from chalicelib.authentication.password import remember_browser
 from chalicelib.authentication.proofs import Content
 from chalicelib.http.messages import Request
 from chalicelib.mail import limits
+from chalicelib.mail.notices import locale_of_reader
 from chalicelib.mail.outbox import Mail, sending
 from chalicelib.protocol.email_addresses import canonical, sendable
 from chalicelib.protocol.identifiers import email_identifier, username_identifier
 from chalicelib.protocol.proof import INVITATION, LIFETIMES, SIGN_UP, Proof
 from chalicelib.protocol.records import User
+from chalicelib.protocol.texts import Text
 from chalicelib.server import AuthorizationServer
 from chalicelib.settings import Settings
 from chalicelib.users import identifiers
 from chalicelib.users.registration import check_username, new_user
 
-USERNAME_TAKEN = "This username is taken. Choose another one."
+USERNAME_TAKEN = Text("This username is taken. Choose another one.")
 
 
 class NotCreated(Exception):
@@ -37,7 +39,8 @@ def check_domain(settings: Settings, address: str) -> str:
     """Return the address as mail is sent to it. Raises ValueError, with a sentence for users, unless it may sign up."""
     address = sendable(address)
     if settings.sign_up_domains and address.rpartition("@")[2] not in settings.sign_up_domains:
-        raise ValueError(f"Use an address at {' or '.join(settings.sign_up_domains)}.")
+        domains = ", ".join(settings.sign_up_domains)
+        raise ValueError(Text("Use an address at one of these domains: %(domains)s.", domains=domains))
     return address
 
 
@@ -53,8 +56,11 @@ def ask(server: AuthorizationServer, http: Request, address: str, browser_id: st
     allowed = limits.admit(server, http, key)
     content = Content("" if taken else address, address, query)
     proof = proofs.new_proof(server, SIGN_UP, key if allowed else None, content, browser_id=browser_id)
+    locale = locale_of_reader(server, http)
     template, proof_id = ("already_registered", None) if taken else ("sign_up", proof.proof_id)
-    mail = Mail(template, address if allowed else "", None, proof_id=proof_id, lifetime=LIFETIMES[SIGN_UP])
+    mail = Mail(
+        template, address if allowed else "", None, locale=locale, proof_id=proof_id, lifetime=LIFETIMES[SIGN_UP]
+    )
     server.store.transact(proofs.storing(server, proof), sending(server, mail))
     return proof
 
@@ -115,7 +121,7 @@ def create(
         raise proofs.ended(server, proof.purpose)
     if refused.of(inserting[0]):
         raise NotCreated(USERNAME_TAKEN, "username")
-    raise NotCreated("There is an account with your email address already. Sign in with it.", "username")
+    raise NotCreated(Text("There is an account with your email address already. Sign in with it."), "username")
 
 
 def _check_own_username(username: str, address: str) -> None:
@@ -123,6 +129,8 @@ def _check_own_username(username: str, address: str) -> None:
     try:
         check_username(username)
         if "@" in username_identifier(username) and canonical(username) != canonical(address):
-            raise NotCreated("Only your own email address can be your username. Or choose one without @.", "username")
+            raise NotCreated(
+                Text("Only your own email address can be your username. Or choose one without @."), "username"
+            )
     except ValueError as error:
         raise NotCreated(str(error), "username") from error

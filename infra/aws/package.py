@@ -43,7 +43,7 @@ _PASSLIB_HANDLERS = (
 )
 # Build tools of the argon2 and cryptography extensions, which need only _cffi_backend at run time; and the parts of
 # passlib for other uses than hashes: Django, .htpasswd, one-time passwords, random passwords, systems' presets; segno's
-# command, and its functions for contacts and networks.
+# command, and its functions for contacts and networks; the translations that are not compiled.
 _NOT_NEEDED = (
     *("cffi", "cffi-*", "pycparser", "pycparser-*"),
     *(f"fido2/{name}" for name in _FIDO2),
@@ -51,6 +51,7 @@ _NOT_NEEDED = (
     *(f"passlib/crypto/{name}" for name in ("_blowfish", "des.py", "scrypt")),
     *(f"passlib/{name}" for name in ("_data", "apache.py", "apps.py", "ext", "hosts.py", "pwd.py", "totp.py")),
     *(f"segno/{name}" for name in ("cli.py", "helpers.py", "helpers.pyi")),
+    "chalicelib/pages/translations/*/LC_MESSAGES/*.po",
 )
 # Resources of chalice's REST API, which would be a second address of the same server.
 _NOT_DEPLOYED = ("RestAPI", "APIHandlerInvokePermission")

@@ -34,6 +34,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "passlib": ("authentication",),
     "argon2": ("authentication",),
     "jinja2": ("pages",),
+    "markupsafe": ("pages",),
     "pyotp": ("authentication",),
     "segno": ("pages",),
     "snapshot_restore_py": ("web",),  # part of Lambda's runtime

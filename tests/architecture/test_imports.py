@@ -25,20 +25,20 @@ PASSWORDS = {"argon2", "passlib"}
 SIGN_IN = {"fido2", "pyotp", "segno", *PASSWORDS}
 # What only the operator's commands need: no request and no snapshot may load it.
 NEVER = {"boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six", "urllib3"}
-ALL = {"cryptography", "jinja2", "jwt", *SIGN_IN}
+ALL = {"cryptography", "gettext", "jinja2", "jwt", *SIGN_IN}
 # kind of request -> the libraries that it must not import
 NOT_NEEDED = {
     "health": ALL,
     "style sheet": ALL,
     flow.DISCOVERY: ALL,
     "home": ALL - {"jinja2"},
-    "jwks": {"jinja2", *SIGN_IN},
-    flow.SIGN_IN_PAGE: {"jwt", *SIGN_IN},
-    flow.CONSENT: {"jinja2", "jwt", *SIGN_IN},
-    flow.EXCHANGE: {"jinja2", "jwt", *SIGN_IN},
-    flow.REFRESH: {"jinja2", "jwt", *SIGN_IN},
-    "revoke": {"jinja2", "jwt", *SIGN_IN},
-    flow.USERINFO: {"jinja2", *SIGN_IN},
+    "jwks": {"gettext", "jinja2", *SIGN_IN},
+    flow.SIGN_IN_PAGE: {"gettext", "jwt", *SIGN_IN},
+    flow.CONSENT: {"gettext", "jinja2", "jwt", *SIGN_IN},
+    flow.EXCHANGE: {"gettext", "jinja2", "jwt", *SIGN_IN},
+    flow.REFRESH: {"gettext", "jinja2", "jwt", *SIGN_IN},
+    "revoke": {"gettext", "jinja2", "jwt", *SIGN_IN},
+    flow.USERINFO: {"gettext", "jinja2", *SIGN_IN},
 }
 HANDLE = """
 import json, sys

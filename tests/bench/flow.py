@@ -184,8 +184,9 @@ def _browse(send: Send, name: str, event_: Event, cookies: dict[str, str]) -> di
 
 def _submit(page: dict[str, Any], cookies: dict[str, str], **values: str) -> Event:
     """Return the event of submitting the form of a page, with the browser's cookies."""
-    hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page["body"]))
-    (action,) = re.findall(r'<form method="post" action="([^"]*)">', page["body"])
+    body = page["body"].partition("<footer")[0]  # without the language menu
+    hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', body))
+    (action,) = re.findall(r'<form method="post" action="([^"]*)">', body)
     target = urlsplit(html.unescape(action))
     headers = {"cookie": _cookie(cookies), "sec-fetch-site": "same-origin", "origin": ORIGIN}
     return event("POST", target.path, dict(parse_qsl(target.query)), form=hidden | values, headers=headers)

@@ -53,6 +53,7 @@ NOT_IN_GALLERY = {
     "second_factor_parts",
     "parts",
     "script",
+    "language_menu",
     "sign_out_again",
 }
 EXPECTED_ERRORS = ["status of 400 (Bad Request)", "net::ERR_ABORTED [/callback]"]

@@ -20,7 +20,7 @@ CALLBACK = "https://client.example.com/cb"
 # The random parts of a response: handles, the tag of a form, the id of a request.
 _RANDOM = re.compile(
     r"\b(?:req|br|sid|code|rt)_[\w-]+|(?<=name=\"tag\" value=\")[\w-]+|(?<=name=\"request_id\" value=\")[\w-]+|"
-    r"(?<=Request ID <code>)[\w-]+"
+    r'(?<=Request ID <code dir="ltr">)[\w-]+'
 )
 
 

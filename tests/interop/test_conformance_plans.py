@@ -547,7 +547,7 @@ def test_discovery_document_meets_the_requirements(
     assert "sub" in metadata["claims_supported"]
     assert metadata["claims_parameter_supported"] is True
     assert metadata["code_challenge_methods_supported"] == ["S256"]
-    assert metadata["ui_locales_supported"] == ["en"]
+    assert metadata["ui_locales_supported"] == ["en", "de", "fr", "es", "ja", "ar"]
     keys = browser.get("/oauth2/jwks").json["keys"]
     assert len({key["kid"] for key in keys}) == len(keys)
     assert not any({"d", "p", "q", "dp", "dq", "qi", "k", "oth"} & set(key) for key in keys)

@@ -19,6 +19,7 @@ from chalicelib.mail.outbox import Mail, sending
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.email_addresses import MAX_LENGTH
 from chalicelib.protocol.handles import new_id
+from chalicelib.protocol.languages import LANGUAGES
 from chalicelib.protocol.outgoing_mail import OutgoingMail
 from chalicelib.storage.table import Refused
 from tests.support.mailbox import SENDER, Mailbox, ReceivedMail
@@ -126,8 +127,18 @@ def _variables(template: str) -> set[str]:
     from jinja2 import Environment, meta
 
     source = (Path(pages.__file__).parent / "mail" / f"{template}.txt").read_text("utf-8")
-    names = meta.find_undeclared_variables(Environment(autoescape=True).parse(source))
-    return names - {"server", "support", "link", "code"}
+    environment = Environment(autoescape=True, extensions=["jinja2.ext.i18n"])
+    environment.filters["translated"] = str
+    names = meta.find_undeclared_variables(environment.parse(source))
+    return names - {"server", "support", "link", "code", "direction", "gettext", "ngettext"}
+
+
+def test_ip_address_keeps_its_order_in_a_text_from_right_to_left(mail_site: Site) -> None:
+    values = {"username": "alice", "device": "Firefox", "source_ip": "2001:db8::1", "time": "13:00", "link": "x"}
+    texts = [pages.mail_text("new_sign_in", mail_site.settings, LANGUAGES[code], **values) for code in ("ar", "de")]
+    assert "\u20662001:db8::1\u2069" in texts[0]  # isolated: LRI and PDI of the Unicode bidirectional algorithm
+    assert "\u2066" not in texts[1]
+    assert "2001:db8::1" in texts[1]
 
 
 # ---- codes and links

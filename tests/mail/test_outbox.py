@@ -436,17 +436,17 @@ def test_user_is_told_at_the_verified_address_only(mail_site: Site, mailbox: Mai
     claims = {"email": "Alice@EXAMPLE.com", "email_verified": True}
     verified = mail_site.user("alice", claims=claims)
     store = mail_site.server.store
-    assert store.transact(*tell(mail_site.server, verified, "password_changed")) is None
+    assert store.transact(*tell(mail_site.server, None, verified, "password_changed")) is None
     (mail,) = mailbox.deliver(mail_site)
     assert mail.to == "Alice@example.com"
     assert "account alice" in mail.text
     for other in ({"email": "a@example.com"}, {**claims, "email_verified": "true"}, {**claims, "email": "no"}, {}):
-        assert tell(mail_site.server, replace(verified, claims=other), "password_changed") == ()
+        assert tell(mail_site.server, None, replace(verified, claims=other), "password_changed") == ()
 
 
 def test_nothing_is_told_without_a_sender(site: Site) -> None:
     user = site.user("alice", claims={"email": "alice@example.com", "email_verified": True})
-    assert tell(site.server, user, "password_changed") == ()
+    assert tell(site.server, None, user, "password_changed") == ()
 
 
 def test_time_of_a_run_is_limited_and_a_later_run_sends_the_rest(

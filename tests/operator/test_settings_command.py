@@ -74,6 +74,8 @@ def test_every_setting_is_shown(site: Site) -> None:
         ({"SIGNET_PROFILE_CLAIMS": "none"}, "SIGNET_PROFILE_CLAIMS", "", "here"),
         ({}, "SIGNET_DELETION_GRACE_DAYS", "14", "default"),
         ({"SIGNET_DELETION_GRACE_DAYS": "0"}, "SIGNET_DELETION_GRACE_DAYS", "0", "here"),
+        ({}, "SIGNET_LANGUAGE", "en", "default"),
+        ({"SIGNET_LANGUAGE": "ar"}, "SIGNET_LANGUAGE", "ar", "here"),
         ({}, "SIGNET_CLIENT_REGISTRATION", "off", "default"),
         ({"SIGNET_CLIENT_REGISTRATION": "open"}, "SIGNET_CLIENT_REGISTRATION", "open", "here"),
         ({"SIGNET_OPEN_CLIENT_SCOPE": "openid  notes"}, "SIGNET_OPEN_CLIENT_SCOPE", "openid notes", "here"),

@@ -168,9 +168,9 @@ def test_error_page_has_the_explanation_and_the_log_its_code_and_request_id(
     assert error.meaning in text
     assert error.for_user in text
     assert f'<a href="/errors#{code}">' in text
-    assert f"<code>{code}</code>" in text
+    assert f'<code dir="ltr">{code}</code>' in text
     assert line["code"] == code
-    assert f"<code>{line['request_id']}</code>" in text
+    assert f'<code dir="ltr">{line["request_id"]}</code>' in text
 
 
 def test_error_of_a_json_response_has_its_code_in_the_log(

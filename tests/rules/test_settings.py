@@ -54,6 +54,8 @@ def test_number_must_be_an_integer_within_its_bounds(name: str, minimum: int, ma
         ("SIGNET_PROFILE_CLAIMS", "name email", "it must be `none`, or claims of these"),
         ("SIGNET_PROFILE_CLAIMS", "none name", "it must be `none`, or claims of these"),
         ("SIGNET_PROFILE_CLAIMS", "preferred_username", "it must be `none`, or claims of these"),
+        ("SIGNET_LANGUAGE", "de-AT", "one of: en, de, fr, es, ja, ar"),
+        ("SIGNET_LANGUAGE", "DE", "one of: en, de, fr, es, ja, ar"),
         ("SIGNET_DELETION_GRACE_DAYS", "366", "a whole number from 0 to 365"),
         ("SIGNET_DELETION_GRACE_DAYS", "-1", "a whole number from 0 to 365"),
     ],

@@ -50,7 +50,9 @@ class Answer:
 
     def __post_init__(self) -> None:
         # Only the forms are parsed, to save time.
-        self.form = _Form(self.body[self.body.find("<form") : self.body.rfind("</form>")])
+        end = self.body.find("<footer")  # where the language menu is
+        main = self.body[:end] if end >= 0 else self.body
+        self.form = _Form(main[main.find("<form") : main.rfind("</form>")])
 
     def header(self, name: str) -> str | None:
         """Return a header field, the last one if it is repeated, or None."""
@@ -133,7 +135,7 @@ class Browser:
     def record_secrets(self, answer: Answer) -> None:
         """Add the cookies, handles, codes and tokens of a response to the secrets of the site."""
         secrets = self.site.secrets
-        secrets.update(self.cookies.values())
+        secrets.update(value for name, value in self.cookies.items() if not name.endswith("signet-language"))
         secrets.update(filter(None, (answer.form.fields.get(name) for name in ("tag", "code", "id_token"))))
         for address in (answer.form.action or "", (answer.status in (302, 303) and answer.header("location")) or ""):
             target = urlsplit(address)

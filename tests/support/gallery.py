@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from playwright.sync_api import Page, Route
 
 from chalicelib import pages
+from chalicelib.http.messages import Request
 from chalicelib.mail import proof_codes
 from chalicelib.mail.message import compose
 from chalicelib.pages.explanations import explain
@@ -381,8 +382,12 @@ class Gallery:
         self.page.route(HOME, lambda route: route.fulfill(status=204))
         yield self._show("form_post", client=self.client, action=HOME, fields=fields)
 
+    def _http(self, name: str) -> Request:
+        languages = {"accept-language": self.page.evaluate("navigator.languages.join()")}
+        return Request("GET", f"/gallery/{name}", headers=languages)
+
     def _show(self, name: str, template: str = "", **values: Any) -> str:
-        page = pages.page(template or name, self.site.settings, **values)
+        page = pages.page(template or name, self.site.settings, self._http(name), **values)
         response = pages.response(page, redirect_uri=HOME if name == "form_post" else None)
         url = f"{self.site.settings.issuer}/gallery/{name}"
 

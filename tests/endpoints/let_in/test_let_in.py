@@ -158,7 +158,7 @@ def test_user_sees_that_a_browser_was_let_in(site: Site, browser: Browser, clien
 
 def assert_rejected(answer: Answer, code: str, *texts: str) -> None:
     assert answer.status == 400, answer.body
-    for text in (f"<code>{code}</code>", *texts):
+    for text in (f'<code dir="ltr">{code}</code>', *texts):
         assert text in unescape(answer.body)
 
 

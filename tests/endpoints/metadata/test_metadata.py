@@ -277,7 +277,7 @@ def test_parameters_listed_as_supported_are_accepted(site: Site, browser: Browse
     client = site.client()
     assert metadata["claims_parameter_supported"] is True
     assert metadata["display_values_supported"] == ["page", "popup", "touch", "wap"]
-    assert metadata["ui_locales_supported"] == ["en"]
+    assert metadata["ui_locales_supported"] == ["en", "de", "fr", "es", "ja", "ar"]
     accepted = {"claims": ['{"userinfo":{"email":null}}'], "ui_locales": metadata["ui_locales_supported"]}
     accepted |= {"display": metadata["display_values_supported"], "acr_values": metadata["acr_values_supported"]}
     for name, values in accepted.items():

@@ -58,7 +58,7 @@ def browser(site: Site, browsers: Browsers) -> Browser:
 
 def assert_ended(answer: Answer, text: str = ENDED) -> None:
     assert answer.status == 400, answer.body
-    assert "<code>email_link_ended</code>" in answer.body
+    assert '<code dir="ltr">email_link_ended</code>' in answer.body
     assert text in unescape(answer.body)
     assert 'href="/account/recover' in answer.body, "the page leads to a new email"
 
