@@ -11,7 +11,7 @@ from chalicelib import events
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.stored_request import answering, waits_for_get
 from chalicelib.events import history
-from chalicelib.protocol import claims
+from chalicelib.protocol import claims, fapi
 from chalicelib.protocol.authentication_context import authenticated_at
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
@@ -76,8 +76,9 @@ def response_parameters(interaction: Interaction, user: User, grant: Grant) -> d
 
 def code_times(interaction: Interaction) -> tuple[int, int, int]:
     """Return `created_at`, `code_expires_at` and `expires_at` of a new grant."""
-    server, now = interaction.server, interaction.server.now()
-    lifetime = interaction.client.authorization_code_lifetime or server.settings.authorization_code_lifetime
+    server, client, now = interaction.server, interaction.client, interaction.server.now()
+    lifetime = client.authorization_code_lifetime or server.settings.authorization_code_lifetime
+    lifetime = fapi.code_lifetime(client, lifetime)
     return now, now + lifetime, now + max(lifetime, REPEATED_FOR)  # until then, the answer can be repeated
 
 

@@ -52,9 +52,10 @@ def read_recipient(server: AuthorizationServer, http: Request, params: Params) -
     if client is None or target is None:
         raise _unknown_recipient(server, client_id, redirect_uri)
     http.client = client
-    if redirect_uri is None and "openid" in (params.raw("scope") or "").split(" "):
-        # OpenID Connect Core section 3.1.2.1: REQUIRED
-        raise InvalidRequest("An OpenID Connect request must name its redirect_uri.", code="redirect_uri_missing")
+    is_openid = "openid" in (params.raw("scope") or "").split(" ")
+    if redirect_uri is None and (is_openid or (client.profile and "request" not in params)):
+        # OpenID Connect Core section 3.1.2.1, FAPI 2.0 Security Profile section 5.3.2.2, clause 6: REQUIRED
+        raise InvalidRequest("This request must name its redirect_uri.", code="redirect_uri_missing")
     # Send errors with the response_mode and state that the client asked for, which may be in a request object.
     error_params = params.with_fallback(openid_parameters.of_request_object(params)) if "request" in params else params
     response_type, response_mode = _readable(error_params, "response_type"), _readable(error_params, "response_mode")

@@ -36,7 +36,10 @@ def send_response(
         )
         return pages.response(page, redirect_uri=recipient.redirect_uri)
     add_parameters = with_fragment if transport == "fragment" else with_query
-    return redirect(http, add_parameters(recipient.redirect_uri, parameters))
+    response = redirect(http, add_parameters(recipient.redirect_uri, parameters))
+    if recipient.client.profile:  # FAPI 2.0 Security Profile section 5.3.2.2, clause 11
+        response.status = 303
+    return response
 
 
 def _sign(server: AuthorizationServer, recipient: Recipient, parameters: Mapping[str, str | None]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 
 from chalicelib.http.messages import Params
 from chalicelib.keys.client_keys import Jwt, is_signed_by, read_jwt
+from chalicelib.protocol import fapi
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import MAX_URL
 from chalicelib.protocol.durations import HOUR, MINUTE
@@ -94,6 +95,10 @@ def find_problem(server: AuthorizationServer, client: Client, assertion: Asserti
         audiences.append(server.issuer + server.addresses["token_endpoint"])
     if assertion.audience not in audiences:
         return "the aud of the client assertion is not the issuer"
+    if client.profile and not isinstance(assertion.jwt.claims["aud"], str):
+        return "the aud of the client assertion is an array (FAPI 2.0 Security Profile section 5.3.2.1, clause 8)"
+    if not fapi.allows_algorithm(client, assertion.jwt.alg):
+        return "the client assertion is signed with an algorithm that FAPI 2.0 does not allow"
     if "private_key_jwt" not in client.auth_methods:
         return "the client is not registered for private_key_jwt"
     keys: Mapping[str, Any] | None = client.jwks

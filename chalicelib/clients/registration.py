@@ -14,6 +14,7 @@ from chalicelib.keys import signing
 from chalicelib.keys.client_keys import read_jwks
 from chalicelib.protocol.client import SECRET_METHODS, Client
 from chalicelib.protocol.errors import InvalidClientMetadata
+from chalicelib.protocol.fapi import check_profile
 from chalicelib.protocol.handles import new_id, secret_hash
 from chalicelib.protocol.resource_uris import normalize, spellings
 from chalicelib.storage.dynamodb import attr
@@ -84,6 +85,7 @@ def checked(store: Store, client: Client) -> Client:
     """
     check_client(client, signing.algorithms(store.settings))
     check_acr_values(client)
+    check_profile(client)
     return client if client.jwks is None else replace(client, jwks=read_jwks(client.jwks))
 
 

@@ -69,7 +69,8 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     except InvalidGrant:
         raise
     except Exception:
-        _extend_retry_window(server, grant, handle.generation)
+        if grant.generation != handle.generation:  # else the presented token stays valid
+            _extend_retry_window(server, grant, handle.generation)
         raise
     events.note(http, events.TOKEN_REFRESHED, sub=grant.sub)
     return members
@@ -90,7 +91,10 @@ def _rotate(
     scope: frozenset[str],
     resource: str | None,
 ) -> Grant:
-    """Return the grant with its next generation, or as it is when this is a retry. Raises as `redeem` does."""
+    """Return the grant with its next generation, or as it is when this is a retry. Raises as `redeem` does.
+
+    With a profile of FAPI 2.0, the generation stays the same: the refresh token is not replaced.
+    """
     now, grant_id, generation = server.now(), handle.id, handle.generation
     proof = (
         attr("client_id").eq(client.client_id)
@@ -116,16 +120,12 @@ def _rotate(
     tokens_granted = [attr("scope").contains(token) for token in sorted(scope)]
     narrowing = tokens_granted if client.strict_scope or not scope else [reduce(or_, tokens_granted)]
     narrowing.append(resources.granted(server, resource))
-    rotated = server.store.grants.transition(
-        (grant_id,),
-        reduce(and_, narrowing, proof),
-        changes
-        | {
-            "generation": generation + 1,
-            f"rotated_at.{generation % ROTATIONS_KEPT}": now,
-            "expires_at": now + tokens.refresh_token_lifetime(server, client),
-        },
-    )
+    if tokens.rotates_refresh_tokens(client):
+        changes |= {"generation": generation + 1, f"rotated_at.{generation % ROTATIONS_KEPT}": now}
+    else:
+        changes["refreshed_at"] = now
+    changes["expires_at"] = now + tokens.refresh_token_lifetime(server, client)
+    rotated = server.store.grants.transition((grant_id,), reduce(and_, narrowing, proof), changes)
     if not isinstance(rotated, Refused):
         return rotated
     record = rotated.record

@@ -104,7 +104,8 @@ def read_jwks(document: object) -> dict[str, Any]:
     usable = tuple(_checked(key) for key in keys if _algorithms(key))
     if not usable:
         raise ValueError("it has no key for signatures with " + ", ".join(ALGORITHMS))
-    kids = [key["kid"] for key in usable if "kid" in key]
+    # FAPI 2.0 Security Profile section 5.4.3: keys with one kid are told apart by what they may sign with.
+    kids = [(key["kid"], alg) for key in usable if "kid" in key for alg in _algorithms(key)]
     if len(set(kids)) != len(kids):
         raise ValueError("two of its keys have the same kid")
     return {"keys": usable}

@@ -38,6 +38,7 @@ class Client:
     operator has registered it. `registration_token_hash`: SHA-256 of its registration access token, with the one that
     was replaced last. `expires_at`: when it is deleted unless it is used; None is never.
     `default_acr_values`: what a request without `acr_values` prefers; `require_acr`: what every sign-in must reach.
+    `profile`: of FAPI 2.0, one of `protocol.fapi.PROFILES`, which all other members agree with.
     `document`: of a client that is not registered, and names itself by the URL of a document; never stored.
     """
 
@@ -92,6 +93,7 @@ class Client:
     authorization_signed_response_alg: str | None = None
     default_acr_values: tuple[str, ...] = ()
     require_acr: str | None = None
+    profile: str | None = None
 
     @classmethod
     def of_document(cls, document: ClientDocument, scope: str) -> "Client":

@@ -61,7 +61,8 @@ class Grant(GrantEntry):
 
     `generation` is 0 until the code is redeemed, then the number of the current refresh token. `rotated_at`: when the
     last four refresh tokens were replaced; generation n has the key n modulo 4, so that a rotation writes one entry
-    without a read. `expires_at` moves with each refresh. `claims`: requested by name (OpenID Connect Core section 5.5).
+    without a read. `refreshed_at`: when the current one was used last, by a client whose tokens are not rotated.
+    `expires_at` moves with each refresh. `claims`: requested by name (OpenID Connect Core section 5.5).
     `resource_scope`: the part of the `scope` that was granted for resources that name theirs ("URI scope"); what is
     granted for one is in no access token for another. `device`: a description of the browser. `session_stored`: whether
     the session is stored; False for HTTP Basic sign-in, where `session_id` only makes the `sid`; None in records of
@@ -88,6 +89,7 @@ class Grant(GrantEntry):
     redeemed_at: int | None = None
     revoked_at: int | None = None
     rotated_at: dict[str, int] = field(default_factory=dict)
+    refreshed_at: int | None = None
     claims: dict[str, Any] = field(default_factory=dict)
     resource: frozenset[str] = frozenset()
     resource_scope: frozenset[str] = NO_SCOPE
@@ -111,7 +113,7 @@ class Grant(GrantEntry):
 
         A rotation whose token could not be signed is recorded with a later time.
         """
-        used = [time for time in (self.redeemed_at, *self.rotated_at.values()) if time is not None]
+        used = [time for time in (self.redeemed_at, self.refreshed_at, *self.rotated_at.values()) if time is not None]
         return min(now, max(used)) if used else None
 
     @property

@@ -3,6 +3,7 @@
 A response mode is how the response is sent and, with `.jwt`, that it is a signed JWT (JARM section 2.3).
 """
 
+from chalicelib.protocol import fapi
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidRequest, UnauthorizedClient, UnsupportedResponseType
 from chalicelib.protocol.redirect_uris import origin_of
@@ -48,6 +49,8 @@ def check_response(client: Client, response_type: str, response_mode: str | None
     response_mode = _named(response_mode or default_response_mode(response_type), response_type)
     if problem := _problem_with(response_mode, response_type, redirect_uri):
         raise InvalidRequest(problem)
+    if fapi.requires_signed_response(client) and not is_signed(response_mode):
+        raise InvalidRequest("The response_mode must be jwt: this client gets signed authorization responses only.")
     return response_type, response_mode
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from chalicelib.http.messages import Request
 from chalicelib.keys.client_keys import ACCEPTED, Jwt, is_signed_by_key, read_jwt, read_public_key
 from chalicelib.keys.signing import thumbprint
-from chalicelib.protocol import dpop
+from chalicelib.protocol import dpop, fapi
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.dpop import Proof
 from chalicelib.protocol.errors import InvalidDpopProof, UseDpopNonce
@@ -44,6 +44,8 @@ def verify_proof(server: AuthorizationServer, http: Request, client: Client, acc
         _offer_nonce(server, http)  # on every answer, so that no request needs to be repeated
     try:
         jwt, key = _read(http.header("dpop") or "")
+        if not fapi.allows_algorithm(client, jwt.alg):
+            raise ValueError("its alg must be one of " + ", ".join(fapi.ALGORITHMS) + " for this client")
         # Before the signature, which costs most.
         proof = Proof(thumbprint(key), dpop.proof_digest(thumbprint(key), _jti(jwt)))
         _check_claims(server, http, jwt.claims, access_token)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from chalicelib.keys.signing import half_hash
-from chalicelib.protocol import claims
+from chalicelib.protocol import claims, fapi
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidScope
 from chalicelib.protocol.grant import Grant
@@ -37,6 +37,15 @@ def refresh_token_retry_window(server: AuthorizationServer, client: Client) -> i
     """Return for how many seconds an earlier refresh token returns the current one again; 0 is never."""
     own = client.refresh_token_retry_window
     return server.settings.refresh_token_retry_window if own is None else own
+
+
+def rotates_refresh_tokens(client: Client) -> bool:
+    """Return whether each refresh replaces the refresh token.
+
+    Not with a profile of FAPI 2.0 (Security Profile section 5.3.2.1, clause 9): such a token is useless without the
+    authentication of the client, and nothing is lost with an answer that did not arrive.
+    """
+    return client.profile is None
 
 
 def max_refresh_lifetime(server: AuthorizationServer, client: Client) -> int:
@@ -148,7 +157,9 @@ def _access_token(
         members["auth_time"] = grant.auth_time
         members["acr"] = server.settings.authentication_policy.reached(grant.amr)  # RFC 9470 section 6.1
     alg = resource.access_token_signed_response_alg if resource else None
-    return server.keys.sign(members, ACCESS_TOKEN_TYPE, alg or client.access_token_signed_response_alg)
+    if alg is None or not fapi.allows_algorithm(client, alg):
+        alg = client.access_token_signed_response_alg
+    return server.keys.sign(members, ACCESS_TOKEN_TYPE, alg)
 
 
 def id_token(

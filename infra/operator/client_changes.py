@@ -1,10 +1,12 @@
 """What the options of `client create` and `client update` mean for the record of a client."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
 from chalicelib.clients.metadata import is_resource_server
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.fapi import derived_members
 from infra.operator.joined_values import edit_list
 
 # What an application on a device or in a page needs to sign users in, and to keep them signed in.
@@ -40,7 +42,7 @@ class ClientChanges:
             if after != before:
                 members: dict[str, Any] = {name: " ".join(after) if is_text else after}
                 changed = replace(changed, **members)
-        return changed
+        return replace(changed, **derived_members(changed, self.members)) if self.members.get("profile") else changed
 
 
 def with_response_types(members: dict[str, Any], before: tuple[str, ...] = ("code",)) -> dict[str, Any]:
@@ -70,3 +72,11 @@ def with_default_scope(members: dict[str, Any]) -> dict[str, Any]:
         return members
     refreshes = "refresh_token" in grant_types
     return {"scope": PUBLIC_SCOPE if refreshes else PUBLIC_SCOPE.removesuffix(" offline_access"), **members}
+
+
+def with_profile(members: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """Return the members of a new client, with those that follow from its profile and were not `given`."""
+    if not members.get("profile"):
+        return members
+    required = {"client_id": "", "client_name": "", "redirect_uris": ()}
+    return {**members, **derived_members(Client(**{**required, **members}), given)}

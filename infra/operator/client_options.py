@@ -16,6 +16,7 @@ from chalicelib.grants import GRANTS
 from chalicelib.keys import signing
 from chalicelib.protocol import response_types
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.fapi import PROFILES
 from infra.operator.client_changes import LISTS, PUBLIC_SCOPE, ClientChanges
 from infra.operator.joined_values import ListChoice, reject_joined_values
 from infra.operator.jwks_file import JwksFile
@@ -83,6 +84,12 @@ _BOTH: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         "What a sign-in should reach if a request does not say, best first; no error if it cannot.",
     ),
     ("--require-acr", "require_acr", {"metavar": "ACR"}, "What every sign-in for it must reach."),
+    (
+        "--profile",
+        "profile",
+        {"type": click.Choice(PROFILES)},
+        "Make it meet FAPI 2.0: sets what follows from it, and refuses what contradicts it.",
+    ),
     ("--trusted/--no-trusted", "trusted", {}, "Skip the consent page, for an application of your own."),
     ("--direct-sign-in/--no-direct-sign-in", "direct_sign_in", {}, "Allow HTTP Basic sign-in at /oauth2/code."),
     ("--pkce/--no-pkce", "require_pkce", {}, "Require PKCE. Only a confidential client can do without."),

@@ -20,8 +20,9 @@ from chalicelib.protocol.records import Consent
 from chalicelib.sessions.connected_applications import forget_consent
 from chalicelib.storage.store import Store
 from infra.operator.client_block import paste_block
-from infra.operator.client_changes import with_default_scope, with_key_method, with_response_types
+from infra.operator.client_changes import with_default_scope, with_key_method, with_profile, with_response_types
 from infra.operator.client_options import given_changes, given_members, options
+from infra.operator.client_profile import missing_for_profile, profile_option
 from infra.operator.commands import (
     confirm,
     example,
@@ -46,6 +47,7 @@ def client() -> None:
     epilog=example(
         'client create --name "Photo Print" --redirect-uri https://print.example.com/callback',
         'client create --name "Night job" --grant-type client_credentials --scope photos.read',
+        "client create --name Bank --profile fapi2 --jwks bank.json --redirect-uri https://bank.example.com/callback",
     ),
 )
 @options(updating=False)
@@ -54,7 +56,8 @@ def client() -> None:
 @click.pass_obj
 def create_client(stage: str, /, as_json: bool, **values: Any) -> None:
     """Register a client. If it has a secret, it is shown only once."""
-    members = with_key_method(with_default_scope(with_response_types(given_members(values))))
+    given = given_members(values)
+    members = with_profile(with_key_method(with_default_scope(with_response_types(given))), given)
     if not members.get("redirect_uris") and "authorization_code" in members.get("grant_types", ("authorization_code",)):
         raise click.UsageError("Missing option '--redirect-uri'.")
     with open_store(stage) as store:
@@ -85,16 +88,20 @@ def _row(client: Client) -> tuple[str, ...]:
     return client.client_id, client.client_name, _kind(client), client.scope, " ".join(client.redirect_uris)
 
 
-@client.command("show", epilog=example("client show demo"))
+@client.command("show", epilog=example("client show demo", "client show demo --profile fapi2"))
 @click.argument("client_id")
+@profile_option
 @json_option
 @click.pass_obj
-def show_client(stage: str, /, client_id: str, as_json: bool) -> None:
+def show_client(stage: str, /, client_id: str, profile: str | None, as_json: bool) -> None:
     """Show one client, also one that names itself by the URL of a document."""
     with open_store(stage) as store:
         records = store.read_all(store.lookups_of_client(client_id))
         client = store.client_in(records, client_id) or find_client(store, client_id)
-    print_record(client_document(client), as_json)
+    missing = missing_for_profile(client, profile)
+    print_record(client_document(client) | ({"missing_for_profile": missing} if missing else {}), as_json)
+    if profile and not missing and not as_json:
+        click.echo(f"\nIts registration meets {profile}.")
 
 
 @client.command(

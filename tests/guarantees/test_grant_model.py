@@ -29,12 +29,16 @@ from hypothesis.stateful import (
 )
 
 from chalicelib.clients import registration
+from chalicelib.keys.signing import thumbprint
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.records import User
 from chalicelib.users import accounts
 from chalicelib.users.password_change import change_password
-from tests.support.browser import VERIFIER, Answer, basic
+from infra.operator.client_changes import with_profile
+from tests.support.assertions import key_pair, signed
+from tests.support.browser import VERIFIER, Answer, authorization_parameters, basic
 from tests.support.gateways import HTTP_2, GatewayBrowser
+from tests.support.proofs import PAR, public_jwk, userinfo, with_proof
 from tests.support.site import PASSWORD, STAGE, Site, tables
 
 OPENID = frozenset({"openid", "email", "profile"})
@@ -44,9 +48,21 @@ STRICT = {"phone"}  # the clients that may not ask for more than was granted
 ACCESS_TOKEN_LIFETIME, ABSOLUTE_LIFETIME, RETRY_WINDOW, RETRY_GENERATIONS, OUTAGE_RETRY_WINDOW = 600, 7200, 10, 4, 600
 # Of sessions: shorter than the lifetime of most refresh tokens.
 IDLE_LIFETIME, SESSION_LIFETIME = 400, 1000
-CODE_LIFETIMES = {"web": 60, "phone": 30, "kiosk": 60, "terminal": 60}
+CODE_LIFETIMES = {"web": 60, "phone": 30, "kiosk": 60, "terminal": 60, "wallet": 60, "bank": 60}
 # None: no refresh tokens. Those of `phone` expire before its access tokens would.
-REFRESH_TOKEN_LIFETIMES: dict[str, int | None] = {"web": 3600, "phone": 300, "kiosk": None, "terminal": 3600}
+REFRESH_TOKEN_LIFETIMES: dict[str, int | None] = {
+    "web": 3600,
+    "phone": 300,
+    "kiosk": None,
+    "terminal": 3600,
+    "wallet": 3600,
+    "bank": 3600,
+}
+# Clients that prove a key (DPoP): a public one, whose refresh tokens are bound to it, and one with the profile fapi2,
+# whose refresh tokens are not rotated, and which gets no token without a proof.
+WITH_KEY = {"wallet", "bank"}
+KEYS = {name: key_pair("ES256", name) for name in ("own", "other")}
+JKT = {name: thumbprint(public_jwk(pair)) for name, pair in KEYS.items()}
 REDIRECT_URI = "https://client.example.com/cb"
 OTHER_REDIRECT_URI = "https://client.example.com/other"
 OTHER_VERIFIER = VERIFIER[::-1]
@@ -137,7 +153,8 @@ class ModelGrant:
     """A grant in the model. `expires_at` is extended by each refresh, `ends_at` is final.
 
     `revoked`: by itself. `ended`: by the ending of what it depends on. `session`: None for HTTP Basic sign-in.
-    `replaced` has the time when each generation was replaced.
+    `replaced` has the time when each generation was replaced. `code_key` and `refresh_key`: of KEYS, the one that the
+    code and the refresh tokens are bound to, None without one. Each access token has its key too.
     """
 
     client: str
@@ -156,7 +173,9 @@ class ModelGrant:
     generation: int = 0
     replaced: dict[int, int] = field(default_factory=dict)
     refresh_tokens: dict[int, str] = field(default_factory=dict)
-    access_tokens: list[tuple[str, int, frozenset[str]]] = field(default_factory=list)
+    access_tokens: list[tuple[str, int, frozenset[str], str | None]] = field(default_factory=list)
+    code_key: str | None = None
+    refresh_key: str | None = None
 
     def __repr__(self) -> str:
         return f"{self.client}, generation {self.generation}"
@@ -184,24 +203,32 @@ class ModelGrant:
         """Mark it as ended if this ending ends grants of its kind."""
         self.ended = self.ended or self.kind in ENDED[ending]
 
-    def redeem(self, now: int, client: str, verifier: str | None, redirect_uri: str | None) -> str:
-        """Return the outcome of a code exchange."""
+    def redeem(
+        self, now: int, client: str, verifier: str | None, redirect_uri: str | None, key: str | None = None
+    ) -> str:
+        """Return the outcome of a code exchange with a proof of a key, or without one."""
+        if client == "bank" and key is None:
+            return "no proof"
         if not self.is_active(now):
             return "ended"
         if client != self.client:
             return "another client's"
         uri_correct = redirect_uri == REDIRECT_URI or (redirect_uri is None and not self.redirect_uri_sent)
         correct = uri_correct and verifier == (VERIFIER if self.challenged else None)
+        same_key = self.code_key in (None, key)
         if self.redeemed:
-            self.revoked = correct
-            return "replayed" if correct else "redeemed, wrong proof"
+            self.revoked = correct and same_key
+            return "replayed" if self.revoked else "redeemed, wrong proof"
         if not correct:
             self.revoked = True
             return "wrong proof"
+        if not same_key:
+            return "another key"
         if now >= self.code_expires_at:  # the record stays for a minute, so that the answer can be repeated
             return "ended"
         valid = self.is_valid(now)
         self.redeemed, self.generation = True, 1
+        self.refresh_key = key if client == "wallet" else None
         self.expires_at = now + (REFRESH_TOKEN_LIFETIMES[client] or ACCESS_TOKEN_LIFETIME)
         self.revoked = not valid
         return "redeemed" if valid else "code no longer valid"
@@ -209,25 +236,34 @@ class ModelGrant:
     def fail_redemption(self) -> str:
         """Undo the redemption because no token could be signed: the code is valid again."""
         self.redeemed, self.generation, self.expires_at = False, 0, self.code_expires_at
+        self.refresh_key = None
         return "not redeemed"
 
-    def refresh(self, now: int, client: str, generation: int, scope: frozenset[str]) -> str:
-        """Return the outcome of a refresh."""
+    def refresh(self, now: int, client: str, generation: int, scope: frozenset[str], key: str | None = None) -> str:
+        """Return the outcome of a refresh with a proof of a key, or without one."""
         if REFRESH_TOKEN_LIFETIMES[client] is None:
             return "unauthorized"
+        if client == "bank" and key is None:
+            return "no proof"
         if scope and not scope & REGISTERED_SCOPE:
             return "scope too wide"
         if not self.is_active(now) or now >= self.ends_at or not self.redeemed:
             return "ended"
         if client != self.client:
             return "another client's"
+        if self.refresh_key not in (None, key):
+            return "another key"
         if scope and not (scope <= self.scope if client in STRICT else scope & self.scope):
             return "scope too wide"
         outcome = "retried"
         if generation == self.generation:
-            outcome = "rotated"
-            self.replaced[generation] = now
-            self.generation += 1
+            outcome = "kept"
+            if client != "bank":
+                outcome = "rotated"
+                self.replaced[generation] = now
+                self.generation += 1
+            if client == "wallet":
+                self.refresh_key = self.refresh_key or key
             self.expires_at = now + (REFRESH_TOKEN_LIFETIMES[client] or 0)
         elif self.generation - generation > RETRY_GENERATIONS or now - self.replaced[generation] >= RETRY_WINDOW:
             self.revoked = True
@@ -237,7 +273,8 @@ class ModelGrant:
 
     def fail_refresh(self, now: int, generation: int) -> str:
         """Extend the retry window to ten minutes because no token could be signed."""
-        self.replaced[generation] = now + OUTAGE_RETRY_WINDOW
+        if generation != self.generation:
+            self.replaced[generation] = now + OUTAGE_RETRY_WINDOW
         return "not refreshed"
 
     def revoke(self, now: int, client: str) -> str:
@@ -252,7 +289,7 @@ class ModelGrant:
     def boundary_times(self) -> list[int]:
         """Return the times at which the outcome of a request changes."""
         windows = (time + RETRY_WINDOW for time in self.replaced.values())
-        access_tokens = (expires_at for _, expires_at, _ in self.access_tokens)
+        access_tokens = (expires_at for _, expires_at, _, _ in self.access_tokens)
         return [self.expires_at, self.ends_at, self.code_expires_at, *windows, *access_tokens]
 
 
@@ -265,12 +302,14 @@ ERRORS = {
     "reused": "invalid_grant",
     "code no longer valid": "invalid_grant",
     "refresh token no longer valid": "invalid_grant",
+    "another key": "invalid_grant",
+    "no proof": "invalid_dpop_proof",
     "scope too wide": "invalid_scope",
     "unauthorized": "unauthorized_client",
     "not redeemed": "temporarily_unavailable",
     "not refreshed": "temporarily_unavailable",
 }
-SUCCESSES = {"redeemed", "rotated", "retried", "revoked", "nothing to revoke"}
+SUCCESSES = {"redeemed", "rotated", "kept", "retried", "revoked", "nothing to revoke"}
 
 
 # ---- the state machine
@@ -301,7 +340,12 @@ class Environment:
                 "direct_sign_in": True,
                 "refresh_token_lifetime": REFRESH_TOKEN_LIFETIMES["terminal"],
             },
+            "wallet": shared
+            | {"trusted": True, "public": True, "refresh_token_lifetime": REFRESH_TOKEN_LIFETIMES["wallet"]},
         }
+        bank = shared | {"trusted": True, "refresh_token_lifetime": REFRESH_TOKEN_LIFETIMES["bank"]}
+        bank |= {"profile": "fapi2", "jwks": key_pair().jwks}
+        self.members["bank"] = with_profile(bank, bank)
         self.clients = {name: site.client(**members) for name, members in self.members.items()}
         self.users = {name: site.user(name).sub for name in ("alice", "bob")}
         self.start_time = site.clock.time
@@ -375,6 +419,9 @@ class GrantMachine(RuleBasedStateMachine):
             self._issue(data, browser)
         for grant in self.grants[:2]:
             self._redeem(grant, grant.client, VERIFIER if grant.challenged else None, REDIRECT_URI)
+        self._issue(data, 0, data.draw(st.sampled_from(sorted(WITH_KEY)), "with a key"))
+        for key in data.draw(st.sampled_from([("own",), ("other", "own"), (None, "own")]), "keys"):
+            self._redeem(self.grants[-1], self.grants[-1].client, VERIFIER, REDIRECT_URI, key=key)
 
     @rule(
         data=st.data(),
@@ -388,8 +435,9 @@ class GrantMachine(RuleBasedStateMachine):
         else:
             self._issue(data, browser, again=again)
 
-    def _issue(self, data: st.DataObject, browser: int, *, again: bool = False) -> None:
-        client = data.draw(st.sampled_from(["web", "web", "phone", "kiosk"]), "client")
+    def _issue(self, data: st.DataObject, browser: int, client: str = "", *, again: bool = False) -> None:
+        names = ["web", "web", "phone", "kiosk", *sorted(WITH_KEY)]
+        client = client or data.draw(st.sampled_from(names), "client")
         uri_sent = client != "web" or data.draw(st.booleans(), "redirect_uri sent")
         challenged = client != "web" or data.draw(st.booleans(), "challenged")
         scope = OPENID if uri_sent else OPENID - {"openid"}
@@ -397,7 +445,9 @@ class GrantMachine(RuleBasedStateMachine):
         parameters: dict[str, Any] = {} if challenged else {"code_challenge": None, "code_challenge_method": None}
         parameters |= {"redirect_uri": REDIRECT_URI if uri_sent else None, "scope": " ".join(sorted(scope))}
         prompt = "login" if again and uri_sent else None
-        answer = self.browsers[browser].authorize(self.clients[client], prompt=prompt, **parameters)
+        code_key = data.draw(st.sampled_from(["own", "own", None]), "key of the code") if client in WITH_KEY else None
+        parameters |= {"prompt": prompt, "dpop_jkt": JKT.get(code_key or "")}
+        answer = self._authorize(browser, client, **parameters)
         if not self._use(browser) or prompt:
             self.outcomes["signed in again" if prompt else "no grant without a session"] += 1
             assert "password" in answer.form.fields, answer.body
@@ -411,6 +461,24 @@ class GrantMachine(RuleBasedStateMachine):
             answer = self.browsers[browser].submit(answer, decision=decision)
             self.remembered[session.username] |= scope if decision == "allow_always" else frozenset()
         self._add_grant(answer, client, session.username, session, scope, uri_sent, challenged)
+        self.grants[-1].code_key = code_key
+
+    def _authorize(self, browser: int, client: str, **parameters: Any) -> Answer:
+        """Send an authorization request; one with the profile fapi2 is pushed."""
+        tab, registered = self.browsers[browser], self.clients[client]
+        if client != "bank":
+            return tab.authorize(registered, **parameters)
+        answer = tab.post(PAR, authorization_parameters(registered, **parameters) | signed(self.site, registered))
+        uri = answer.json["request_uri"]
+        self.site.secrets.add(uri.rpartition(":")[2])
+        return tab.get("/oauth2/authorize", client_id=registered.id, request_uri=uri)
+
+    def _credentials(self, client: str) -> dict[str, str]:
+        """Return the parameters of a client that authenticates by its key."""
+        return signed(self.site, self.clients[client]) if client == "bank" else {}
+
+    def _proof(self, key: str | None) -> dict[str, str]:
+        return with_proof(self.site, pair=KEYS[key]) if key else {}
 
     def _issue_directly(self, data: st.DataObject) -> None:
         """Send an authorization request with HTTP Basic, which starts no session, and redeem the code."""
@@ -501,25 +569,45 @@ class GrantMachine(RuleBasedStateMachine):
         for variant in filter(None, (first, then)):
             verifier = VERIFIER if grant.challenged else None
             sent: tuple[str, str | None, str | None] = grant.client, verifier, REDIRECT_URI
+            key = self._key(data, grant.client, any_key=False)
             if variant == "any":  # mostly one parameter is wrong
                 sent = (
                     data.draw(st.sampled_from([sent[0], sent[0], *self.clients]), "client"),
                     data.draw(st.sampled_from([sent[1], sent[1], VERIFIER, OTHER_VERIFIER, None]), "verifier"),
                     data.draw(st.sampled_from([REDIRECT_URI, REDIRECT_URI, OTHER_REDIRECT_URI, None]), "redirect_uri"),
                 )
-            self._redeem(grant, *sent, signed=variant != "unsigned")
+                key = self._key(data, sent[0], any_key=True)
+            self._redeem(grant, *sent, signed=variant != "unsigned", key=key)
+
+    def _key(self, data: st.DataObject, client: str, *, any_key: bool) -> str | None:
+        """Return the key that a client proves: mostly its own."""
+        if client not in WITH_KEY:
+            return None
+        return data.draw(st.sampled_from(["own", "own", "other", None]), "key") if any_key else "own"
 
     def _redeem(
-        self, grant: ModelGrant, client: str, verifier: str | None, redirect_uri: str | None, *, signed: bool = True
+        self,
+        grant: ModelGrant,
+        client: str,
+        verifier: str | None,
+        redirect_uri: str | None,
+        *,
+        signed: bool = True,
+        key: str | None = None,
     ) -> None:
         with nullcontext() if signed else self._signer_fails():
             answer = self.browsers[0].redeem(
-                self.clients[client], grant.code, code_verifier=verifier, redirect_uri=redirect_uri
+                self.clients[client],
+                grant.code,
+                code_verifier=verifier,
+                redirect_uri=redirect_uri,
+                headers=self._proof(key),
+                **self._credentials(client),
             )
-        outcome = grant.redeem(self.now, client, verifier, redirect_uri)
+        outcome = grant.redeem(self.now, client, verifier, redirect_uri, key)
         if outcome == "redeemed" and not signed:
             outcome = grant.fail_redemption()
-        self._check_response(grant, answer, outcome, grant.scope)
+        self._check_response(grant, answer, outcome, grant.scope, key)
 
     # ---- refresh tokens
 
@@ -540,13 +628,13 @@ class GrantMachine(RuleBasedStateMachine):
         if due is not None and grant.session:
             self.site.clock.time = max(self.now, grant.session.boundary_times()[2] + due)
             times = max(times, 1)
-        first = max(grant.refresh_tokens)
+        first, key = max(grant.refresh_tokens), self._key(data, grant.client, any_key=False)
         for _ in range(times):
-            self._refresh(grant, grant.client, max(grant.refresh_tokens))
+            self._refresh(grant, grant.client, max(grant.refresh_tokens), key=key)
             self.site.clock.advance(seconds)
         if then != "nothing":
             presented = first if "first" in then else max(grant.refresh_tokens)
-            self._refresh(grant, grant.client, presented, signed="unsigned" not in then)
+            self._refresh(grant, grant.client, presented, signed="unsigned" not in then, key=key)
 
     @precondition(lambda self: any(grant.refresh_tokens for grant in self.grants))
     @rule(data=st.data())
@@ -554,7 +642,7 @@ class GrantMachine(RuleBasedStateMachine):
         """Use any refresh token that was ever issued, with any client and scope."""
         grants = [grant for grant in (*self.grants, *self.active_grants) if grant.refresh_tokens]
         grant = data.draw(st.sampled_from(grants), "grant")
-        client = data.draw(st.sampled_from([grant.client, grant.client, *self.clients]), "client")
+        client = data.draw(st.sampled_from([*4 * [grant.client], *self.clients]), "client")
         scopes = [
             frozenset[str](),
             frozenset({"email"}),
@@ -564,7 +652,8 @@ class GrantMachine(RuleBasedStateMachine):
             frozenset({"email", "phone"}),
         ]
         generation = data.draw(st.sampled_from(sorted(grant.refresh_tokens)), "generation")
-        self._refresh(grant, client, generation, data.draw(st.sampled_from(scopes), "scope"))
+        key = self._key(data, client, any_key=True)
+        self._refresh(grant, client, generation, data.draw(st.sampled_from(scopes), "scope"), key=key)
 
     def _refresh(
         self,
@@ -574,18 +663,22 @@ class GrantMachine(RuleBasedStateMachine):
         scope: frozenset[str] = frozenset(),
         *,
         signed: bool = True,
+        key: str | None = None,
     ) -> None:
         with nullcontext() if signed else self._signer_fails():
-            scope_parameter = " ".join(sorted(scope)) or None
             answer = self.browsers[0].refresh(
-                self.clients[client], grant.refresh_tokens[generation], scope=scope_parameter
+                self.clients[client],
+                grant.refresh_tokens[generation],
+                scope=" ".join(sorted(scope)) or None,
+                headers=self._proof(key),
+                **self._credentials(client),
             )
-        outcome = grant.refresh(self.now, client, generation, scope)
-        if outcome in ("rotated", "retried") and not signed:
+        outcome = grant.refresh(self.now, client, generation, scope, key)
+        if outcome in ("rotated", "kept", "retried") and not signed:
             outcome = grant.fail_refresh(self.now, generation)
-        elif outcome in ("rotated", "retried") and grant.kind == BOUND and grant.session:
+        elif outcome in ("rotated", "kept", "retried") and grant.kind == BOUND and grant.session:
             self.outcomes["session extended by a refresh"] += grant.session.refresh(self.now)
-        self._check_response(grant, answer, outcome, scope & grant.scope or grant.scope)
+        self._check_response(grant, answer, outcome, scope & grant.scope or grant.scope, key)
 
     # ---- endings
 
@@ -601,7 +694,7 @@ class GrantMachine(RuleBasedStateMachine):
             self._press(browser, ending, data.draw(st.sampled_from(self.active_grants), "grant").client)
 
     @precondition(lambda self: len(self.active_grants) > 1)
-    @rule(data=st.data(), ending=st.sampled_from(["revoke", "revoke", "revoke", *OPERATOR_ENDINGS, *CLIENT_ENDINGS]))
+    @rule(data=st.data(), ending=st.sampled_from([*5 * ["revoke"], *OPERATOR_ENDINGS, *CLIENT_ENDINGS]))
     def end_elsewhere(self, data: st.DataObject, ending: str) -> None:
         """End one grant, those of a user, or those of a client."""
         with_tokens = [grant for grant in self.grants if grant.access_tokens]
@@ -614,16 +707,17 @@ class GrantMachine(RuleBasedStateMachine):
 
     def _revoke(self, data: st.DataObject, grant: ModelGrant) -> None:
         """Revoke any token of a grant, with any client."""
-        client = data.draw(st.sampled_from([grant.client, grant.client, *self.clients]), "client")
+        client = data.draw(st.sampled_from([*4 * [grant.client], *self.clients]), "client")
         handles = list(grant.refresh_tokens.values())
         by_handle = data.draw(st.booleans(), "by refresh token")
         if handles and by_handle:
             token, token_valid = data.draw(st.sampled_from(handles)), True
         else:
-            token, expires_at, _ = data.draw(st.sampled_from(grant.access_tokens))
+            token, expires_at, _, _ = data.draw(st.sampled_from(grant.access_tokens))
             token_valid = self.now < expires_at
         registered = self.clients[client]
         form = {"token": token, "client_id": registered.id, "client_secret": registered.secret}
+        form |= self._credentials(client)
         answer = self.browsers[0].post("/oauth2/revoke", {name: value for name, value in form.items() if value})
         outcome = grant.revoke(self.now, client) if token_valid else "nothing to revoke"
         self._record_outcome(grant, outcome)
@@ -759,7 +853,7 @@ class GrantMachine(RuleBasedStateMachine):
         for grant in self.changed[:2]:
             for token in grant.access_tokens[-1:]:
                 self._check_access_token(grant, *token)
-            if grant.client in ("web", "terminal"):  # at most one refresh token is valid
+            if grant.client in ("web", "terminal", "bank"):  # at most one refresh token is valid
                 for generation in sorted(grant.refresh_tokens)[-2:]:
                     valid = grant.is_valid(self.now) and self.now < grant.ends_at and generation == grant.generation
                     assert self._is_active_by_introspection(grant, grant.refresh_tokens[generation]) == valid
@@ -770,10 +864,11 @@ class GrantMachine(RuleBasedStateMachine):
         for grant in self.grants:
             for token in grant.access_tokens[:1]:
                 self._check_access_token(grant, *token)
+            key = "own" if grant.client in WITH_KEY else None
             if grant.refresh_tokens and not grant.is_valid(self.now):
-                self._refresh(grant, grant.client, max(grant.refresh_tokens))
+                self._refresh(grant, grant.client, max(grant.refresh_tokens), key=key)
             elif not grant.is_valid(self.now):
-                self._redeem(grant, grant.client, VERIFIER if grant.challenged else None, REDIRECT_URI)
+                self._redeem(grant, grant.client, VERIFIER if grant.challenged else None, REDIRECT_URI, key=key)
         self.table_matches_the_model()
         self.sessions_match_the_model()
 
@@ -786,8 +881,10 @@ class GrantMachine(RuleBasedStateMachine):
         self.changed = [grant]
         self.outcomes[outcome] += 1
 
-    def _check_response(self, grant: ModelGrant, answer: Answer, outcome: str, scope: frozenset[str]) -> None:
-        """Check a response of the token endpoint against the outcome in the model."""
+    def _check_response(
+        self, grant: ModelGrant, answer: Answer, outcome: str, scope: frozenset[str], key: str | None
+    ) -> None:
+        """Check a response of the token endpoint to a request with a key against the outcome in the model."""
         self._record_outcome(grant, outcome)
         members = answer.json
         assert members.get("error") == ERRORS.get(outcome), (outcome, members)
@@ -800,7 +897,8 @@ class GrantMachine(RuleBasedStateMachine):
         assert members["expires_in"] == expires_at - self.now
         assert members["scope"] == " ".join(sorted(scope))
         assert ("id_token" in members) == ("openid" in scope)
-        grant.access_tokens.append((members["access_token"], expires_at, scope))
+        assert members["token_type"] == ("DPoP" if key else "Bearer")
+        grant.access_tokens.append((members["access_token"], expires_at, scope, key))
         assert ("refresh_token" in members) == has_refresh_tokens
         if has_refresh_tokens:
             # One valid successor, the same string in each retry.
@@ -808,21 +906,31 @@ class GrantMachine(RuleBasedStateMachine):
             assert grant.refresh_tokens.setdefault(grant.generation, current) == current
             assert len(set(grant.refresh_tokens.values())) == len(grant.refresh_tokens)
 
-    def _check_access_token(self, grant: ModelGrant, token: str, expires_at: int, scope: frozenset[str]) -> None:
-        """Check an access token at UserInfo, or by introspection without the scope `openid`."""
+    def _check_access_token(
+        self, grant: ModelGrant, token: str, expires_at: int, scope: frozenset[str], key: str | None
+    ) -> None:
+        """Check an access token at UserInfo, or by introspection without the scope `openid`.
+
+        With a key, it is valid with a proof of this one only.
+        """
         valid = grant.is_valid(self.now) and self.now < expires_at
         if "openid" not in scope:  # UserInfo rejects it
-            if grant.client == "phone":  # a public client cannot introspect
+            if grant.client in ("phone", "wallet"):  # a public client cannot introspect
                 return
             assert self._is_active_by_introspection(grant, token) == valid
             return
-        answer = self.browsers[0].userinfo(token)
+        browser = self.browsers[0]
+        answer = userinfo(browser, token, pair=KEYS[key]) if key else browser.userinfo(token)
         assert answer.status == (200 if valid else 401), answer.body
         assert not valid or answer.json["sub"] == self.env.users[grant.username]
+        if key:
+            other = KEYS["other" if key == "own" else "own"]
+            assert userinfo(browser, token, pair=other).status == browser.userinfo(token).status == 401
 
     def _is_active_by_introspection(self, grant: ModelGrant, token: str) -> bool:
         client = self.clients[grant.client]
-        answer = self.browsers[0].post("/oauth2/introspect", {"token": token}, basic(client.id, client.secret or ""))
+        form, header = {"token": token} | self._credentials(grant.client), basic(client.id, client.secret or "")
+        answer = self.browsers[0].post("/oauth2/introspect", form, header if client.secret else {})
         active: bool = answer.json["active"]
         return active
 
@@ -850,6 +958,7 @@ def test_grants_behave_as_the_model(site_with: Callable[..., Site]) -> None:
     if PROFILE.derandomize:
         # Without these outcomes the run would prove little.
         assert {"redeemed", "replayed", "rotated", "retried", "reused", "revoked", "ended"} <= set(+outcomes), outcomes
+        assert {"kept", "another key", "no proof"} <= set(+outcomes), outcomes
         rare_outcomes = {f"ended with {ending}" for ending in ENDED} | {"not ended with session", "asked for consent"}
         rare_outcomes |= {"code no longer valid", "refresh token no longer valid", "signed in again"}
         rare_outcomes |= {"session extended by the browser", "session extended by a refresh"}

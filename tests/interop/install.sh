@@ -97,6 +97,18 @@ install_oauth2_proxy() {
     fi
 }
 
+# A resource server, from the packages of Debian. Only root can install them; nothing is started.
+install_apache() {
+    [ -f /usr/lib/apache2/modules/mod_oauth2.so ] && return
+    if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
+        fail "Apache with mod_oauth2" "run as root: apt-get install --no-install-recommends apache2 libapache2-mod-oauth2"
+        return
+    fi
+    echo "Installing Apache with mod_oauth2." >&2
+    RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes --no-install-recommends \
+        apache2 libapache2-mod-oauth2 >&2 || fail "Apache with mod_oauth2" "see the messages of apt-get"
+}
+
 install_oauth2_proxy &
 install_npm_packages relying_party &
 install_npm_packages mcp_conformance &
@@ -105,5 +117,6 @@ for version in 1 2; do
     install_python "mcp-$version" "MCP SDK for Python $version" \
         mcp_python/requirements.txt "mcp_python/requirements-$version.txt"
 done
+install_apache
 install_python idpyoidc idpyoidc idpyoidc_client/requirements.txt
 wait

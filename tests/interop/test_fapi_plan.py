@@ -1,13 +1,13 @@
-"""The OpenID Foundation's plan FAPI 2.0 Security Profile Final, as far as it is about PAR and private_key_jwt.
+"""The OpenID Foundation's plan FAPI 2.0 Security Profile Final, with private_key_jwt and DPoP.
 
-Its variant: `private_key_jwt`, `plain_fapi`, `openid_connect`, unsigned requests, plain responses. Each docstring names
-its modules, without the prefix of the plan; MODULES lists all of them, as the suite's source does. Modules about DPoP
-alone are in `test_fapi_dpop_plan`: DPOP_MODULES.
+Its variant is that of `fapi_suite`, with unsigned requests and plain responses. Each docstring names its modules,
+without the prefix of the plan; MODULES and DPOP_MODULES list all of them, as the suite's source does, also those that
+other versions of it have. The ones about DPoP alone are in `test_fapi_dpop_plan`.
 """
 
-import secrets
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,11 +16,12 @@ import pytest
 
 from chalicelib.authorization.request import PUSHED_LIFETIME
 from infra.local.state import CHECKOUT
-from tests.support.assertions import KeyPair, key_client, key_pair, make_assertion, signed, with_assertion
-from tests.support.browser import CHALLENGE, VERIFIER, Answer, Browser
-from tests.support.site import Registered, Site
+from tests.interop.fapi_suite import HOME, KEY, PAR, TOKEN, Suite, is_error_page, is_rejected
+from tests.support.assertions import key_pair, make_assertion, with_assertion
+from tests.support.browser import VERIFIER, Browser
+from tests.support.proofs import with_token
+from tests.support.site import Site
 
-PREFIX = "fapi2-security-profile-final-"
 MODULES = (
     "discovery-end-point-verification",
     "happy-flow",
@@ -65,6 +66,11 @@ MODULES = (
     "par-plain-pkce-rejected",
     "par-without-duplicate-parameters",
     "par-test-par-endpoint-url-as-audience-fails",
+    # Which some versions of the suite have in place of one or several of the others.
+    "par-test-array-as-audience-fails",
+    "par-test-token-endpoint-url-as-audience-fails",
+    "par-ensure-jwt-client-assertions-nbf-8-seconds-in-the-future-is-accepted",
+    "par-ensure-jwt-client-assertions-nbf-over-60-seconds-in-the-future-fails",
 )
 DPOP_MODULES = (
     "ensure-holder-of-key-required",
@@ -78,129 +84,6 @@ DPOP_MODULES = (
     "ensure-dpop-auth-code-binding-success",
     "dpop-negative-tests",
 )
-PAR, TOKEN = "/oauth2/par", "/oauth2/token"
-HOME = "https://www.certification.openid.net/test/a/signet/callback"
-
-
-class Suite:
-    """The suite as a client: its two clients, each with a key of its own, and the user alice."""
-
-    def __init__(self, site: Site, browser: Browser):
-        self.site, self.browser = site, browser
-        self.keys: dict[str, KeyPair] = {}
-        self.client, self.second = (self._register(key_pair("ES256", kid)) for kid in ("first", "second"))
-        site.user("alice", claims={"name": "Alice Liddell", "email": "alice@example.com"})
-        self.sent: dict[str, Any] = {}
-
-    def _register(self, pair: KeyPair) -> Registered:
-        client = key_client(
-            self.site,
-            pair,
-            redirect_uris=[HOME],
-            scope="openid profile email offline_access",
-            require_pushed_authorization_requests=True,
-        )
-        self.keys[client.id] = pair
-        return client
-
-    def authentication(self, client: Registered | None = None, /, **changes: Any) -> dict[str, str]:
-        """Return the parameters with a new client assertion."""
-        client = client or self.client
-        return signed(self.site, client, **({"pair": self.keys[client.id]} | changes))
-
-    def push(
-        self,
-        client: Registered | None = None,
-        /,
-        credentials: dict[str, str] | None = None,
-        headers: dict[str, str] | None = None,
-        **changes: Any,
-    ) -> Answer:
-        """Push an authorization request; a parameter of None is left out."""
-        client = client or self.client
-        given: dict[str, Any] = {
-            "client_id": client.id,
-            "response_type": "code",
-            "redirect_uri": HOME,
-            "scope": "openid",
-            "state": secrets.token_urlsafe(7),
-            "nonce": secrets.token_urlsafe(7),
-            "code_challenge": CHALLENGE,
-            "code_challenge_method": "S256",
-        }
-        self.sent = {name: value for name, value in (given | changes).items() if value is not None}
-        if credentials is None:
-            credentials = self.authentication(client)
-        answer = self.browser.post(PAR, self.sent | credentials, headers)
-        if answer.status == 201:
-            self.site.secrets.add(answer.json["request_uri"].rpartition(":")[2])
-        return answer
-
-    def pushed(self, client: Registered | None = None, /, **changes: Any) -> str:
-        """Push a request that is accepted; return its reference, which is as the suite checks it."""
-        answer = self.push(client, **changes)
-        assert (answer.status, answer.header("cache-control")) == (201, "no-store"), answer.body
-        assert 0 < answer.json["expires_in"] < 600
-        uri = str(answer.json["request_uri"])
-        assert uri.startswith("urn:ietf:params:oauth:request_uri:")
-        assert len(uri) > 60, "the suite measures its entropy"
-        return uri
-
-    def open(self, uri: str, client: Registered | None = None, **more: Any) -> Answer:
-        """Open the authorization endpoint with a reference."""
-        return self.browser.get("/oauth2/authorize", client_id=(client or self.client).id, request_uri=uri, **more)
-
-    def answer(self, page: Answer, decision: str = "allow_once") -> dict[str, str]:
-        """Sign in and decide; return the verified parameters of the response."""
-        if "password" in page.form.fields:
-            page = self.browser.sign_in(page)
-        answer = self.browser.submit(page, decision=decision) if page.form.action else page
-        assert answer.location.startswith(f"{HOME}?"), answer.location
-        given = answer.answer
-        assert given["iss"] == self.site.settings.issuer
-        assert given.get("state") == self.sent.get("state")
-        return given
-
-    def authorize(self, client: Registered | None = None, /, **changes: Any) -> str:
-        """Push a request and answer it; return the code."""
-        return self.answer(self.open(self.pushed(client, **changes), client))["code"]
-
-    def token(
-        self,
-        client: Registered | None = None,
-        /,
-        credentials: dict[str, str] | None = None,
-        headers: dict[str, str] | None = None,
-        **parameters: Any,
-    ) -> Answer:
-        """Send a token request; a parameter of None is left out."""
-        if credentials is None:
-            credentials = self.authentication(client)
-        given = {name: value for name, value in parameters.items() if value is not None}
-        return self.browser.post(TOKEN, given | credentials, headers)
-
-    def redeem(self, code: str, client: Registered | None = None, /, **changes: Any) -> Answer:
-        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": HOME, "code_verifier": VERIFIER}
-        return self.token(client, **(form | changes))
-
-    def flow(self, client: Registered | None = None, /, **changes: Any) -> dict[str, Any]:
-        """Complete the whole flow; return the tokens."""
-        answer = self.redeem(self.authorize(client, **changes), client)
-        assert (answer.status, answer.header("cache-control")) == (200, "no-store"), answer.body
-        return answer.json
-
-    def id_token(self, tokens: dict[str, Any]) -> dict[str, Any]:
-        """Verify an ID token; return its claims."""
-        keys = jwt.PyJWKSet.from_dict(self.browser.get("/oauth2/jwks").json)
-        claims: dict[str, Any] = jwt.decode(
-            tokens["id_token"],
-            keys[jwt.get_unverified_header(tokens["id_token"])["kid"]],
-            algorithms=["RS256"],
-            issuer=self.site.settings.issuer,
-            options={"verify_aud": False, "require": ["exp", "iat", "sub", "aud"]},
-        )
-        assert claims.get("nonce") == self.sent.get("nonce")
-        return claims
 
 
 @pytest.fixture
@@ -208,36 +91,35 @@ def suite(site: Site, browser: Browser) -> Suite:
     return Suite(site, browser)
 
 
-def is_rejected(answer: Answer, *errors: str) -> bool:
-    """Return whether a request of a client was rejected with one of these errors, as JSON without a redirect."""
-    status = 401 if answer.json["error"] == "invalid_client" else 400
-    return (answer.status, answer.header("location"), answer.json["error"] in errors) == (status, None, True)
-
-
-def is_error_page(answer: Answer) -> bool:
-    """Return whether the user sees an error, and nothing is redirected: the suite asks for a screenshot of it."""
-    return (answer.status, answer.header("location"), "password" in answer.form.fields) == (400, None, False)
-
-
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.2.1 a")
 def test_metadata_meets_the_requirements(suite: Suite) -> None:
-    """discovery-end-point-verification: except for the algorithms of DPoP. It wants no RS256 in the lists of
-    algorithms, where the other certifications want it: the suite's checks of these lists were not replayed."""
+    """discovery-end-point-verification"""
     metadata = suite.browser.get("/.well-known/openid-configuration").json
+    assert metadata == suite.browser.get("/.well-known/oauth-authorization-server").json
     issuer = suite.site.settings.issuer
+    assert metadata["issuer"] == issuer
     assert metadata["pushed_authorization_request_endpoint"] == issuer + PAR
+    assert metadata["require_pushed_authorization_requests"] in (True, False)
     assert "private_key_jwt" in metadata["token_endpoint_auth_methods_supported"]
-    assert {*metadata["token_endpoint_auth_signing_alg_values_supported"]} >= {"PS256", "ES256", "EdDSA"}
+    # Each must have one of the algorithms of FAPI 2.0, and may have others.
+    for kind in ("dpop", "id_token", "token_endpoint_auth", "userinfo"):
+        assert {*metadata[f"{kind}_signing_alg_values_supported"]} & {"PS256", "ES256", "EdDSA"}, kind
     assert "S256" in metadata["code_challenge_methods_supported"]
+    assert "code" in metadata["response_types_supported"]
     assert metadata["authorization_response_iss_parameter_supported"] is True
-    assert "authorization_code" in metadata["grant_types_supported"]
+    assert {"authorization_code", "refresh_token"} <= {*metadata["grant_types_supported"]}
+    assert "openid" in metadata["scopes_supported"]
+    assert metadata["subject_types_supported"]
+    assert all(metadata[name].startswith(issuer) for name in ("token_endpoint", "authorization_endpoint", "jwks_uri"))
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.2.2 b", "FAPI 2.0 Security Profile §5.3.2.1 e")
 def test_both_clients_complete_the_flow(suite: Suite) -> None:
-    """happy-flow: with bearer tokens. par-without-duplicate-parameters"""
+    """happy-flow par-without-duplicate-parameters"""
     for client in (suite.client, suite.second):
         tokens = suite.flow(client, state="s", nonce="n")
         assert suite.id_token(tokens)["aud"] == client.id
-        assert suite.browser.userinfo(tokens["access_token"]).json["sub"] == suite.id_token(tokens)["sub"]
+        assert suite.resource(tokens["access_token"]).json["sub"] == suite.id_token(tokens)["sub"]
 
 
 @pytest.mark.parametrize("changes", [{"state": None}, {"nonce": None}, {"nonce": "n" * 64}], ids=str)
@@ -262,21 +144,24 @@ def test_requested_claims_are_returned(suite: Suite) -> None:
     """test-claims-parameter-identity-claims"""
     claims = '{"id_token": {"name": null}, "userinfo": {"email": null}}'
     tokens = suite.flow(scope="openid profile email", claims=claims)
-    returned = suite.id_token(tokens) | suite.browser.userinfo(tokens["access_token"]).json
+    returned = suite.id_token(tokens) | suite.resource(tokens["access_token"]).json
     assert (returned["name"], returned["email"]) == ("Alice Liddell", "alice@example.com")
 
 
-@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "bEaReR"])
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.4 a")
+@pytest.mark.parametrize("scheme", ["DPoP", "dpop", "dPoP", "DPOP"])
 def test_scheme_of_the_access_token_has_no_case(suite: Suite, scheme: str) -> None:
     """access-token-type-header-case-sensitivity"""
     token = suite.flow()["access_token"]
-    assert suite.browser.get("/oauth2/userinfo", {"Authorization": f"{scheme} {token}"}).status == 200
+    headers = with_token(suite.site, token, pair=KEY) | {"Authorization": f"{scheme} {token}"}
+    assert suite.browser.get("/oauth2/userinfo", headers).status == 200
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.2.2 g")
 def test_user_rejects_the_request(suite: Suite) -> None:
     """user-rejects-authentication"""
     for client in (suite.client, suite.second):
-        assert suite.answer(suite.open(suite.pushed(client), client), "deny")["error"] == "access_denied"
+        assert suite.answer(suite.open(suite.pushed(client), client), "deny", client)["error"] == "access_denied"
 
 
 @pytest.mark.parametrize("pushed", [{}, {"state": None, "nonce": None}], ids=["different", "only outside"])
@@ -290,6 +175,7 @@ def test_parameters_beside_the_reference_are_ignored(suite: Suite, pushed: dict[
 # ---- requests that are rejected
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.2.2 c")
 def test_request_that_was_not_pushed_is_rejected(suite: Suite) -> None:
     """ensure-unsigned-authorization-request-without-using-par-fails"""
     suite.pushed()
@@ -308,6 +194,8 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.2.2 a", "FAPI 2.0 Security Profile §5.3.2.2 e")
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.2.2 f", "FAPI 2.0 Security Profile §5.3.2.1 g")
 @pytest.mark.parametrize("case", BAD_REQUESTS)
 def test_bad_request_is_not_accepted_by_par(suite: Suite, case: str) -> None:
     """ensure-request-object-without-redirect-uri-fails ensure-redirect-uri-in-authorization-request
@@ -326,6 +214,7 @@ def test_par_is_for_post_only(suite: Suite) -> None:
 # ---- the reference
 
 
+@pytest.mark.spec("RFC 9126 §4 a", "RFC 9126 §7.3")
 def test_reference_is_valid_until_the_request_is_answered(suite: Suite) -> None:
     """par-ensure-reused-request-uri-prior-to-auth-completion-succeeds par-attempt-reuse-request_uri: an error page."""
     uri = suite.pushed()
@@ -334,6 +223,7 @@ def test_reference_is_valid_until_the_request_is_answered(suite: Suite) -> None:
     assert is_error_page(suite.open(uri))
 
 
+@pytest.mark.spec("RFC 9126 §4 b")
 def test_expired_reference_is_rejected(suite: Suite) -> None:
     """par-attempt-to-use-expired-request_uri"""
     uri = suite.pushed()
@@ -341,6 +231,7 @@ def test_expired_reference_is_rejected(suite: Suite) -> None:
     assert is_error_page(suite.open(uri))
 
 
+@pytest.mark.spec("RFC 9126 §2.2 b")
 def test_reference_is_rejected_for_another_client(suite: Suite) -> None:
     """par-attempt-to-use-request_uri-for-different-client"""
     assert is_error_page(suite.open(suite.pushed(), suite.second))
@@ -360,15 +251,17 @@ def test_client_id_must_be_that_of_the_assertion(suite: Suite) -> None:
     assert is_rejected(suite.redeem(code, client_id=suite.second.id), "invalid_client", "invalid_request")
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.2.2 i", "FAPI 2.0 Security Profile §5.3.4 c")
 def test_code_is_used_once(suite: Suite) -> None:
     """attempt-reuse-authorization-code-after-one-second: the access token is revoked."""
     code = suite.authorize()
     tokens = suite.redeem(code).json
     suite.site.clock.advance(1)
     assert is_rejected(suite.redeem(code), "invalid_grant")
-    assert suite.browser.userinfo(tokens["access_token"]).status == 401
+    assert suite.resource(tokens["access_token"]).status == 401
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.2.1 k")
 def test_code_expires_within_a_minute(suite: Suite) -> None:
     """ensure-token-endpoint-fails-with-expired-auth-code"""
     code = suite.authorize()
@@ -382,15 +275,17 @@ def test_code_needs_its_verifier(suite: Suite, verifier: str | None) -> None:
     assert is_rejected(suite.redeem(suite.authorize(), code_verifier=verifier), "invalid_grant", "invalid_request")
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.2.1 i")
 def test_refresh_token_is_bound_to_its_client(suite: Suite) -> None:
-    """refresh-token: with bearer tokens."""
+    """refresh-token: of the second client too, and without a proof in `test_fapi_dpop_plan`."""
     tokens = suite.flow(scope="openid offline_access", prompt="consent")
     form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
     assert is_rejected(suite.token(credentials={}, client_id=suite.client.id, **form), "invalid_client")
     assert is_rejected(suite.token(suite.second, **form), "invalid_grant")
     answer = suite.token(**form)
     assert answer.status == 200
-    assert suite.browser.userinfo(answer.json["access_token"]).status == 200
+    assert answer.json["refresh_token"] == tokens["refresh_token"], "it is not rotated"
+    assert suite.resource(answer.json["access_token"]).status == 200
 
 
 # ---- client assertions
@@ -403,6 +298,8 @@ def changed(**changes: Any) -> Callable[[Suite], dict[str, str]]:
     """
 
     def value(suite: Suite, given: Any) -> Any:
+        if isinstance(given, list):
+            return [value(suite, each) for each in given]
         if isinstance(given, int):
             return suite.site.clock.time + given
         return given.replace("ISSUER", suite.site.settings.issuer) if given else given
@@ -444,6 +341,8 @@ ASSERTIONS: dict[str, Callable[[Suite], dict[str, str]]] = {
     "another aud": changed(aud="https://example.com"),
     "aud is the PAR endpoint": changed(aud=f"ISSUER{PAR}"),
     "aud is the token endpoint": changed(aud=f"ISSUER{TOKEN}"),
+    "aud is an array of the issuer": changed(aud=["ISSUER"]),
+    "aud is an array with the issuer": changed(aud=["ISSUER", "https://example.com"]),
     "exp 5 minutes ago": changed(exp=-300),
     "iat and nbf in more than 60 seconds": changed(iat=70, nbf=70, exp=300),
     "RS256": by_key("RS256", "first"),
@@ -452,23 +351,39 @@ ASSERTIONS: dict[str, Callable[[Suite], dict[str, str]]] = {
 }
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.2.1 f", "FAPI 2.0 Security Profile §5.3.2.1 h")
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.2.2 d", "FAPI 2.0 Security Profile §5.3.2.1 m")
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.4.1 c")
 @pytest.mark.parametrize("endpoint", ["par", "token"])
 @pytest.mark.parametrize("case", ASSERTIONS)
 def test_bad_client_assertion_is_rejected(suite: Suite, case: str, endpoint: str) -> None:
-    """ensure-invalid-client-assertions-fail: except for an aud that is an array of the issuer alone, which Signet
-    accepts. ensure-signed-client-assertion-with-RS256-fails: the suite skips it, because its key is no RSA key.
-    ensure-client-assertion-in-token-endpoint ensure-client-assertion-with-exp-is-5-minutes-in-past-fails
-    ensure-client-assertion-with-wrong-aud-fails ensure-client-assertion-with-no-sub-fails
-    par-test-par-endpoint-url-as-audience-fails"""
+    """ensure-invalid-client-assertions-fail ensure-client-assertion-in-token-endpoint
+    ensure-client-assertion-with-exp-is-5-minutes-in-past-fails ensure-client-assertion-with-wrong-aud-fails
+    ensure-client-assertion-with-no-sub-fails par-test-par-endpoint-url-as-audience-fails
+    par-test-array-as-audience-fails par-test-token-endpoint-url-as-audience-fails
+    par-ensure-jwt-client-assertions-nbf-over-60-seconds-in-the-future-fails"""
     send = suite.push if endpoint == "par" else partial(suite.redeem, suite.authorize(), client_id=suite.client.id)
     answer = send(credentials=ASSERTIONS[case](suite))
     assert is_rejected(answer, "invalid_client", "invalid_request")
     assert send(credentials=suite.authentication()).status in (200, 201), "the rest of the request was valid"
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.2.1 m")
 def test_clock_of_the_client_may_be_8_seconds_ahead(suite: Suite) -> None:
-    """ensure-invalid-client-assertions-fail"""
+    """ensure-invalid-client-assertions-fail
+    par-ensure-jwt-client-assertions-nbf-8-seconds-in-the-future-is-accepted"""
     assert suite.push(credentials=changed(iat=8, nbf=8)(suite)).status == 201
+
+
+@pytest.mark.parametrize("endpoint", ["par", "token"])
+def test_client_with_an_rsa_key_signs_with_ps256_alone(suite: Suite, endpoint: str) -> None:
+    """ensure-signed-client-assertion-with-RS256-fails: the suite skips it for other keys."""
+    rsa = key_pair("RS256", "rsa")
+    client = suite.register(replace(rsa, alg="PS256"))
+    send = partial(suite.push, client) if endpoint == "par" else partial(suite.redeem, suite.authorize(client), client)
+    answer = send(credentials=suite.authentication(client, pair=rsa))
+    assert is_rejected(answer, "invalid_client", "invalid_request")
+    assert send().status in (200, 201)
 
 
 def test_every_module_has_a_test() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.local.state import CHECKOUT
+from tests.interop import apache
 from tests.interop.programs import CONFORMANCE_FOLDER, FOLDER, NODE_FOLDER
 
 
@@ -16,7 +17,7 @@ def test_documented_programs_have_the_versions_that_are_installed() -> None:
     documented = [
         re.findall(r"\d+\.\d+\.\d+", versions) for versions in re.findall(r"^\| .*? \| (\d.*?) \|", table, re.MULTILINE)
     ]
-    python, (sdk,), (client,), (express,), (proxy,), (oauth4webapi,), (idpyoidc,) = documented
+    python, (sdk,), (client,), (express,), (proxy,), (oauth4webapi,), (mod_oauth2,), (idpyoidc,) = documented
     requirements = [FOLDER / "mcp_python" / f"requirements-{version}.txt" for version in (1, 2)]
     assert all(
         f"\nmcp=={version} " in file.read_text("utf-8") for version, file in zip(python, requirements, strict=True)
@@ -29,6 +30,7 @@ def test_documented_programs_have_the_versions_that_are_installed() -> None:
         "oauth4webapi": oauth4webapi,
     }.items() <= packages.items()
     assert f"oauth2_proxy=v{proxy}\n" in (FOLDER / "install.sh").read_text("utf-8")
+    assert mod_oauth2 == apache.VERSION
     assert f"\nidpyoidc=={idpyoidc} " in (FOLDER / "idpyoidc_client" / "requirements.txt").read_text("utf-8")
 
 

@@ -100,6 +100,7 @@ HIDDEN |= {"previous_registration_token_hash", "registration_token_replaced_at"}
 NOT_SETTABLE = (
     HIDDEN
     | {"registered_with", "expires_at", "document"}
+    | {"profile"}  # which sets other members too: test_client_profiles
     | {"client_id", "client_id_issued_at", "disabled_at", "token_endpoint_auth_method"}
 )
 

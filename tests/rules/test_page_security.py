@@ -59,6 +59,7 @@ def test_pages_may_use_no_device_and_no_sensor(site: Site, pages: list[Answer], 
         assert {feature for feature in policy if not feature.endswith("=()")} == of_this_origin
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.2.2 j")
 @pytest.mark.spec("RFC 9700 §2.1 c", "RFC 9700 §4.12 a", "RFC 9700 §4.12 b", "OpenID Connect Core §16.22")
 def test_redirect_after_credentials_does_not_forward_them(site: Site, browser: Browser) -> None:
     site.user("alice")

@@ -34,6 +34,7 @@ def resources() -> dict[str, dict[str, Any]]:
     return added
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.2.1 b")
 @pytest.mark.spec("RFC 7591 §3 b", "RFC 7591 §5 a", "RFC 7591 §5 b", "RFC 7592 §2 a", "RFC 7592 §5 d")
 @pytest.mark.spec("RFC 6749 §2.3.1 d", "RFC 6749 §3.1 d", "RFC 6749 §3.2 c", "RFC 6749 §10.3 b", "RFC 6749 §10.4 c")
 @pytest.mark.spec("RFC 6749 §10.5 a", "RFC 6749 §10.8 a", "RFC 6749 §10.8 b", "RFC 6749 §10.9", "RFC 6749 §10.11")
@@ -86,6 +87,7 @@ def deployed(site: Site, handler: Handler) -> GatewayBrowser:
     return GatewayBrowser(site, HTTP_2, handler)
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.2.1 a", "FAPI 2.0 Security Profile §5.4.2 a", "RFC 9126 §2 a")
 @pytest.mark.spec("RFC 7009 §2 d", "RFC 7009 §2 g", "RFC 8414 §2 d", "RFC 8414 §3 b", "RFC 6749 §10.9")
 @pytest.mark.spec("OpenID Connect Discovery §3 g", "RFC 6749 §3.1 c", "RFC 6749 §3.2 b", "RFC 7009 §2 c")
 def test_every_address_in_the_metadata_is_https_without_query_and_fragment(deployed: GatewayBrowser) -> None:
@@ -115,6 +117,7 @@ def claims_of(token: str) -> dict[str, Any]:
     return claims
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.2.3 a")
 @pytest.mark.spec("RFC 6749 §10.11", "RFC 6749 §10.8 a", "RFC 9700 §2.6 d", "OpenID Connect Core §16.17 c")
 def test_https_responses_have_hsts_and_secure_cookies(site: Site, deployed: GatewayBrowser) -> None:
     site.user()

@@ -211,6 +211,7 @@ def test_malformed_list_of_requested_headers_is_not_repeated(browser: Browser, r
     assert answer.header("access-control-allow-headers") == "Authorization, Content-Type"
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.2.3 c")
 @pytest.mark.spec("RFC 9700 §2.6 g", "OpenID Connect Discovery §3 aa")
 @pytest.mark.parametrize("path", PAGE_PATHS)
 def test_page_is_not_readable_from_other_origins(site: Site, browser: Browser, path: str) -> None:

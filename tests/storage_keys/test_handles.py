@@ -179,6 +179,7 @@ def test_form_tag_is_valid_for_its_subject_only(site: Site) -> None:
         assert not ring.is_valid_form_tag(subject, shown)
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.4.1 f", "RFC 9126 §2.2 a", "RFC 9126 §7.1")
 @pytest.mark.spec("RFC 6749 §10.10 a", "RFC 6749 §10.10 b", "RFC 6749 §10.10 c", "RFC 6750 §5.2 a")
 @pytest.mark.parametrize("kind", KINDS)
 def test_handle_has_128_random_bits_and_a_tag_of_128_bits(site: Site, kind: Kind) -> None:

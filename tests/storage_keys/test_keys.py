@@ -427,6 +427,7 @@ def test_ring_sealed_with_another_key_raises_a_settings_error_and_is_not_replace
         store.keys.put(record)
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.4.2 b", "FAPI 2.0 Security Profile §5.4.1 d")
 def test_token_is_signed_with_rs256_and_has_the_kid_of_its_key(site: Site) -> None:
     ring = KeyRing(site.server.store)
     header = jwt.get_unverified_header(ring.sign({"sub": "alice"}, "at+jwt"))

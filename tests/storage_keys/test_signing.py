@@ -168,6 +168,7 @@ def test_unsupported_id_token_algorithm_cannot_be_registered(site: Site, alg: st
         site.client(id_token_signed_response_alg=alg)
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.4.2 c")
 @pytest.mark.spec("RFC 7638 §3")
 def test_kid_of_every_key_is_its_thumbprint(signing_site: Site, browsers: Callable[..., Browser]) -> None:
     keys = browsers(signing_site).get("/oauth2/jwks").json["keys"]

@@ -13,6 +13,7 @@ from chalicelib.protocol.handles import secret_hash
 from chalicelib.settings import LOOPBACK
 from chalicelib.storage.store import Store
 from infra.local import demo, embedded
+from infra.operator.client_profile import inspect_profiles
 from infra.operator.doctor import documents, key_sets
 from infra.operator.doctor.findings import Finding
 from infra.operator.doctor.stage import Inside
@@ -45,7 +46,8 @@ def inspect(store: Store) -> Iterator[Finding]:
     """
     count, ok = 0, True
     registered: list[Client] = []
-    for client in sorted(store.clients.scan(), key=lambda client: client.client_id):
+    clients = sorted(store.clients.scan(), key=lambda client: client.client_id)
+    for client in clients:
         if client.disabled_at is not None:
             continue
         if client.registered_with is not None:  # by an application, for which the operator can do nothing
@@ -61,6 +63,7 @@ def inspect(store: Store) -> Iterator[Finding]:
         yield Finding("clients", True, f"All {count} clients follow the checked rules of RFC 9700.")
     if registered:
         yield _self_registered(registered)
+    yield from inspect_profiles(clients)
     yield from key_sets.inspect(store)
     yield from documents.inspect(Inside(store))
 

@@ -10,6 +10,7 @@ from chalicelib.clients.metadata import check_client
 from chalicelib.keys import signing
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import OAuthError, TemporarilyUnavailable
+from chalicelib.protocol.fapi import check_profile
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.records import Consent, User
 from chalicelib.storage.dynamodb import is_possible_key
@@ -76,6 +77,7 @@ def _check_values(value: Any, level: int = 0) -> None:
 
 def _insert_client(store: Store, client: Client) -> Outcome:
     check_client(client, signing.algorithms(store.settings))
+    check_profile(client)
     if store.users.get(client.client_id):
         raise ValueError("its client_id is the sub of a user")  # RFC 9700 section 4.15
     client = replace(client, registration_id=new_id())  # grants to an earlier client with this id stay ended

@@ -229,6 +229,7 @@ def test_remembered_scope_covers_its_claims(site: Site, browser: Browser, client
     assert read_user_claims(browser.redeem(client, answer.code).json["id_token"]) == {"email": "alice@example.com"}
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.2.1 n")
 @pytest.mark.spec("RFC 9700 §2.3")
 def test_claims_outside_the_registered_scopes_are_not_released(site: Site, browser: Browser) -> None:
     site.user(claims=USER_CLAIMS)

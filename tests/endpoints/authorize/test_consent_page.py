@@ -11,6 +11,7 @@ from tests.support.browser import Browser
 from tests.support.site import Site
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.2.2 m")
 @pytest.mark.spec("RFC 6749 §10.2 d", "RFC 6749 §3.1 a", "OpenID Connect Core §3.1.2.4", "RFC 6749 §10.12 b")
 def test_consent_page_names_client_user_and_scope_before_access_is_granted(site: Site, browser: Browser) -> None:
     site.user("alice")

@@ -312,6 +312,7 @@ def test_https_with_a_trusted_certificate(receivers: Receivers, certificate: Pat
     assert receiver.requests[0].endswith(BODY)
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.2.1 e")
 def test_certificate_of_another_host_is_rejected_before_the_request(
     receivers: Receivers, certificate: Path, trust_certificate: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,6 +323,7 @@ def test_certificate_of_another_host_is_rejected_before_the_request(
     assert receiver.requests == []
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.2.1 e")
 def test_untrusted_certificate_is_rejected_before_the_request(receivers: Receivers, certificate: Path) -> None:
     receiver = receivers(tls=tls_context(certificate))
     with pytest.raises(Undeliverable, match="SSLCertVerificationError"):

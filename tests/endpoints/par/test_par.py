@@ -35,6 +35,7 @@ def is_page(answer: Answer, code: str) -> bool:
 # ---- the endpoint
 
 
+@pytest.mark.spec("RFC 9126 §2 b", "RFC 9126 §2.2 c", "FAPI 2.0 Security Profile §5.3.2.2 l")
 @pytest.mark.spec("RFC 9126 §2.2")
 def test_response_has_a_reference_and_its_lifetime(site: Site, browser: Browser, client: Registered) -> None:
     answer = push(browser, client)
@@ -55,6 +56,7 @@ def test_pushed_request_is_answered_as_any_other(site: Site, browser: Browser, c
     assert tokens["scope"] == "email openid"
 
 
+@pytest.mark.spec("RFC 9126 §2.1 b", "FAPI 2.0 Security Profile §5.3.2.2 d")
 @pytest.mark.parametrize("members", [{"public": True}, {}, None], ids=["none", "secret", "private_key_jwt"])
 def test_client_authenticates_as_it_is_registered(site: Site, browser: Browser, members: dict[str, Any] | None) -> None:
     client = key_client(site) if members is None else site.client(**members)
@@ -102,6 +104,7 @@ REJECTED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.spec("RFC 9126 §2.1 a", "RFC 9126 §2.1 c", "RFC 9126 §2.1 d", "RFC 9126 §2.3 a")
 @pytest.mark.spec("RFC 9126 §2.1", "RFC 9126 §2.3")
 @pytest.mark.parametrize("case", REJECTED)
 def test_bad_request_is_answered_to_the_client_and_stores_nothing(
@@ -211,6 +214,7 @@ def test_other_parameters_beside_the_reference_are_ignored(site: Site, browser: 
     assert grant.scope == {"openid"}
 
 
+@pytest.mark.spec("RFC 9126 §2.2 b")
 @pytest.mark.spec("RFC 9126 §2.2")
 def test_reference_is_bound_to_its_client(site: Site, browser: Browser, client: Registered) -> None:
     other = site.client()
@@ -237,6 +241,7 @@ def test_unknown_reference_is_rejected(site: Site, browser: Browser, client: Reg
     assert is_page(open_pushed(browser, client, text), "request_expired")
 
 
+@pytest.mark.spec("RFC 9126 §4 b")
 def test_reference_that_was_not_opened_expires(site: Site, browser: Browser, client: Registered) -> None:
     uri = pushed(browser, client)
     site.clock.advance(PUSHED_LIFETIME)
@@ -255,6 +260,7 @@ def test_user_has_the_whole_time_after_it_was_opened(site: Site, browser: Browse
     assert is_page(open_pushed(browser, client, uri), "request_expired")
 
 
+@pytest.mark.spec("RFC 9126 §4 c")
 def test_request_whose_client_has_lost_a_scope_is_not_opened(site: Site, browser: Browser, client: Registered) -> None:
     uri = pushed(browser, client, scope="openid email")
     update_client(site, client, scope="openid")
@@ -289,6 +295,7 @@ def test_response_is_sent_by_the_pushed_mode(site: Site, browser: Browser, clien
     assert (answer.mode, "code" in answer.answer) == (mode, True)
 
 
+@pytest.mark.spec("RFC 9126 §4 a", "RFC 9126 §7.3")
 def test_wrong_password_and_consent_keep_the_request(site: Site, browser: Browser) -> None:
     site.user()
     client = site.client()

@@ -504,18 +504,33 @@ UNUSABLE: dict[str, Callable[[], Any]] = {
     "a long RSA key": lambda: {"keys": [{"kty": "RSA", "e": "AQAB", "n": base64url(b"\xff" * 1024)}]},
     "a large exponent": lambda: {"keys": [key_pair("RS256").jwk | {"e": base64url(b"\xff" * 200)}]},
     "no modulus": lambda: {"keys": [{"kty": "RSA", "e": "AQAB"}]},
-    "two keys with one kid": lambda: {"keys": [key_pair().jwk, key_pair("EdDSA").jwk]},
+    "two keys with one kid": lambda: {"keys": [key_pair().jwk, key_pair(kid="key-2").jwk | {"kid": "key-1"}]},
+    "two keys with one kid and algorithm": lambda: {
+        "keys": [key_pair("RS256").jwk, key_pair("RS256", "key-2").jwk | {"kid": "key-1", "alg": "PS256"}]
+    },
     "21 keys": lambda: {"keys": [key_pair().jwk | {"kid": str(number)} for number in range(21)]},
     "a kid that is no text": lambda: {"keys": [key_pair().jwk | {"kid": 1}]},
     "a long kid": lambda: {"keys": [key_pair().jwk | {"kid": "k" * 257}]},
 }
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.4.1 d", "FAPI 2.0 Security Profile §5.4.1 e")
 @pytest.mark.parametrize("case", UNUSABLE)
 def test_unusable_keys_cannot_be_registered(site: Site, case: str) -> None:
     with pytest.raises(InvalidClientMetadata, match=r"^invalid_client_metadata: The jwks cannot be registered"):
         key_client(site, jwks=UNUSABLE[case]())
     assert not list(site.server.store.clients.scan())
+
+
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.4.3")
+def test_keys_with_one_kid_are_told_apart_by_their_algorithms(site: Site, browser: Browser) -> None:
+    pairs = [key_pair(alg) for alg in ("ES256", "EdDSA", "RS256")]
+    assert len({pair.kid for pair in pairs}) == 1
+    client = key_client(site, jwks={"keys": [pair.jwk for pair in pairs]}, **SERVICE)
+    for pair in pairs:
+        assert authenticate(browser, signed(site, client, pair=pair)).status == 200
+    other = key_pair("EdDSA", "another")
+    assert authenticate(browser, signed(site, client, pair=other, headers={"kid": pairs[0].kid})).status == 401
 
 
 def test_only_what_is_needed_of_a_key_is_stored(site: Site) -> None:

@@ -183,6 +183,7 @@ INVALID_TOKENS: dict[str, MakeToken] = {
 }
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.4.1 a", "FAPI 2.0 Security Profile §5.4.1 c")
 @pytest.mark.spec("RFC 6749 §7", "RFC 6749 §10.3 c", "RFC 9700 §2.3 c", "OpenID Connect Core §5.3.1")
 @pytest.mark.spec("RFC 9068 §2.1 a", "RFC 9068 §2.1 b", "RFC 9068 §4", "RFC 9068 §4 c", "RFC 9068 §4 d")
 @pytest.mark.spec("RFC 9068 §4 e", "RFC 9068 §4 f", "RFC 9068 §4 g", "RFC 9068 §4 h", "RFC 9068 §4 i")
@@ -216,6 +217,7 @@ def test_token_changed_at_any_position_is_rejected(setup: Setup) -> None:
 # ---- tokens that are no longer valid
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.4 c")
 @pytest.mark.spec("RFC 6749 §7", "RFC 6750 §5.2 i", "RFC 9068 §4 h")
 def test_token_expires_to_the_second(setup: Setup) -> None:
     setup.site.clock.advance(599)
@@ -224,6 +226,7 @@ def test_token_expires_to_the_second(setup: Setup) -> None:
     assert_rejected(setup.browser.userinfo(setup.access_token), 401, "invalid_token")
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.4 c")
 @pytest.mark.spec("RFC 7009 §2.1")
 def test_token_of_a_revoked_grant_is_rejected_immediately(setup: Setup) -> None:
     assert setup.browser.userinfo(setup.access_token).status == 200
@@ -347,6 +350,7 @@ WRONG_WAYS: dict[str, tuple[Callable[[Setup], Answer], int, str | None]] = {
 }
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.4 b")
 @pytest.mark.spec("RFC 6750 §2", "RFC 6750 §2.3", "RFC 6750 §2.3 a", "RFC 6750 §3.1 a", "RFC 6750 §5.3 d")
 @pytest.mark.spec("RFC 9700 §4.3.2")
 @pytest.mark.parametrize("way", WRONG_WAYS)

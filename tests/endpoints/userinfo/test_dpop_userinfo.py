@@ -104,6 +104,7 @@ def test_nonce_is_demanded_where_the_client_is_registered_for_it(
     assert userinfo(browser, token, nonce=answer.header("dpop-nonce")).status == 200
 
 
+@pytest.mark.spec("FAPI 2.0 Security Profile §5.3.4 d")
 def test_scope_that_is_not_sufficient_is_told_with_the_scheme(site: Site, browser: Browser, client: Registered) -> None:
     tokens = bound_tokens(browser, client, scope="profile")
     answer = userinfo(browser, tokens["access_token"])
