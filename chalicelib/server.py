@@ -7,6 +7,7 @@ from dataclasses import field, replace
 from typing import Any
 
 from chalicelib import builtin_clients, pages
+from chalicelib.http import mutual_tls, proxy
 from chalicelib.http.messages import Request, Response
 from chalicelib.keys.ring import KeyRing
 from chalicelib.protocol.client import Client
@@ -73,6 +74,29 @@ class AuthorizationServer:
     def path_of(self, endpoint: str) -> str:
         """Return the path of an endpoint by its name in the metadata, below the path of the issuer."""
         return pages.base(self.settings) + self.addresses[endpoint]
+
+    @property
+    def mtls_addresses(self) -> dict[str, str]:
+        """The addresses of the endpoints at the domain for mutual TLS, by their names in the metadata (RFC 8705)."""
+        domain = self.settings.mtls_domain
+        paths = mutual_tls.served(self.addresses) if domain else {}
+        return {name: f"https://{domain}{pages.base(self.settings)}{path}" for name, path in paths.items()}
+
+    def address_of(self, http: Request) -> str:
+        """Return the address that a client has sent a request to, without its query."""
+        domain = self.settings.mtls_domain
+        if domain and http.domain == domain:
+            return f"https://{domain}{pages.base(self.settings)}{http.path}"
+        return self.issuer + http.path
+
+    def admit(self, http: Request) -> None:
+        """Refuse a request that came neither by the domain for mutual TLS nor, if one is declared, by the proxy.
+
+        Raises Forbidden, NotFound and ServerError.
+        """
+        settings = self.settings
+        if not mutual_tls.admit(http, settings.mtls_domain, self.addresses):
+            proxy.admit(http, settings.caller_address_header, settings.proxy_secret_hash)
 
     def at(self, issuer: str) -> "AuthorizationServer":
         """Return the same server under another issuer: for a gateway whose address no setting names."""

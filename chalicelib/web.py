@@ -12,7 +12,7 @@ from chalice import Response as ChaliceResponse
 from chalicelib import endpoints, pages
 from chalicelib.authorization.response import send_response
 from chalicelib.events.log import log_request
-from chalicelib.http import cors, gateway, proxy, tls
+from chalicelib.http import cors, gateway, tls
 from chalicelib.http.gateway import Event
 from chalicelib.http.messages import NO_STORE, Request, Response, json_response
 from chalicelib.http.security_headers import security_headers
@@ -129,7 +129,7 @@ class Application:
         route = methods.get("GET" if http.method == "HEAD" else http.method)
         http.endpoint = http.path if methods else ""
         try:
-            proxy.admit(http, server.settings.caller_address_header, server.settings.proxy_secret_hash)
+            server.admit(http)
             gateway.decode(event, http)
             of_menu = None if http.path in self._json_paths else pages.answer_menu(server.settings, http)
             if of_menu or not route:

@@ -84,5 +84,6 @@ def _copy(interaction: Interaction, grant: Grant) -> Grant:
         redeemed_at=None,
         rotated_at={},
         refresh_token_jkt=None,
+        refresh_token_x5t=None,
         dpop_jti=None,
     )

@@ -2,7 +2,7 @@
 
 import secrets
 
-from chalicelib.clients import assertions
+from chalicelib.clients import assertions, tls_authentication
 from chalicelib.clients.credentials import METHODS, ClientCredentials
 from chalicelib.clients.document_cache import DocumentUnusable
 from chalicelib.clients.documents import find_client
@@ -22,6 +22,7 @@ def authenticate_client(server: AuthorizationServer, http: Request, form: Params
     none is, the client is not registered for it, or it fails; ClientUnavailable while what it needs of the client
     cannot be fetched.
     """
+    tls_authentication.read_certificate_of(server, http)
     presented = {name: credentials for name, read in METHODS.items() if (credentials := read(http, form))}
     basic = presented.get("client_secret_basic")
     # The client_id may be in the body too (RFC 6749 section 4.1.3), if it is the same.
@@ -38,7 +39,7 @@ def authenticate_client(server: AuthorizationServer, http: Request, form: Params
 
     def accept(client: Client) -> bool:
         nonlocal detail
-        detail = _find_problem(server, client, method, credentials)
+        detail = _find_problem(server, http, client, method, credentials)
         return not detail
 
     try:
@@ -53,13 +54,21 @@ def authenticate_client(server: AuthorizationServer, http: Request, form: Params
     http.client = client
     # An empty secret is no secret.
     http.client_auth_method = method if credentials.secret or credentials.assertion else "none"
+    if not client.public and http.client_auth_method == "none" and http.certificate:
+        http.client_auth_method = tls_authentication.method_of(client, http.certificate)
     return client
 
 
-def _find_problem(server: AuthorizationServer, client: Client, method: str, credentials: ClientCredentials) -> str:
+def _find_problem(
+    server: AuthorizationServer, http: Request, client: Client, method: str, credentials: ClientCredentials
+) -> str:
     """Return why these credentials do not authenticate a client, for the log; "" when they do."""
     if credentials.assertion:
         problem = assertions.find_problem(server, client, credentials.assertion)
+    elif method == "none" and tls_authentication.expects_certificate(client):
+        if http.certificate is None:
+            return "the client must use its certificate, at an address for mutual TLS"
+        return "" if tls_authentication.method_of(client, http.certificate) else "the certificate is not the client's"
     else:
         problem = "" if _is_authentic(client, credentials) else "wrong or missing client secret"
     if not problem and not client.public and method not in client.auth_methods:

@@ -8,6 +8,7 @@ from urllib.parse import unquote_plus
 from chalicelib.clients import assertions
 from chalicelib.clients.assertions import Assertion
 from chalicelib.http.messages import Params, Request
+from chalicelib.protocol import mutual_tls
 from chalicelib.protocol.errors import InvalidClient
 from chalicelib.protocol.values import dataclass
 
@@ -84,3 +85,5 @@ METHODS: dict[str, Callable[[Request, Params], ClientCredentials | None]] = {
     "private_key_jwt": _private_key_jwt,
     "none": _none,
 }
+# A request carries nothing for these: the certificate is in the TLS connection, and the client_id in the body.
+ALL_METHODS = (*METHODS, *mutual_tls.METHODS)

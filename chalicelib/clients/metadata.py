@@ -7,7 +7,7 @@ from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
 from chalicelib import builtin_clients
-from chalicelib.clients.credentials import METHODS
+from chalicelib.clients.credentials import ALL_METHODS
 from chalicelib.keys.client_keys import read_jwks
 from chalicelib.keys.signing import ALGORITHMS
 from chalicelib.protocol import response_types
@@ -125,8 +125,8 @@ def problem_with_resource_uri(uri: str) -> str | None:
 def _check_auth_methods(client: Client) -> None:
     """Check the authentication methods. A record of version 1 has no list of them."""
     method, methods = client.token_endpoint_auth_method, client.token_endpoint_auth_methods or client.auth_methods
-    if set(methods) - set(METHODS) or len(set(methods)) != len(methods) or method not in methods:
-        raise InvalidClientMetadata("The authentication methods must be distinct, and among: " + ", ".join(METHODS))
+    if set(methods) - set(ALL_METHODS) or len(set(methods)) != len(methods) or method not in methods:
+        raise InvalidClientMetadata("The authentication methods must be distinct, and among: " + ", ".join(ALL_METHODS))
     if "none" in methods and len(methods) > 1 and client.document is None:
         raise InvalidClientMetadata("A client with the authentication method none has no other one.")
 

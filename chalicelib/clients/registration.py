@@ -10,6 +10,7 @@ from typing import Any
 
 from chalicelib.clients.acr_values import check_acr_values
 from chalicelib.clients.metadata import check_client, is_resource_server
+from chalicelib.clients.tls_metadata import check_tls_members
 from chalicelib.keys import signing
 from chalicelib.keys.client_keys import read_jwks
 from chalicelib.protocol.client import SECRET_METHODS, Client
@@ -86,6 +87,7 @@ def checked(store: Store, client: Client) -> Client:
     check_client(client, signing.algorithms(store.settings))
     check_acr_values(client)
     check_profile(client)
+    check_tls_members(client)
     return client if client.jwks is None else replace(client, jwks=read_jwks(client.jwks))
 
 

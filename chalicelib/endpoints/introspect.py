@@ -7,6 +7,7 @@ from chalicelib.clients.authentication import authenticate_client
 from chalicelib.http.messages import Request, Response, json_response
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClient, InvalidToken
+from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import Handle
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.validity import read_state
@@ -58,9 +59,15 @@ def _refresh_token(server: AuthorizationServer, caller: Client, handle: Handle) 
         "iss": server.issuer,
         "exp": min(ends),
         "auth_time": grant.auth_time,
-        "cnf": {"jkt": grant.refresh_token_jkt} if grant.refresh_token_jkt else None,
+        "cnf": _confirmation(grant) or None,
         "acr": server.settings.authentication_policy.reached(grant.amr),  # RFC 9470 section 6.2
     }
+
+
+def _confirmation(grant: Grant) -> dict[str, str]:
+    """Return what the refresh tokens of a grant are bound to."""
+    bound_to = {"jkt": grant.refresh_token_jkt, "x5t#S256": grant.refresh_token_x5t}
+    return {name: value for name, value in bound_to.items() if value}
 
 
 def _access_token(server: AuthorizationServer, caller: Client, token: str) -> Mapping[str, Any] | None:
@@ -77,6 +84,6 @@ def _access_token(server: AuthorizationServer, caller: Client, token: str) -> Ma
         return None
     if read_state(server, client, grant).ended is not None:
         return None
-    token_type = "DPoP" if "cnf" in claims else "Bearer"  # RFC 9449 section 6.2
+    token_type = "DPoP" if "jkt" in claims.get("cnf", {}) else "Bearer"  # RFC 9449 section 6.2
     returned = {name: claims[name] for name in RETURNED_CLAIMS if name in claims}
     return {"active": True, "token_type": token_type} | returned

@@ -1,7 +1,7 @@
 """The metadata (RFC 8414, OpenID Connect Discovery) and the keys, generated from the implementation."""
 
 from chalicelib.authorization import openid_parameters
-from chalicelib.clients.credentials import METHODS
+from chalicelib.clients.credentials import ALL_METHODS, METHODS
 from chalicelib.grants import GRANTS
 from chalicelib.http.messages import Request, Response, json_response
 from chalicelib.keys.client_keys import ACCEPTED
@@ -20,7 +20,7 @@ def get(server: AuthorizationServer, _http: Request) -> Response:
     endpoints = {name: server.issuer + path for name, path in server.addresses.items()}
     if server.settings.client_registration == "off":
         endpoints.pop("registration_endpoint", None)
-    methods = list(METHODS)
+    methods = list(ALL_METHODS if server.settings.mtls_domain else METHODS)
     signed = ("token", "revocation", "introspection")
     return json_response(
         {
@@ -54,11 +54,18 @@ def get(server: AuthorizationServer, _http: Request) -> Response:
             "require_pushed_authorization_requests": server.settings.require_pushed_authorization_requests,
             "request_parameter_supported": False,
             "request_uri_parameter_supported": False,
+            **_mutual_tls(server),
             **_client_documents(server),
             **_protected_resources(server),
         },
         headers=CACHEABLE,
     )
+
+
+def _mutual_tls(server: AuthorizationServer) -> dict[str, object]:
+    """Return where clients use their certificates (RFC 8705 sections 3.3 and 5); nothing without such a domain."""
+    aliases = server.mtls_addresses
+    return {"tls_client_certificate_bound_access_tokens": True, "mtls_endpoint_aliases": aliases} if aliases else {}
 
 
 def _client_documents(server: AuthorizationServer) -> dict[str, bool]:

@@ -6,7 +6,7 @@ from chalicelib.grants import GRANTS
 from chalicelib.http.messages import Request, Response, json_response
 from chalicelib.protocol.errors import UnauthorizedClient, UnsupportedGrantType
 from chalicelib.server import AuthorizationServer
-from chalicelib.tokens import dpop
+from chalicelib.tokens import dpop, mutual_tls
 
 
 def post(server: AuthorizationServer, http: Request) -> Response:
@@ -19,6 +19,7 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     if grant_type not in client.grant_types:
         raise UnauthorizedClient("The client is not registered for this grant_type.")
     http.proof = dpop.read_proof(server, http, client)
+    http.x5t = mutual_tls.bound_certificate(server, http, client)
     members = GRANTS[grant_type](server, http, client, form)
     keep_client(server, client)
     return json_response(members)

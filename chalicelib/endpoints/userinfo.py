@@ -13,7 +13,7 @@ from chalicelib.protocol.errors import (
 from chalicelib.protocol.own_scope import released_claims
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.validity import read_state
-from chalicelib.tokens import dpop
+from chalicelib.tokens import dpop, mutual_tls
 from chalicelib.tokens.issue import ACCESS_TOKEN_TYPE
 from chalicelib.tokens.subjects import grant_subject
 
@@ -54,6 +54,7 @@ def _userinfo(server: AuthorizationServer, http: Request) -> Response:
         bound = InvalidToken("The access token is bound to a key: send it with the scheme DPoP and a proof (RFC 9449).")
         bound.headers = _challenge(DPOP, bound)
         raise bound
+    mutual_tls.require_same_certificate(server, http, token_claims)
     if with_proof and dpop.verify_proof(server, http, client, token).jkt != bound_to:
         raise InvalidToken("The access token is not bound to the key of the DPoP proof.")
     grant = server.store.grants.get(token_claims["grant_id"])

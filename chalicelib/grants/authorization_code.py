@@ -25,9 +25,10 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
 
     Then one read says whether the grant is still valid: an ending of its user, session, consent or client revokes it.
     `resource` names the one that the access token is for. The refresh tokens of a client that does not authenticate are
-    bound to the key of its DPoP proof. Raises InvalidRequest without a `code`, InvalidTarget for a resource that was
-    not granted or for several, InvalidDpopProof for a proof that was used before, and InvalidGrant for any other
-    reason. A replay with valid parameters revokes the grant; a wrong code_verifier or redirect URI revokes the code.
+    bound to the key of its DPoP proof, or to its certificate. Raises InvalidRequest without a `code`, InvalidTarget for
+    a resource that was not granted or for several, InvalidDpopProof for a proof that was used before, and InvalidGrant
+    for any other reason. A replay with valid parameters revokes the grant; a wrong code_verifier or redirect URI
+    revokes the code.
     """
     handle = server.keys.read_handle("code", form.require("code"))
     verifier, redirect_uri = form.get("code_verifier"), form.get("redirect_uri")
@@ -59,6 +60,8 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
         changes["dpop_jti"] = proof.jti
     if proof and http.client_auth_method == "none":
         changes["refresh_token_jkt"] = proof.jkt
+    if http.x5t and http.client_auth_method == "none":
+        changes["refresh_token_x5t"] = http.x5t
     if client.document:
         changes["auth_method"] = http.client_auth_method
     redeemed = server.store.grants.transition((handle.id,), condition & resources.granted(server, resource), changes)
@@ -79,6 +82,7 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
             resource=resource,
             user=state.user,
             jkt=proof.jkt if proof else None,
+            x5t=http.x5t,
             own_scopes=state.scopes,
         )
     except InvalidGrant:
@@ -94,9 +98,8 @@ def _restore_code(server: AuthorizationServer, redeemed: Grant) -> None:
     """Make the code valid again when no token was issued (KMS did not sign): a retry must not look like a replay."""
     unchanged = attr("generation").eq(1) & attr("revoked_at").not_exists()
     changes = {"generation": 0, "expires_at": redeemed.code_expires_at}
-    server.store.grants.transition(
-        (redeemed.grant_id,), unchanged, changes, remove=("redeemed_at", "refresh_token_jkt", "dpop_jti")
-    )
+    removed = ("redeemed_at", "refresh_token_jkt", "refresh_token_x5t", "dpop_jti")
+    server.store.grants.transition((redeemed.grant_id,), unchanged, changes, remove=removed)
 
 
 def _refuse(

@@ -57,6 +57,6 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     )
     if not server.store.grants.insert(grant) and proof:
         raise InvalidDpopProof(USED_BEFORE)
-    members = tokens.issue(server, client, grant, allowed, jkt=proof.jkt if proof else None)
+    members = tokens.issue(server, client, grant, allowed, jkt=proof.jkt if proof else None, x5t=http.x5t)
     events.note(http, events.TOKEN_ISSUED, sub=client.client_id)
     return members

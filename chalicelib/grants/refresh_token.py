@@ -33,11 +33,11 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
 
     `scope` may narrow the access token, `resource` names the one that it is for. What was not granted is left out of
     the scope, unless the client is registered with `strict_scope`. A token of a client that does not authenticate is
-    bound to the key of its DPoP proof. Raises InvalidRequest without a `refresh_token`, InvalidScope when nothing is
-    left, InvalidTarget for a resource that was not granted or for several, InvalidDpopProof for a proof that was used
-    before, and InvalidGrant for any other reason. Within the retry window an earlier token returns the current one
-    again, so that a lost response signs no user out; later it is a replay, which revokes the grant. Then one read says
-    whether the grant is still valid, as for a code; its session is extended.
+    bound to the key of its DPoP proof, or to its certificate. Raises InvalidRequest without a `refresh_token`,
+    InvalidScope when nothing is left, InvalidTarget for a resource that was not granted or for several,
+    InvalidDpopProof for a proof that was used before, and InvalidGrant for any other reason. Within the retry window an
+    earlier token returns the current one again, so that a lost response signs no user out; later it is a replay, which
+    revokes the grant. Then one read says whether the grant is still valid, as for a code; its session is extended.
     """
     handle = server.keys.read_handle("rt", form.require("refresh_token"))
     text = form.get("scope", at_most=4096)
@@ -62,6 +62,7 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
             resource=resource,
             user=state.user,
             jkt=http.proof.jkt if http.proof else None,
+            x5t=http.x5t,
             own_scopes=state.scopes,
         )
         if state.session:
@@ -117,6 +118,9 @@ def _rotate(
         jkt = http.proof.jkt if http.proof else ""
         proof &= attr("refresh_token_jkt").not_exists() | attr("refresh_token_jkt").eq(jkt)
         changes |= {"refresh_token_jkt": jkt} if jkt else {}
+        x5t = http.certificate.thumbprint if http.certificate else ""
+        proof &= attr("refresh_token_x5t").not_exists() | attr("refresh_token_x5t").eq(x5t)
+        changes |= {"refresh_token_x5t": http.x5t} if http.x5t else {}
     tokens_granted = [attr("scope").contains(token) for token in sorted(scope)]
     narrowing = tokens_granted if client.strict_scope or not scope else [reduce(or_, tokens_granted)]
     narrowing.append(resources.granted(server, resource))
@@ -137,6 +141,8 @@ def _rotate(
         raise InvalidGrant(REFUSED, detail="the code was redeemed with another authentication method than none")
     if bound and record.refresh_token_jkt not in (None, http.proof.jkt if http.proof else ""):
         raise InvalidGrant("The refresh token is bound to another DPoP key.", detail="wrong DPoP key")
+    if bound and record.refresh_token_x5t not in (None, http.certificate.thumbprint if http.certificate else ""):
+        raise InvalidGrant("The refresh token is bound to another certificate.", detail="wrong certificate")
     if not scope <= record.scope and (client.strict_scope or not scope & record.scope):
         raise InvalidScope("The scope exceeds what was granted.")
     if not resources.is_granted(server, resource, record):

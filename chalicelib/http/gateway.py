@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from chalicelib.http.messages import NOT_DECODED, Params, Request, Response
 from chalicelib.http.proxy import SECRET_HEADER
 from chalicelib.protocol.errors import InvalidRequest
+from chalicelib.protocol.mutual_tls import PresentedCertificate
 
 Event = dict[str, Any]
 _DOMAIN = re.compile(r"[a-z0-9.-]{1,253}")
@@ -31,7 +32,7 @@ def read(event: Event) -> Request:
     http.path = http.path.rstrip("/") or "/"
     domain = str(context.get("domainName", ""))
     if _DOMAIN.fullmatch(domain):  # API Gateway sets it, and no client can
-        http.base_url = f"https://{domain}{prefix}"
+        http.base_url, http.domain = f"https://{domain}{prefix}", domain
     http.request_id = str(context.get("requestId") or secrets.token_hex(8))
     return http
 
@@ -86,6 +87,7 @@ def _read_1(event: Event, context: dict[str, Any]) -> Request:
         path=event.get("path") or context.get("path") or context["resourcePath"],
         headers=_headers(_pairs(event, "multiValueHeaders", "headers")),
         source_ip=context.get("identity", {}).get("sourceIp", ""),
+        presented_certificate=_certificate(context.get("identity")),
     )
 
 
@@ -97,7 +99,16 @@ def _read_2(event: Event, context: dict[str, Any]) -> Request:
         path=unquote(event.get("rawPath", "/"), errors="replace"),
         headers=_headers(pairs),
         source_ip=context["http"].get("sourceIp", ""),
+        presented_certificate=_certificate(context.get("authentication")),
     )
+
+
+def _certificate(holder: Any) -> PresentedCertificate | None:
+    """Return the certificate of the client, from the member of an event that only the gateway fills in."""
+    given = holder.get("clientCert") if isinstance(holder, dict) else None
+    if not isinstance(given, dict):
+        return None
+    return PresentedCertificate(str(given.get("clientCertPem") or ""), str(given.get("subjectDN") or ""))
 
 
 def _pairs(event: Event, repeated: str, single: str) -> Iterator[tuple[str, Any]]:

@@ -12,6 +12,7 @@ from chalicelib.protocol.errors import InvalidRequest, OAuthError, ServerError
 if TYPE_CHECKING:
     from chalicelib.protocol.client import Client
     from chalicelib.protocol.dpop import Proof
+    from chalicelib.protocol.mutual_tls import Certificate, PresentedCertificate
     from chalicelib.protocol.recipient import Recipient
 
 MAX_BODY = 64 * 1024
@@ -146,7 +147,9 @@ class Request:
     the settings declare a proxy, which `proxy_secret` proves (`http.proxy`). The endpoint sets `client`, `error` and
     `events` for the log line; CORS needs the `client` too. Once `recipient` is set, errors are sent to it.
     `ui_locales`: the languages that its authorization request asks for, in order of preference, unchecked.
-    `client_auth_method`: by which the client has authenticated. `proof`: its verified DPoP proof.
+    `client_auth_method`: by which the client has authenticated. `proof`: its verified DPoP proof. `domain`: where the
+    request came in, and `presented_certificate`: that of the client, at one domain only (`http.mutual_tls`); both come
+    from the gateway. `certificate`: the same once it was read; `x5t`: its thumbprint, if tokens are bound to it.
     `answer_headers` are added to the response, also if it is an error: such as the cookie of a new session.
     """
 
@@ -159,9 +162,13 @@ class Request:
     proxy_secret: str = field(default="", repr=False)
     request_id: str = ""
     base_url: str = ""
+    domain: str = ""
+    presented_certificate: "PresentedCertificate | None" = field(default=None, repr=False)
     client: "Client | None" = None
     client_auth_method: str = ""
     proof: "Proof | None" = None
+    certificate: "Certificate | None" = field(default=None, repr=False)
+    x5t: str | None = None
     recipient: "Recipient | None" = None
     ui_locales: tuple[str, ...] = ()
     answer_headers: list[Mapping[str, str]] = field(default_factory=list)

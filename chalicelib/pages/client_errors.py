@@ -99,7 +99,7 @@ CLIENT_ERRORS: dict[str, Explanation] = {
         "",
         "Check the client_id and the secret, form-encoded in HTTP Basic; a public client sends none. `client "
         "rotate-secret` creates a new one. A client assertion names the issuer as its audience, is used once, and is "
-        "signed by a registered key.",
+        "signed by a registered key. A certificate is used at the mtls_endpoint_aliases, with the client_id.",
     ),
     "invalid_grant": Explanation(
         "The code or token is not valid",
@@ -134,7 +134,8 @@ CLIENT_ERRORS: dict[str, Explanation] = {
         "The access token is not valid",
         "It has expired, was revoked, or was not issued by this server.",
         "",
-        "Get a new access token with the refresh token, or start a new authorization request.",
+        "Get a new access token with the refresh token, or start a new authorization request. A token that is bound to "
+        "a certificate is used with it, at the mtls_endpoint_aliases.",
     ),
     "insufficient_scope": Explanation(
         "The access token does not allow this",

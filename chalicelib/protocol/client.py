@@ -34,6 +34,10 @@ class Client:
     `dpop_bound_access_tokens`: it gets no bearer tokens (RFC 9449 section 5.2). `dpop_nonce_required`: its DPoP proofs
     must have a nonce of the last minutes. Neither is stored, so that the record does not grow, unless it was set.
 
+    `tls_client_auth_…`: whom its certificate must name, for the method tls_client_auth (RFC 8705 section 2.1.2).
+    `tls_client_certificates`: those that it has signed itself, DER in base64, for self_signed_tls_client_auth.
+    `tls_client_certificate_bound_access_tokens`: it gets only tokens that are bound to its certificate (section 3).
+
     `registered_with`: how it has registered itself, by the id of its initial access token or `open`; None if the
     operator has registered it. `registration_token_hash`: SHA-256 of its registration access token, with the one that
     was replaced last. `expires_at`: when it is deleted unless it is used; None is never.
@@ -91,6 +95,13 @@ class Client:
     dpop_bound_access_tokens: bool | None = None
     dpop_nonce_required: bool | None = None
     authorization_signed_response_alg: str | None = None
+    tls_client_auth_subject_dn: str | None = None
+    tls_client_auth_san_dns: str | None = None
+    tls_client_auth_san_uri: str | None = None
+    tls_client_auth_san_ip: str | None = None
+    tls_client_auth_san_email: str | None = None
+    tls_client_certificates: tuple[str, ...] | None = None
+    tls_client_certificate_bound_access_tokens: bool | None = None
     default_acr_values: tuple[str, ...] = ()
     require_acr: str | None = None
     profile: str | None = None

@@ -70,6 +70,7 @@ class Grant(GrantEntry):
 
     `dpop_jkt`: the thumbprint of the key that the code is bound to. `refresh_token_jkt`: of the one that the refresh
     tokens of a client without authentication are bound to. `dpop_jti`: the last proof that a token was issued for.
+    `refresh_token_x5t`: the thumbprint of the certificate that they are bound to (RFC 8705 section 4).
 
     `auth_method`: how a client with a document authenticated when it redeemed the code; None for others.
 
@@ -102,6 +103,7 @@ class Grant(GrantEntry):
     dpop_jkt: str | None = None
     refresh_token_jkt: str | None = None
     dpop_jti: str | None = None
+    refresh_token_x5t: str | None = None
 
     @property
     def ends_at_sign_out(self) -> bool:

@@ -62,6 +62,7 @@ class Settings:
     `keep_signed_in`: whether the sign-in page has a box to stay signed in. `profile_claims`: which claims users may
     change themselves. `deletion_grace_days`: how long users can restore an account that they have deleted.
     `language`: of pages and mails for readers who ask for none.
+    `mtls_domain`: the domain at which the gateway demands a client certificate (RFC 8705).
     """
 
     stage: str = "local"
@@ -129,6 +130,7 @@ class Settings:
     sign_up_domains: tuple[str, ...] = ()
     sign_up_terms_url: str | None = None
     sign_in_notice: bool = False
+    mtls_domain: str | None = None
 
     @property
     def secure(self) -> bool:
@@ -238,6 +240,7 @@ class Settings:
             sign_up_domains=values.domains(environ, "SIGNET_SIGN_UP_DOMAINS"),
             sign_up_terms_url=values.https_url(environ, "SIGNET_SIGN_UP_TERMS_URL"),
             sign_in_notice=values.choice(environ, "SIGNET_SIGN_IN_NOTICE", ("off", "on")) == "on",
+            mtls_domain=values.mtls_domain(environ.get("SIGNET_MTLS_DOMAIN", ""), issuer),
             **values.declared_proxy(environ),
             **numbers,
         )

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from ipaddress import ip_network
 from typing import Any
+from urllib.parse import urlsplit
 
 from chalicelib.http import proxy
 from chalicelib.protocol import authentication_context, email_addresses
@@ -232,6 +233,21 @@ def networks(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
     except ValueError as error:
         form = "networks such as 10.0.0.0/8, separated by spaces"
         raise SettingsError(f"{name} is {text!r}; it must be {form}") from error
+
+
+def mtls_domain(text: str, issuer: str) -> str | None:
+    """Return the domain for mutual TLS, or None. Raises SettingsError.
+
+    It is not the host of the issuer, where browsers have no certificate; and without an issuer in the settings, each
+    domain would be another one.
+    """
+    if not text:
+        return None
+    if not is_host(text) or "." not in text or ":" in text:
+        raise SettingsError(f"SIGNET_MTLS_DOMAIN is {text!r}; it must be a domain such as mtls.login.example.com")
+    if not issuer or urlsplit(issuer).hostname == text:
+        raise SettingsError("SIGNET_MTLS_DOMAIN requires SIGNET_ISSUER, with another domain")
+    return text
 
 
 def declared_proxy(environ: Mapping[str, str]) -> dict[str, Any]:

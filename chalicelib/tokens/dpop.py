@@ -98,7 +98,7 @@ def _jti(jwt: Jwt) -> str:
 
 def _check_claims(server: AuthorizationServer, http: Request, claims: dict[str, Any], token: str | None) -> None:
     """Raise ValueError when a proof is for another request or another time."""
-    now, address, htu = server.now(), server.issuer + http.path, claims.get("htu")
+    now, address, htu = server.now(), server.address_of(http), claims.get("htu")
     if claims.get("htm") != http.method:
         raise ValueError(f"its htm must be {http.method}")
     if not isinstance(htu, str) or not dpop.is_same_address(htu, address):

@@ -6,7 +6,7 @@ from typing import Any
 from chalicelib.keys.signing import half_hash
 from chalicelib.protocol import claims, fapi
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.errors import InvalidScope
+from chalicelib.protocol.errors import InvalidScope, ServerError
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.own_scope import Scope, released_claims
@@ -63,6 +63,7 @@ def issue(
     resource: str | None = None,
     user: User | None = None,
     jkt: str | None = None,
+    x5t: str | None = None,
     own_scopes: Iterable[Scope] = (),
 ) -> dict[str, Any]:
     """Return the members of a token response (RFC 6749 section 5.1, OpenID Connect Core section 3.1.3.3).
@@ -70,9 +71,13 @@ def issue(
     `scope` limits the access token, and is that of the grant or less. `resource`: the one of the grant that the access
     token is for, None if the request names none. `nonce` is for the ID token, which is issued when `scope` has
     `openid`; `user` is the user of the grant, `own_scopes` are the operator's among its scopes. `jkt`: the
-    key that the access token is bound to. Raises InvalidScope when the client is no longer registered for any of the
-    scope, and as `resources.choose`.
+    key that the access token is bound to, or `x5t`: the certificate. Raises InvalidScope when the client is no longer
+    registered for any of the scope, and as `resources.choose`.
     """
+    if client.tls_client_certificate_bound_access_tokens and not (x5t or jkt):
+        current = server.read_client(client.client_id)  # the caller's may be an older copy
+        if current is None or current.tls_client_certificate_bound_access_tokens:
+            raise ServerError(detail="a grant type does not bind its access token to the client's certificate")
     now, scope = server.now(), limit_to_registration(server, client, scope)
     target, token_scope = resources.choose(server, grant, resource, scope)
     # A token does not outlive its grant.
@@ -80,7 +85,8 @@ def issue(
     expires_in = min(access_token_lifetime(server, client, target), end - now)
     names = released_claims(own_scopes, token_scope, "access_token", client)
     about_user = claims.user_claims(user, NO_SCOPE, names) if user else {}
-    access_token = _access_token(server, client, grant, token_scope, target, now + expires_in, about_user, jkt)
+    confirmation = {"jkt": jkt} if jkt else {"x5t#S256": x5t} if x5t else {}  # RFC 9449 6.1, RFC 8705 3.1
+    access_token = _access_token(server, client, grant, token_scope, target, now + expires_in, about_user, confirmation)
     members = {
         "access_token": access_token,
         "token_type": "DPoP" if jkt else "Bearer",
@@ -133,7 +139,7 @@ def _access_token(
     resource: Resource | None,
     expires_at: int,
     about_user: dict[str, Any],
-    jkt: str | None,
+    confirmation: dict[str, str],
 ) -> str:
     """Return an access token (RFC 9068 section 2.2) for a resource, or for UserInfo when there is none.
 
@@ -151,8 +157,8 @@ def _access_token(
         "scope": format_scope(scope),
         "grant_id": grant.grant_id,
     }
-    if jkt:  # RFC 9449 section 6.1
-        members["cnf"] = {"jkt": jkt}
+    if confirmation:
+        members["cnf"] = confirmation
     if grant.has_user:  # no user signs in with client_credentials
         members["auth_time"] = grant.auth_time
         members["acr"] = server.settings.authentication_policy.reached(grant.amr)  # RFC 9470 section 6.1

@@ -58,7 +58,7 @@ LEFT_OUT: Mapping[str, tuple[str, ...]] = {
         *("grant_id", "sub", "session_id", "session_stored", "redirect_uri_sent", "nonce", "code_challenge"),
         *("code_expires_at", "generation", "user_generation", "consent_generation", "client_generation"),
         *("registration_id", "sessions_generation", "auth_method"),
-        *("dpop_jkt", "dpop_jti", "refresh_token_jkt"),
+        *("dpop_jkt", "dpop_jti", "refresh_token_jkt", "refresh_token_x5t"),
     ),
     "event": ("sub", "event_id"),
 }

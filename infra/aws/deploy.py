@@ -15,7 +15,7 @@ import yaml
 from chalicelib.settings import Settings
 from chalicelib.storage.store import Store
 from infra import access
-from infra.aws import code, front, package
+from infra.aws import code, front, mutual_tls, package
 from infra.aws.administrator import create_administrator
 from infra.aws.advisories import known_vulnerabilities, summary
 from infra.aws.data import deploy_data
@@ -23,12 +23,13 @@ from infra.aws.deployment import Deployment
 from infra.aws.libraries import ARCHITECTURES
 from infra.aws.package import API, Package
 from infra.aws.stacks import resumable
-from infra.local.state import CHECKOUT
 from infra.operator.commands import CommandError, did_you_mean, example, require_aws_stage
 from infra.operator.doctor import check
 from infra.operator.keys import create_ring_of_new_stage
 from infra.operator.terminal import visible
 from infra.schema import SCHEMA
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
 
 # ---- the steps
 
@@ -39,7 +40,7 @@ def build(deployment: Deployment) -> None:
     built = package.build(deployment.stage, deployment.folder, deployment.architecture)
     deployment.package = built
     click.echo(f"The zip has {built.zip.stat().st_size / 1e6:.1f} MB, SHA-256 {built.sha256[:16]}…")
-    click.echo(summary(known_vulnerabilities([CHECKOUT / package.REQUIREMENTS])))
+    click.echo(summary(known_vulnerabilities([_CHECKOUT / package.REQUIREMENTS])))
     for note in built.notes:
         click.echo(f"Note: {note}")
 
@@ -56,6 +57,7 @@ def deploy_api(deployment: Deployment) -> None:
     """Deploy the function, its gateway, and its alarms."""
     built, stack, data = _built(deployment), deployment.api, deployment.data.outputs()
     required = {"Stage": deployment.stage, "Signing": deployment.data.parameters()["Signing"], **data}
+    required |= mutual_tls.truststore_parameters(deployment)
     parameters = deployment.parameters(API, stack, required)
     parameters = {name: value for name, value in parameters.items() if name in built.template["Parameters"]}
     template = built.at(data["CodeBucket"], deployment.code_key, deployment.code_version, parameters)
@@ -157,7 +159,8 @@ def _parameters_of_file(_context: Any, _option: Any, file: Path | None) -> dict[
 def _known(pairs: dict[str, str]) -> dict[str, str]:
     """Return the parameters. Raises click.BadParameter for one that no template has."""
     files = (SCHEMA, API, front.TEMPLATE)
-    names = {name for file in files for name in yaml.safe_load(file.read_text())["Parameters"]} - front.COMPUTED
+    names = {name for file in files for name in yaml.safe_load(file.read_text())["Parameters"]}
+    names -= front.COMPUTED | mutual_tls.COMPUTED
     for name in pairs:
         if name not in names:
             raise click.BadParameter(f"there is no parameter {name!r}.{did_you_mean(name, names)}")
@@ -167,7 +170,9 @@ def _known(pairs: dict[str, str]) -> dict[str, str]:
 def check_settings(server: Mapping[str, str]) -> None:
     """Raise SettingsError when the server would not start with the settings in its parameters."""
     variables = {name: server.get(parameter, "") for parameter, name in package.setting_parameters().items()}
-    given = {name: value for name, value in {**variables, "SIGNET_ISSUER": server.get("Issuer", "")}.items() if value}
+    own = server.get("DomainName") and f"https://{server['DomainName']}"
+    issuer = server.get("Issuer") or own or ""
+    given = {name: value for name, value in {**variables, "SIGNET_ISSUER": issuer}.items() if value}
     Settings.from_environ({"AWS_LAMBDA_FUNCTION_NAME": "signet", **given})
 
 
@@ -236,6 +241,7 @@ def deploy(
             raise CommandError("EmailIdentity requires EmailFrom, the address that mails are sent from.")
         check_settings(server)
         front.check_front(deployment, server)
+        mutual_tls.check_mutual_tls(deployment, server)
         for step in STEPS:
             step(deployment)
     if deployment.problems:

@@ -126,6 +126,8 @@ def dns_records(deployment: Deployment) -> dict[str, str]:
     outputs, records = deployment.outputs, {}
     if target := outputs.get("DomainTarget"):
         records[outputs["Address"].removeprefix("https://")] = target
+    if target := outputs.get("MtlsDomainTarget"):
+        records[deployment.api.parameters()["MtlsDomain"]] = target
     if deployment.front == CLOUDFRONT:
         records[outputs["Issuer"].removeprefix("https://")] = deployment.front_stack.outputs()["FrontTarget"]
     return records

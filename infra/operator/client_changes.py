@@ -7,6 +7,8 @@ from typing import Any
 from chalicelib.clients.metadata import is_resource_server
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.fapi import derived_members
+from chalicelib.protocol.mutual_tls import SUBJECT_MEMBERS
+from chalicelib.protocol.mutual_tls import TLS_CLIENT_AUTH
 from infra.operator.joined_values import edit_list
 
 # What an application on a device or in a page needs to sign users in, and to keep them signed in.
@@ -59,7 +61,12 @@ def with_response_types(members: dict[str, Any], before: tuple[str, ...] = ("cod
 
 
 def with_key_method(members: dict[str, Any]) -> dict[str, Any]:
-    """Return the members of a new client: with keys, it authenticates by them, unless its methods are given."""
+    """Return the members of a new client: with keys, it authenticates by them, unless its methods are given.
+
+    So does one whose certificate must have a name (RFC 8705).
+    """
+    if not members.keys().isdisjoint(SUBJECT_MEMBERS):
+        return {"token_endpoint_auth_methods": (TLS_CLIENT_AUTH,), **members}
     if "jwks" not in members and "jwks_uri" not in members:
         return members
     return {"token_endpoint_auth_methods": ("private_key_jwt",), **members}

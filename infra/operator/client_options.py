@@ -20,6 +20,7 @@ from chalicelib.protocol.fapi import PROFILES
 from infra.operator.client_changes import LISTS, PUBLIC_SCOPE, ClientChanges
 from infra.operator.joined_values import ListChoice, reject_joined_values
 from infra.operator.jwks_file import JwksFile
+from infra.operator.tls_options import TLS_OPTIONS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -65,7 +66,7 @@ _BOTH: tuple[tuple[str, str, dict[str, Any], str], ...] = (
     (
         "--auth-method",
         "token_endpoint_auth_methods",
-        {**_LIST, "type": ListChoice(list(client_auth.METHODS))},
+        {**_LIST, "type": ListChoice(list(client_auth.ALL_METHODS))},
         "How it authenticates: by default with its secret in the header or in the body, or with keys by "
         "private_key_jwt; none means --public.",
     ),
@@ -111,6 +112,7 @@ _BOTH: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         {},
         "Reject its DPoP proofs without a nonce of the last minutes.",
     ),
+    *TLS_OPTIONS,
     ("--authorization-code-lifetime", "authorization_code_lifetime", _SECONDS, "Overrides the server setting."),
     ("--access-token-lifetime", "access_token_lifetime", _SECONDS, "Overrides the server setting."),
     ("--refresh-token-lifetime", "refresh_token_lifetime", _SECONDS, "Overrides the server setting."),
@@ -180,7 +182,7 @@ _OPTIONAL = tuple(
     for field in fields(Client)
     if field.default is None
     and field.name not in ("disabled_at", "expires_at", "registered_with")
-    and not field.name.startswith("dpop_")  # they have an opposite
+    and not field.name.startswith(("dpop_", "tls_client_cert"))  # they have an opposite
     and "registration_" not in field.name
 )
 

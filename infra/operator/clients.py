@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from chalicelib import events
+from chalicelib.clients.certificates import certificates_of
 from chalicelib.clients.client_lifetime import last_use
 from chalicelib.clients.metadata import warnings
 from chalicelib.clients.registration import (
@@ -237,6 +238,8 @@ def _delete_unless_removed(store: Store, consent: Consent) -> bool:
 def client_document(client: Client) -> dict[str, Any]:
     """Return a client with the member names of RFC 7591 section 3.2.1 and Signet's own members, without secrets."""
     members = asdict(client) | {"token_endpoint_auth_methods": client.auth_methods, "last_used_at": last_use(client)}
+    if client.tls_client_certificates:
+        members["tls_client_certificates"] = [each.thumbprint for each in certificates_of(client)]
     return present_members(members, *_HIDDEN)
 
 

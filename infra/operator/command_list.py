@@ -1,5 +1,6 @@
 """All commands of the operator on the data of a stage."""
 
+from infra.operator.client_certificates import add_client_certificate, list_certificates, remove_client_certificate
 from infra.operator.client_documents import (
     block_document,
     list_documents,
@@ -19,6 +20,7 @@ from infra.operator.resources import resource
 from infra.operator.scopes import scope
 from infra.operator.settings import settings_
 from infra.operator.transfer import export, import_
+from infra.operator.truststore_commands import truststore
 from infra.operator.user_invite import invite_user
 from infra.operator.user_mfa import mfa
 from infra.operator.user_restoration import restore_user
@@ -26,6 +28,8 @@ from infra.operator.user_sign_in import let_in_user, unlock_user
 from infra.operator.users import user
 
 for _command in (list_documents, pin_document, unpin_document, block_document, unblock_document):
+    client.add_command(_command)
+for _command in (add_client_certificate, list_certificates, remove_client_certificate):
     client.add_command(_command)
 user.add_command(restore_user)
 user.add_command(invite_user)
@@ -35,5 +39,5 @@ user.add_command(mfa)
 user.add_command(passkey_)
 OPERATOR_COMMANDS = (
     *(client, registration_token, user, resource, scope, grant, key, history_, settings_),
-    *(doctor, export, import_, completion),
+    *(truststore, doctor, export, import_, completion),
 )

@@ -18,9 +18,9 @@ from tests.support.site import Site
 from tests.tools import policies
 
 __all__ = ["stage"]  # a fixture
-NAMES = ["deployer", "deployer-front", "doctor", "operator"]
+NAMES = ["deployer", "deployer-front", "doctor", "operator", "operator-certificates"]
 URI = "https://print.example.com/callback"
-MUTATING = re.compile(r":(?!Get|List|list|Describe|Scan|Query|BatchGet|Decrypt)")
+MUTATING = re.compile(r":(?!Get|GET$|List|list|Describe|Scan|Query|BatchGet|Decrypt)")
 # Calls whose permission is that of their parts.
 COMPOSED = {"dynamodb:TransactWriteItems", "dynamodb:TransactGetItems"}
 

@@ -37,6 +37,10 @@ EXCEPTIONS = {
     "doctor --stage prod": "tests/operator/test_doctor.py",
     "doctor --as claude": "tests/operator/test_doctor_as.py",
     "data --stage prod": "tests/deployment/test_restore.py",
+    "truststore add authority.pem --stage prod": "tests/operator/test_certificate_commands.py",
+    "truststore list --stage prod": "tests/operator/test_certificate_commands.py",
+    "truststore sync --stage prod": "tests/operator/test_certificate_commands.py",
+    "truststore remove": "tests/operator/test_certificate_commands.py",
 }
 COMMAND = ".venv/bin/signet "
 # Other programs that are called in such a block; they are replaced by a script that does nothing.

@@ -60,6 +60,16 @@ MEMBERS: list[tuple[tuple[str, ...], str, Any]] = [
     (("--require-pushed-authorization-requests",), "require_pushed_authorization_requests", True),
     (("--dpop-bound-access-tokens",), "dpop_bound_access_tokens", True),
     (("--dpop-nonce-required",), "dpop_nonce_required", True),
+    (("--tls-client-auth-subject-dn", "CN=a, O=b"), "tls_client_auth_subject_dn", "CN=a, O=b"),
+    (("--tls-client-auth-san-dns", "app.example.com"), "tls_client_auth_san_dns", "app.example.com"),
+    (("--tls-client-auth-san-uri", "spiffe://example.com/app"), "tls_client_auth_san_uri", "spiffe://example.com/app"),
+    (("--tls-client-auth-san-ip", "192.0.2.1"), "tls_client_auth_san_ip", "192.0.2.1"),
+    (("--tls-client-auth-san-email", "app@example.com"), "tls_client_auth_san_email", "app@example.com"),
+    (
+        ("--tls-client-certificate-bound-access-tokens",),
+        "tls_client_certificate_bound_access_tokens",
+        True,
+    ),
     (("--authorization-code-lifetime", "30"), "authorization_code_lifetime", 30),
     (("--access-token-lifetime", "300"), "access_token_lifetime", 300),
     (("--refresh-token-lifetime", "3600"), "refresh_token_lifetime", 3600),
@@ -99,7 +109,7 @@ HIDDEN = {"secret_hashes", "registration_id", "grants_generation", "registration
 HIDDEN |= {"previous_registration_token_hash", "registration_token_replaced_at"}
 NOT_SETTABLE = (
     HIDDEN
-    | {"registered_with", "expires_at", "document"}
+    | {"registered_with", "expires_at", "document", "tls_client_certificates"}
     | {"profile"}  # which sets other members too: test_client_profiles
     | {"client_id", "client_id_issued_at", "disabled_at", "token_endpoint_auth_method"}
 )

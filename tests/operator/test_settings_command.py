@@ -113,6 +113,13 @@ def test_every_setting_is_shown(site: Site) -> None:
         ({"SIGNET_SIGN_UP_DOMAINS": "A.example, b.example"}, "SIGNET_SIGN_UP_DOMAINS", "a.example b.example", "here"),
         ({}, "SIGNET_SIGN_UP_TERMS_URL", "", "default"),
         ({"SIGNET_SIGN_UP_TERMS_URL": "https://a.example"}, "SIGNET_SIGN_UP_TERMS_URL", "https://a.example", "here"),
+        ({}, "SIGNET_MTLS_DOMAIN", "", "default"),
+        (
+            {"SIGNET_MTLS_DOMAIN": "mtls.example.com", "SIGNET_ISSUER": "https://example.com"},
+            "SIGNET_MTLS_DOMAIN",
+            "mtls.example.com",
+            "here",
+        ),
         ({}, "SIGNET_SIGN_IN_NOTICE", "off", "default"),
         ({"SIGNET_SIGN_IN_NOTICE": "on"}, "SIGNET_SIGN_IN_NOTICE", "on", "here"),
         ({}, "SIGNET_EMAIL_CONFIGURATION_SET", "", "default"),

@@ -399,3 +399,25 @@ def test_scope_of_open_clients_must_be_scope_tokens(text: str) -> None:
 def test_mode_of_documents_is_one_of_three() -> None:
     with pytest.raises(SettingsError, match="must be one of: list, off, open"):
         Settings.from_environ({"SIGNET_CLIENT_DOCUMENTS": "on"})
+
+
+@pytest.mark.parametrize(
+    ("domain", "issuer", "problem"),
+    [
+        ("https://mtls.example.com", "https://example.com", "must be a domain"),
+        ("mtls.example.com/x", "https://example.com", "must be a domain"),
+        ("mtls.example.com:8443", "https://example.com", "must be a domain"),
+        ("MTLS.example.com", "https://example.com", "must be a domain"),
+        ("localhost", "https://example.com", "must be a domain"),
+        ("example.com", "https://example.com", "another domain"),
+        ("example.com", "https://example.com/auth", "another domain"),
+        ("mtls.example.com", "", "requires SIGNET_ISSUER"),
+    ],
+)
+def test_domain_for_mutual_tls_is_another_one(domain: str, issuer: str, problem: str) -> None:
+    environ = {"AWS_LAMBDA_FUNCTION_NAME": "signet", "SIGNET_MTLS_DOMAIN": domain, "SIGNET_ISSUER": issuer}
+    with pytest.raises(SettingsError, match=f"SIGNET_MTLS_DOMAIN.*{problem}"):
+        Settings.from_environ(environ)
+    given = {"AWS_LAMBDA_FUNCTION_NAME": "signet", "SIGNET_MTLS_DOMAIN": "mtls.example.com"}
+    assert Settings.from_environ(given | {"SIGNET_ISSUER": "https://example.com"}).mtls_domain == "mtls.example.com"
+    assert Settings.from_environ({"SIGNET_ISSUER": "https://example.com"}).mtls_domain is None

@@ -17,6 +17,8 @@ import cfnlint  # type: ignore[import-untyped]
 import yaml
 from botocore import xform_name
 
+from infra.operator.truststore import KEY
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "infra" / "aws" / "iam"
 MAX_SIZE = 6144  # characters of a managed policy, without white space
@@ -139,6 +141,15 @@ def policies() -> dict[str, dict[str, Any]]:
         _statement("Keys", key, "*"),
         _statement("OpenTheTables", ["kms:Decrypt"], "*", _THROUGH_DYNAMODB | _ALIAS),
         _statement("OpenTheKeyRing", ["kms:Decrypt"], "*", {"StringLike": {_CONTEXT: "*"}, **_ALIAS}),
+        _statement("Truststore", ["s3:GetObject"], _TRUSTSTORE),
+        _statement("Domain", ["apigateway:GET"], _DOMAINS),
+    ]
+    certificates = [
+        _statement("Bucket", ["cloudformation:DescribeStacks"], _STACKS),
+        # API Gateway reads the version on behalf of the caller.
+        _statement("Truststore", ["s3:GetObject", "s3:GetObjectVersion", "s3:PutObject"], _TRUSTSTORE),
+        _statement("Missing", ["s3:ListBucket"], _BUCKETS[0]),
+        _statement("Domain", ["apigateway:GET", "apigateway:PATCH"], _DOMAINS),
     ]
     operator = [
         _statement("Records", records, _TABLES),
@@ -169,6 +180,7 @@ def policies() -> dict[str, dict[str, Any]]:
             "operator": operator,
             "deployer": deployer,
             "deployer-front": front,
+            "operator-certificates": certificates,
         }.items()
     }
 
@@ -177,6 +189,8 @@ def policies() -> dict[str, dict[str, Any]]:
 _DEPLOYER = tuple(f"infra/aws/{name}.py" for name in ("code", "data", "deploy", "deployment", "stacks", "tables"))
 _CONTEXT = "kms:EncryptionContext:signet-stage"
 _STACKS = [f"arn:aws:cloudformation:*:*:stack/signet-{kind}-*/*" for kind in ("api", "data", "front")]
+_TRUSTSTORE = f"arn:aws:s3:::signet-data-*/{KEY}"
+_DOMAINS = "arn:aws:apigateway:*::/domainnames/*"
 _BUCKETS = ["arn:aws:s3:::signet-data-*", "arn:aws:s3:::signet-data-*/*"]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from infra.operator.doctor import front, function, mail, sign_ins
+from infra.operator.doctor import front, function, mail, mutual_tls, sign_ins
 from infra.operator.doctor.findings import Verdict
 from infra.operator.doctor.stage import Inside
 
@@ -15,4 +15,5 @@ CHECKS: tuple[tuple[str, Callable[[Inside], Verdict]], ...] = (
     ("sign-in addresses", sign_ins.addresses),
     ("front", front.front),
     ("mail", mail.sending),
+    ("truststore", mutual_tls.truststore),
 )
