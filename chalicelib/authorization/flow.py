@@ -11,14 +11,13 @@ from chalicelib.authorization.grant import NotGranted, create_grant
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.repeated_answer import redirect_to_answer, repeat_answer
 from chalicelib.authorization.request import ended
-from chalicelib.authorization.response import send_response
+from chalicelib.authorization.response import send_prepared
 from chalicelib.authorization.screens import redirect_to_request, show
 from chalicelib.authorization.stored_request import stored_for, storing, waits_for_get
 from chalicelib.builtin_clients import ACCOUNT
 from chalicelib.http.messages import Response, redirect
 from chalicelib.protocol.authentication_context import BY_PASSWORD
 from chalicelib.protocol.next_step import SignedInUser, Step, next_step
-from chalicelib.protocol.recipient import Recipient
 from chalicelib.protocol.records import AuthorizationRequest, Consent, User
 from chalicelib.sessions import browser_sessions
 from chalicelib.storage.table import Write
@@ -117,9 +116,8 @@ def _answer_again_at_once(interaction: Interaction, signed_in: SignedInUser) -> 
     return answer_again(replace(interaction, request=request.answered_as(current)), signed_in)
 
 
-def _send(interaction: Interaction, parameters: dict[str, str]) -> Response:
+def _send(interaction: Interaction, parameters: dict[str, str | None]) -> Response:
     http = interaction.http
     if waits_for_get(http, interaction.request):
         return redirect_to_answer(interaction)
-    recipient = http.recipient or Recipient.of(interaction.client, interaction.request)
-    return send_response(interaction.server, http, recipient, parameters)
+    return send_prepared(interaction.server, http, interaction.recipient, parameters)

@@ -159,7 +159,7 @@ def request_of(
         if stored is not None:
             require_repeatable(server, stored)
         recipient = find_recipient(server, http, http.query)
-        request = read_request(server, http.query, recipient)
+        request = read_request(server, http.query, recipient, seen_at=sent.shown_at)
         expires_at = sent.shown_at + server.settings.request_lifetime
         request = replace(request, request_id=sent.request_id, created_at=sent.shown_at, expires_at=expires_at)
         if stored is not None:

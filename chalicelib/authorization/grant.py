@@ -9,6 +9,7 @@ from typing import Any
 
 from chalicelib import events
 from chalicelib.authorization.interaction import Interaction
+from chalicelib.authorization.response import prepare_response
 from chalicelib.authorization.stored_request import answering, waits_for_get
 from chalicelib.events import history
 from chalicelib.protocol import claims, fapi
@@ -37,7 +38,7 @@ def create_grant(
     consent_given: bool = False,
     remember: bool = False,
     also: tuple[Write[Any], ...] = (),
-) -> dict[str, str] | NotGranted:
+) -> dict[str, str | None] | NotGranted:
     """Create the grant; return the parameters of the authorization response, or why there is no grant.
 
     No parameters if the answer waits for a GET. `consent_given`: the user has just allowed it; `remember` stores that
@@ -65,13 +66,17 @@ def create_grant(
     return parameters
 
 
-def response_parameters(interaction: Interaction, user: User, grant: Grant) -> dict[str, str]:
-    """Return the parameters of the authorization response for a new grant: its code, and an ID token if requested."""
+def response_parameters(interaction: Interaction, user: User, grant: Grant) -> dict[str, str | None]:
+    """Return the parameters of the authorization response for a new grant, as they are sent: signed if it must be.
+
+    They have its code, and an ID token if requested. Raises TemporarilyUnavailable when one cannot be signed.
+    """
     server, client, request = interaction.server, interaction.client, interaction.request
     code = server.keys.make_handle("code", grant.grant_id)
-    if "id_token" not in request.response_type.split():
-        return {"code": code}
-    return {"code": code, "id_token": id_token(server, client, grant, nonce=request.nonce, code=code, user=user)}
+    answer = {"code": code}
+    if "id_token" in request.response_type.split():
+        answer["id_token"] = id_token(server, client, grant, nonce=request.nonce, code=code, user=user)
+    return prepare_response(server, interaction.recipient, answer)
 
 
 def code_times(interaction: Interaction) -> tuple[int, int, int]:

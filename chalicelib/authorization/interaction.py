@@ -7,6 +7,7 @@ from chalicelib.http.messages import Request
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.next_step import SignedInUser
 from chalicelib.protocol.passkey import Passkey
+from chalicelib.protocol.recipient import Recipient
 from chalicelib.protocol.records import AuthorizationRequest, Consent, User
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
@@ -29,6 +30,11 @@ class Interaction:
     consent: Consent | None = None
     waiting: User | None = None
     read_passkeys: dict[str, list[Passkey]] = field(default_factory=dict)
+
+    @property
+    def recipient(self) -> Recipient:
+        """Who gets the answer, and how."""
+        return self.http.recipient or Recipient.of(self.client, self.request)
 
     @property
     def remembered(self) -> Consent | None:

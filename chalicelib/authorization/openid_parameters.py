@@ -1,7 +1,5 @@
 """The parameters that OpenID Connect adds to an authorization request, checked (OpenID Connect Core 3.1.2.1)."""
 
-import base64
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -16,25 +14,8 @@ PROMPTS = ("none", "login", "consent", "select_account")
 # Accepted: the pages are the same for all, and fit into each.
 DISPLAYS = ("page", "popup", "touch", "wap")
 MAX_ID_TOKEN = 8192
-MAX_REQUEST_OBJECT = 65536
 MAX_LOGIN_HINT = 320
 MAX_PREFERENCES = 10
-
-
-def of_request_object(params: Params) -> Params:
-    """Return `response_mode` and `state` of a request object; nothing where it cannot be read.
-
-    Request objects are rejected (section 6.1), signed or not. But the error is sent with the response_mode and state
-    that the client asked for, which may be only in the object.
-    """
-    try:
-        payload = (params.get("request", at_most=MAX_REQUEST_OBJECT) or "").split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (InvalidRequest, IndexError, ValueError, RecursionError):
-        return Params()
-    if not isinstance(claims, dict):
-        return Params()
-    return Params((name, claims[name]) for name in ("response_mode", "state") if isinstance(claims.get(name), str))
 
 
 def read_openid_parameters(

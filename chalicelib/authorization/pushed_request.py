@@ -32,13 +32,11 @@ def push(server: AuthorizationServer, http: Request, params: Params, client: Cli
     params = params.replaced("client_id", client.client_id)
     for credential in ("client_secret", "client_assertion"):
         params = params.replaced(credential, None)
-    if http.proof and params.get("dpop_jkt") not in (None, http.proof.jkt):
+    request = read_request(server, params, read_recipient(server, http, params), pushed=True)
+    if http.proof and request.dpop_jkt not in (None, http.proof.jkt):
         raise InvalidRequest("The dpop_jkt is not the thumbprint of the key of the DPoP proof.")
     if http.proof:
-        params = params.replaced("dpop_jkt", http.proof.jkt)
-    request = read_request(server, params, read_recipient(server, http, params), pushed=True)
-    if http.proof:
-        request = replace(request, request_id=record_id(server, client, http.proof))
+        request = replace(request, request_id=record_id(server, client, http.proof), dpop_jkt=http.proof.jkt)
     authenticated = not client.public and client.document is None  # anyone can publish a document
     if not store_unauthenticated(server, http, params, request, authenticated=authenticated):
         raise InvalidDpopProof(USED_BEFORE)

@@ -5,7 +5,7 @@ Until the recipient is known, an error is shown on a page and never redirected (
 
 from urllib.parse import quote_plus
 
-from chalicelib.authorization import openid_parameters
+from chalicelib.authorization.request_object import apparent_parameters
 from chalicelib.builtin_clients import ACCOUNT
 from chalicelib.clients.document_cache import DocumentUnusable
 from chalicelib.clients.documents import find_client
@@ -38,7 +38,7 @@ def find_recipient(server: AuthorizationServer, http: Request, params: Params) -
 
 def read_recipient(server: AuthorizationServer, http: Request, params: Params) -> Recipient:
     """Return the client that asks, which `http.client` becomes, and its redirect URI. Raises InvalidRequest."""
-    client_id = require_client_id(params)
+    client_id, params = require_client_id(params), apparent_parameters(params)
     redirect_uri = params.get("redirect_uri")
 
     def accept(client: Client) -> bool:
@@ -56,11 +56,10 @@ def read_recipient(server: AuthorizationServer, http: Request, params: Params) -
     if redirect_uri is None and (is_openid or (client.profile and "request" not in params)):
         # OpenID Connect Core section 3.1.2.1, FAPI 2.0 Security Profile section 5.3.2.2, clause 6: REQUIRED
         raise InvalidRequest("This request must name its redirect_uri.", code="redirect_uri_missing")
-    # Send errors with the response_mode and state that the client asked for, which may be in a request object.
-    error_params = params.with_fallback(openid_parameters.of_request_object(params)) if "request" in params else params
-    response_type, response_mode = _readable(error_params, "response_type"), _readable(error_params, "response_mode")
+    # Send errors with the response_mode and state that the client asked for.
+    response_type, response_mode = _readable(params, "response_type"), _readable(params, "response_mode")
     response_mode = response_types.error_response_mode(response_type, response_mode, target)
-    state = _state_for_errors(error_params, response_mode)
+    state = _state_for_errors(params, response_mode)
     return Recipient(client, target, sent=redirect_uri is not None, state=state, response_mode=response_mode)
 
 

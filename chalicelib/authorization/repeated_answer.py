@@ -31,7 +31,7 @@ def redirect_to_answer(interaction: Interaction) -> Response:
     return redirect(http, address_of(server, query_of(replace(interaction, request=request))))
 
 
-def repeat_answer(interaction: Interaction, signed_in: SignedInUser) -> dict[str, str]:
+def repeat_answer(interaction: Interaction, signed_in: SignedInUser) -> dict[str, str | None]:
     """Return the parameters of the authorization response again. The request is answered, in this browser.
 
     Raises AccessDenied when it was denied, RequestEnded when it was answered for another session, when what was granted
@@ -61,7 +61,7 @@ def repeat_answer(interaction: Interaction, signed_in: SignedInUser) -> dict[str
 
 def _repeat_if_changed(
     interaction: Interaction, signed_in: SignedInUser, current: AuthorizationRequest | None
-) -> dict[str, str]:
+) -> dict[str, str | None]:
     """Return the answer that the request's record has now, if it is another one: the user may have denied it since.
 
     Raises as `repeat_answer`.

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from chalicelib.authorization.openid_parameters import MAX_REQUEST_OBJECT, read_openid_parameters
+from chalicelib.authorization.openid_parameters import read_openid_parameters
 from chalicelib.authorization.recipient import read_state, redirect_target
-from chalicelib.builtin_clients import RESERVED
+from chalicelib.authorization.request_object import verified_parameters
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol import claims_parameter, pkce
 from chalicelib.protocol.client import Client
@@ -16,8 +16,6 @@ from chalicelib.protocol.errors import (
     OAuthError,
     RegistrationNotSupported,
     RequestEnded,
-    RequestNotSupported,
-    RequestUriNotSupported,
 )
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.recipient import Recipient
@@ -36,35 +34,40 @@ PARAMETERS = (
     *("display", "claims_locales", "ui_locales", "acr_values", "claims", "resource"),
     *("code_challenge", "code_challenge_method", "dpop_jkt"),
 )
+# The parameters of a request object.
+_IN_OBJECT = (*PARAMETERS, "login_hint", "id_token_hint", "registration")
 PUSHED_LIFETIME = 5 * MINUTE  # until a browser opens it; then it is that of any request
 MAX_SHOWN = 200  # characters of the request in the description of an error
 
 
 def read_request(
-    server: AuthorizationServer, params: Params, recipient: Recipient, *, pushed: bool = False
+    server: AuthorizationServer,
+    params: Params,
+    recipient: Recipient,
+    *,
+    pushed: bool = False,
+    seen_at: int | None = None,
 ) -> AuthorizationRequest:
     """Return the request, every check passed. Raises the OAuthError that goes to the recipient.
 
-    `pushed`: the client itself has sent it (RFC 9126).
+    `pushed`: the client itself has sent it (RFC 9126). `seen_at`: when its request object must be valid, not now.
     """
+    seen_at = server.now() if seen_at is None else seen_at
     try:
-        return _read(server, params, recipient, pushed)
+        return _read(server, params, recipient, pushed, seen_at)
     except OAuthError:
         # No client is rejected because of a cached record: it is read again first.
         client = server.read_client(recipient.client.client_id)
         if client is None or client == recipient.client:
             raise
-        return _read(server, params, replace(recipient, client=client), pushed)
+        return _read(server, params, replace(recipient, client=client), pushed, seen_at)
 
 
-def _read(server: AuthorizationServer, params: Params, recipient: Recipient, pushed: bool) -> AuthorizationRequest:
+def _read(
+    server: AuthorizationServer, params: Params, recipient: Recipient, pushed: bool, seen_at: int
+) -> AuthorizationRequest:
+    params = verified_parameters(server, recipient.client, params, _IN_OBJECT, pushed=pushed, seen_at=seen_at)
     state = read_state(params)
-    if not pushed and _must_be_pushed(server, recipient.client):
-        raise InvalidRequest("The request must be pushed: POST it to the pushed_authorization_request_endpoint.")
-    if params.get("request", at_most=MAX_REQUEST_OBJECT):
-        raise RequestNotSupported("Request objects are not supported.")
-    if params.get("request_uri"):
-        raise RequestUriNotSupported("The request_uri was not issued by this server.")
     if params.get("registration", at_most=65536):
         raise RegistrationNotSupported("Clients cannot register themselves.")
     client, redirect_uri = recipient.client, recipient.redirect_uri
@@ -153,12 +156,6 @@ def require_current(
         raise ended(request)
     http.client, http.ui_locales = client, request.ui_locales
     return request, client
-
-
-def _must_be_pushed(server: AuthorizationServer, client: Client) -> bool:
-    """Return whether a client must push its requests (RFC 9126 sections 5 and 6). The server's own pages cannot."""
-    required = server.settings.require_pushed_authorization_requests
-    return client.require_pushed_authorization_requests or (required and client.client_id not in RESERVED)
 
 
 def _requested_claims(

@@ -22,12 +22,26 @@ def send_response(
 ) -> Response:
     """Return the authorization response or error (RFC 6749 sections 4.1.2 and 4.1.2.1), with `state` and `iss`.
 
-    A redirect, or a page that posts it. The issuer is in it by RFC 9207 section 2. Raises TemporarilyUnavailable when
-    it must be signed and cannot.
+    A redirect, or a page that posts it. Raises TemporarilyUnavailable when it must be signed and cannot.
+    """
+    return send_prepared(server, http, recipient, prepare_response(server, recipient, answer))
+
+
+def prepare_response(
+    server: AuthorizationServer, recipient: Recipient, answer: Mapping[str, str]
+) -> dict[str, str | None]:
+    """Return the parameters of an authorization response as they are sent, with `state` and `iss`: in a JWT or not.
+
+    The issuer is in it by RFC 9207 section 2. Raises TemporarilyUnavailable when it must be signed and cannot.
     """
     parameters = {**answer, "state": recipient.state, "iss": server.issuer}
-    if is_signed(recipient.response_mode):
-        parameters = {"response": _sign(server, recipient, parameters)}
+    return {"response": _sign(server, recipient, parameters)} if is_signed(recipient.response_mode) else parameters
+
+
+def send_prepared(
+    server: AuthorizationServer, http: Request, recipient: Recipient, parameters: Mapping[str, str | None]
+) -> Response:
+    """Return what `prepare_response` has prepared, as the response mode sends it."""
     transport = transport_of(recipient.response_mode)
     if transport == "form_post":
         fields = [(name, value) for name, value in parameters.items() if value is not None]

@@ -7,6 +7,7 @@ that a login application asks about: without authentication, so their size and t
 from dataclasses import fields, replace
 from typing import Any
 
+from chalicelib.authorization.request_object import expires_at
 from chalicelib.http.addresses import network_of
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
 from chalicelib.protocol.errors import InvalidRequest, TemporarilyUnavailable
@@ -47,6 +48,21 @@ def store_unauthenticated(
     if not authenticated and not server.count_in_hour("stored requests", network, limit):
         raise TemporarilyUnavailable("Too many requests came from your network. Please try again in an hour.")
     return server.store.requests.insert(request)
+
+
+def stored_if_expired(
+    server: AuthorizationServer, http: Request, request: AuthorizationRequest
+) -> AuthorizationRequest:
+    """Return the request, stored if its request object has expired while its page was shown.
+
+    The next page could not be shown again otherwise. Raises TemporarilyUnavailable as `store_unauthenticated`.
+    """
+    expires, browser_id = expires_at(http.query), browser_id_of(server, http)
+    if expires is None or expires > server.now() or request.stored or request.answered or browser_id is None:
+        return request
+    request = stored_for(server, request, browser_id)
+    store_unauthenticated(server, http, http.query, request)
+    return request
 
 
 def storing(server: AuthorizationServer, request: AuthorizationRequest) -> Write[AuthorizationRequest]:

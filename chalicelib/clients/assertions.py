@@ -5,11 +5,12 @@ says about its endpoints, can never be used here.
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any, TypeGuard
 
+from chalicelib.clients.signatures import has_signed
 from chalicelib.http.messages import Params
-from chalicelib.keys.client_keys import Jwt, is_signed_by, read_jwt
+from chalicelib.keys.client_keys import Jwt
+from chalicelib.keys.client_keys import read_jwt
 from chalicelib.protocol import fapi
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import MAX_URL
@@ -25,6 +26,8 @@ MAX_LIFETIME = HOUR
 CLOCK_DIFFERENCE = MINUTE
 MAX_JTI = 256
 MAX_CLIENT_ID = MAX_URL
+# What a client signs with the same keys for another purpose (RFC 8725 section 3.11)
+OTHER_TYPES = ("oauth-authz-req+jwt", "application/oauth-authz-req+jwt", "dpop+jwt")
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ def read_assertion(form: Params) -> Assertion | None:
         raise InvalidClient("The client_assertion is not a JWT.", detail=str(error)) from error
     if not jwt.alg:
         raise InvalidClient("The client_assertion is signed with an algorithm that is not supported.")
+    if jwt.header.get("typ") in OTHER_TYPES:
+        raise InvalidClient("The client_assertion is a JWT for another purpose: see its typ.")
     audience = _audience(jwt.claims.get("aud"))
     client_id, jti, expires_at = (jwt.claims.get(name) for name in ("sub", "jti", "exp"))
     if not _is_text(client_id, MAX_CLIENT_ID) or not client_id.isascii() or jwt.claims.get("iss") != client_id:
@@ -101,12 +106,7 @@ def find_problem(server: AuthorizationServer, client: Client, assertion: Asserti
         return "the client assertion is signed with an algorithm that FAPI 2.0 does not allow"
     if "private_key_jwt" not in client.auth_methods:
         return "the client is not registered for private_key_jwt"
-    keys: Mapping[str, Any] | None = client.jwks
-    if client.jwks_uri is not None:
-        from chalicelib.clients.key_sets import fetch_keys  # few requests need what sends requests
-
-        keys = fetch_keys(server, client, client.jwks_uri, assertion.jwt)
-    if keys is None or not is_signed_by(assertion.jwt, keys):
+    if not has_signed(server, client, assertion.jwt):
         return "no key of the client has signed the client assertion"
     return ""
 

@@ -60,6 +60,8 @@ def _document(url: str, members: dict[str, Any]) -> ClientDocument:
         policy_uri=_https_address(members, "policy_uri"),
         tos_uri=_https_address(members, "tos_uri"),
         dpop_bound_access_tokens=flag_member(members, "dpop_bound_access_tokens"),
+        require_signed_request_object=flag_member(members, "require_signed_request_object") or None,
+        request_object_signing_alg=_optional(members, "request_object_signing_alg"),
     )
     if not 1 <= len(document.redirect_uris) <= MAX_REDIRECT_URIS:
         raise ValueError(f"the document must have 1 to {MAX_REDIRECT_URIS} redirect_uris")

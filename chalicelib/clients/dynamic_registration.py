@@ -30,10 +30,11 @@ _RETURNED = (
     *("token_endpoint_auth_method", "jwks", "jwks_uri", "logo_uri", "client_uri", "policy_uri", "tos_uri"),
     *("post_logout_redirect_uris", "backchannel_logout_uri", "id_token_signed_response_alg"),
     *("userinfo_signed_response_alg", "subject_type", "authorization_signed_response_alg", "default_acr_values"),
+    *("introspection_signed_response_alg", "request_object_signing_alg"),
 )
 _IF_TRUE = (
     *("backchannel_logout_session_required", "require_pushed_authorization_requests"),
-    "dpop_bound_access_tokens",
+    *("dpop_bound_access_tokens", "require_signed_request_object"),
 )
 # Who may get the responses and tokens of a client: another value ends what users have allowed.
 _IDENTITY = ("redirect_uris", "public", "has_secret_method", "jwks", "jwks_uri")

@@ -8,6 +8,8 @@ from urllib.parse import unquote, urlsplit
 
 from chalicelib import builtin_clients
 from chalicelib.clients.credentials import ALL_METHODS
+from chalicelib.clients.signed_messages import check_algorithms
+from chalicelib.clients.signed_messages import check_signed_requests
 from chalicelib.keys.client_keys import read_jwks
 from chalicelib.keys.signing import ALGORITHMS
 from chalicelib.protocol import response_types
@@ -55,10 +57,8 @@ def check_client(client: Client, algorithms: Collection[str] = ALGORITHMS) -> No
     _check_allowed_origins(client)
     _check_scope(client)
     _check_other_uris(client)
-    for kind in ("id_token", "access_token", "userinfo", "authorization"):
-        alg = getattr(client, f"{kind}_signed_response_alg")
-        if alg not in algorithms and not (alg is None and kind in ("userinfo", "authorization")):
-            raise InvalidClientMetadata(f"The {kind}_signed_response_alg must be one of: " + ", ".join(algorithms))
+    check_signed_requests(client)
+    check_algorithms(client, algorithms)
     if client.subject_type not in SUBJECT_TYPES:
         raise InvalidClientMetadata("The subject_type must be one of: " + ", ".join(SUBJECT_TYPES))
     if client.subject_type == "pairwise":

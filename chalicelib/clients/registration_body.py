@@ -24,12 +24,12 @@ _ADDRESSES = ("logo_uri", "client_uri", "policy_uri", "tos_uri")
 _TEXTS = (
     *("client_name", *_ADDRESSES, "jwks_uri", "backchannel_logout_uri"),
     *("id_token_signed_response_alg", "userinfo_signed_response_alg", "subject_type"),
-    "authorization_signed_response_alg",
+    *("authorization_signed_response_alg", "introspection_signed_response_alg", "request_object_signing_alg"),
 )
 _LISTS = ("post_logout_redirect_uris", "default_acr_values")
 _FLAGS = (
     *("backchannel_logout_session_required", "require_pushed_authorization_requests"),
-    "dpop_bound_access_tokens",
+    *("dpop_bound_access_tokens", "require_signed_request_object"),
 )
 # What a registration sets, also where it leaves a member out.
 _SET = {*_TEXTS, *_LISTS, *_FLAGS, "jwks", "default_scope"}

@@ -64,8 +64,9 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     if is_pushed(form):
         return redirect(http, address_of(server, form.only("client_id", "request_uri").encoded()))
     request = read_request(server, form, find_recipient(server, http, form))
-    sent = form.only(*PARAMETERS)
+    sent = form.only("client_id", "request") if "request" in form else form.only(*PARAMETERS)
     names_user = any(name in form for name in PERSONAL) or any("sub" in names for names in request.claims.values())
+    names_user = names_user or request.login_hint is not None or request.hinted_sub is not None
     if is_short(sent) and not names_user:
         return redirect(http, address_of(server, sent.encoded()))
     store_unauthenticated(server, http, form, request)

@@ -11,6 +11,7 @@ from chalicelib.authorization.passkey_sign_in import PasskeyForm
 from chalicelib.authorization.problems import FORM_EXPIRED, SIGNED_OUT, address_of, redirect_with_problem
 from chalicelib.authorization.second_factor_answer import answer_code, answer_setup
 from chalicelib.authorization.sign_in import answer_credentials, answer_new_password
+from chalicelib.authorization.stored_request import stored_if_expired
 from chalicelib.builtin_clients import ACCOUNT
 from chalicelib.http.csrf import require_same_origin
 from chalicelib.http.messages import Request, Response
@@ -62,6 +63,7 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     if request_and_client is None:
         return redirect_with_problem(server, http, query, FORM_EXPIRED)
     request, client = request_and_client
+    request = stored_if_expired(server, http, request)
     if step is Step.SIGN_IN:
         keep = server.settings.keep_signed_in and form.raw("keep") == "on"
         request = replace(request, keep_signed_in=keep or None)

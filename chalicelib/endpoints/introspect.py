@@ -1,10 +1,12 @@
-"""/oauth2/introspect: token introspection (RFC 7662)."""
+"""/oauth2/introspect: token introspection (RFC 7662), in JSON or as a signed JWT (RFC 9701)."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from chalicelib.clients.authentication import authenticate_client
-from chalicelib.http.messages import Request, Response, json_response
+from chalicelib.http.messages import NO_STORE, Request, Response, json_response
+from chalicelib.keys.signing import ALGORITHMS
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClient, InvalidToken
 from chalicelib.protocol.grant import Grant
@@ -15,12 +17,16 @@ from chalicelib.tokens.issue import ACCESS_TOKEN_TYPE, format_scope
 from chalicelib.tokens.subjects import grant_subject
 
 INACTIVE = {"active": False}
+JWT_TYPE = "token-introspection+jwt"
 # The claims of an access token that the response contains (RFC 7662 section 2.2).
 RETURNED_CLAIMS = ("scope", "client_id", "sub", "aud", "iss", "exp", "iat", "jti", "auth_time", "acr", "cnf")
+_WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
 def post(server: AuthorizationServer, http: Request) -> Response:
     """Return whether a token is active, and what it allows. Whatever ends the grant takes effect at once.
+
+    As a JWT if the request accepts one (RFC 9701 section 4).
 
     A client can introspect its own tokens, and access tokens that have it as audience. Any other token is inactive, and
     the response does not say why (section 2.2). Raises InvalidClient when client authentication fails.
@@ -33,7 +39,35 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     form.get("token_type_hint")  # optional (section 2.1): the format shows the token type
     handle = server.keys.read_handle("rt", token)
     members = _refresh_token(server, caller, handle) if handle else _access_token(server, caller, token)
+    if _accepts_jwt(http):
+        return _signed(server, caller, members or INACTIVE)
     return json_response(members or INACTIVE)
+
+
+def _accepts_jwt(http: Request) -> bool:
+    """Return whether the request prefers a JWT to JSON, which is what a request without preference gets."""
+    weights = {}
+    for item in (http.header("accept") or "").lower().split(","):
+        media_type, *parameters = (part.strip() for part in item.split(";"))
+        weights[media_type] = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+    jwt, json = (_weight(weights.get(f"application/{each}", "0")) for each in (JWT_TYPE, "json"))
+    return jwt > 0 and jwt >= json
+
+
+def _weight(text: str) -> float:
+    """Return a weight (RFC 9110 section 12.4.2); 0 for one that is malformed."""
+    return float(text) if _WEIGHT.fullmatch(text) else 0.0
+
+
+def _signed(server: AuthorizationServer, caller: Client, members: Mapping[str, Any]) -> Response:
+    """Return the response as a JWT for the caller (RFC 9701 section 5).
+
+    The members are in one claim, so that the JWT itself cannot be used as a token (section 8.1).
+    """
+    present = {name: value for name, value in members.items() if value is not None}
+    claims = {"iss": server.issuer, "aud": caller.client_id, "iat": server.now(), "token_introspection": present}
+    jwt = server.keys.sign(claims, JWT_TYPE, caller.introspection_signed_response_alg or ALGORITHMS[0])
+    return Response(body=jwt).add({"Content-Type": f"application/{JWT_TYPE}", **NO_STORE})
 
 
 def _refresh_token(server: AuthorizationServer, caller: Client, handle: Handle) -> Mapping[str, Any] | None:

@@ -52,7 +52,9 @@ def get(server: AuthorizationServer, _http: Request) -> Response:
             "backchannel_logout_session_supported": True,
             "claims_parameter_supported": True,
             "require_pushed_authorization_requests": server.settings.require_pushed_authorization_requests,
-            "request_parameter_supported": False,
+            "introspection_signing_alg_values_supported": list(server.keys.algorithms),  # RFC 9701 section 7
+            "request_parameter_supported": True,
+            "request_object_signing_alg_values_supported": list(ACCEPTED),
             "request_uri_parameter_supported": False,
             **_mutual_tls(server),
             **_client_documents(server),

@@ -63,10 +63,19 @@ CLIENT_ERRORS: dict[str, Explanation] = {
         "Send the user again without prompt=none.",
     ),
     "request_not_supported": Explanation(
-        "Request objects are not supported",
-        "The request has the parameter request.",
+        "A request object that is not signed is not supported",
+        "The request has the parameter request, with a JWT that is not signed (alg none).",
         "",
-        "Send each parameter directly.",
+        "Sign the request object with a key that is registered for the client, or send each parameter directly.",
+    ),
+    "invalid_request_object": Explanation(
+        "The signed request is not valid",
+        "The request object (parameter request) is malformed, is not for this server, or is not signed by a key of the "
+        "client.",
+        "",
+        "error_description says what is wrong. The request object is a JWT with iss and client_id (the client_id), aud "
+        "(the issuer) and exp (at most an hour ahead), signed by a key in the client's jwks or jwks_uri. Make a new "
+        "one for each request.",
     ),
     "request_uri_not_supported": Explanation(
         "This request_uri is not supported",

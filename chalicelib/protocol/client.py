@@ -41,6 +41,8 @@ class Client:
     `registered_with`: how it has registered itself, by the id of its initial access token or `open`; None if the
     operator has registered it. `registration_token_hash`: SHA-256 of its registration access token, with the one that
     was replaced last. `expires_at`: when it is deleted unless it is used; None is never.
+    `require_signed_request_object`: its authorization requests must be signed (RFC 9101), with
+    `request_object_signing_alg` if it names one. `introspection_signed_response_alg`: RFC 9701 section 6.
     `default_acr_values`: what a request without `acr_values` prefers; `require_acr`: what every sign-in must reach.
     `profile`: of FAPI 2.0, one of `protocol.fapi.PROFILES`, which all other members agree with.
     `document`: of a client that is not registered, and names itself by the URL of a document; never stored.
@@ -102,6 +104,9 @@ class Client:
     tls_client_auth_san_email: str | None = None
     tls_client_certificates: tuple[str, ...] | None = None
     tls_client_certificate_bound_access_tokens: bool | None = None
+    require_signed_request_object: bool | None = None
+    request_object_signing_alg: str | None = None
+    introspection_signed_response_alg: str | None = None
     default_acr_values: tuple[str, ...] = ()
     require_acr: str | None = None
     profile: str | None = None
@@ -124,6 +129,8 @@ class Client:
             scope=scope,
             client_id_issued_at=document.first_seen_at,
             dpop_bound_access_tokens=document.dpop_bound_access_tokens or None,
+            require_signed_request_object=document.require_signed_request_object,
+            request_object_signing_alg=document.request_object_signing_alg,
             document=document,
         )
 

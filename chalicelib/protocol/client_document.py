@@ -52,6 +52,8 @@ class ClientDocument:
     pinned_at: int | None = None
     blocked_at: int | None = None
     dpop_bound_access_tokens: bool = False
+    require_signed_request_object: bool | None = None
+    request_object_signing_alg: str | None = None
 
 
 @dataclass(frozen=True)

@@ -129,8 +129,14 @@ class InteractionRequired(OAuthError):
     error = "interaction_required"
 
 
+class InvalidRequestObject(OAuthError):
+    """RFC 9101 section 7: the request object is malformed, expired, or not signed by its client for this server."""
+
+    error = "invalid_request_object"
+
+
 class RequestNotSupported(OAuthError):
-    """OpenID Connect Core section 3.1.2.6: the `request` parameter is not supported."""
+    """OpenID Connect Core section 3.1.2.6: this kind of request object, one that is not signed, is not supported."""
 
     error = "request_not_supported"
 

@@ -101,6 +101,18 @@ _BOTH: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         "Reject an authorization request that it has not pushed (RFC 9126).",
     ),
     (
+        "--require-signed-request-object/--no-require-signed-request-object",
+        "require_signed_request_object",
+        {},
+        "Reject an authorization request that it has not signed (RFC 9101).",
+    ),
+    (
+        "--request-object-signing-alg",
+        "request_object_signing_alg",
+        {"type": _ALGORITHM},
+        "The only algorithm that it signs its requests with.",
+    ),
+    (
         "--dpop-bound-access-tokens/--no-dpop-bound-access-tokens",
         "dpop_bound_access_tokens",
         {},
@@ -148,6 +160,12 @@ _BOTH: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         "Signature algorithm of its authorization responses by jwt.",
     ),
     (
+        "--introspection-signed-response-alg",
+        "introspection_signed_response_alg",
+        {"type": _ALGORITHM},
+        "Signature algorithm of introspection responses to it, where it asks for a JWT.",
+    ),
+    (
         "--subject-type",
         "subject_type",
         {"type": click.Choice(["public", "pairwise"])},
@@ -182,7 +200,7 @@ _OPTIONAL = tuple(
     for field in fields(Client)
     if field.default is None
     and field.name not in ("disabled_at", "expires_at", "registered_with")
-    and not field.name.startswith(("dpop_", "tls_client_cert"))  # they have an opposite
+    and not field.name.startswith(("dpop_", "require_signed_", "tls_client_cert"))  # they have an opposite
     and "registration_" not in field.name
 )
 

@@ -21,6 +21,7 @@ from chalicelib.keys.signing import thumbprint
 from chalicelib.mail import proof_codes
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import NEVER
+from chalicelib.protocol.key_set import KeySet, key_set_id
 from chalicelib.protocol.proof import Proof
 from chalicelib.storage.dynamodb import DynamoDB
 from chalicelib.users import accounts, email_address
@@ -33,6 +34,7 @@ from tests.support.grants import create_code, update_client
 from tests.support.mail_flows import ADDRESS
 from tests.support.mailbox import SENDER
 from tests.support.proofs import public_jwk, with_proof, with_token
+from tests.support.request_objects import authorize_signed, request_object
 from tests.support.resource_servers import API, register_resource
 from tests.support.second_factor import REFEDS, Authenticator, add_second_factor
 from tests.support.site import PASSWORD, STAGE, Registered, Site, tables
@@ -422,6 +424,12 @@ def introspect(site: Site, browser: Browser, client: Registered, *, token: str) 
     tokens = browser.tokens(client)
     credentials = basic(client.id, client.secret or "")
     return partial(browser.post, "/oauth2/introspect", {"token": tokens[token]}, credentials)
+
+
+def introspect_signed(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    tokens = browser.tokens(client)
+    headers = basic(client.id, client.secret or "") | {"Accept": "application/token-introspection+jwt"}
+    return partial(browser.post, "/oauth2/introspect", {"token": tokens["access_token"]}, headers)
 
 
 def introspect_a_forgery(site: Site, browser: Browser, client: Registered) -> SendRequest:
@@ -1000,6 +1008,7 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
     ("GET /oauth2/logout, without a session", logout_without_a_session, 200, 0, 0, 0),
     ("POST /oauth2/logout, sign out: batch; one transaction", logout_answer, 200, 2, 2, 5),
     ("POST /oauth2/revoke: revocation; event", revoke, 200, 2, 0, 2),
+    ("POST /oauth2/introspect, access token, as a JWT: grant; batch", introspect_signed, 200, 2, 4, 0),
     ("POST /oauth2/introspect, access token: grant; batch", partial(introspect, token="access_token"), 200, 2, 4, 0),
     ("POST /oauth2/introspect, refresh token: grant; batch", partial(introspect, token="refresh_token"), 200, 2, 4, 0),
     ("POST /oauth2/introspect, token of client_credentials: grant", introspect_client_credentials, 200, 1, 1, 0),
@@ -1340,6 +1349,33 @@ def test_first_fetch_of_a_document_is_six_calls(
     cost = measure(partial(browser.authorize, client, scope="openid"), 200)
     assert cost == Cost(6, 7, 6)
     assert required_permissions <= granted_permissions(), "the deployed function lacks a permission"
+
+
+def test_signed_request_costs_no_more_than_another(site: Site, browser: Browser, measure: Measure) -> None:
+    site.user("alice")
+    client = site.client(jwks=key_pair().jwks)
+    site.server.client(client.id)
+    credentials = basic(client.id, client.secret or "")
+
+    def push(parameters: dict[str, Any]) -> SendRequest:
+        return partial(browser.post, "/oauth2/par", parameters, credentials)
+
+    def open_signed() -> Answer:
+        return authorize_signed(browser, client, request_object(site, client))
+
+    object_of_client = {"client_id": client.id, "request": request_object(site, client)}
+    assert measure(open_signed, 200) == measure(partial(browser.authorize, client), 200) == Cost(0, 0, 0)
+    # Its record is no longer than that of the same request without a signature: the object is not stored.
+    assert measure(push(object_of_client), 201) == measure(push(authorization_parameters(client)), 201)
+    browser.code(client, decision="allow_always")
+    assert measure(open_signed, 302) == measure(partial(browser.authorize, client), 302)
+    update_client(site, client, jwks=None, jwks_uri="https://app.example.com/jwks")
+    kept = KeySet(key_set_id("https://app.example.com/jwks"), NEVER, key_pair().jwks, NEVER, NEVER)
+    site.server.store.key_sets.put(kept)
+    site.server.client(client.id)
+    first = measure(open_signed, 302)
+    assert first == replace(measure(open_signed, 302), calls=first.calls, reads=first.reads)
+    assert measure(open_signed, 302) == measure(partial(browser.authorize, client), 302), "it is in the memory"
 
 
 def test_key_set_costs_one_read_in_a_process_and_one_write_for_all(

@@ -9,7 +9,7 @@ from tests.interop.programs import NODE_FOLDER, Program, node_with, open_url, pa
 from tests.support.browser import Browser
 from tests.support.site import Site
 
-pytestmark = [pytest.mark.slow, pytest.mark.programs, pytest.mark.spec("RFC 9449 §5", "RFC 9449 §8.2", "JARM")]
+pytestmark = [pytest.mark.slow, pytest.mark.programs, pytest.mark.spec("RFC 9449 §5", "RFC 9449 §8.2", "JARM §2")]
 
 CALLBACK = "https://client.example.com/cb"
 

@@ -58,6 +58,9 @@ MEMBERS: list[tuple[tuple[str, ...], str, Any]] = [
     (("--direct-sign-in",), "direct_sign_in", True),
     (("--no-pkce",), "require_pkce", False),
     (("--require-pushed-authorization-requests",), "require_pushed_authorization_requests", True),
+    (("--require-signed-request-object", "--jwks", "jwks.json"), "require_signed_request_object", True),
+    (("--request-object-signing-alg", "ES256"), "request_object_signing_alg", "ES256"),
+    (("--introspection-signed-response-alg", "EdDSA"), "introspection_signed_response_alg", "EdDSA"),
     (("--dpop-bound-access-tokens",), "dpop_bound_access_tokens", True),
     (("--dpop-nonce-required",), "dpop_nonce_required", True),
     (("--tls-client-auth-subject-dn", "CN=a, O=b"), "tls_client_auth_subject_dn", "CN=a, O=b"),
@@ -180,7 +183,7 @@ def test_a_member_is_set_by_create_and_by_update(
     assert None not in result.values()
     # No other member has changed, except those of further options.
     differing = {field.name for field in fields(Client) if getattr(after, field.name) != getattr(before, field.name)}
-    further = {"scope", "backchannel_logout_uri", "token_endpoint_auth_method"} | (
+    further = {"scope", "backchannel_logout_uri", "token_endpoint_auth_method", "jwks"} | (
         {"secret_hashes"} if after.public else set()
     )
     assert differing <= {member} | further

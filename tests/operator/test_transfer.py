@@ -124,11 +124,18 @@ def test_export_without_hashes_lists_missing_credentials_at_the_import(
     assert all(user.password_change_required for user in store.users.scan())
 
 
+SIGNED: dict[str, Any] = {
+    "require_signed_request_object": True,
+    "request_object_signing_alg": "ES256",
+    "introspection_signed_response_alg": "EdDSA",
+}
+
+
 def test_keys_of_a_client_are_exported_and_imported_without_a_secret(
     site: Site, store: Store, run_command: RunCommand, browser: Browser, tmp_path: Path
 ) -> None:
     file = tmp_path / "export.jsonl"
-    client = key_client(site, client_id="reports", require_pushed_authorization_requests=True)
+    client = key_client(site, client_id="reports", require_pushed_authorization_requests=True, **SIGNED)
     before = all_records(store)
     run_command("export", "--out", file)
     site.reset()

@@ -6,14 +6,14 @@ import jwt
 import pytest
 
 from chalicelib.keys.signing import ALGORITHMS
-from chalicelib.protocol.errors import TemporarilyUnavailable
+from chalicelib.protocol.errors import InvalidClientMetadata, TemporarilyUnavailable
 from chalicelib.protocol.response_types import check_response
 from tests.endpoints.par.conftest import open_pushed, pushed
 from tests.support.browser import Answer, Browser
 from tests.support.grants import update_client
-from tests.support.site import Registered, Site
+from tests.support.site import Registered, Site, dump_tables
 
-pytestmark = pytest.mark.spec("JARM")
+pytestmark = pytest.mark.spec("JARM §2")
 
 HYBRID = {"response_type": "code id_token", "nonce": "n"}
 # parameters of the request, how the response is sent
@@ -53,6 +53,8 @@ def verified(site: Site, browser: Browser, client: Registered, answer: Answer, a
 
 
 @modes
+@pytest.mark.spec("JARM §2.1 a", "JARM §2.1 b", "JARM §2.1 c", "JARM §2.1 d", "JARM §2.1 e", "JARM §2.2 a")
+@pytest.mark.spec("JARM §2.3.1 a", "JARM §2.3.2", "JARM §2.3.3", "JARM §2.3.4")
 def test_response_is_a_signed_jwt(
     site: Site, browser: Browser, client: Registered, parameters: dict[str, str], mode: str
 ) -> None:
@@ -70,6 +72,7 @@ def test_response_is_a_signed_jwt(
 
 
 @modes
+@pytest.mark.spec("JARM §2.1 f")
 def test_error_is_a_signed_jwt(
     site: Site, browser: Browser, client: Registered, parameters: dict[str, str], mode: str
 ) -> None:
@@ -90,6 +93,7 @@ def test_error_is_a_signed_jwt(
     assert (denied.mode, verified(site, browser, client, denied)["error"]) == (mode, "access_denied")
 
 
+@pytest.mark.spec("JARM §2.2 b", "JARM §3 a", "JARM §4")
 @pytest.mark.parametrize("alg", ALGORITHMS)
 def test_response_is_signed_with_the_algorithm_of_the_client(
     site: Site, browser: Browser, client: Registered, alg: str
@@ -100,6 +104,7 @@ def test_response_is_signed_with_the_algorithm_of_the_client(
     assert alg in browser.get("/.well-known/openid-configuration").json["authorization_signing_alg_values_supported"]
 
 
+@pytest.mark.spec("JARM §2.3.1 b")
 def test_query_does_not_carry_a_token(site: Site, browser: Browser, client: Registered) -> None:
     """JARM section 2.3.1: unless it is encrypted. The error is sent in the fragment, and signed."""
     answer = browser.authorize(client, **HYBRID, response_mode="query.jwt")
@@ -153,9 +158,53 @@ def test_user_sees_a_page_when_the_response_cannot_be_signed(
     monkeypatch.setattr(site.server.keys, "sign", fail)
     if changes:
         browser.cookies.clear()
+    before = dump_tables()
     answer = browser.authorize(client, response_mode="jwt", **changes)
     assert (answer.status, answer.header("location")) == (503, None)
     assert "text/html" in (answer.header("content-type") or "")
+    assert dump_tables() == before, "no grant is created for an answer that cannot be sent"
+
+
+def test_answer_that_could_not_be_signed_is_given_by_the_same_button(
+    site: Site, browser: Browser, client: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is signed before anything is written, so the request is not answered, and the button can be pressed again."""
+    page = browser.sign_in(browser.authorize(client, response_mode="jwt"))
+    before = dump_tables()
+
+    def fail(*_: Any) -> str:
+        raise TemporarilyUnavailable(detail="KMS does not sign")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(site.server.keys, "sign", fail)
+        answer = browser.submit(page, decision="allow_always")
+        assert (answer.status, answer.header("location")) == (503, None)
+    assert dump_tables() == before
+    response = verified(site, browser, client, browser.submit(page, decision="allow_always"))
+    assert browser.redeem(client, response["code"]).status == 200
+
+
+def test_answer_that_could_not_be_signed_again_does_not_count_as_repeated(
+    site: Site, browser: Browser, client: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = browser.sign_in(browser.authorize(client, response_mode="jwt"))
+    assert verified(site, browser, client, browser.submit(page, decision="allow_once"))["code"]
+    before = dump_tables()
+
+    def fail(*_: Any) -> str:
+        raise TemporarilyUnavailable(detail="KMS does not sign")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(site.server.keys, "sign", fail)
+        assert browser.submit(page, decision="allow_once").status == 503
+    assert dump_tables() == before
+    assert verified(site, browser, client, browser.submit(page, decision="allow_once"))["code"]
+
+
+@pytest.mark.spec("JARM §3 b")
+def test_algorithm_none_cannot_be_registered(site: Site) -> None:
+    with pytest.raises(InvalidClientMetadata, match="authorization_signed_response_alg"):
+        site.client(authorization_signed_response_alg="none")
 
 
 def test_default_of_the_mode_jwt_is_stored_by_its_name(site: Site) -> None:

@@ -97,7 +97,7 @@ def test_error_is_sent_in_the_requested_mode(
         ({"scope": "phone"}, "invalid_scope"),
         ({"code_challenge": None}, "invalid_request"),
         ({"claims": "{"}, "invalid_request"),
-        ({"request": "e30.e30."}, "request_not_supported"),
+        ({"request": "e30.e30."}, "invalid_request_object"),
     ]
     for changes, error in errors:
         answer = browser.authorize(client, **(parameters | changes))

@@ -25,6 +25,7 @@ from tests.support.browser import VERIFIER, Answer, Browser, authorization_param
 from tests.support.faults import Wire
 from tests.support.grants import create_code
 from tests.support.proofs import with_proof
+from tests.support.request_objects import answer_signed, authorize_signed, request_object
 from tests.support.resource_servers import register_resource
 from tests.support.site import Registered, Site
 from tests.support.threads import run_concurrently
@@ -535,6 +536,17 @@ def test_document_can_ask_for_tokens_that_are_bound(site: Site, browser: Browser
     other = with_proof(site, pair=key_pair("ES256", "another key"))
     assert browser.refresh(host.client, **refreshing, headers=other).json["error"] == "invalid_grant"
     assert browser.refresh(host.client, **refreshing, headers=with_proof(site)).status == 200
+
+
+@pytest.mark.spec("RFC 9101 §10.5 a", "RFC 9101 §6.2 b")
+def test_document_can_demand_signed_requests(site: Site, browser: Browser, host: Host) -> None:
+    host.serve(jwks=key_pair().jwks, require_signed_request_object=True, request_object_signing_alg="ES256")
+    assert browser.authorize(host.client).answer["error"] == "invalid_request"
+    answer = answer_signed(browser, host.client, request_object(site, host.client))
+    assert browser.redeem(host.client, answer.code).status == 200
+    for pair in (key_pair("RS256"), key_pair("ES256", "other")):
+        text = request_object(site, host.client, pair)
+        assert authorize_signed(browser, host.client, text).answer["error"] == "invalid_request_object"
 
 
 def test_document_without_the_method_none_needs_the_key(site: Site, browser: Browser, host: Host) -> None:

@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -12,35 +12,16 @@ import pytest
 
 from chalicelib.protocol.authentication_context import Policy
 from chalicelib.tokens.issue import ACCESS_TOKEN_TYPE
+from tests.endpoints.introspect.conftest import Setup
 from tests.support.browser import Answer, Browser, basic
 from tests.support.grants import create_code, update_client
 from tests.support.operator import command_runner
 from tests.support.resource_servers import API, introspect, register_resource_server
-from tests.support.site import Registered, Site, dump_tables
+from tests.support.site import Site, dump_tables
 
 pytestmark = pytest.mark.spec("RFC 7662 §2")
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 INACTIVE = '{"active":false}'
-
-
-@dataclass
-class Setup:
-    """A client, its tokens for the audiences API and UserInfo, the API's resource server, and the user's sub."""
-
-    site: Site
-    browser: Browser
-    client: Registered
-    resource_server: Registered
-    tokens: dict[str, Any]
-    sub: str
-
-
-@pytest.fixture
-def setup(site: Site, browser: Browser) -> Setup:
-    client, alice = site.client(scope="openid email photos"), site.user()
-    resource_server = register_resource_server(site)
-    code = create_code(site, client, alice, scope=frozenset({"openid", "photos"}), resource=frozenset({API}))
-    return Setup(site, browser, client, resource_server, browser.redeem(client, code).json, alice.sub)
 
 
 # ---- active tokens

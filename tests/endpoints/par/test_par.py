@@ -96,7 +96,7 @@ REJECTED: dict[str, tuple[dict[str, Any], str]] = {
     "PKCE with plain": ({"code_challenge_method": "plain"}, "invalid_request"),
     "a repeated parameter": ({"state": ["a", "b"]}, "invalid_request"),
     "an unknown resource": ({"resource": "https://other.example.com"}, "invalid_target"),
-    "a request object": ({"request": "e30.e30."}, "request_not_supported"),
+    "a request object": ({"request": "e30.e30."}, "invalid_request_object"),
     "a request_uri": ({"request_uri": "https://client.example.com/request.jwt"}, "invalid_request"),
     "its own reference": ({"request_uri": PREFIX + "req_AAAA"}, "invalid_request"),
     "a wrong hint": ({"id_token_hint": "e30.e30.x"}, "invalid_request"),

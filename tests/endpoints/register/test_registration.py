@@ -121,6 +121,10 @@ def test_members_of_the_registration_are_returned_as_they_were_sent(app: Browser
         "id_token_signed_response_alg": "ES256",
         "userinfo_signed_response_alg": "RS256",
         "authorization_signed_response_alg": "PS256",
+        "introspection_signed_response_alg": "EdDSA",
+        "request_object_signing_alg": "ES256",
+        "require_signed_request_object": True,
+        "jwks": JWKS,
         "subject_type": "pairwise",
         "response_types": ["code", "code id_token"],
         "scope": "openid email",
@@ -340,7 +344,9 @@ ALLOWED_TYPES = {
     **dict.fromkeys(("jwks_uri", "backchannel_logout_uri"), ()),
     **dict.fromkeys(("scope", "token_endpoint_auth_method", "subject_type"), ()),
     **dict.fromkeys(("id_token_signed_response_alg", "userinfo_signed_response_alg"), ()),
-    "authorization_signed_response_alg": (),
+    **dict.fromkeys(("authorization_signed_response_alg", "introspection_signed_response_alg"), ()),
+    "request_object_signing_alg": (),
+    "require_signed_request_object": (),
 }
 for member, allowed in ALLOWED_TYPES.items():
     for kind in (kind for kind in TYPES if kind not in allowed):

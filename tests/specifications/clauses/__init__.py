@@ -8,6 +8,7 @@ from tests.specifications.clauses import (
     client_id_metadata_document,
     fapi2_message_signing,
     fapi2_security_profile,
+    jarm,
     oidc_backchannel_logout,
     oidc_core,
     oidc_discovery,
@@ -24,9 +25,11 @@ from tests.specifications.clauses import (
     rfc8705,
     rfc9068,
     rfc9126,
+    rfc9101,
     rfc9207,
     rfc9449,
     rfc9700,
+    rfc9701,
 )
 
 SPECIFICATIONS = (
@@ -42,23 +45,25 @@ SPECIFICATIONS = (
     rfc8705.SPECIFICATION,
     rfc9068.SPECIFICATION,
     rfc9126.SPECIFICATION,
+    rfc9101.SPECIFICATION,
     rfc9207.SPECIFICATION,
     rfc9449.SPECIFICATION,
     rfc9700.SPECIFICATION,
     fapi2_security_profile.SPECIFICATION,
     fapi2_message_signing.SPECIFICATION,
+    rfc9701.SPECIFICATION,
     client_id_metadata_document.SPECIFICATION,
     oidc_core.SPECIFICATION,
     oidc_discovery.SPECIFICATION,
     oidc_rp_initiated_logout.SPECIFICATION,
     oidc_backchannel_logout.SPECIFICATION,
+    jarm.SPECIFICATION,
 )
 
 # Specifications and documents without a list of clauses here, which `spec` marks can also name.
 ELSEWHERE = (
     "Aidbox",
     "Fetch",
-    "JARM",
     "NIST SP 800-63B",
     "OAuth 2.0 Form Post Response Mode",
     "OAuth 2.0 Multiple Response Type Encoding Practices",

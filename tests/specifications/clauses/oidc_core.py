@@ -6,7 +6,7 @@ LOOPBACK = "On a loopback address, http is allowed for local development."
 NO_IMPLICIT = "There is no implicit flow, which exposes tokens to the browser (RFC 9700 §2.1.2)."
 NO_HYBRID_TOKEN = "No response type returns an access token in the authorization response (RFC 9700 §2.1.2)."
 NO_ENCRYPTION = "Tokens and responses are not encrypted, except by TLS."
-NO_OBJECT = "Request objects are not supported yet."
+NO_OBJECT = "Request objects are not fetched from addresses."
 NO_LANGUAGES = "Claims are stored in one language."
 AS_ENTERED = "The claim is returned as the operator entered it, without validation."
 
@@ -194,16 +194,21 @@ SPECIFICATION = Specification(
         ),
         Clause("5.7", "MUST", "A sub is never reassigned to another user."),
         # ---- request objects
-        Clause("6.1 a", "MUST", "If request is not supported, the error is request_not_supported."),
+        Clause(
+            "6.1 a",
+            "MUST",
+            "If request is not supported, the error is request_not_supported.",
+            note="Without a signature it is not supported.",
+        ),
         Clause(
             "6.1 b",
             "MUST",
             "Parameters of the request object take precedence and match those of the request.",
-            not_applicable=NO_OBJECT,
+            note="All parameters are those of the request object (RFC 9101 §6.3).",
         ),
         Clause("6.2 a", "MUST", "If request_uri is not supported, the error is request_uri_not_supported."),
         Clause("6.2 b", "MUST", "The request object is fetched and cached as specified.", not_applicable=NO_OBJECT),
-        Clause("6.3", "MUST", "The request object is decrypted, verified and merged.", not_applicable=NO_OBJECT),
+        Clause("6.3", "MUST", "The request object is decrypted, verified and merged."),
         # ---- subjects, keys
         Clause("8", "MUST", "The metadata lists the subject types."),
         Clause("8.1 a", "MUST", "A pairwise sub is different for each sector."),
@@ -286,7 +291,7 @@ SPECIFICATION = Specification(
         Clause("15.3", "SHOULD", "A dynamic provider supports Discovery and registration."),
         # ---- security
         Clause("16.4", "MUST NOT", "Access tokens are not disclosed to third parties."),
-        Clause("16.7", "SHOULD", "The signature of a request is validated.", not_applicable=NO_OBJECT),
+        Clause("16.7", "SHOULD", "The signature of a request is validated."),
         Clause("16.8", "SHOULD", "An access token is restricted in audience and scope."),
         Clause("16.9", "SHOULD", "A code is short-lived."),
         Clause("16.12 a", "SHOULD NOT", "Comparisons of secrets do not stop at the first difference."),

@@ -3,7 +3,6 @@
 from tests.specifications.clauses.clause import Clause, Specification
 
 LOCAL = "On a loopback address it can be http, for local development."
-NO_OBJECT = "Request objects are not supported yet."
 
 SPECIFICATION = Specification(
     "OpenID Connect Discovery",
@@ -48,7 +47,12 @@ SPECIFICATION = Specification(
         Clause("3 r", "REQUIRED", "The metadata lists the algorithms of ID tokens."),
         Clause("3 s", "MUST", "RS256 is one of the algorithms."),
         Clause("3 t", "MUST NOT", "none is not used for ID tokens in authorization responses."),
-        Clause("3 u", "SHOULD", "none and RS256 are supported for request objects.", not_applicable=NO_OBJECT),
+        Clause(
+            "3 u",
+            "SHOULD",
+            "none and RS256 are supported for request objects.",
+            not_held="RS256 is; without a signature, a request object proves nothing.",
+        ),
         Clause("3 v", "SHOULD", "RS256 is supported for JWTs of clients."),
         Clause("3 w", "MUST NOT", "none is not supported for JWTs of clients."),
         Clause("3 x", "RECOMMENDED", "The metadata lists the claims."),
