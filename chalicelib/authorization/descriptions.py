@@ -1,17 +1,21 @@
 """What a request asks for, in words for the user: the permissions, and when the access ends."""
 
 from chalicelib.protocol import claims
+from chalicelib.protocol.authorization_details import Description, describe, type_of, types_in
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import in_words
+from chalicelib.protocol.errors import InvalidAuthorizationDetails
 from chalicelib.protocol.grant import ends_with_session
 from chalicelib.protocol.records import AuthorizationRequest, Consent
 from chalicelib.protocol.resource import Resource
 from chalicelib.protocol.texts import Text
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
+from chalicelib.tokens.authorization_details import find_types
 from chalicelib.tokens.issue import access_token_lifetime, max_refresh_lifetime, refresh_token_lifetime
 
 NamedResources = list[Resource]
+Details = list[Description]
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,18 @@ def describe_permissions(
         if (key := f"{resource.uri} {name}") in request.resource_scope
     ]
     return scopes + [Permission(name, claims.describe_claim(name), name in consent.claims) for name in sorted(names)]
+
+
+def describe_details(server: AuthorizationServer, request: AuthorizationRequest) -> Details:
+    """Return the authorization details of a request in words for the user, with every value.
+
+    Raises InvalidAuthorizationDetails when a type was deleted since: the user would not see what is allowed.
+    """
+    texts = request.authorization_details or ()
+    types = find_types(server, types_in(texts))
+    if missing := sorted(types_in(texts) - types.keys()):
+        raise InvalidAuthorizationDetails(f"No type {missing[0]} is registered any longer.")
+    return [describe(types[type_of(text)], text) for text in texts]
 
 
 def describe_access_end(server: AuthorizationServer, client: Client, scope: frozenset[str]) -> str:

@@ -158,5 +158,6 @@ def _new_grant(interaction: Interaction, signed_in: SignedInUser) -> Grant:
         claims=request.claims,
         resource=request.resource,
         resource_scope=request.resource_scope,
+        authorization_details=request.authorization_details,
         device=history.device(interaction.http),
     )

@@ -6,6 +6,8 @@ from typing import Any
 from chalicelib.authorization.openid_parameters import read_openid_parameters
 from chalicelib.authorization.recipient import read_state, redirect_target
 from chalicelib.authorization.request_object import verified_parameters
+from chalicelib.authorization.requested_access import may_ask
+from chalicelib.authorization.requested_access import read_access
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol import claims_parameter, pkce
 from chalicelib.protocol.client import Client
@@ -24,14 +26,13 @@ from chalicelib.protocol.response_types import check_response
 from chalicelib.protocol.scopes import parse_scope
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.lifetime import REPEATED_FOR
-from chalicelib.tokens import resources
 from chalicelib.tokens.issue import registered_scope
 
 ANSWERED = "This request has expired or has been answered already."
 # The parameters that mean something to this server, and that may be in an address.
 PARAMETERS = (
     *("response_type", "client_id", "redirect_uri", "scope", "state", "response_mode", "nonce", "prompt", "max_age"),
-    *("display", "claims_locales", "ui_locales", "acr_values", "claims", "resource"),
+    *("display", "claims_locales", "ui_locales", "acr_values", "claims", "resource", "authorization_details"),
     *("code_challenge", "code_challenge_method", "dpop_jkt"),
 )
 # The parameters of a request object.
@@ -82,8 +83,7 @@ def _read(
     claims = params.get("claims", at_most=claims_parameter.MAX_LENGTH)
     # After the checks above: a malformed request must not be answered with login_required because of an old hint.
     openid = read_openid_parameters(server, params, client, response_type, scope)
-    named = resources.parse_resources(params) if "resource" in params else NO_SCOPE
-    targets, scope = resources.grantable(server, client, named, scope)
+    targets, scope, details = read_access(server, client, params, scope)
     now, acr_values = server.now(), server.settings.authentication_policy.acr_values
     return AuthorizationRequest(
         request_id=new_id(),
@@ -102,6 +102,7 @@ def _read(
         expires_at=now + (PUSHED_LIFETIME if pushed else server.settings.request_lifetime),
         pushed=pushed or None,
         dpop_jkt=dpop_jkt,
+        authorization_details=details or None,
         **openid,
     )
 
@@ -149,7 +150,7 @@ def require_current(
     require_repeatable(server, request)
 
     def may_request(client: Client) -> bool:
-        return redirect_target(client, request.redirect_uri) is not None and request.scope <= client.scopes
+        return redirect_target(client, request.redirect_uri) is not None and may_ask(client, request)
 
     client = server.client(request.client_id, accept=may_request)
     if client is None:
@@ -173,6 +174,8 @@ def _scope(server: AuthorizationServer, params: Params, client: Client) -> froze
     text = params.get("scope", at_most=4096)
     requested = client.default_scopes if text is None else parse_scope(text)
     if not requested:
+        if "authorization_details" in params:
+            return NO_SCOPE
         raise InvalidScope("Name a scope: this client has no default.")
     scope = registered_scope(server, client, requested)
     if not scope or (client.strict_scope and scope != requested):

@@ -8,9 +8,11 @@ from dataclasses import replace
 from chalicelib import pages
 from chalicelib.authorization.authentication_policy import accepts_code
 from chalicelib.authorization.descriptions import (
+    Details,
     NamedResources,
     Permission,
     describe_access_end,
+    describe_details,
     describe_permissions,
     named_resources,
 )
@@ -99,7 +101,8 @@ class ConsentPage:
     """The values of the page consent. `access_end`: a sentence that says when access ends by itself.
     `client_host`: of the document of a client that is not registered, else "".
 
-    `resources`: those that the request names. `several`: whether each permission must name its resource.
+    `resources`: those that the request names. `several`: whether each permission must name its resource. `details`:
+    authorization details (RFC 9396).
     """
 
     client: Client
@@ -115,6 +118,7 @@ class ConsentPage:
     on_device: bool
     client_host: str
     own_scheme: bool
+    details: Details
     problem: str = ""
 
 
@@ -215,5 +219,6 @@ def _page_values(
         on_device=redirect_uris.is_loopback(request.redirect_uri),
         client_host=client.document_host,
         own_scheme=redirect_uris.origin_of(request.redirect_uri) is None,
+        details=describe_details(server, request),
         problem=problem.text,
     )

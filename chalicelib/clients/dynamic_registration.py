@@ -8,6 +8,7 @@ import secrets
 from dataclasses import asdict, replace
 from typing import Any
 
+from chalicelib.clients.authorization_types import self_registered_types
 from chalicelib.clients.client_lifetime import UNUSED_LIFETIME
 from chalicelib.clients.registration import checked
 from chalicelib.clients.registration_body import client_members
@@ -31,6 +32,7 @@ _RETURNED = (
     *("post_logout_redirect_uris", "backchannel_logout_uri", "id_token_signed_response_alg"),
     *("userinfo_signed_response_alg", "subject_type", "authorization_signed_response_alg", "default_acr_values"),
     *("introspection_signed_response_alg", "request_object_signing_alg"),
+    "authorization_details_types",
 )
 _IF_TRUE = (
     *("backchannel_logout_session_required", "require_pushed_authorization_requests"),
@@ -53,6 +55,7 @@ def new_client(server: AuthorizationServer, body: dict[str, Any]) -> tuple[Clien
         registered_with=OPEN,
         registration_token_hash=secret_hash(token),
         expires_at=now + UNUSED_LIFETIME,
+        authorization_details_types=self_registered_types(server.store, body),
         **client_members(body, server.settings.open_client_scope),
     )
     client = checked(server.store, client)
@@ -100,6 +103,7 @@ def update(
     if body.get("client_id") != client.client_id:
         raise InvalidClientMetadata("The client_id in the body must be that of the client.")
     _check_secret(client, body.get("client_secret"))
+    types = self_registered_types(server.store, body)
 
     def change(current: Client) -> Client:
         if not _is_authentic(server, current, presented):
@@ -111,6 +115,7 @@ def update(
             trusted=False,
             direct_sign_in=False,
             default_redirect_uri=None,
+            authorization_details_types=types,
             registration_token_hash=secret_hash(new_token),
             previous_registration_token_hash=presented,
             # A repeated update does not make the earlier token last longer.

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib.clients.acr_values import check_acr_values
+from chalicelib.clients.authorization_types import check_types_of_client
 from chalicelib.clients.metadata import check_client, is_resource_server
 from chalicelib.clients.tls_metadata import check_tls_members
 from chalicelib.keys import signing
@@ -88,6 +89,7 @@ def checked(store: Store, client: Client) -> Client:
     check_acr_values(client)
     check_profile(client)
     check_tls_members(client)
+    check_types_of_client(client)
     return client if client.jwks is None else replace(client, jwks=read_jwks(client.jwks))
 
 

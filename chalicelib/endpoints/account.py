@@ -7,10 +7,12 @@ from chalicelib import builtin_clients
 from chalicelib.events.activity import is_event_id, read_page
 from chalicelib.http.messages import Params, Request, Response
 from chalicelib.protocol import claims, scopes
+from chalicelib.protocol.authorization_details import describe, type_of, types_in
 from chalicelib.protocol.errors import NotFound
 from chalicelib.protocol.records import Session
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import active_grants, browser_sessions, connected_applications
+from chalicelib.tokens.authorization_details import find_types, issuable
 from chalicelib.users import password_form
 from chalicelib.users.account_visit import Action, Visit, answer_form, show_page
 
@@ -32,7 +34,9 @@ def _applications(visit: Visit) -> Response:
     for application in shown:
         permissions = [descriptions[scope] for scope in scopes.sort_scopes(application.scope)]
         permissions += [claims.describe_claim(name) for name in sorted(application.claims)]
-        rows.append((application, permissions))
+        types = find_types(server, types_in(application.details))
+        details = issuable(application.client, application.details, types)
+        rows.append((application, permissions, [describe(types[type_of(text)], text) for text in details]))
     total, pages_ = len(applications), _page_count(applications)
     seen = connected_applications.access_seen(visit.signed_in.user)
     return visit.page("applications", applications=rows, total=total, page=page, pages=pages_, seen=seen)

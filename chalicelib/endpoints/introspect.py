@@ -5,15 +5,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from chalicelib.clients.authentication import authenticate_client
-from chalicelib.http.messages import NO_STORE, Request, Response, json_response
+from chalicelib.http.messages import NO_STORE
+from chalicelib.http.messages import Request
+from chalicelib.http.messages import Response
+from chalicelib.http.messages import json_response
 from chalicelib.keys.signing import ALGORITHMS
+from chalicelib.protocol.authorization_details import PARAMETER
+from chalicelib.protocol.authorization_details import from_text
+from chalicelib.protocol.authorization_details import to_text
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClient, InvalidToken
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import Handle
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.validity import read_state
-from chalicelib.tokens.issue import ACCESS_TOKEN_TYPE, format_scope
+from chalicelib.tokens.authorization_details import issuable
+from chalicelib.tokens.issue import ACCESS_TOKEN_TYPE, MAX_TOKEN, format_scope
 from chalicelib.tokens.subjects import grant_subject
 
 INACTIVE = {"active": False}
@@ -35,7 +42,7 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     caller = authenticate_client(server, http, form)
     if caller.public:  # section 2.1: or this would be an oracle for token guessing
         raise InvalidClient("Only confidential clients can introspect tokens.")
-    token = form.require("token", at_most=8192)
+    token = form.require("token", at_most=MAX_TOKEN)
     form.get("token_type_hint")  # optional (section 2.1): the format shows the token type
     handle = server.keys.read_handle("rt", token)
     members = _refresh_token(server, caller, handle) if handle else _access_token(server, caller, token)
@@ -94,6 +101,7 @@ def _refresh_token(server: AuthorizationServer, caller: Client, handle: Handle) 
         "exp": min(ends),
         "auth_time": grant.auth_time,
         "cnf": _confirmation(grant) or None,
+        PARAMETER: [from_text(text) for text in issuable(caller, grant.authorization_details, state.types)],
         "acr": server.settings.authentication_policy.reached(grant.amr),  # RFC 9470 section 6.2
     }
 
@@ -116,8 +124,11 @@ def _access_token(server: AuthorizationServer, caller: Client, token: str) -> Ma
     client = server.client(claims["client_id"])
     if grant is None or grant.revoked_at is not None or client is None:
         return None
-    if read_state(server, client, grant).ended is not None:
+    state = read_state(server, client, grant)
+    if state.ended is not None:
         return None
     token_type = "DPoP" if "jkt" in claims.get("cnf", {}) else "Bearer"  # RFC 9449 section 6.2
     returned = {name: claims[name] for name in RETURNED_CLAIMS if name in claims}
-    return {"active": True, "token_type": token_type} | returned
+    texts = [to_text(each) for each in claims.get(PARAMETER, [])]  # those of its audience (RFC 9396 section 9.2)
+    details = [from_text(text) for text in issuable(client, texts, state.types)]
+    return {"active": True, "token_type": token_type, PARAMETER: details} | returned

@@ -78,17 +78,21 @@ def _client_documents(server: AuthorizationServer) -> dict[str, bool]:
 
 
 def _protected_resources(server: AuthorizationServer) -> dict[str, list[str]]:
-    """Return the registered resources (RFC 9728 section 4), cached for 60 s in this process; nothing without any.
+    """Return the registered resources (RFC 9728 section 4) and types of authorization details (RFC 9396 section 10).
+
+    They are cached for 60 s in this process; nothing without any.
 
     While they cannot be read, those that were read last: clients must find the other metadata.
     """
     now = server.now()
     read_at, uris = server.process_memory.get("protected_resources", (-RESOURCE_CACHE_LIFETIME, []))
+    types = server.process_memory.get("authorization_details_types", [])
     if now - read_at >= RESOURCE_CACHE_LIFETIME:
-        current = server.store.resource_uris()
-        uris = uris if current is None else current
+        uris, types = server.store.resource_uris() or (uris, types)
         server.process_memory["protected_resources"] = (now, uris)
-    return {"protected_resources": uris} if uris else {}
+        server.process_memory["authorization_details_types"] = types
+    members = {"protected_resources": uris, "authorization_details_types_supported": types}
+    return {name: values for name, values in members.items() if values}
 
 
 def jwks(server: AuthorizationServer, _http: Request) -> Response:

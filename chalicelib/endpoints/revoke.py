@@ -11,7 +11,7 @@ from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.revocation import revoke_grant
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Refused
-from chalicelib.tokens.issue import ACCESS_TOKEN_TYPE
+from chalicelib.tokens.issue import ACCESS_TOKEN_TYPE, MAX_TOKEN
 
 
 def post(server: AuthorizationServer, http: Request) -> Response:
@@ -37,7 +37,7 @@ def post(server: AuthorizationServer, http: Request) -> Response:
 
 
 def _grant_id(server: AuthorizationServer, form: Params) -> str | None:
-    token = form.require("token", at_most=8192)
+    token = form.require("token", at_most=MAX_TOKEN)
     form.get("token_type_hint")  # not needed: a handle does not look like a JWT (section 2.1)
     handle = server.keys.read_handle("rt", token)
     if handle:

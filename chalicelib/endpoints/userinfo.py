@@ -60,7 +60,7 @@ def _userinfo(server: AuthorizationServer, http: Request) -> Response:
     grant = server.store.grants.get(token_claims["grant_id"])
     if grant is None or grant.revoked_at is not None:
         raise InvalidToken("The access token has been revoked.")
-    scope = frozenset(token_claims["scope"].split())
+    scope = frozenset(token_claims.get("scope", "").split())
     if "openid" not in scope:
         raise InsufficientScope("The access token has no openid scope.")
     state = read_state(server, client, grant)

@@ -7,7 +7,7 @@ from chalicelib.http.messages import Params, Request
 from chalicelib.protocol import pkce
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.dpop import USED_BEFORE
-from chalicelib.protocol.errors import InvalidDpopProof, InvalidGrant, InvalidTarget
+from chalicelib.protocol.errors import InvalidDpopProof, InvalidGrant
 from chalicelib.protocol.grant import Grant
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import revocation
@@ -15,7 +15,7 @@ from chalicelib.sessions.validity import require_valid
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Refused
 from chalicelib.tokens import issue as tokens
-from chalicelib.tokens import resources
+from chalicelib.tokens.target import Target, parse_target
 
 REFUSED = "The code is invalid, expired, already used, or not valid for this client, redirect_uri or code_verifier."
 
@@ -24,15 +24,17 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     """Redeem an authorization code in one conditional write that checks it, and return the token response.
 
     Then one read says whether the grant is still valid: an ending of its user, session, consent or client revokes it.
-    `resource` names the one that the access token is for. The refresh tokens of a client that does not authenticate are
-    bound to the key of its DPoP proof, or to its certificate. Raises InvalidRequest without a `code`, InvalidTarget for
-    a resource that was not granted or for several, InvalidDpopProof for a proof that was used before, and InvalidGrant
-    for any other reason. A replay with valid parameters revokes the grant; a wrong code_verifier or redirect URI
-    revokes the code.
+    `resource` names the one that the access token is for, `authorization_details` narrow it. The refresh tokens of a
+    client that does not authenticate are bound to the key of its DPoP proof, or to its certificate. Raises
+    InvalidRequest without a `code`, InvalidTarget for a resource that was not granted or for several,
+    InvalidAuthorizationDetails for details that exceed what was granted, InvalidDpopProof for a proof that was used
+    before, and InvalidGrant for any other reason. A replay with valid parameters revokes the grant; a wrong
+    code_verifier or redirect URI revokes the code.
     """
     handle = server.keys.read_handle("code", form.require("code"))
     verifier, redirect_uri = form.get("code_verifier"), form.get("redirect_uri")
-    resource = resources.parse_resource(form)
+    target = parse_target(form)
+    resource = target.resource
     if handle is None:
         raise InvalidGrant(REFUSED, detail="not a code of this server")
     # A malformed code_verifier matches nothing, whatever its hash.
@@ -64,9 +66,13 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
         changes["refresh_token_x5t"] = http.x5t
     if client.document:
         changes["auth_method"] = http.client_auth_method
-    redeemed = server.store.grants.transition((handle.id,), condition & resources.granted(server, resource), changes)
+    grants = server.store.grants
+    redeemed = grants.transition((handle.id,), condition & target.granted(server), changes)
+    if isinstance(redeemed, Refused) and target.is_narrower(redeemed.record):
+        target = target.as_proved()
+        redeemed = grants.transition((handle.id,), condition & target.granted(server), changes)
     if isinstance(redeemed, Refused):
-        _refuse(server, http, client, redeemed.record, handle.id, redirect_uri, challenge)
+        _refuse(server, http, client, redeemed.record, handle.id, redirect_uri, challenge, target)
     # A client may be registered for refresh tokens after the grant was created without a lifetime for them.
     refreshable = refresh_lifetime and redeemed.ends_at > now
     refresh_token = server.keys.make_handle("rt", handle.id, 1) if refreshable else None
@@ -84,6 +90,8 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
             jkt=proof.jkt if proof else None,
             x5t=http.x5t,
             own_scopes=state.scopes,
+            details=target.details,
+            types=state.types,
         )
     except InvalidGrant:
         raise
@@ -110,11 +118,12 @@ def _refuse(
     grant_id: str,
     redirect_uri: str | None,
     challenge: str | None,
+    target: Target,
 ) -> NoReturn:
     """Find out from the record why the code was rejected, revoke what must be revoked, and raise the error.
 
-    Raises InvalidTarget for a resource that was not granted, InvalidDpopProof for a repeated proof, otherwise
-    InvalidGrant.
+    Raises InvalidTarget for a resource that was not granted, InvalidAuthorizationDetails for details that exceed what
+    was granted, InvalidDpopProof for a repeated proof, otherwise InvalidGrant.
     """
     if record is None or record.revoked_at is not None:
         raise InvalidGrant(REFUSED, detail="absent, expired or revoked")
@@ -137,4 +146,4 @@ def _refuse(
         raise InvalidGrant("The code is bound to another DPoP key (RFC 9449 section 10).", detail="wrong DPoP key")
     if record.code_expires_at <= server.now():
         raise InvalidGrant(REFUSED, detail="expired")
-    raise InvalidTarget("The resource was not granted, or none was named of several: an access token is for one.")
+    raise target.refusal(server, record) or InvalidGrant(REFUSED, detail="changed by another request")

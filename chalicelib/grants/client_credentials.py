@@ -13,6 +13,7 @@ from chalicelib.protocol.scopes import SCOPES, parse_scope
 from chalicelib.server import AuthorizationServer
 from chalicelib.tokens import dpop, resources
 from chalicelib.tokens import issue as tokens
+from chalicelib.tokens.authorization_details import read_details
 
 
 def redeem(server: AuthorizationServer, http: Request, client: Client, form: Params) -> dict[str, Any]:
@@ -28,13 +29,17 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
         raise UnauthorizedClient("A public client cannot use client_credentials.")
     text = form.get("scope", at_most=4096)
     requested = client.default_scopes - SCOPES.keys() if text is None else parse_scope(text)
-    if not requested:
+    details = read_details(server, client, form)
+    if not requested and not details.texts:
         raise InvalidScope("Send a scope: this client has no default scope for client_credentials.")
     scope = tokens.registered_scope(server, client, requested) - SCOPES.keys()
-    if not scope or (client.strict_scope and scope != requested):
+    if (requested and not scope) or (client.strict_scope and scope != requested):
         raise InvalidScope("Not available with client_credentials: " + " ".join(sorted(requested - scope)))
     named = resources.parse_resource(form)
-    targets, allowed = resources.grantable(server, client, frozenset({named} if named else ()), scope)
+    # An access token is for one resource: the one that is named, or else that of the details.
+    detailed = frozenset(details.resources)
+    asked_for = frozenset({named} if named else detailed if len(detailed) == 1 else ())
+    targets, allowed = resources.grantable(server, client, asked_for, scope, detailed)
     now = server.now()
     end = now + tokens.access_token_lifetime(server, client, next(iter(targets.by_uri.values()), None))
     proof = http.proof
@@ -54,9 +59,14 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
         scope=allowed,
         resource=frozenset(targets.by_uri),
         resource_scope=targets.named_in(allowed),
+        authorization_details=details.texts or None,
+    )
+    jkt, only = proof.jkt if proof else None, details.texts or None
+    # Issued before anything is stored, because the details may not be for the resource.
+    members = tokens.issue(
+        server, client, grant, allowed, jkt=jkt, x5t=http.x5t, details=only, types=details.types
     )
     if not server.store.grants.insert(grant) and proof:
         raise InvalidDpopProof(USED_BEFORE)
-    members = tokens.issue(server, client, grant, allowed, jkt=proof.jkt if proof else None, x5t=http.x5t)
     events.note(http, events.TOKEN_ISSUED, sub=client.client_id)
     return members

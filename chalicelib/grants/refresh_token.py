@@ -9,7 +9,7 @@ from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.dpop import USED_BEFORE
 from chalicelib.protocol.durations import MINUTE
-from chalicelib.protocol.errors import InvalidDpopProof, InvalidGrant, InvalidScope, InvalidTarget
+from chalicelib.protocol.errors import InvalidDpopProof, InvalidGrant, InvalidScope
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import Handle
 from chalicelib.protocol.records import NO_SCOPE
@@ -21,7 +21,7 @@ from chalicelib.sessions.validity import require_valid
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Refused
 from chalicelib.tokens import issue as tokens
-from chalicelib.tokens import resources
+from chalicelib.tokens.target import Target, parse_target
 
 REFUSED = "The refresh token is invalid, expired, revoked, or was issued to another client."
 ROTATIONS_KEPT = 4
@@ -31,23 +31,24 @@ MAX_OUTAGE = 10 * MINUTE
 def redeem(server: AuthorizationServer, http: Request, client: Client, form: Params) -> dict[str, Any]:
     """Redeem a refresh token in one conditional write, and return the token response with its successor.
 
-    `scope` may narrow the access token, `resource` names the one that it is for. What was not granted is left out of
-    the scope, unless the client is registered with `strict_scope`. A token of a client that does not authenticate is
-    bound to the key of its DPoP proof, or to its certificate. Raises InvalidRequest without a `refresh_token`,
-    InvalidScope when nothing is left, InvalidTarget for a resource that was not granted or for several,
-    InvalidDpopProof for a proof that was used before, and InvalidGrant for any other reason. Within the retry window an
-    earlier token returns the current one again, so that a lost response signs no user out; later it is a replay, which
-    revokes the grant. Then one read says whether the grant is still valid, as for a code; its session is extended.
+    `scope` and `authorization_details` may narrow the access token, `resource` names the one that it is for. What was
+    not granted is left out of the scope, unless the client is registered with `strict_scope`. A token of a client that
+    does not authenticate is bound to the key of its DPoP proof, or to its certificate. Raises InvalidRequest without a
+    `refresh_token`, InvalidScope when nothing is left, InvalidTarget for a resource that was not granted or for
+    several, InvalidAuthorizationDetails for details that exceed what was granted, InvalidDpopProof for a proof that was
+    used before, and InvalidGrant for any other reason. Within the retry window an earlier token returns the current one
+    again, so that a lost response signs no user out; later it is a replay, which revokes the grant. Then one read says
+    whether the grant is still valid, as for a code; its session is extended.
     """
     handle = server.keys.read_handle("rt", form.require("refresh_token"))
     text = form.get("scope", at_most=4096)
     if handle is None:
         raise InvalidGrant(REFUSED, detail="not a refresh token of this server")
-    scope, resource = parse_scope(text) if text else NO_SCOPE, resources.parse_resource(form)
+    scope, target = parse_scope(text) if text else NO_SCOPE, parse_target(form)
     if scope:  # before the token is consumed
         registered = tokens.limit_to_registration(server, client, scope)
         scope = scope if client.strict_scope else registered
-    grant = _rotate(server, http, client, handle, scope, resource)
+    grant = _rotate(server, http, client, handle, scope, target)
     scope &= grant.scope
     # The successor is computed from the record, and never stored.
     successor = server.keys.make_handle("rt", grant.grant_id, grant.generation, handle.key_version)
@@ -59,11 +60,13 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
             grant,
             scope or grant.scope,
             successor,
-            resource=resource,
+            resource=target.resource,
             user=state.user,
             jkt=http.proof.jkt if http.proof else None,
             x5t=http.x5t,
             own_scopes=state.scopes,
+            details=target.details,
+            types=state.types,
         )
         if state.session:
             extend(server, state.session, by_browser=False)
@@ -90,7 +93,7 @@ def _rotate(
     client: Client,
     handle: Handle,
     scope: frozenset[str],
-    resource: str | None,
+    target: Target,
 ) -> Grant:
     """Return the grant with its next generation, or as it is when this is a retry. Raises as `redeem` does.
 
@@ -123,7 +126,7 @@ def _rotate(
         changes |= {"refresh_token_x5t": http.x5t} if http.x5t else {}
     tokens_granted = [attr("scope").contains(token) for token in sorted(scope)]
     narrowing = tokens_granted if client.strict_scope or not scope else [reduce(or_, tokens_granted)]
-    narrowing.append(resources.granted(server, resource))
+    narrowing.append(target.granted(server))
     if tokens.rotates_refresh_tokens(client):
         changes |= {"generation": generation + 1, f"rotated_at.{generation % ROTATIONS_KEPT}": now}
     else:
@@ -145,8 +148,10 @@ def _rotate(
         raise InvalidGrant("The refresh token is bound to another certificate.", detail="wrong certificate")
     if not scope <= record.scope and (client.strict_scope or not scope & record.scope):
         raise InvalidScope("The scope exceeds what was granted.")
-    if not resources.is_granted(server, resource, record):
-        raise InvalidTarget("The resource was not granted, or none was named of several: an access token is for one.")
+    if refusal := target.refusal(server, record):
+        raise refusal
+    if target.is_narrower(record):
+        return _rotate(server, http, client, handle, scope, target.as_proved())
     if http.proof and http.proof.jti == record.dpop_jti:
         raise InvalidDpopProof(USED_BEFORE)
     behind = record.generation - generation

@@ -14,7 +14,7 @@ except the operator's logo.
                      action, fields, and values from endpoints/mail_link.py
     change_password  user, form, problem
     consent          client, user, new_permissions, allowed_before, resources, several, remembered, access_end,
-                     redirect_uri, on_device, client_host, own_scheme, form, problem
+                     redirect_uri, on_device, client_host, own_scheme, details, form, problem
     sign_out         action, fields, client (that asked for it, or None), username (or ""), unregistered, request_id
     sign_out_again   action, fields
     signed_out       client, unregistered, request_id
@@ -104,6 +104,11 @@ def _environment() -> "Environment":
         extensions=["jinja2.ext.i18n"],
     )
     languages.install(environment)
+    return environment
+    environment.policies["ext.i18n.trimmed"] = True
+    environment.install_gettext_callables(  # type: ignore[attr-defined]  # of the extension
+        lambda text: text, lambda singular, plural, n: singular if n == 1 else plural, newstyle=True
+    )
     return environment
 
 

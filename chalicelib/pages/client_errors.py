@@ -101,6 +101,14 @@ CLIENT_ERRORS: dict[str, Explanation] = {
         "",
         "Send an absolute URI without a fragment that the grant includes. At the token endpoint, name one resource.",
     ),
+    "invalid_authorization_details": Explanation(
+        "This permission cannot be requested",
+        "The parameter authorization_details is not a JSON array of objects, has a type or a member that is not "
+        "registered or not for this client, or exceeds what was granted.",
+        "",
+        "Send an array of objects, each with a type of authorization_details_types_supported that the client is "
+        "registered for, and only with its members. error_description says which one is wrong.",
+    ),
     # ---- responses of the token endpoint and of protected resources
     "invalid_client": Explanation(
         "Client authentication failed",

@@ -45,6 +45,8 @@ class Client:
     `request_object_signing_alg` if it names one. `introspection_signed_response_alg`: RFC 9701 section 6.
     `default_acr_values`: what a request without `acr_values` prefers; `require_acr`: what every sign-in must reach.
     `profile`: of FAPI 2.0, one of `protocol.fapi.PROFILES`, which all other members agree with.
+    `authorization_details_types`: the types of authorization details that it may ask for (RFC 9396 section 10), None
+    for none.
     `document`: of a client that is not registered, and names itself by the URL of a document; never stored.
     """
 
@@ -110,6 +112,7 @@ class Client:
     default_acr_values: tuple[str, ...] = ()
     require_acr: str | None = None
     profile: str | None = None
+    authorization_details_types: tuple[str, ...] | None = None
 
     @classmethod
     def of_document(cls, document: ClientDocument, scope: str) -> "Client":
@@ -160,6 +163,11 @@ class Client:
     def has_secret_method(self) -> bool:
         """Whether one of its methods sends a client secret."""
         return not set(SECRET_METHODS).isdisjoint(self.auth_methods)
+
+    @cached_property
+    def details_types(self) -> frozenset[str]:
+        """All types of authorization details that the client may ask for."""
+        return frozenset(self.authorization_details_types or ())
 
     @cached_property
     def scopes(self) -> frozenset[str]:

@@ -165,6 +165,12 @@ class InvalidTarget(OAuthError):
     error = "invalid_target"
 
 
+class InvalidAuthorizationDetails(OAuthError):
+    """RFC 9396 section 5: the `authorization_details` are malformed, unknown, not for this client, or not granted."""
+
+    error = "invalid_authorization_details"
+
+
 class InvalidToken(OAuthError):
     """RFC 6750 section 3.1: the access token is malformed, expired, revoked, or for another audience."""
 

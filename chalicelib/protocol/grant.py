@@ -72,6 +72,8 @@ class Grant(GrantEntry):
     tokens of a client without authentication are bound to. `dpop_jti`: the last proof that a token was issued for.
     `refresh_token_x5t`: the thumbprint of the certificate that they are bound to (RFC 8705 section 4).
 
+    `authorization_details`: the objects that were granted, in their stored form; never changed.
+
     `auth_method`: how a client with a document authenticated when it redeemed the code; None for others.
 
     Further copies: `registration_id` and `client_generation` of the client, `sessions_generation` of the user, which is
@@ -104,6 +106,7 @@ class Grant(GrantEntry):
     refresh_token_jkt: str | None = None
     dpop_jti: str | None = None
     refresh_token_x5t: str | None = None
+    authorization_details: tuple[str, ...] | None = None
 
     @property
     def ends_at_sign_out(self) -> bool:

@@ -145,10 +145,12 @@ def is_intended_user(request: AuthorizationRequest, subject: str) -> bool:
 
 def _needs_consent(request: AuthorizationRequest, client: Client, consent: Consent | None) -> bool:
     """Return whether the user must be asked for consent."""
-    if "consent" in request.prompt or not can_remember_consent(request, client):
+    if "consent" in request.prompt or _may_be_impersonated(request, client):
         return True
     if client.trusted:
         return False
+    if request.authorization_details:  # they are allowed once
+        return True
     allowed = consent or Consent("", "")
     names = claims.requested_outside_scope(request.claims, allowed.scope)
     scopes = request.scope_of_no_resource <= allowed.scope and request.resource_scope <= allowed.resource_scope
@@ -156,6 +158,13 @@ def _needs_consent(request: AuthorizationRequest, client: Client, consent: Conse
 
 
 def can_remember_consent(request: AuthorizationRequest, client: Client) -> bool:
-    """Return whether consent can be remembered: not for a client that can be impersonated (RFC 8252 section 8.6)."""
+    """Return whether consent can be remembered: not for authorization details, which may be a payment.
+
+    Nor for a client that can be impersonated (RFC 8252 section 8.6).
+    """
+    return not request.authorization_details and not _may_be_impersonated(request, client)
+
+
+def _may_be_impersonated(request: AuthorizationRequest, client: Client) -> bool:
     unproven = client.public or client.document is not None  # all installations are the same client by its document
-    return not (unproven and redirect_uris.can_be_impersonated(request.redirect_uri))
+    return unproven and redirect_uris.can_be_impersonated(request.redirect_uri)

@@ -186,6 +186,7 @@ class AuthorizationRequest:
 
     `pushed`: the client has sent it to /oauth2/par (RFC 9126), and only with its client_id can it be opened first.
     `dpop_jkt`: the thumbprint of the key that its code is bound to (RFC 9449 section 10).
+    `authorization_details`: the objects in their stored form (`protocol.authorization_details`).
     `keep_signed_in`: the user wants the session that this request starts to be `kept`.
 
     With a login application: `asked_sub` is the user that it asks for consent, None while it authenticates the user;
@@ -225,6 +226,7 @@ class AuthorizationRequest:
     dpop_jkt: str | None = None
     waiting: dict[str, Any] = field(default_factory=dict)
     keep_signed_in: bool | None = None
+    authorization_details: tuple[str, ...] | None = None
 
     @property
     def scope_of_no_resource(self) -> frozenset[str]:

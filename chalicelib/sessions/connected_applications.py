@@ -30,6 +30,7 @@ MAX_DIGITS = 20  # of a generation; DynamoDB stores 38
 class ConnectedApplication:
     """What a user has granted to one client, by all its active grants and the remembered consent together.
 
+    `details`: the authorization details of its grants, in their stored form.
     `claims` are those requested by name that no scope covers. `redirect_uri` is that of the newest grant, None without
     a grant. `ends_with_session`: access ends when the user signs out; `ends_at`: when it ends at the latest, None
     without a grant. `remembered`: the user is not asked for consent again. `generation`: the consent's.
@@ -46,6 +47,7 @@ class ConnectedApplication:
     ends_at: int | None
     remembered: bool
     generation: int
+    details: tuple[str, ...] = ()
 
 
 def connected_applications(server: AuthorizationServer, signed_in: SignedInUser) -> list[ConnectedApplication]:
@@ -86,6 +88,7 @@ def _connected_application(
         ends_at=max((entry.last_end for entry in entries), default=None),
         remembered=not remembered.empty,
         generation=consent.generation,
+        details=tuple(dict.fromkeys(text for grant in grants for text in grant.authorization_details or ())),
     )
 
 

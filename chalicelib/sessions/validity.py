@@ -1,7 +1,8 @@
 """Whether a grant is still valid: reads the records that it depends on."""
 
-from dataclasses import replace
+from dataclasses import field, replace
 
+from chalicelib.protocol.authorization_details import types_in
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClient, InvalidGrant
 from chalicelib.protocol.grant import Grant
@@ -13,6 +14,8 @@ from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.revocation import revoke_grant
 from chalicelib.storage.store import Records, Store
 from chalicelib.storage.table import Lookup
+from chalicelib.tokens import authorization_details
+from chalicelib.tokens.authorization_details import Types
 
 _TRIES = 5
 
@@ -21,13 +24,15 @@ _TRIES = 5
 class GrantState:
     """The user and the session of a grant, and why it has `ended`; None when it is valid.
 
-    `scopes`: the operator's own scopes among those of the grant, whose claims are released.
+    `scopes`: the operator's own scopes among those of the grant, whose claims are released. `types`: those of its
+    authorization details that are registered, by name.
     """
 
     user: User | None
     session: Session | None
     ended: str | None
     scopes: tuple[Scope, ...] = ()
+    types: Types = field(default_factory=dict)
 
 
 def read_state(server: AuthorizationServer, client: Client, grant: Grant) -> GrantState:
@@ -38,17 +43,19 @@ def read_state(server: AuthorizationServer, client: Client, grant: Grant) -> Gra
     """
     # The scopes are read in the same call. They decide what is released, not whether the grant has ended.
     cached, of_scopes = server.cached_scopes(grant.scope if grant.has_user else NO_SCOPE)
-    batch = server.store.read_all((*lookups(server.store, grant), *of_scopes))
+    cached_types, of_types = authorization_details.cached_types(server, types_in(grant.authorization_details))
+    batch = server.store.read_all((*lookups(server.store, grant), *of_scopes, *of_types))
     scopes = tuple((cached | server.cache_scopes(of_scopes, batch)).values())
+    types = {**cached_types, **authorization_details.cache_types(server, of_types, batch)}
     records = _records_in(batch, server, grant)
     for _ in range(_TRIES):
         if (state := _state(grant, client, records)).ended is None:
-            return replace(state, scopes=scopes)
+            return replace(state, scopes=scopes, types=types)
         before = records
         records = _read(server, grant) if _may_be_torn(grant, *records) else records
         if records == before:
             break
-    return replace(_state(grant, server.read_client(client.client_id), records), scopes=scopes)
+    return replace(_state(grant, server.read_client(client.client_id), records), scopes=scopes, types=types)
 
 
 def require_valid(server: AuthorizationServer, client: Client, grant: Grant) -> GrantState:

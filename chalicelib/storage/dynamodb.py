@@ -216,7 +216,7 @@ class Attribute(_Operand):
         return self._function("attribute_not_exists")
 
     def contains(self, value: Any) -> Condition:
-        """Return the condition that it contains a value: a set a member, a text a part."""
+        """Return the condition that it contains a value: a set or list a member, a text a part."""
         return self._function("contains", value)
 
     def size(self) -> _Operand:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from chalicelib.aws.client import Account, AwsError
 from chalicelib.aws.messages import NotConfigured
+from chalicelib.protocol.authorization_type import AuthorizationType, is_type_key
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import (
     BLOCKED_HOSTS,
@@ -17,6 +18,7 @@ from chalicelib.protocol.client_document import (
     is_on_host,
 )
 from chalicelib.protocol.errors import TemporarilyUnavailable
+from chalicelib.protocol.resource import Resource
 from chalicelib.settings import Settings, aws_environment
 from chalicelib.storage.dynamodb import TRIES, DynamoDB, is_possible_key
 from chalicelib.storage.table import Lookup, R, Refusals, Refused, Table, Write
@@ -48,12 +50,27 @@ class Store(Tables):
         self.account = account or Account(settings.region, aws_environment)
         super().__init__(DynamoDB(settings, self.account), now, settings.stage)
 
-    def resource_uris(self) -> list[str] | None:
-        """Return the URIs of all resources, sorted; None when they cannot be read, for whatever reason."""
+    def resource_uris(self) -> tuple[list[str], list[str]] | None:
+        """Return the URIs of all resources, and the names of all types of authorization details, sorted.
+
+        None when they cannot be read, for whatever reason.
+        """
         try:
-            return sorted(resource.uri for resource in self.resources.scan())
+            records = list(self.resources.scan())
         except (TemporarilyUnavailable, AwsError, NotConfigured):
             return None
+        types = [record.name for record in records if is_type_key(record.resource_id)]
+        return sorted(record.uri for record in records if not is_type_key(record.resource_id)), sorted(types)
+
+    def all_resources(self) -> list[Resource]:
+        """Return all resources, in the order of their URIs."""
+        records = (record for record in self.resources.scan() if not is_type_key(record.resource_id))
+        return sorted(records, key=lambda resource: resource.uri)
+
+    def all_authorization_types(self) -> list[AuthorizationType]:
+        """Return all types of authorization details, in the order of their names."""
+        records = (record for record in self.authorization_types.scan() if is_type_key(record.resource_id))
+        return sorted(records, key=lambda type_: type_.name)
 
     def may_have_document(self, client_id: str) -> bool:
         """Return whether a client_id is the URL of a document that the operator's settings allow."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from chalicelib.protocol.attempts import Attempts
+from chalicelib.protocol.authorization_type import AuthorizationType
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import (
     BlockedHosts,
@@ -71,6 +72,8 @@ class Tables:
         # Other records of the table of documents: a cache of the same kind, and one record without an expiry.
         self.key_sets = self._table("documents", KeySet, "document_id")
         self.blocked_hosts = self._table("documents", BlockedHosts, "document_id")
+        # Other records of the table of resources, so that the metadata needs one scan.
+        self.authorization_types = self._table("resources", AuthorizationType, "resource_id")
         # In another partition of the same index, so that no delivery is read with them.
         self.deletions = self._table("deliveries", ScheduledDeletion, "delivery_id")
         # Mails and logout tokens have one outbox, and partitions of their own in its index.

@@ -4,9 +4,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from chalicelib.keys.signing import half_hash
-from chalicelib.protocol import claims, fapi
+from chalicelib.protocol import claims
+from chalicelib.protocol import fapi
+from chalicelib.protocol.authorization_details import PARAMETER
+from chalicelib.protocol.authorization_details import from_text
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.errors import InvalidScope, ServerError
+from chalicelib.protocol.errors import InvalidAuthorizationDetails
+from chalicelib.protocol.errors import InvalidScope
+from chalicelib.protocol.errors import ServerError
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.own_scope import Scope, released_claims
@@ -14,10 +19,12 @@ from chalicelib.protocol.records import NO_SCOPE, User
 from chalicelib.protocol.resource import Resource
 from chalicelib.server import AuthorizationServer
 from chalicelib.tokens import resources
+from chalicelib.tokens.authorization_details import Types, carried, split_by_resource
 from chalicelib.tokens.subjects import grant_subject, sid
 
 ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105  RFC 9068 section 2.1
 ID_TOKEN_TYPE = "JWT"  # noqa: S105
+MAX_TOKEN = 16384  # characters of a token in a form; authorization details make an access token long
 
 
 def access_token_lifetime(server: AuthorizationServer, client: Client, resource: Resource | None = None) -> int:
@@ -65,34 +72,49 @@ def issue(
     jkt: str | None = None,
     x5t: str | None = None,
     own_scopes: Iterable[Scope] = (),
+    details: tuple[str, ...] | None = None,
+    types: Types | None = None,
 ) -> dict[str, Any]:
     """Return the members of a token response (RFC 6749 section 5.1, OpenID Connect Core section 3.1.3.3).
 
     `scope` limits the access token, and is that of the grant or less. `resource`: the one of the grant that the access
     token is for, None if the request names none. `nonce` is for the ID token, which is issued when `scope` has
     `openid`; `user` is the user of the grant, `own_scopes` are the operator's among its scopes. `jkt`: the
-    key that the access token is bound to, or `x5t`: the certificate. Raises InvalidScope when the client is no longer
-    registered for any of the scope, and as `resources.choose`.
+    key that the access token is bound to, or `x5t`: the certificate. `details`: the authorization details that the
+    token request asks for, None for all that the resource may have; `types` are those of the grant's. Raises
+    InvalidScope when the client is no longer registered for any of the scope, as `resources.choose`, and
+    InvalidAuthorizationDetails.
     """
     if client.tls_client_certificate_bound_access_tokens and not (x5t or jkt):
         current = server.read_client(client.client_id)  # the caller's may be an older copy
         if current is None or current.tls_client_certificate_bound_access_tokens:
             raise ServerError(detail="a grant type does not bind its access token to the client's certificate")
-    now, scope = server.now(), limit_to_registration(server, client, scope)
-    target, token_scope = resources.choose(server, grant, resource, scope)
+    now, scope = server.now(), limit_to_registration(server, client, scope) if scope else scope
+    types = types or {}
+    of_grant = carried(client, grant.authorization_details, details, types)
+
+    def has_details(uri: str) -> bool:
+        return bool(split_by_resource(of_grant, types, uri)[0])
+
+    target, token_scope = resources.choose(server, grant, resource, scope, has_details)
+    included, excluded = split_by_resource(of_grant, types, target.uri if target else server.issuer)
+    if details is not None and excluded:
+        raise InvalidAuthorizationDetails("The authorization_details are not all for the resource of the token.")
     # A token does not outlive its grant.
     end = grant.expires_at if refresh_token is None else min(grant.expires_at, grant.ends_at)
     expires_in = min(access_token_lifetime(server, client, target), end - now)
     names = released_claims(own_scopes, token_scope, "access_token", client)
     about_user = claims.user_claims(user, NO_SCOPE, names) if user else {}
     confirmation = {"jkt": jkt} if jkt else {"x5t#S256": x5t} if x5t else {}  # RFC 9449 6.1, RFC 8705 3.1
-    access_token = _access_token(server, client, grant, token_scope, target, now + expires_in, about_user, confirmation)
+    further = about_user | ({PARAMETER: [from_text(text) for text in included]} if included else {})
+    access_token = _access_token(server, client, grant, token_scope, target, now + expires_in, further, confirmation)
     members = {
         "access_token": access_token,
         "token_type": "DPoP" if jkt else "Bearer",
         "expires_in": expires_in,
         "refresh_token": refresh_token,
         "scope": format_scope(token_scope),
+        PARAMETER: further.get(PARAMETER),
     }
     if "openid" in scope:
         released = scope if client.id_token_claims_from_scope else NO_SCOPE
@@ -138,15 +160,15 @@ def _access_token(
     scope: frozenset[str],
     resource: Resource | None,
     expires_at: int,
-    about_user: dict[str, Any],
+    further: dict[str, Any],
     confirmation: dict[str, str],
 ) -> str:
     """Return an access token (RFC 9068 section 2.2) for a resource, or for UserInfo when there is none.
 
-    With the issuer in its audience, every resource server could read the claims of the user at UserInfo. `about_user`:
-    the claims that the operator's scopes release in it.
+    With the issuer in its audience, every resource server could read the claims of the user at UserInfo. `further`: the
+    claims that the operator's scopes release in it, and the authorization details (RFC 9396 section 9.1).
     """
-    members: dict[str, Any] = about_user | {
+    members: dict[str, Any] = further | {
         "iss": server.issuer,
         "sub": grant_subject(server, client, grant),
         "aud": resource.uri if resource else server.issuer,
@@ -154,9 +176,10 @@ def _access_token(
         "iat": server.now(),
         "jti": new_id(),
         "client_id": client.client_id,
-        "scope": format_scope(scope),
         "grant_id": grant.grant_id,
     }
+    if scope:
+        members["scope"] = format_scope(scope)
     if confirmation:
         members["cnf"] = confirmation
     if grant.has_user:  # no user signs in with client_credentials

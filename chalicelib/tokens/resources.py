@@ -4,7 +4,7 @@ A resource that names its scopes gets access tokens with only these. All others,
 resources without scopes, get what no other resource of the same grant understands.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, reduce
 from operator import or_
 from urllib.parse import urlsplit
@@ -39,12 +39,15 @@ class Resources:
         """Return the part of a scope that these resources name, each scope with the URI of its resource."""
         return frozenset(f"{uri} {token}" for uri, each in self.by_uri.items() for token in scope & each.scopes)
 
-    def limit(self, client: Client, scope: frozenset[str]) -> frozenset[str]:
+    def limit(self, client: Client, scope: frozenset[str], detailed: frozenset[str] = NO_SCOPE) -> frozenset[str]:
         """Return the part of a scope that can be granted for these resources; standard scopes can beside any.
 
-        Raises InvalidTarget when the client may have no scope of one of them, InvalidScope when the scope has none.
+        `detailed`: those that authorization details are requested for, which need no scope. Raises InvalidTarget when
+        the client may have no scope of another one, InvalidScope when the scope has none.
         """
         for uri, resource in self.by_uri.items():
+            if uri in detailed:
+                continue
             if resource.scopes and not resource.scopes & client.scopes:
                 raise InvalidTarget("The client is not registered for any scope of this resource.", detail=uri)
             if resource.scopes and not resource.scopes & scope:
@@ -74,7 +77,11 @@ def parse_resource(params: Params) -> str | None:
 
 
 def grantable(
-    server: AuthorizationServer, client: Client, resources: frozenset[str], scope: frozenset[str]
+    server: AuthorizationServer,
+    client: Client,
+    resources: frozenset[str],
+    scope: frozenset[str],
+    detailed: frozenset[str] = NO_SCOPE,
 ) -> tuple[Resources, frozenset[str]]:
     """Return the resources that a request names, and the scope that can be granted for them.
 
@@ -85,10 +92,10 @@ def grantable(
         return Resources({}), scope
     registered = find_resources(server, resources)
     try:
-        allowed = registered.limit(client, scope)
+        allowed = registered.limit(client, scope, detailed)
     except (InvalidTarget, InvalidScope):  # no client is rejected because of a cached record
         registered = find_resources(server, resources, fresh=True)
-        allowed = registered.limit(client, scope)
+        allowed = registered.limit(client, scope, detailed)
     if client.strict_scope and allowed != scope:
         raise InvalidScope("Not of a named resource: " + " ".join(sorted(scope - allowed)))
     return registered, allowed
@@ -149,11 +156,16 @@ def is_granted(server: AuthorizationServer, resource: str | None, grant: Grant) 
 
 
 def choose(
-    server: AuthorizationServer, grant: Grant, resource: str | None, scope: frozenset[str]
+    server: AuthorizationServer,
+    grant: Grant,
+    resource: str | None,
+    scope: frozenset[str],
+    has_details: Callable[[str], bool] = lambda _uri: False,
 ) -> tuple[Resource | None, frozenset[str]]:
     """Return the resource that an access token of a grant is for, None for the issuer, and the scope that it carries.
 
-    `resource`: the one that the token request names, which was granted. Raises InvalidTarget when it is no longer
+    `resource`: the one that the token request names, which was granted. `has_details`: whether the token for this URI
+    carries authorization details, and so needs no scope. Raises InvalidTarget when it is no longer
     registered, and InvalidScope when none of the scope is for it.
     """
     if not grant.resource:
@@ -169,6 +181,6 @@ def choose(
     carried = scope & named if named else scope - scopes_of(grant.resource_scope)
     if record and record.scopes:  # it may name fewer since, or was granted before it named any
         carried &= record.scopes
-    if not carried:
+    if not carried and not has_details(uri):
         raise InvalidScope(f"The scope has none of the resource {uri}. Name another resource.")
     return record, carried

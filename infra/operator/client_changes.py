@@ -19,6 +19,7 @@ LISTS = {
     "allowed_origins": "allowed origin",
     "post_logout_redirect_uris": "post-logout redirect URI",
     "scope": "scope",
+    "authorization_details_types": "authorization details type",
 }
 
 
@@ -38,7 +39,7 @@ class ClientChanges:
         changed = replace(client, **with_response_types(self.members, client.response_types))
         for name, what in LISTS.items():
             is_text = name == "scope"
-            before = tuple(changed.scope.split() if is_text else getattr(changed, name))
+            before = tuple(changed.scope.split() if is_text else getattr(changed, name) or ())
             add, remove = self.add.get(name, ()), self.remove.get(name, ())
             after = edit_list(before, add, remove, f"a {what} of {client.client_id}")
             if after != before:

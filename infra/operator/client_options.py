@@ -91,6 +91,12 @@ _BOTH: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         {"type": click.Choice(PROFILES)},
         "Make it meet FAPI 2.0: sets what follows from it, and refuses what contradicts it.",
     ),
+    (
+        "--authorization-details-type",
+        "authorization_details_types",
+        {**_LIST, "metavar": "TYPE"},
+        "A type of authorization details that it may ask for (RFC 9396).",
+    ),
     ("--trusted/--no-trusted", "trusted", {}, "Skip the consent page, for an application of your own."),
     ("--direct-sign-in/--no-direct-sign-in", "direct_sign_in", {}, "Allow HTTP Basic sign-in at /oauth2/code."),
     ("--pkce/--no-pkce", "require_pkce", {}, "Require PKCE. Only a confidential client can do without."),

@@ -1,6 +1,9 @@
 """All commands of the operator on the data of a stage."""
 
-from infra.operator.client_certificates import add_client_certificate, list_certificates, remove_client_certificate
+from infra.operator.authorization_types import authorization_type
+from infra.operator.client_certificates import add_client_certificate
+from infra.operator.client_certificates import list_certificates
+from infra.operator.client_certificates import remove_client_certificate
 from infra.operator.client_documents import (
     block_document,
     list_documents,
@@ -38,6 +41,6 @@ user.add_command(unlock_user)
 user.add_command(mfa)
 user.add_command(passkey_)
 OPERATOR_COMMANDS = (
-    *(client, registration_token, user, resource, scope, grant, key, history_, settings_),
+    *(client, registration_token, user, resource, scope, authorization_type, grant, key, history_, settings_),
     *(truststore, doctor, export, import_, completion),
 )

@@ -1,5 +1,6 @@
 """`signet grant …`: the grants of users to clients."""
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -253,6 +254,7 @@ def _document(access: _Access, now: int) -> dict[str, Any]:
             "client_name": client.client_name if client else None,
             "scope": " ".join(sorted(grant.scope)),
             "resource": sorted(grant.resource) or None,
+            "authorization_details": [json.loads(text) for text in grant.authorization_details or ()] or None,
             "redirect_uri": grant.redirect_uri or None,
             "device": grant.device,
             "created_at": grant.created_at,

@@ -89,7 +89,7 @@ def migrate_resources(stage: str, /, as_json: bool) -> int:
     """
     created, problems = [], []
     with open_store(stage) as store:
-        ids = {resource.resource_id for resource in store.resources.scan()}
+        ids = {resource.resource_id for resource in store.all_resources()}
         for client in sorted(store.clients.scan(), key=lambda client: client.client_id):
             if not is_resource_server(client.client_id) or normalize(client.client_id) in ids:
                 continue
@@ -112,7 +112,7 @@ def migrate_resources(stage: str, /, as_json: bool) -> int:
 def list_resources(stage: str, /, as_json: bool) -> None:
     """List the resources."""
     with open_store(stage) as store:
-        resources = sorted(store.resources.scan(), key=lambda resource: resource.uri)
+        resources = store.all_resources()
     _show_list(resources, as_json, "No resource is registered.")
 
 
@@ -239,7 +239,7 @@ def _find_resource(store: Store, uri: str) -> Resource:
     """Return the resource that a URI names, in any spelling. Raises CommandError."""
     resource = store.resources.get(normalize(uri))
     if resource is None:
-        raise not_found("resource", uri, (other.uri for other in store.resources.scan()))
+        raise not_found("resource", uri, (other.uri for other in store.all_resources()))
     return resource
 
 

@@ -22,7 +22,7 @@ LONGER = {"errors": 36_000}  # a reference for developers, which no flow leads t
 ALL_PAGES = {
     *("home", "errors", "error", "error_of_a_request", "sign_in", "sign_in_again"),
     *("change_password", "change_password_again", "consent", "consent_to_more"),
-    *("consent_for_an_api", "consent_on_this_device", "consent_own_scheme", "form_post"),
+    *("consent_for_an_api", "consent_with_details", "consent_on_this_device", "consent_own_scheme", "form_post"),
     *("sign_out", "sign_out_unregistered", "still_signed_in", "signed_out", "signed_out_unregistered"),
     *("recover", "email_code", "email_code_elsewhere", "reset_password", "reset_password_done"),
     *("sign_up", "new_account", "new_account_done"),

@@ -19,6 +19,7 @@ from chalicelib.clients.registration_limits import create_token
 from chalicelib.http import outbound
 from chalicelib.keys.signing import thumbprint
 from chalicelib.mail import proof_codes
+from chalicelib.protocol.authorization_details import to_text
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import NEVER
 from chalicelib.protocol.key_set import KeySet, key_set_id
@@ -28,6 +29,7 @@ from chalicelib.users import accounts, email_address
 from tests.bench.capacity import Meter
 from tests.support.account import sign_in_to_account, submit_form
 from tests.support.assertions import key_client, key_pair, signed
+from tests.support.authorization_details import ANYWHERE, PAYMENT, TYPES, as_json, register_types
 from tests.support.browser import CHALLENGE, Answer, Browser, authorization_parameters, basic
 from tests.support.gateways import BrowserAt
 from tests.support.grants import create_code, update_client
@@ -119,6 +121,40 @@ def authorize_for_a_cached_resource(site: Site, browser: Browser, client: Regist
     send = authorize_for_a_resource(site, browser, client)
     send()
     return send
+
+
+def authorize_with_details(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    register_types(site)
+    asking = replace(client.record, authorization_details_types=TYPES, trusted=True)
+    site.server.store.clients.put(asking)
+    site.server.read_client(client.id)
+    browser.code(client, scope="openid")
+    return partial(browser.authorize, client, scope="openid", authorization_details=as_json(PAYMENT))
+
+
+def authorize_with_cached_details(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    send = authorize_with_details(site, browser, client)
+    send()
+    return send
+
+
+def redeem_with_details(site: Site, browser: Browser, client: Registered, *, cached: bool) -> SendRequest:
+    code = authorize_with_details(site, browser, client)().code
+    if not cached:
+        site.server.forget_cached_records()
+        site.server.client(client.id)
+    return partial(browser.redeem, client, code, authorization_details=as_json(PAYMENT))
+
+
+def refresh_with_details(site: Site, browser: Browser, client: Registered, *, narrower: bool) -> SendRequest:
+    register_types(site)
+    details = ANYWHERE | ({"datatypes": ["photos"]} if narrower else {})
+    site.server.store.clients.put(replace(client.record, authorization_details_types=TYPES))
+    site.server.read_client(client.id)
+    granted = (to_text(ANYWHERE),)
+    code = create_code(site, client, None, scope=frozenset({"email"}), authorization_details=granted)
+    token = browser.redeem(client, code).json["refresh_token"]
+    return partial(browser.refresh, client, token, authorization_details=as_json(details))
 
 
 def redeem_for_a_resource(site: Site, browser: Browser, client: Registered) -> SendRequest:
@@ -767,6 +803,40 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
     # The batch has the record of the operator's own scope too, until it is cached.
     ("POST /oauth2/token, for a resource: transition; batch; resource", redeem_for_a_resource, 200, 3, 6, 1),
     ("POST /oauth2/token, for a cached resource: transition; batch", redeem_for_a_cached_resource, 200, 2, 3, 1),
+    ("GET /oauth2/authorize, with details: type; resource; batch; grant", authorize_with_details, 302, 4, 6, 2),
+    ("GET /oauth2/authorize, with cached details: batch; grant", authorize_with_cached_details, 302, 2, 3, 2),
+    (
+        "POST /oauth2/token, with details: transition; batch; resource",
+        partial(redeem_with_details, cached=False),
+        200,
+        3,
+        6,
+        1,
+    ),
+    (
+        "POST /oauth2/token, with cached details: transition; batch",
+        partial(redeem_with_details, cached=True),
+        200,
+        2,
+        3,
+        1,
+    ),
+    (
+        "POST /oauth2/token, refresh token, the same details: rotation; batch",
+        partial(refresh_with_details, narrower=False),
+        200,
+        2,
+        2,
+        1,
+    ),
+    (
+        "POST /oauth2/token, refresh token, fewer details: rotation; rotation; batch",
+        partial(refresh_with_details, narrower=True),
+        200,
+        3,
+        2,
+        2,
+    ),
     ("POST /oauth2/authorize", authorize_by_post, 303, 0, 0, 0),
     ("POST /oauth2/authorize, with login_hint: count; request", authorize_by_post_with_a_hint, 303, 2, 0, 2),
     ("GET /oauth2/authorize, a stored request: request; binding", continue_a_stored_request, 200, 2, 1, 1),

@@ -55,6 +55,7 @@ MEMBERS: list[tuple[tuple[str, ...], str, Any]] = [
     (("--assertion-audience", "token_endpoint"), "assertion_audience", "token_endpoint"),
     (("--trusted",), "trusted", True),
     (("--strict-scope",), "strict_scope", True),
+    (("--authorization-details-type", "payment"), "authorization_details_types", ("payment",)),
     (("--direct-sign-in",), "direct_sign_in", True),
     (("--no-pkce",), "require_pkce", False),
     (("--require-pushed-authorization-requests",), "require_pushed_authorization_requests", True),

@@ -25,6 +25,7 @@ CLAIM = ("user", "update", "alice", "--claim")
 NO_TERMINAL = "Nothing has been changed. Without a terminal to ask for confirmation, --yes is required."
 ALGORITHMS = "is not one of 'RS256', 'PS256', 'ES256', 'EdDSA'."
 API, OLD_API = "https://api.example.com", "https://old.example.com"
+NEW_TYPE = ("authorization-type", "set", "pay", "Pay")
 NEW_RESOURCE = ("resource", "create", "https://new.example.com", "--name", "N")
 # Arguments, and the line or a part of it.
 ERRORS: list[tuple[tuple[str, ...], str]] = [
@@ -191,6 +192,28 @@ ERRORS: list[tuple[tuple[str, ...], str]] = [
     (("grant", "revoke", "g-1", "--user", "alice", "--yes"), "Give either a GRANT_ID, or --user, --client or both."),
     (("history",), "Give exactly one of --user, --client and --keys."),
     (("history", "--user", "alice", "--keys"), "Give exactly one of --user, --client and --keys."),
+    (("authorization-type", "set", "two words", "x"), "A type must have 1 to 128 ASCII characters"),
+    (("authorization-type", "set", "", "x"), "A type must have 1 to 128 ASCII characters"),
+    (("authorization-type", "set", "t" * 129, "x"), "A type must have 1 to 128 ASCII characters"),
+    (("authorization-type", "set", "pay", " "), "The text must have 1 to 200 printable characters."),
+    (("authorization-type", "set", "pay", "a\u202eb"), "The text must have 1 to 200 printable characters."),
+    ((*NEW_TYPE, "--member", "type"), "'type' cannot be a member"),
+    ((*NEW_TYPE, "--member", "two words"), "has 1 to 64 ASCII characters"),
+    ((*NEW_TYPE, "--member", "=Label"), "'' cannot be a member"),
+    ((*NEW_TYPE, "--member", "m" * 65), "has 1 to 64 ASCII characters"),
+    ((*NEW_TYPE, "--member", "größe"), "has 1 to 64 ASCII characters"),
+    ((*NEW_TYPE, "--member", "a=b\u2028c"), "The label of a must have 1 to 200 printable characters."),
+    ((*NEW_TYPE, "--member", "a", "--member", "a=A"), "A type has at most 30 different members."),
+    ((*NEW_TYPE, *(part for n in range(31) for part in ("--member", f"m{n}"))), "at most 30 different members."),
+    ((*NEW_TYPE, "--required", "amount"), "amount is required, but no member of the type."),
+    ((*NEW_TYPE, "--resource", API + "s"), "Did you mean"),
+    (
+        ("authorization-type", "delete", "album", "--yes"),
+        "There is no authorization type 'album'. Did you mean 'albums'?",
+    ),
+    (("authorization-type", "delete", "albums"), NO_TERMINAL),
+    ((*UPDATE, "--authorization-details-type", "two words"), "without spaces."),
+    ((*UPDATE, "--remove-authorization-details-type", "pay"), "pay is not a authorization details type of print."),
     (("scope", "set", "photos.read"), "Missing argument 'DESCRIPTION'."),
     (("scope", "set", "photos.read", "See", "your", "photos"), "Got unexpected extra arguments (your photos)"),
     (("client", "delete", "print"), NO_TERMINAL),
@@ -224,6 +247,7 @@ def test_an_error_is_one_line_with_exit_code_2_and_changes_nothing(
     site.client(client_id="print", client_name="Photo Print", redirect_uris=[URI], scope="openid email")
     run_command("scope", "set", "photos.read", "See your photos")
     run_command("resource", "create", API, "--name", "Photo API", "--scope", "photos.read")
+    run_command("authorization-type", "set", "albums", "Read albums")
     run_command("client", "create", "--name", "Old API", "--id", OLD_API)
     twice = site.client(client_id="twice").record
     site.server.store.clients.put(replace(twice, secret_hashes=(*twice.secret_hashes, "another")))
@@ -235,6 +259,7 @@ def test_an_error_is_one_line_with_exit_code_2_and_changes_nothing(
 
 
 DESTRUCTIVE = {
+    ("authorization-type", "delete"),
     ("client", "block"),
     ("client", "delete"),
     ("client", "disable"),

@@ -18,6 +18,7 @@ from chalicelib.mail import proof_codes
 from chalicelib.mail.message import compose
 from chalicelib.pages.explanations import explain
 from chalicelib.protocol.authentication_context import REFEDS_MFA
+from chalicelib.protocol.authorization_type import AuthorizationType, type_key
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.errors import InvalidRequest
@@ -133,10 +134,33 @@ class Gallery:
         self.site.server.store.resources.put(Resource(API, API, self.words.client_name, self.words.scope))
         self.authorize(self.client, resource=API)
         yield "consent_for_an_api"
+        self.authorize(self._asking_client(), authorization_details=self._details())
+        yield "consent_with_details"
         self.authorize(self._client([ON_THIS_DEVICE], public=True))
         yield "consent_on_this_device"
         self.authorize(self._client([OWN_SCHEME], public=True))
         yield "consent_own_scheme"
+
+    def _asking_client(self) -> Client:
+        """Register a type of authorization details, and a client that may ask for it."""
+        words = self.words
+        members = ("instructedAmount", "creditorName=Payee", "creditorAccount", "actions")
+        type_ = AuthorizationType(type_key("payment"), "payment", words.description, uri=API, members=members)
+        self.site.server.store.authorization_types.put(type_)
+        client = replace(self._client([HOME]), authorization_details_types=("payment",))
+        self.site.server.store.clients.put(client)
+        self.site.server.forget_cached_records()
+        return client
+
+    def _details(self) -> str:
+        payment = {
+            "type": "payment",
+            "actions": ["initiate", self.words.description[:500]],
+            "instructedAmount": {"amount": "123.50", "currency": "EUR"},
+            "creditorName": self.words.client_name[:500],
+            "creditorAccount": {self.words.username[:100]: ["DE02100100109307118603", {"bic": True}]},
+        }
+        return json.dumps([payment])
 
     def _signed_in(self) -> Iterator[str]:
         issuer = self.site.settings.issuer

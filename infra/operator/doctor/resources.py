@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
+from chalicelib.clients.authorization_types import check_type
 from chalicelib.clients.metadata import is_resource_server
 from chalicelib.clients.resources import check_resource
 from chalicelib.keys import signing
+from chalicelib.protocol.authorization_type import AuthorizationType
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import OAuthError
 from chalicelib.protocol.resource import Resource
 from chalicelib.protocol.resource_uris import normalize
@@ -20,17 +23,45 @@ _ANY = "Every application gets access tokens for it, with every scope (RFC 9700 
 
 def inspect(store: Store, issuer: str | None) -> Iterator[Finding]:
     """Yield the findings about each resource, and about each client that is one without a record."""
-    resources = sorted(store.resources.scan(), key=lambda resource: resource.uri)
+    resources = store.all_resources()
     ids = {resource.resource_id for resource in resources}
     for resource in resources:
         name = f"resource {resource.uri}"
         for verdict in (_registration(resource, store), _scopes(resource), _metadata(resource, issuer)):
             yield Finding(name, verdict.ok, verdict.detail, verdict.fix)
-    for client in sorted(store.clients.scan(), key=lambda client: client.client_id):
+    clients = sorted(store.clients.scan(), key=lambda client: client.client_id)
+    yield from _authorization_types(store, clients, {resource.uri for resource in resources})
+    for client in clients:
         enabled = is_resource_server(client.client_id) and client.disabled_at is None
         if enabled and normalize(client.client_id) not in ids:
             fix = "Run `signet resource migrate`, then set its scopes: `signet resource update … --scope …`."
             yield Finding(f"resource {client.client_id}", False, f"It has no record. {_ANY}", fix)
+
+
+def _authorization_types(store: Store, clients: list[Client], uris: set[str]) -> Iterator[Finding]:
+    """Yield the findings about each type of authorization details, and about types of clients without a record."""
+    types = {type_.name: type_ for type_ in store.all_authorization_types()}
+    for name, type_ in types.items():
+        problems = list(filter(None, [_problem_with(type_)]))
+        if type_.uri and type_.uri not in uris:
+            problems.append(f"Its resource {type_.uri} is not registered, so every request for it is rejected")
+        if not type_.members:
+            problems.append("It has no members, so it says no more than a scope")
+        verdict = judge(problems, f"Its members: {' '.join(type_.labels)}.", "`signet authorization-type set …`.")
+        yield Finding(f"authorization type {name}", verdict.ok, verdict.detail, verdict.fix)
+    for client in clients:
+        if unknown := [name for name in sorted(client.details_types) if name not in types]:
+            fix = "Register it with `signet authorization-type set …`, or remove it from the client."
+            detail = f"It may ask for the type {unknown[0]}, which is not registered."
+            yield Finding(f"client {client.client_id}", False, detail, fix)
+
+
+def _problem_with(type_: AuthorizationType) -> str:
+    try:
+        check_type(type_)
+    except OAuthError as error:
+        return error.description.rstrip(".")
+    return ""
 
 
 def _registration(resource: Resource, store: Store) -> Verdict:

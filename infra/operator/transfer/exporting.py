@@ -75,7 +75,7 @@ def _records(store: Store) -> Iterator[Record]:
     documents = (each for each in store.documents.scan() if is_document_url(each.document_id))
     hosts = filter(None, (store.blocked_hosts.get(BLOCKED_HOSTS),))
     yield from chain(store.scopes.scan(), store.clients.scan(), documents, hosts)
-    yield from chain(store.resources.scan(), store.users.scan(), store.passkeys.scan())
+    yield from chain(store.all_resources(), store.all_authorization_types(), store.users.scan(), store.passkeys.scan())
     yield from remembered_consents(store, consents)
 
 

@@ -7,6 +7,7 @@ from dataclasses import MISSING, dataclass, fields
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from chalicelib.protocol.authorization_type import AuthorizationType
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import BlockedHosts, ClientDocument
 from chalicelib.protocol.custom_claims import freeze
@@ -18,7 +19,7 @@ from chalicelib.protocol.second_factor import SECOND_FACTOR_FIELDS
 from infra.operator.terminal import json_text
 
 VERSION = 1
-Record = Client | ClientDocument | BlockedHosts | User | Passkey | Consent | Scope | Resource
+Record = Client | ClientDocument | BlockedHosts | User | Passkey | Consent | Scope | Resource | AuthorizationType
 KINDS: dict[type[Record], str] = {
     Client: "client",
     ClientDocument: "document",
@@ -28,6 +29,7 @@ KINDS: dict[type[Record], str] = {
     Consent: "consent",
     Scope: "scope",
     Resource: "resource",
+    AuthorizationType: "authorization_type",
 }
 _CLASSES = {kind: record for record, kind in KINDS.items()}
 # The fields with credentials, which are only exported on request.

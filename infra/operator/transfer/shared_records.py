@@ -1,12 +1,14 @@
-"""Insert imported records that need no client: scopes, resources, documents, blocked hosts, passkeys.
+"""Insert imported records that need no client: scopes, resources, authorization types, documents, passkeys.
 
-Existing ones are kept.
+So are blocked hosts. Existing records are kept.
 """
 
 from chalicelib.clients import document_control
+from chalicelib.clients.authorization_types import check_type
 from chalicelib.clients.metadata import check_client
 from chalicelib.clients.resources import check_resource, check_scope, insert_resource
 from chalicelib.keys import signing
+from chalicelib.protocol.authorization_type import AuthorizationType
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import BLOCKED_HOSTS, BlockedHosts, ClientDocument, is_document_url
 from chalicelib.protocol.own_scope import Scope
@@ -18,10 +20,12 @@ from infra.operator.transfer.outcome import Outcome as Outcome
 from infra.operator.transfer.passkey_records import insert_passkey
 
 
-def insert_shared(store: Store, record: Scope | Resource | ClientDocument | BlockedHosts | Passkey) -> Outcome:
-    """Insert a scope, a resource, a document (or the block of its URL), hosts, or a passkey.
+def insert_shared(
+    store: Store, record: Scope | Resource | AuthorizationType | ClientDocument | BlockedHosts | Passkey
+) -> Outcome:
+    """Insert a scope, a resource, a type of authorization details, a document, blocked hosts, or a passkey.
 
-    Raises InvalidClientMetadata, and ValueError for a passkey.
+    A document may be only the block of its URL. Raises InvalidClientMetadata, and ValueError for a passkey.
     """
     match record:
         case BlockedHosts():
@@ -34,6 +38,8 @@ def insert_shared(store: Store, record: Scope | Resource | ClientDocument | Bloc
             return _insert_scope(store, record)
         case Resource():
             return _insert_resource(store, record)
+        case AuthorizationType():
+            return _insert_type(store, record)
 
 
 def _insert_document(store: Store, document: ClientDocument) -> Outcome:
@@ -72,6 +78,18 @@ def _insert_scope(store: Store, scope: Scope) -> Outcome:
     if existing == scope:
         return Outcome(existing=existing)
     return Outcome(problem=f"the scope {scope.scope} exists with other data and was not changed")
+
+
+def _insert_type(store: Store, type_: AuthorizationType) -> Outcome:
+    check_type(type_)
+    if type_.uri and store.resources.get(normalize(type_.uri)) is None:
+        return Outcome(problem=f"the resource {type_.uri} of the type {type_.name} does not exist")
+    if store.authorization_types.insert(type_):
+        return Outcome(added=True)
+    existing = store.authorization_types.get(type_.resource_id)
+    if existing == type_:
+        return Outcome(existing=existing)
+    return Outcome(problem=f"the authorization type {type_.name} exists with other data and was not changed")
 
 
 def _insert_resource(store: Store, resource: Resource) -> Outcome:

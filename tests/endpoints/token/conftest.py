@@ -81,7 +81,9 @@ def assert_well_formed(answer: Answer) -> None:
     members = answer.json  # asserts that no member is null
     if answer.status == 200:
         required = {"access_token", "token_type", "expires_in", "scope"}
-        assert set(members) - {"refresh_token", "id_token"} == required
+        if "authorization_details" in members:  # they are enough (RFC 9396 section 3.1)
+            required -= {"scope"} - members.keys()
+        assert set(members) - {"refresh_token", "id_token", "authorization_details"} == required
         assert type(members["expires_in"]) is int
         assert members["expires_in"] > 0
     else:
