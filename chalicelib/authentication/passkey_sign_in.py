@@ -16,8 +16,13 @@ from chalicelib.authentication.passkeys import (
     may_be_copied,
     read_assertion,
 )
-from chalicelib.authentication.password import remember_browser, remember_network
-from chalicelib.authentication.sign_in_addresses import note_sign_in
+from chalicelib.authentication.password import (
+    is_unknown_browser,
+    lookups_of_browser,
+    remember_browser,
+    remember_network,
+)
+from chalicelib.authentication.sign_in_addresses import note_sign_in, telling_user
 from chalicelib.http.messages import Request
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.passkey import AMR, Passkey
@@ -64,11 +69,12 @@ class PasskeyAttempt:
 
     @property
     def lookups(self) -> tuple[Lookup[Any], ...]:
-        """The records that `verify` needs: the passkey, and its user."""
+        """The records that `verify` needs: the passkey, its user, and the browser where users are told of sign-ins."""
         if self._answer is None or not self.sub:
             return ()
         store = self._server.store
-        return store.passkeys.lookup(self.sub, self._answer.passkey_id), store.users.lookup(self.sub)
+        of_browser = lookups_of_browser(self._server, self._http, self.sub, self._browser_id)
+        return store.passkeys.lookup(self.sub, self._answer.passkey_id), store.users.lookup(self.sub), *of_browser
 
     def verify(self, records: Records, client: Client | None = None) -> VerifiedPasskey:
         """Return the user who has used the passkey. `records` were read for `lookups`. Raises PasskeyError."""
@@ -88,10 +94,12 @@ class PasskeyAttempt:
         user = records.get(server.store.users.lookup(self.sub))
         verified = _verify(server, http, self._answer, self._purpose, passkey, user)
         note_sign_in(server, http, verified.user.sub)
-        event = events.record(server.store, http, events.SIGN_IN, verified.user.sub, client, detail="passkey")
+        event = events.record(server.store, http, events.SIGN_IN, verified.user.sub, client, detail=events.BY_PASSKEY)
         browser = remember_browser(server, http, verified.user, self._browser_id)
         network = remember_network(server, http, verified.user)
-        writes = (*verified.writes, event, *browser, *network)
+        unknown = is_unknown_browser(server, http, verified.user, self._browser_id, records)
+        notice = telling_user(server, http, verified.user) if unknown else ()
+        writes = (*verified.writes, event, *browser, *network, *notice)
         return VerifiedPasskey(verified.user, verified.passkey, verified.use, writes)
 
 

@@ -238,5 +238,25 @@ def remember_network(server: AuthorizationServer, http: Request, user: User) -> 
     return _throttle_of(server, http, user, None).remembering_network(user.password_generation)
 
 
+def lookups_of_browser(
+    server: AuthorizationServer, http: Request, sub: str, browser_id: str | None
+) -> tuple[Lookup[Any], ...]:
+    """Return what `is_unknown_browser` needs; nothing where no user is told of a sign-in."""
+    if not server.settings.sign_in_notice:
+        return ()
+    return Throttle(server, Account(sub, is_user=True), http.source_ip, browser_id).lookups_of_browser
+
+
+def is_unknown_browser(
+    server: AuthorizationServer, http: Request, user: User, browser_id: str | None, records: Records
+) -> bool:
+    """Return whether the user is to be told of a sign-in, because this browser is not known.
+
+    `records` were read for `lookups_of_browser`.
+    """
+    throttle = _throttle_of(server, http, user, browser_id)
+    return server.settings.sign_in_notice and not throttle.is_known_browser(records, user.password_generation)
+
+
 def _throttle_of(server: AuthorizationServer, http: Request, user: User, browser_id: str | None) -> Throttle:
     return Throttle(server, Account(user.sub, is_user=True), http.source_ip, browser_id)

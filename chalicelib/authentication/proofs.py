@@ -15,7 +15,14 @@ from chalicelib.mail import proof_codes
 from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.errors import RequestEnded
 from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.proof import LIFETIMES, MAX_LINK_TRIES, MAX_TRIES, RESET, SIGN_UP, VERIFY, Proof
+from chalicelib.protocol.proof import LIFETIMES
+from chalicelib.protocol.proof import MAX_LINK_TRIES
+from chalicelib.protocol.proof import MAX_TRIES
+from chalicelib.protocol.proof import Proof
+from chalicelib.protocol.proof import RESET
+from chalicelib.protocol.proof import SIGN_IN
+from chalicelib.protocol.proof import SIGN_UP
+from chalicelib.protocol.proof import VERIFY
 from chalicelib.protocol.texts import Text
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
@@ -24,7 +31,7 @@ from chalicelib.storage.table import Refused, Write
 
 NO_USER = "no user"  # no sub has a space
 # purpose -> where a new email can be asked for
-ASK_AGAIN = {RESET: "/account/recover", VERIFY: "/account/email", SIGN_UP: "/account/sign-up"}
+ASK_AGAIN = {RESET: "/account/recover", VERIFY: "/account/email", SIGN_UP: "/account/sign-up", SIGN_IN: "/account"}
 ENDED = "The link or the code has expired, was used, or was replaced by that of a newer email."
 WRONG_CODE = Text("This is not the code from the newest email.")
 TOO_MANY = "There were too many wrong codes."

@@ -117,6 +117,19 @@ class Throttle:
         ids += [self._browser] if self._browser else []
         return tuple(map(self.store.attempts.lookup, ids))
 
+    @property
+    def lookups_of_browser(self) -> tuple[Lookup[Attempts], ...]:
+        """The record that `is_known_browser` needs; none for a browser without an id."""
+        return (self.store.attempts.lookup(self._browser),) if self._browser else ()
+
+    def is_known_browser(self, records: Records, generation: int) -> bool:
+        """Return whether the account has signed in with this browser before. `generation`: as for `count`.
+
+        `records` were read for `lookups_of_browser`.
+        """
+        read = [records.get(lookup) for lookup in self.lookups_of_browser]
+        return any(_is_current(record, generation) for record in read if record)
+
     def count(self, records: Records, generation: int | None, *also: Write[Any]) -> "Counted":
         """Count an attempt before it is made, in one transaction with the writes `also`.
 

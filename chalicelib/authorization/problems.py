@@ -73,7 +73,7 @@ def redirect_with_problem(
 ) -> Response:
     """Return the redirect to the page of the request in `query`, with a cookie that tells it the problem."""
     response = redirect(http, address_of(server, query))
-    if not problem.text:
+    if not problem.text and problem.username is None:
         return response
     for username in (problem.username, None):
         members = [

@@ -113,6 +113,11 @@ def ended(request: AuthorizationRequest | None) -> RequestEnded:
     return RequestEnded(ANSWERED, code="request_answered" if answered else "request_expired")
 
 
+def answered_in_between() -> RequestEnded:
+    """Return the error for a request that another HTTP request has answered since it was read."""
+    return RequestEnded(ANSWERED, code="request_answered")
+
+
 def read_stored_request(server: AuthorizationServer, http: Request, text: str) -> tuple[AuthorizationRequest, Client]:
     """Return the request that a handle names, and its client. Raises RequestEnded when it cannot be answered."""
     handle = server.keys.read_handle("req", text)

@@ -16,11 +16,12 @@ from chalicelib.authorization.descriptions import (
     describe_permissions,
     named_resources,
 )
+from chalicelib.authorization.email_sign_in_page import EmailSignInPage, opened_email
 from chalicelib.authorization.external_redirect import ask_externally
 from chalicelib.authorization.forms import Form, make_form, query_of
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import Problem, address_of, take_problem
-from chalicelib.authorization.request import ANSWERED
+from chalicelib.authorization.request import answered_in_between
 from chalicelib.authorization.stored_request import (
     is_short,
     redirect_to_stored_request,
@@ -31,7 +32,6 @@ from chalicelib.authorization.stored_request import (
 from chalicelib.http.messages import Response, redirect
 from chalicelib.protocol import redirect_uris
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.errors import RequestEnded
 from chalicelib.protocol.next_step import Step, can_remember_consent
 from chalicelib.protocol.records import User
 from chalicelib.protocol.values import dataclass
@@ -46,7 +46,7 @@ class SignInPage:
     """The values of the page sign_in.
 
     `offers_to_keep`: whether it has the box to stay signed in, `keep` its state. `recover` and `sign_up`: where to ask
-    for a new password and for a new account, or "".
+    for a new password and for a new account, or "". `email_code`: whether it offers to sign in by email.
     """
 
     client: Client
@@ -58,6 +58,7 @@ class SignInPage:
     keep: bool = False
     recover: str = ""
     sign_up: str = ""
+    email_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def redirect_to_request(interaction: Interaction) -> Response:
         browser_id, browser_cookie = browser_sessions.identify_browser(server, http)
         request = stored_for(server, request, browser_id)
         if server.store.transact(storing(server, request)):
-            raise RequestEnded(ANSWERED, code="request_answered")
+            raise answered_in_between()
     query = query_of(replace(interaction, request=request))
     return redirect(http, address_of(server, query)).add(browser_cookie)
 
@@ -164,7 +165,8 @@ def show(
         return redirect(http, _sign_up_address(interaction)).add(browser_cookie).add(removed_cookie)
     username = username if username is not None else problem.username
     values = _page_values(interaction, step, make_form(interaction, step, browser_id), username, problem)
-    page = pages.page(step.name.lower(), server.settings, http, **vars(values))
+    name = "email_sign_in" if isinstance(values, EmailSignInPage) else step.name.lower()
+    page = pages.page(name, server.settings, http, **vars(values))
     response = pages.response(page, problem.status, redirect_uri=request.redirect_uri)
     # The address is a long one: it must not be repeated in a header field of the next request.
     response.add({"Referrer-Policy": "origin", **problem.headers(server.now())})
@@ -174,7 +176,8 @@ def show(
 def _begins_with_sign_up(interaction: Interaction, problem: Problem) -> bool:
     """Return whether the user is to create an account, before the sign-in page is shown (prompt=create)."""
     offered = interaction.server.settings.offers_sign_up and "create" in interaction.request.prompt
-    return offered and not problem.text and SIGNED_UP not in interaction.http.query
+    by_email = interaction.request.email_proof is not None
+    return offered and not by_email and not problem.text and SIGNED_UP not in interaction.http.query
 
 
 def _sign_up_address(interaction: Interaction) -> str:
@@ -185,7 +188,7 @@ def _sign_up_address(interaction: Interaction) -> str:
 
 def _page_values(
     interaction: Interaction, step: Step, form: Form, username: str | None, problem: Problem
-) -> SignInPage | SecondFactorPage | EnrolPage | ChangePasswordPage | ConsentPage:
+) -> SignInPage | EmailSignInPage | SecondFactorPage | EnrolPage | ChangePasswordPage | ConsentPage:
     server, client = interaction.server, interaction.client
     request, signed_in, waiting = interaction.request, interaction.signed_in, interaction.waiting
     user = waiting or (signed_in.user if signed_in else None)
@@ -198,7 +201,10 @@ def _page_values(
         offers, base = settings.keep_signed_in, f"{pages.base(settings)}/account/"
         recover = f"{base}recover?{query}" if settings.can_send_mail else ""
         sign_up = f"{base}sign-up?{query}" if settings.offers_sign_up else ""
-        return SignInPage(client, name, form, problem.text, problem.code, offers, problem.keep, recover, sign_up)
+        if opened := opened_email(server, request):
+            return EmailSignInPage(client, opened[1].typed, form, problem.text)
+        page = SignInPage(client, name, form, problem.text, problem.code, offers, problem.keep, recover, sign_up)
+        return replace(page, email_code=settings.offers_email_code)
     if step is Step.ENROL_SECOND_FACTOR:
         return EnrolPage(client, signed_in.user, setup_of(server, signed_in), form, problem.text)
     if step is Step.CHANGE_PASSWORD:

@@ -1,8 +1,8 @@
-"""Between the right password and the second factor: there is no session, only the request, which knows who is waiting.
+"""Between the first factor and the second one: there is no session, only the request, which knows who is waiting.
 
-The request is stored and bound to its browser. For five minutes it says which user has proved the password, with copies
-of the user's generations, so that a new password or an ending of the sessions ends this too. Once the second factor is
-proved it is marked as used, in the transaction that starts the session.
+The request is stored and bound to its browser. For five minutes it says which user has proved the first one, with
+copies of the user's generations, so that a new password or an ending of the sessions ends this too. Once the second
+factor is proved it is marked as used, in the transaction that starts the session.
 """
 
 from dataclasses import replace
@@ -27,16 +27,21 @@ _GENERATIONS = ("sessions_generation", "password_generation")
 
 
 def ask_for_second_factor(
-    interaction: Interaction, user: User, writes: tuple[Write[Any], ...], *, in_unknown_browser: bool = False
+    interaction: Interaction,
+    user: User,
+    writes: tuple[Write[Any], ...],
+    *,
+    amr: tuple[str, ...] = BY_PASSWORD,
+    in_unknown_browser: bool = False,
 ) -> Response:
     """Return the redirect to the page that asks for the second factor, after the first one, in a POST.
 
-    One transaction with `writes`, which check that the first factor is still valid. `in_unknown_browser`: whether the
-    user is told of a sign-in in a browser that is not known. Raises RequestEnded when the request was answered in
-    between, or one of `writes` is refused.
+    One transaction with `writes`, which check that the first factor is still valid. `amr`: the methods of that one.
+    `in_unknown_browser`: whether the user is told of a sign-in in a browser that is not known. Raises RequestEnded when
+    the request was answered in between, or one of `writes` is refused.
     """
     server, http, request, store = interaction.server, interaction.http, interaction.request, interaction.server.store
-    members = waiting_members(server, user, in_unknown_browser=in_unknown_browser)
+    members = waiting_members(server, user, amr, in_unknown_browser=in_unknown_browser)
     if request.stored:
         unanswered = attr("taken_at").not_exists() & attr("browser_id").eq(request.browser_id)
         changes = {"waiting": members, "keep_signed_in": bool(request.keep_signed_in)}
@@ -50,9 +55,11 @@ def ask_for_second_factor(
     return redirect_to_request(replace(interaction, request=request))
 
 
-def waiting_members(server: AuthorizationServer, user: User, *, in_unknown_browser: bool = False) -> dict[str, Any]:
-    """Return what a request keeps of a user who has proved the password."""
-    members = {"id": new_id(), "sub": user.sub, "at": server.now(), "amr": BY_PASSWORD}
+def waiting_members(
+    server: AuthorizationServer, user: User, amr: tuple[str, ...] = BY_PASSWORD, *, in_unknown_browser: bool = False
+) -> dict[str, Any]:
+    """Return what a request keeps of a user who has proved the first factor, by the methods `amr`."""
+    members = {"id": new_id(), "sub": user.sub, "at": server.now(), "amr": amr}
     members |= {name: getattr(user, name) for name in _GENERATIONS}
     return members | ({"unknown_browser": True} if in_unknown_browser else {})
 

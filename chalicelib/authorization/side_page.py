@@ -9,6 +9,7 @@ from chalicelib import pages
 from chalicelib.authorization.forms import query_to_keep
 from chalicelib.authorization.problems import address_of
 from chalicelib.http.messages import Params, Request, Response
+from chalicelib.protocol.errors import TooManyEmails
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_forms import browser_of_form, browser_tag
@@ -42,6 +43,14 @@ class SidePage:
         )
         # The address may be a long one: it must not be repeated in a header field of the next request.
         return pages.response(page, 400 if problem else 200).add({"Referrer-Policy": "origin"}).add(new_cookie)
+
+    def show_limit(
+        self, server: AuthorizationServer, http: Request, limit: TooManyEmails, typed: str, **values: Any
+    ) -> Response:
+        """Return the page with its form for a caller who has asked for too many emails."""
+        response = self.show(server, http, limit.description, typed, **values).add(limit.headers)
+        response.status = limit.status
+        return response
 
     def browser_of(self, server: AuthorizationServer, http: Request, form: Params) -> str | None:
         """Return the id of this browser, to which the page was shown; None for a form that was not."""

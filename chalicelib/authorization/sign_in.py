@@ -11,13 +11,19 @@ from chalicelib.authorization.problems import SIGNED_OUT, Problem, redirect_with
 from chalicelib.authorization.request import ended
 from chalicelib.authorization.restoration import offer_restoration
 from chalicelib.authorization.second_factor import ask_for_second_factor
-from chalicelib.http.messages import Params, Response
+from chalicelib.http.messages import Params, Request, Response
 from chalicelib.protocol.errors import OAuthError
 from chalicelib.protocol.next_step import SignedInUser, Step
+from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
 from chalicelib.sessions.repeated_form import find_repeated
 from chalicelib.storage.store import Records
 from chalicelib.users.password_change import change_own_password
+
+
+def read_attempt(server: AuthorizationServer, http: Request, form: Params, browser_id: str) -> SignInAttempt:
+    """Return the attempt to sign in that a form has, from the browser with this id."""
+    return SignInAttempt.of_form(server, http, form, browser_id)
 
 
 def answer_credentials(

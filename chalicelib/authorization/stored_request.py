@@ -16,7 +16,7 @@ from chalicelib.protocol.response_types import transport_of
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_sessions import browser_id_of
 from chalicelib.sessions.lifetime import REPEATED_FOR
-from chalicelib.storage.dynamodb import attr
+from chalicelib.storage.dynamodb import Condition, attr
 from chalicelib.storage.table import Write
 
 # Bytes of a query that a form's action can repeat: API Gateway takes 10,240 bytes of request line and header fields.
@@ -65,15 +65,41 @@ def stored_if_expired(
     return request
 
 
-def storing(server: AuthorizationServer, request: AuthorizationRequest) -> Write[AuthorizationRequest]:
+def storing(
+    server: AuthorizationServer, request: AuthorizationRequest, also: Condition | None = None
+) -> Write[AuthorizationRequest]:
     """Return the write that stores a request for its browser, also when a form that was sent twice has stored it.
 
-    It is refused once the request has been answered.
+    It is refused once the request has been answered, or when a stored one does not fulfil `also`.
     """
     set_ = _members(request)
     remove = tuple(field.name for field in fields(request) if field.name not in ("request_id", *set_))
     unanswered = attr("taken_at").not_exists() & attr("browser_id").eq(request.browser_id)
-    return server.store.requests.changing((request.request_id,), unanswered, set_, remove=remove, create=True)
+    condition = unanswered if also is None else unanswered & also
+    return server.store.requests.changing((request.request_id,), condition, set_, remove=remove, create=True)
+
+
+def storing_email(
+    server: AuthorizationServer, before: AuthorizationRequest, request: AuthorizationRequest
+) -> Write[AuthorizationRequest]:
+    """Return the write that keeps the email that was asked for with a request. `before`: as the request was read.
+
+    It is refused once the request has been answered, and when another email was asked for in between.
+    """
+    requests = server.store.requests
+    same = requests.unchanged(before, "email_proof")
+    if not before.stored:
+        return storing(server, request, same)
+    same &= attr("taken_at").not_exists() & attr("browser_id").eq(request.browser_id)
+    changes = {"email_proof": request.email_proof, "expires_at": request.expires_at}
+    changes |= {"keep_signed_in": bool(request.keep_signed_in)}
+    return requests.changing((request.request_id,), same, changes)
+
+
+def forget_email(server: AuthorizationServer, request: AuthorizationRequest) -> None:
+    """Forget the email that was asked for, so that the page of the request asks for the password again. One write."""
+    same = attr("email_proof").eq(request.email_proof)
+    server.store.requests.transition((request.request_id,), same, remove=("email_proof",))
 
 
 def waits_for_get(http: Request, request: AuthorizationRequest) -> bool:

@@ -6,7 +6,7 @@ from chalicelib.authentication.proofs import WrongCode
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
 from chalicelib.mail.notices import verified_address
 from chalicelib.protocol.email_addresses import sendable
-from chalicelib.protocol.errors import RequestEnded
+from chalicelib.protocol.errors import RequestEnded, TooManyEmails
 from chalicelib.protocol.next_step import RECENT_ELSEWHERE
 from chalicelib.protocol.proof import VERIFY, Proof
 from chalicelib.protocol.texts import Text
@@ -69,6 +69,10 @@ def _change(visit: Visit, form: Params) -> Response:
         proof = email_address.ask(server, http, user, typed, browser_sessions.browser_id_of(server, http))
     except ValueError as error:
         return _show(visit, str(error), typed)
+    except TooManyEmails as limit:
+        response = _show(visit, limit.description, typed).add(limit.headers)
+        response.status = limit.status
+        return response
     path = pages.base(server.settings) + PATH
     return redirect(http, with_query(path, {"proof": proof.proof_id}))
 

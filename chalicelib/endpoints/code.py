@@ -2,15 +2,16 @@
 
 from dataclasses import replace
 
-from chalicelib.authentication.password import SignInAttempt
-from chalicelib.authorization import direct_sign_in, external_login, external_question
+from chalicelib.authorization import direct_sign_in, email_form, external_login, external_question
 from chalicelib.authorization.consent import decide, read_decision
 from chalicelib.authorization.forms import OF_BROWSER, form_parameters, leads_to_request, read_form, request_of, step_of
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.passkey_sign_in import PasskeyForm
 from chalicelib.authorization.problems import FORM_EXPIRED, SIGNED_OUT, address_of, redirect_with_problem
 from chalicelib.authorization.second_factor_answer import answer_code, answer_setup
-from chalicelib.authorization.sign_in import answer_credentials, answer_new_password
+from chalicelib.authorization.sign_in import answer_credentials
+from chalicelib.authorization.sign_in import answer_new_password
+from chalicelib.authorization.sign_in import read_attempt
 from chalicelib.authorization.stored_request import stored_if_expired
 from chalicelib.builtin_clients import ACCOUNT
 from chalicelib.http.csrf import require_same_origin
@@ -54,20 +55,25 @@ def post(server: AuthorizationServer, http: Request) -> Response:
         signed_out = step not in OF_BROWSER and browser_sessions.session_handle(server, http) is None
         return redirect_with_problem(server, http, query, SIGNED_OUT if signed_out else FORM_EXPIRED)
     decision = read_decision(form)
-    passkey = PasskeyForm.read(server, http, form, browser_id, sent) if step is Step.SIGN_IN else None
-    by_password = step is Step.SIGN_IN and passkey is None
-    attempt = SignInAttempt.of_form(server, http, form, browser_id) if by_password else None
+    by_email = step is Step.SIGN_IN and email_form.is_about_email(form)
+    may_be_passkey = step is Step.SIGN_IN and not by_email
+    passkey = PasskeyForm.read(server, http, form, browser_id, sent) if may_be_passkey else None
+    by_password = may_be_passkey and passkey is None
+    attempt = read_attempt(server, http, form, browser_id) if by_password else None
     lookups = passkey.lookups if passkey else attempt.lookups if attempt else ()
+    lookups = email_form.lookups(server, form) if by_email else lookups
     browser = browser_sessions.read_browser(server, http, *lookups, request_id=sent.request_id)
     request_and_client = request_of(server, http, sent, browser.request)
     if request_and_client is None:
         return redirect_with_problem(server, http, query, FORM_EXPIRED)
     request, client = request_and_client
     request = stored_if_expired(server, http, request)
-    if step is Step.SIGN_IN:
+    if step is Step.SIGN_IN and not email_form.follows_sign_in_page(form):
         keep = server.settings.keep_signed_in and form.raw("keep") == "on"
         request = replace(request, keep_signed_in=keep or None)
     interaction = Interaction(server, http, client, request, browser.signed_in)
+    if by_email:
+        return email_form.answer(interaction, form, browser.records)
     if passkey:
         return passkey.answer(interaction, browser.records)
     if attempt:

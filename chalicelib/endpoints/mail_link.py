@@ -11,13 +11,15 @@ from typing import Any
 from chalicelib import pages
 from chalicelib.authentication import proofs
 from chalicelib.authentication.proofs import Content, WrongCode
+from chalicelib.authorization import email_sign_in, email_sign_in_page
 from chalicelib.authorization.problems import address_of
 from chalicelib.http.csrf import require_own_page, send_no_referrer
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
 from chalicelib.mail.proof_codes import LINK_PARAMETER, LINK_PATH
 from chalicelib.protocol.email_addresses import masked
 from chalicelib.protocol.identifiers import trim
-from chalicelib.protocol.proof import INVITATION, RESET, RESTORE, SIGN_UP, UNDO, VERIFY, Proof
+from chalicelib.protocol.passkey import Passkey
+from chalicelib.protocol.proof import INVITATION, RESET, RESTORE, SIGN_IN, SIGN_UP, UNDO, VERIFY, Proof
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions import browser_sessions
@@ -53,8 +55,8 @@ class Visit:
         home = pages.home_of(self.server.client(client_id)) if client_id else None
         return address_of(self.server, query) if query else home or f"{pages.base(self.server.settings)}/account"
 
-    def page(self, name: str, problem: str = "", **values: Any) -> Response:
-        """Return a page with a form that is sent to this address."""
+    def page(self, name: str, problem: str = "", redirect_uri: str | None = None, **values: Any) -> Response:
+        """Return a page with a form that is sent to this address. `redirect_uri`: to which it may lead."""
         server, http, query = self.server, self.http, self.content.query
         browser_id, new_cookie = browser_sessions.identify_browser(server, http)
         about = (LINK_PARAMETER, self.link) if self.link else ("proof", self.proof.proof_id)
@@ -71,7 +73,7 @@ class Visit:
         }
         page_address = with_query(pages.base(server.settings) + LINK_PATH, dict([about]))
         page = pages.page(name, server.settings, http, page_address, **(common | values))
-        return pages.response(page, 400 if problem else 200).add(new_cookie)
+        return pages.response(page, 400 if problem else 200, redirect_uri).add(new_cookie)
 
 
 def get(server: AuthorizationServer, http: Request) -> Response:
@@ -89,6 +91,8 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     browser_id = browser_of_form(server, http, form, _about(visit.proof))
     if browser_id is None:
         return _show(visit, NOT_SHOWN)
+    if visit.proof.purpose == SIGN_IN:
+        return _sign_in(visit, browser_id)
     if "code" in form:
         return _check_code(visit, form.get("code") or "", browser_id)
     if visit.proof.purpose == VERIFY:
@@ -121,6 +125,8 @@ def _find_visit(server: AuthorizationServer, http: Request, parameters: Params) 
 
 def _show(visit: Visit, problem: str = "") -> Response:
     purpose = visit.proof.purpose
+    if purpose == SIGN_IN:
+        return _show_sign_in(visit, problem)
     if visit.link is None:
         return visit.page("email_code", problem, waiting=True)
     if purpose == VERIFY:
@@ -128,7 +134,7 @@ def _show(visit: Visit, problem: str = "") -> Response:
     if visit.proof.spent_at is not None:
         if not visit.is_own_browser:
             raise proofs.ended(visit.server, purpose)
-        return visit.page(f"{_PAGES[purpose]}_done")
+        return visit.page(f"{_PAGES[purpose]}_done", passkeys=_remaining_passkeys(visit))
     if not visit.is_own_browser:
         return visit.page("email_code", problem, waiting=False)
     return _FORMS[purpose](visit, problem)
@@ -153,6 +159,27 @@ def _again(visit: Visit) -> Response:
     return redirect(visit.http, with_query(path, {LINK_PARAMETER: visit.link}))
 
 
+# ---- a sign-in
+
+
+def _show_sign_in(visit: Visit, problem: str) -> Response:
+    """Show the button that signs in, in the browser that asked; any other one is told to enter the code there."""
+    if visit.proof.spent_at is not None and not visit.is_own_browser:
+        raise proofs.ended(visit.server, SIGN_IN)
+    if visit.link is not None and not visit.is_own_browser:
+        return visit.page("email_sign_in_link", client=None)
+    if visit.link is None or visit.proof.spent_at is not None:
+        return redirect(visit.http, visit.next_page)
+    request, client = email_sign_in_page.request_of(visit.server, visit.http, visit.proof, visit.content)
+    return visit.page("email_sign_in_link", problem, request.redirect_uri, client=client)
+
+
+def _sign_in(visit: Visit, browser_id: str) -> Response:
+    if visit.link is None or not visit.is_own_browser:
+        return _show_sign_in(visit, "")
+    return email_sign_in.answer_link(visit.server, visit.http, visit.proof, visit.content, browser_id)
+
+
 # ---- a new password
 
 
@@ -169,6 +196,10 @@ def _reset_password(visit: Visit, form: Params, browser_id: str) -> Response:
     except ValueError as problem:
         return _show_new_password(visit, str(problem))
     return _again(visit)
+
+
+def _remaining_passkeys(visit: Visit) -> list[Passkey]:
+    return password_reset.remaining_passkeys(visit.server, visit.proof) if visit.proof.purpose == RESET else []
 
 
 # ---- a new account

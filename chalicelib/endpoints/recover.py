@@ -5,7 +5,7 @@ from chalicelib.authorization.forms import query_to_keep
 from chalicelib.authorization.side_page import SidePage
 from chalicelib.http.csrf import require_same_origin
 from chalicelib.http.messages import Request, Response, redirect
-from chalicelib.protocol.errors import NotFound
+from chalicelib.protocol.errors import NotFound, TooManyEmails
 from chalicelib.protocol.proof import RESET
 from chalicelib.protocol.texts import Text
 from chalicelib.server import AuthorizationServer
@@ -23,7 +23,10 @@ def get(server: AuthorizationServer, http: Request) -> Response:
 
 
 def post(server: AuthorizationServer, http: Request) -> Response:
-    """Send the email, if there is such a user with a verified address, and ask for its code in any case."""
+    """Send the email, if there is such a user with a verified address, and ask for its code in any case.
+
+    A caller who has asked for too many emails is told so, and nothing is written.
+    """
     _require_sender(server)
     require_same_origin(server.issuer, http)
     form = http.form()
@@ -32,7 +35,10 @@ def post(server: AuthorizationServer, http: Request) -> Response:
         return PAGE.show(server, http, NOT_SHOWN, typed)
     if not typed.strip():
         return PAGE.show(server, http, EMPTY)
-    proof = password_reset.ask(server, http, typed, browser_id, query_to_keep(http))
+    try:
+        proof = password_reset.ask(server, http, typed, browser_id, query_to_keep(http))
+    except TooManyEmails as limit:
+        return PAGE.show_limit(server, http, limit, typed)
     return redirect(http, code_address(server, proof))
 
 

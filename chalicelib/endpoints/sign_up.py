@@ -5,7 +5,7 @@ from chalicelib.authorization.forms import query_to_keep
 from chalicelib.authorization.side_page import SidePage
 from chalicelib.http.csrf import require_same_origin
 from chalicelib.http.messages import Request, Response, redirect
-from chalicelib.protocol.errors import NotFound
+from chalicelib.protocol.errors import NotFound, TooManyEmails
 from chalicelib.protocol.proof import SIGN_UP
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_forms import NOT_SHOWN
@@ -32,6 +32,8 @@ def post(server: AuthorizationServer, http: Request) -> Response:
         proof = sign_up.ask(server, http, typed, browser_id, query_to_keep(http))
     except ValueError as error:
         return _show(server, http, str(error), typed)
+    except TooManyEmails as limit:
+        return PAGE.show_limit(server, http, limit, typed, domains=server.settings.sign_up_domains)
     return redirect(http, code_address(server, proof))
 
 

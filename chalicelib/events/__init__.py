@@ -38,6 +38,7 @@ PASSKEY_ADDED = "passkey_added"
 PASSKEY_RENAMED = "passkey_renamed"
 PASSKEY_REMOVED = "passkey_removed"
 PASSKEY_COUNTER = "passkey_counter"
+SIGN_IN_CODE_REQUESTED = "sign_in_code_requested"
 PASSWORD_RESET_REQUESTED = "password_reset_requested"  # noqa: S105
 PASSWORD_RESET = "password_reset"  # noqa: S105
 SIGNED_UP = "signed_up"
@@ -70,6 +71,9 @@ EMAIL_DELAYED = "email_delayed"
 EMAIL_UNDELIVERED = "email_undelivered"
 EMAIL_LIMITED = "email_limited"
 EMAIL_BOUNCED = "email_bounced"
+# details of SIGN_IN and SECOND_FACTOR_ASKED
+BY_PASSKEY = "passkey"
+BY_EMAIL_CODE = "email code"
 # Each is a record of its own in the log, and a metric that counts it.
 EVENTS: dict[str, str] = {
     SIGN_IN: "A user signed in.",
@@ -78,7 +82,7 @@ EVENTS: dict[str, str] = {
     SIGN_IN_LIMIT_REACHED: "An account had so many failed sign-ins in a day that unknown networks must wait.",
     SIGN_INS_FROM_ONE_ADDRESS: "Nearly all recent sign-ins came from this address, which may be that of a proxy.",
     BROWSER_LET_IN: "A link of the operator made a browser known for a user.",
-    SECOND_FACTOR_ASKED: "A password was right, and the user was asked for the second factor.",
+    SECOND_FACTOR_ASKED: "A password or the code of an email was right, and the user was asked for the second factor.",
     SECOND_FACTOR_FAILED: "After the right password, the code or the passkey of the second factor was wrong.",
     SECOND_FACTOR_THROTTLED: "A code was rejected without checking it, after too many wrong ones.",
     SECOND_FACTOR_PROVED: "A user who was signed in proved the second factor.",
@@ -96,6 +100,7 @@ EVENTS: dict[str, str] = {
     PASSKEY_RENAMED: "A user gave a passkey another name.",
     PASSKEY_REMOVED: "A user or the operator removed a passkey.",
     PASSKEY_COUNTER: "The counter of a passkey did not increase: its key may have been copied.",
+    SIGN_IN_CODE_REQUESTED: "An email to sign in with was asked for; with a `sub`, it is sent to this user.",
     PASSWORD_RESET_REQUESTED: "An email for a new password was asked for; with a `sub`, it is sent to this user.",
     PASSWORD_RESET: "A user chose a new password by an email; every session of the user has ended.",
     SIGNED_UP: "A person created an account, with an invitation or without, after confirming the email address.",

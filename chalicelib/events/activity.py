@@ -16,6 +16,10 @@ EVENTS_READ = 500  # for these lines: many failures, which anyone can cause, fil
 _FAILURES = {events.SIGN_IN_FAILED, events.SIGN_IN_THROTTLED}
 _WITH_DETAIL = {events.SIGNED_OUT, events.ACCESS_REVOKED, events.PROFILE_CHANGED}  # the detail is shown too
 _WITH_DETAIL |= {events.PASSKEY_ADDED, events.PASSKEY_RENAMED, events.PASSKEY_REMOVED, events.PASSKEY_COUNTER}
+_SIGNED_IN_BY = {
+    events.BY_PASSKEY: Text("Signed in with a passkey"),
+    events.BY_EMAIL_CODE: Text("Signed in with a code from an email"),
+}
 _EVENT_ID = re.compile(r"[0-9]{1,12}\.[0-9a-z]{1,32}")
 # The events that users see, in their words.
 LABELS = {
@@ -23,7 +27,7 @@ LABELS = {
     events.SIGN_IN_FAILED: Text("Sign-in failed"),
     events.SIGN_IN_THROTTLED: Text("Sign-in rejected after too many failures"),
     events.BROWSER_LET_IN: Text("Browser made known by a link from support"),
-    events.SECOND_FACTOR_ASKED: Text("Password entered, second factor requested"),
+    events.SECOND_FACTOR_ASKED: Text("First step of the sign-in done, second factor requested"),
     events.SECOND_FACTOR_FAILED: Text("Wrong code of the second factor, after the right password"),
     events.SECOND_FACTOR_THROTTLED: Text("Code rejected after too many wrong ones"),
     events.SECOND_FACTOR_PROVED: Text("Second factor proved"),
@@ -76,6 +80,8 @@ class Line:
         """What happened, in the words of users."""
         if len(self.events) > 1:
             return plural_text("Sign-in failed %(n)s time", "Sign-in failed %(n)s times", len(self.events))
+        if self.newest.name == events.SIGN_IN and self.newest.detail in _SIGNED_IN_BY:
+            return _SIGNED_IN_BY[self.newest.detail]
         about = self.newest.detail if self.newest.name in _WITH_DETAIL else None
         label = LABELS[self.newest.name]
         return Text("%(event)s: %(about)s", event=label, about=_DETAILS.get(about) or about) if about else label

@@ -1,14 +1,16 @@
 """What limits mails: three for an address in 15 minutes and ten in a day, twenty for a caller in an hour.
 
-Each is one conditional write, and all are one transaction, so that a request makes the same calls whether it is limited
-or not. The periods are those of the clock: the counters need no read. The server's ceiling for a day counts what is
-sent, when it is sent: so no request waits for that counter, which all share.
+Each is one conditional write, and all are one transaction, so that a request makes the same calls whether its address
+is limited or not. A caller beyond the limit is told so before anything is written, which tells nothing of the address.
+The periods are those of the clock: the counters need no read. The server's ceiling for a day counts what is sent, when
+it is sent: so no request waits for that counter, which all share.
 """
 
 from chalicelib import events
 from chalicelib.http.addresses import network_of
 from chalicelib.http.messages import Request
 from chalicelib.protocol.durations import DAY, HOUR, MINUTE
+from chalicelib.protocol.errors import TooManyEmails
 from chalicelib.protocol.mail_count import MailCount
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.dynamodb import attr
@@ -20,17 +22,21 @@ FOR_CALLER = (HOUR, 20)
 
 
 def admit(server: AuthorizationServer, http: Request, counted: str) -> bool:
-    """Count a mail that a request asks for; return whether it may be sent.
+    """Count a mail that a request asks for; return whether its address may get one.
 
     `counted`: its address in the canonical form, or the text that was typed where an address is looked up. Always one
-    call with the same writes.
+    call with the same writes. Raises TooManyEmails when the caller has asked for too many.
     """
     caller = network_of(http.source_ip or "")
-    writes = [_counting(server, "address", counted, period, limit) for period, limit in FOR_ADDRESS]
-    writes.append(_counting(server, "caller", caller, *FOR_CALLER))
-    if server.store.transact(*writes) is None:
+    of_address = [_counting(server, "address", counted, period, limit) for period, limit in FOR_ADDRESS]
+    of_caller = _counting(server, "caller", caller, *FOR_CALLER)
+    refused = server.store.transact(*of_address, of_caller)
+    if refused is None:
         return True
     events.note(http, events.EMAIL_LIMITED)
+    if refused.of(of_caller):
+        period, _ = FOR_CALLER
+        raise TooManyEmails(period - server.now() % period)
     return False
 
 

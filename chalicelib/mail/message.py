@@ -20,6 +20,7 @@ from chalicelib.protocol.texts import UNPRINTABLE
 from chalicelib.server import AuthorizationServer
 
 ACCOUNT = "/account"
+LINKS = {"password_reset_done": "/account/passkeys"}  # where other pages than ACCOUNT are needed
 _MAX_VALUE = 300  # characters
 
 
@@ -31,7 +32,7 @@ def compose(server: AuthorizationServer, mail: OutgoingMail) -> bytes:
     settings = server.settings
     sender = settings.email_from or ""
     values = {name: _on_one_line(value) for name, value in mail.values.items()}
-    values["link"] = server.issuer + ACCOUNT
+    values["link"] = server.issuer + LINKS.get(mail.template, ACCOUNT)
     if mail.proof_id is not None:
         purpose = mail.proof_id.partition(".")[0]
         values["link"] = proof_codes.link(server, mail.proof_id)

@@ -5,8 +5,10 @@ values, and put values from outside in `bdi`. Every page works without the scrip
 except the operator's logo.
 
     page             values besides the settings
-    sign_in          client, username, form, offers_to_keep, keep, problem, problem_code, and the
+    sign_in          client, username, form, offers_to_keep, keep, email_code, problem, problem_code, and the
                      addresses recover and sign_up, or ""
+    email_sign_in    client, typed, form, problem
+    email_sign_in_link  action, fields, address, client (None in another browser than the one that asked), problem
     second_factor    client, user, waiting (whether there is no session), form, problem, problem_code
     enrol_second_factor  client, user, setup, form, problem
     recover          action, fields, username, sign_in (an address), problem
@@ -107,6 +109,11 @@ def _environment() -> "Environment":
     return environment
     environment.policies["ext.i18n.trimmed"] = True
     environment.install_gettext_callables(  # type: ignore[attr-defined]  # of the extension
+        lambda text: text, lambda singular, plural, n: singular if n == 1 else plural, newstyle=True
+    )
+    return environment
+    environment.policies["ext.i18n.trimmed"] = True
+    environment.install_gettext_callables(  # type: ignore[attr-defined]
         lambda text: text, lambda singular, plural, n: singular if n == 1 else plural, newstyle=True
     )
     return environment

@@ -21,6 +21,7 @@ UNREACHABLE = 4
 MODES = ("optional", "off", "required")
 # How a user signed in (RFC 8176 section 2). A recovery code is a one-time password, too.
 BY_PASSWORD = ("pwd",)
+BY_EMAIL_CODE = ("otp",)
 BY_PASSWORD_AND_CODE = ("pwd", "otp", "mfa")
 
 

@@ -257,6 +257,17 @@ class TooManyRegistrations(TemporarilyUnavailable):
         self.headers = {"Retry-After": str(retry_after)}
 
 
+class TooManyEmails(TemporarilyUnavailable):
+    """Too many emails were asked for from one network (HTTP 429, RFC 6585 section 4). `retry_after`: in seconds."""
+
+    status = 429
+
+    def __init__(self, retry_after: int):
+        super().__init__("Too many emails were asked for from your network. Please try again in an hour.")
+        self.retry_after = retry_after
+        self.headers = {"Retry-After": str(retry_after)}
+
+
 class NotFound(OAuthError):
     """No endpoint has this address (HTTP 404; not an OAuth code)."""
 

@@ -192,6 +192,7 @@ class AuthorizationRequest:
     With a login application: `asked_sub` is the user that it asks for consent, None while it authenticates the user;
     `answer` is what it has posted, until the same browser continues the request; `answers` counts what it posted.
     `waiting`: who has proved the password, and must still prove the second factor (`authorization.second_factor`).
+    `email_proof`: the id of the email for whose code its sign-in page asks (`authorization.email_request`).
     """
 
     request_id: str
@@ -227,6 +228,7 @@ class AuthorizationRequest:
     waiting: dict[str, Any] = field(default_factory=dict)
     keep_signed_in: bool | None = None
     authorization_details: tuple[str, ...] | None = None
+    email_proof: str | None = None
 
     @property
     def scope_of_no_resource(self) -> frozenset[str]:

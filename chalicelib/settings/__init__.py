@@ -57,7 +57,7 @@ class Settings:
     its mails instead of sending them. `function`: the name of this Lambda function, when it is behind the alias.
     `sign_up`: whether people create accounts, with an address at one of `sign_up_domains` if there are any;
     `sign_up_terms_url`: what they accept. `sign_in_notice`: whether users are told by mail of a sign-in in a browser
-    that is not known.
+    that is not known. `email_code_sign_in`: whether users can sign in with a code from an email.
     `key_rotation_days`: the age at which the schedule replaces a signing key; 0 is never.
     `keep_signed_in`: whether the sign-in page has a box to stay signed in. `profile_claims`: which claims users may
     change themselves. `deletion_grace_days`: how long users can restore an account that they have deleted.
@@ -131,6 +131,7 @@ class Settings:
     sign_up_terms_url: str | None = None
     sign_in_notice: bool = False
     mtls_domain: str | None = None
+    email_code_sign_in: bool = False
 
     @property
     def secure(self) -> bool:
@@ -161,6 +162,11 @@ class Settings:
     def offers_sign_up(self) -> bool:
         """Whether pages may offer to create an account."""
         return self.sign_up and self.can_send_mail
+
+    @property
+    def offers_email_code(self) -> bool:
+        """Whether the sign-in page may offer a code by email: not where a login application replaces it."""
+        return self.email_code_sign_in and self.can_send_mail and self.login_url is None
 
     @property
     def cookie_suffix(self) -> str:
@@ -241,6 +247,7 @@ class Settings:
             sign_up_terms_url=values.https_url(environ, "SIGNET_SIGN_UP_TERMS_URL"),
             sign_in_notice=values.choice(environ, "SIGNET_SIGN_IN_NOTICE", ("off", "on")) == "on",
             mtls_domain=values.mtls_domain(environ.get("SIGNET_MTLS_DOMAIN", ""), issuer),
+            email_code_sign_in=values.choice(environ, "SIGNET_EMAIL_CODE_SIGN_IN", ("off", "on")) == "on",
             **values.declared_proxy(environ),
             **numbers,
         )

@@ -14,6 +14,7 @@ from chalicelib.protocol.identifiers import username_identifier
 from chalicelib.protocol.records import Identifier, User
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.store import Store
+from chalicelib.users.identifiers import address_identifier
 
 FORMAT = "signet-account-data"
 VERSION = 1
@@ -98,9 +99,10 @@ def account_data(server: AuthorizationServer, user: User) -> dict[str, Any]:
 
 
 def _identifiers(store: Store, user: User) -> list[Identifier]:
-    """Return the records of the names by which the user signs in."""
-    identifier = store.identifiers.get(username_identifier(user.username))
-    return [identifier] if identifier and identifier.sub == user.sub else []
+    """Return the records of the names by which the user signs in: the username, and a verified address."""
+    keys = [username_identifier(user.username), address_identifier(user)]
+    records = store.read(*(store.identifiers.lookup(key) for key in keys if key))
+    return [record for record in records if record and record.sub == user.sub]
 
 
 def _members(kind: str, record: object) -> dict[str, Any]:

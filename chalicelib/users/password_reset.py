@@ -1,62 +1,40 @@
 """A forgotten password: an email with a code and a link, and the new password that they allow.
 
-For a name that no user has, or a user without a verified address, the same is done, so that the answer, the time and
-the number of calls tell nothing: the email is only not sent.
+A new password does not remove the passkeys of the user. So the user is told which there are: a thief may have added
+one.
 """
 
-from chalicelib import events
+from typing import Any
+
+from chalicelib import events, pages
 from chalicelib.authentication import password_rules, proofs
-from chalicelib.authentication.password import MAX_USERNAME, NO_USER, remember_browser, remember_network
-from chalicelib.authentication.proofs import Content
+from chalicelib.authentication.passkey_sign_in import usable_passkeys
+from chalicelib.authentication.password import NO_USER, remember_browser, remember_network
 from chalicelib.http.messages import Request
-from chalicelib.mail import limits
-from chalicelib.mail.notices import locale_of_reader, tell, verified_address
-from chalicelib.mail.outbox import Mail, sending
+from chalicelib.mail.notices import tell
 from chalicelib.protocol.errors import TemporarilyUnavailable
-from chalicelib.protocol.identifiers import sign_in_identifiers, trim
-from chalicelib.protocol.proof import LIFETIMES, RESET, Proof
+from chalicelib.protocol.passkey import Passkey
+from chalicelib.protocol.proof import RESET, Proof
 from chalicelib.protocol.records import User
 from chalicelib.server import AuthorizationServer
-from chalicelib.users.identifiers import address_identifier
+from chalicelib.storage.table import Write
+from chalicelib.users import requested_email
 from chalicelib.users.password_change import changing_password
+from chalicelib.users.requested_email import Kind
 
 _TRIES = 3
+KIND = Kind(RESET, "password_reset", events.PASSWORD_RESET_REQUESTED, "password_generation")
 
 
 def ask(server: AuthorizationServer, http: Request, typed: str, browser_id: str, query: str) -> Proof:
     """Send an email to the user who signs in with what was typed, if they have a verified address.
 
     `query`: leads to the authorization request with which to continue, "" for none. The same reads and writes in
-    any case.
+    any case. Raises TooManyEmails.
     """
-    store = server.store
-    keys = sign_in_identifiers(trim(typed) if len(typed) <= MAX_USERNAME else "")
-    typed = trim(typed[:MAX_USERNAME])
-    lookups = [store.identifiers.lookup(key) for key in keys]
-    records = store.read_all(lookups)
-    identifier = next((record for lookup in lookups if (record := records.get(lookup))), None)
-    user = store.users.get(identifier.sub if identifier else NO_USER)
-    key = address_identifier(user) if user and user.disabled_at is None else None
-    allowed = limits.admit(server, http, key or keys[-1])
-    recipient = user if key and allowed else None
-    to = (verified_address(recipient) or "") if recipient else ""
-    about = (user.sub if user and key else keys[-1]) if allowed else None
-    proof = proofs.new_proof(
-        server,
-        RESET,
-        about,
-        Content(to, typed, query),
-        browser_id=browser_id,
-        sub=recipient.sub if recipient else None,
-        generation=recipient.password_generation if recipient else 0,
-    )
-    values = {"username": recipient.username if recipient else typed}
-    mail = Mail(
-        "password_reset", to, proof.sub, values, locale_of_reader(server, http), proof.proof_id, LIFETIMES[RESET]
-    )
-    store.transact(proofs.storing(server, proof), sending(server, mail))
-    events.note(http, events.PASSWORD_RESET_REQUESTED, sub=proof.sub)
-    return proof
+    email = requested_email.prepare(server, http, KIND, typed, browser_id, query)
+    server.store.transact(*email.writes)
+    return email.proof
 
 
 def user_of(server: AuthorizationServer, proof: Proof) -> User:
@@ -65,12 +43,7 @@ def user_of(server: AuthorizationServer, proof: Proof) -> User:
     It ends with a new password, with another address, and when the user is disabled or deleted.
     """
     user = server.store.users.get(proof.sub or NO_USER)
-    content = proofs.content_of(server, proof)
-    if user is None or user.disabled_at is not None or user.password_generation != proof.generation:
-        raise proofs.ended(server, RESET, content.query)
-    if verified_address(user) != content.address:
-        raise proofs.ended(server, RESET, content.query)
-    return user
+    return requested_email.require_current(server, KIND, proof, user)
 
 
 def reset(server: AuthorizationServer, http: Request, proof: Proof, password: str, again: str, browser_id: str) -> None:
@@ -81,6 +54,7 @@ def reset(server: AuthorizationServer, http: Request, proof: Proof, password: st
     RequestEnded.
     """
     store = server.store
+    passkeys = remaining_passkeys(server, proof)
     for _ in range(_TRIES):
         user = user_of(server, proof)
         if text := password_rules.find_problem(server.settings, user, password, again):
@@ -93,7 +67,7 @@ def reset(server: AuthorizationServer, http: Request, proof: Proof, password: st
             events.record(store, http, events.PASSWORD_RESET, user.sub),
             *remember_browser(server, http, changed, browser_id),
             *remember_network(server, http, changed),
-            *tell(server, http, changed, "password_changed"),
+            *_telling(server, http, changed, passkeys),
         )
         if refused is None:
             return
@@ -102,3 +76,19 @@ def reset(server: AuthorizationServer, http: Request, proof: Proof, password: st
                 return
             raise proofs.ended(server, RESET)
     raise TemporarilyUnavailable(detail="a user: changed by other requests each time")
+
+
+def remaining_passkeys(server: AuthorizationServer, proof: Proof) -> list[Passkey]:
+    """Return the passkeys with which the user of a proof can still sign in, the newest first. One call."""
+    passkeys = usable_passkeys(server, proof.sub) if proof.sub else []
+    return sorted(passkeys, key=lambda passkey: -passkey.created_at)
+
+
+def _telling(
+    server: AuthorizationServer, http: Request, user: User, passkeys: list[Passkey]
+) -> tuple[Write[Any], ...]:
+    """Return the write that tells the user by mail. Without the names of passkeys: a thief may have chosen one."""
+    if not passkeys:
+        return tell(server, http, user, "password_changed")
+    values = {"passkeys": str(len(passkeys)), "newest": pages.date_text(passkeys[0].created_at)}
+    return tell(server, http, user, "password_reset_done", values)

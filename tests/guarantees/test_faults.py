@@ -86,6 +86,18 @@ class Environment:
         object.__setattr__(self.site.server, "settings", replace(self.site.settings, email_from=SENDER))
         email_address.mark_verified(self.site.server.store, self.user, ADDRESS)
 
+    def let_codes_be_sent(self) -> None:
+        """Let users sign in with the code of an email."""
+        self.let_mail_be_sent()
+        object.__setattr__(self.site.server, "settings", replace(self.site.server.settings, email_code_sign_in=True))
+
+    def code_to_sign_in(self) -> str:
+        """Return the code of the only email."""
+        (proof,) = self.stored(self.site.server.store.proofs)
+        code = proof_codes.code_of(self.site.server, proof.proof_id, proof.purpose)
+        self.site.secrets.add(code)
+        return code
+
     def pass_a_quarter_of_the_session(self) -> None:
         """Advance the clock until the next use extends the session; cache the key ring again."""
         self.site.clock.advance(self.site.settings.session_idle_lifetime // 4 + 1)
@@ -697,6 +709,32 @@ def ask_for_a_new_password(env: Environment) -> CheckedRequest:
     return CheckedRequest(partial(env.browser.send, page, username="alice"), finish, recover=recover)
 
 
+def ask_for_a_sign_in_code(env: Environment) -> CheckedRequest:
+    env.let_codes_be_sent()
+    page = env.browser.authorize(env.client)
+
+    def finish(answer: Answer) -> None:
+        page = env.browser.follow(answer)
+        assert "email_code" in page.form.fields, page.body
+        env.complete_from_consent(env.browser.send(page, email_code=env.code_to_sign_in()))
+
+    def recover() -> None:
+        """Ask again after a quarter of an hour, as for a new password."""
+        env.site.clock.advance(15 * MINUTE)
+        env.site.server.keys.jwks()
+        finish(env.browser.send(env.browser.authorize(env.client), username="alice", email_me="yes"))
+
+    send = partial(env.browser.send, page, username="alice", email_me="yes")
+    return CheckedRequest(send, finish, redirects_after=2, recover=recover)
+
+
+def enter_a_sign_in_code(env: Environment) -> CheckedRequest:
+    env.let_codes_be_sent()
+    page = env.browser.submit(env.browser.authorize(env.client), username="alice", email_me="yes")
+    send = partial(env.browser.send, page, email_code=env.code_to_sign_in())
+    return CheckedRequest(send, env.complete_from_consent, redirects_after=2)
+
+
 def choose_a_new_password(env: Environment) -> CheckedRequest:
     page = env.browser.follow(ask_for_a_new_password(env).send())
     link = proof_codes.link_handle(env.site.server, page.form.fields["proof"])
@@ -768,6 +806,8 @@ SCENARIOS: list[Callable[[Environment], CheckedRequest]] = [
     password_of_two_factors,
     code_of_the_second_factor,
     recovery_code,
+    ask_for_a_sign_in_code,
+    enter_a_sign_in_code,
     step_up,
     sign_in_again,
     sign_in_as_another_user,

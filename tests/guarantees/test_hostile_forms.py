@@ -80,7 +80,7 @@ def try_form(browser: Browser, path: str, fields: dict[str, str]) -> int:
 
 @pytest.fixture
 def site(site: Site, site_with: Callable[..., Site], mailbox: Mailbox) -> Site:
-    return passkey_site(site_with, email_from=SENDER, sign_up=True)
+    return passkey_site(site_with, email_from=SENDER, sign_up=True, email_code_sign_in=True)
 
 
 @pytest.fixture
@@ -103,6 +103,16 @@ def test_form_behind_a_link(site: Site, browser: Browser, mailbox: Mailbox, code
     page = browser.get("/account/link", link=mail.link.partition("link=")[2])
     form = page.form.fields | {"new_password": "a", "new_password_again": "b"}
     assert try_form(browser, "/account/link", form | ({"code": "22222222"} if code else {})) > 60
+
+
+def test_forms_of_a_sign_in_by_email(site: Site, browser: Browser) -> None:
+    verified_user(site)
+    page = browser.authorize(site.client(trusted=True))
+    path, form = page.form.action or "", page.form.fields | {"username": "alice", "email_me": "yes"}
+    assert try_form(browser, path, form) > 200
+    page = browser.submit(page, username="alice", email_me="yes")
+    for more in ({}, {"email_me": "again"}, {"use_password": "yes"}):
+        assert try_form(browser, page.form.action or "", page.form.fields | {"email_code": "22222222"} | more) > 150
 
 
 ACTIONS: dict[str, list[dict[str, str]]] = {

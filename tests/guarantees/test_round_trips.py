@@ -17,12 +17,16 @@ from chalicelib.clients import key_sets
 from chalicelib.clients.document_content import read_document
 from chalicelib.clients.registration_limits import create_token
 from chalicelib.http import outbound
+from chalicelib.http.messages import Request
 from chalicelib.keys.signing import thumbprint
+from chalicelib.mail import limits
 from chalicelib.mail import proof_codes
 from chalicelib.protocol.authorization_details import to_text
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import NEVER
-from chalicelib.protocol.key_set import KeySet, key_set_id
+from chalicelib.protocol.durations import HOUR
+from chalicelib.protocol.key_set import KeySet
+from chalicelib.protocol.key_set import key_set_id
 from chalicelib.protocol.proof import Proof
 from chalicelib.storage.dynamodb import DynamoDB
 from chalicelib.users import accounts, email_address
@@ -716,6 +720,58 @@ def type_a_code(site: Site, browser: Browser, client: Registered, *, right: bool
     return partial(browser.send, page, code=code if right else "WRNGCDE2")
 
 
+def ask_for_a_code(site: Site, browser: Browser, client: Registered, *, username: str) -> SendRequest:
+    """Press "Email me a code" on the sign-in page, in a browser without a session."""
+    with_sender(site)
+    object.__setattr__(site.server, "settings", replace(site.server.settings, email_code_sign_in=True))
+    email_address.mark_verified(site.server.store, site.read_user(), ADDRESS)
+    return partial(browser.send, browser.authorize(client), username=username, email_me="yes")
+
+
+def ask_for_a_code_beyond_the_limit(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    site.clock.advance(HOUR - site.clock() % HOUR)
+    send = ask_for_a_code(site, browser, client, username="alice")
+    for number in range(20):
+        limits.admit(site.server, Request("POST", "/", source_ip="127.0.0.1"), f"user{number}")
+    site.server.client(client.id)
+    return send
+
+
+def ask_for_a_password_beyond_the_limit(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    site.clock.advance(HOUR - site.clock() % HOUR)
+    send = ask_for_a_password(site, browser, client, username="alice")
+    for number in range(20):
+        limits.admit(site.server, Request("POST", "/", source_ip="127.0.0.1"), f"user{number}")
+    return send
+
+
+def open_code_page(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.follow, ask_for_a_code(site, browser, client, username="alice")())
+
+
+def enter_email_code(site: Site, browser: Browser, client: Registered, *, right: bool, notice: bool = False) -> Any:
+    page = open_code_page(site, browser, client)()
+    object.__setattr__(site.server, "settings", replace(site.server.settings, sign_in_notice=notice))
+    code = proof_codes.code_of(site.server, newest_proof(site).proof_id, "signin")
+    site.secrets.add(code)
+    return partial(browser.send, page, email_code=code if right else "WRNGCDE2")
+
+
+def enter_email_code_of_two_factors(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    send: SendRequest = enter_email_code(site, browser, client, right=True)
+    add_second_factor(site)
+    return send
+
+
+def open_sign_in_link(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    open_code_page(site, browser, client)()
+    return partial(browser.request, "GET", link_of(site, newest_proof(site)))
+
+
+def sign_in_by_link(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.send, open_sign_in_link(site, browser, client)())
+
+
 def change_email(site: Site, browser: Browser, client: Registered, *, taken: bool) -> SendRequest:
     verify_alice(site, browser)
     site.user("bob", claims={"email": "bob@example.com", "email_verified": True})
@@ -861,6 +917,53 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
         19,
     ),
     ("POST /oauth2/code, step-up: batch; count read; count; session; consent", step_up, 303, 6, 5, 14),
+    (
+        "POST /oauth2/code, email: batch; user; counts; one transaction",
+        partial(ask_for_a_code, username="alice"),
+        303,
+        4,
+        3,
+        13,
+    ),
+    ("POST /oauth2/code, email, unknown: the same", partial(ask_for_a_code, username="nobody"), 303, 4, 3, 13),
+    ("POST /oauth2/code, email, address: the same", partial(ask_for_a_code, username=ADDRESS), 303, 4, 4, 13),
+    ("POST /oauth2/code, email, unknown address", partial(ask_for_a_code, username="no@a.example"), 303, 4, 4, 13),
+    ("POST /oauth2/code, email, beyond the limit: batch; user; counts", ask_for_a_code_beyond_the_limit, 303, 3, 3, 6),
+    ("GET /oauth2/authorize, page of an email: request; proof", open_code_page, 200, 2, 2, 0),
+    (
+        "POST /oauth2/code, code of an email: batch; proof; count; batch; one transaction",
+        partial(enter_email_code, right=True),
+        303,
+        5,
+        4,
+        12,
+    ),
+    (
+        "POST /oauth2/code, code of an email, with a notice: the same calls",
+        partial(enter_email_code, right=True, notice=True),
+        303,
+        5,
+        5,
+        15,
+    ),
+    (
+        "POST /oauth2/code, code of an email of two factors: the same calls",
+        enter_email_code_of_two_factors,
+        303,
+        5,
+        4,
+        9,
+    ),
+    (
+        "POST /oauth2/code, wrong code of an email: batch; proof; count",
+        partial(enter_email_code, right=False),
+        303,
+        3,
+        2,
+        1,
+    ),
+    ("GET /account/link, sign-in: proof; request", open_sign_in_link, 200, 2, 2, 0),
+    ("POST /account/link, sign-in: proof; batch; batch; one transaction", sign_in_by_link, 303, 4, 4, 11),
     (
         "POST /oauth2/code, sign-in, network becomes known: batch; batch; count; session",
         partial(sign_in_at_a_public_address, is_known=False),
@@ -1181,6 +1284,14 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
     ("POST /account/recover, unknown: the same", partial(ask_for_a_password, username="nobody"), 303, 4, 2, 11),
     ("POST /account/recover, address: the same", partial(ask_for_a_password, username=ADDRESS), 303, 4, 3, 11),
     ("POST /account/recover, unknown address", partial(ask_for_a_password, username="no@a.example"), 303, 4, 3, 11),
+    (
+        "POST /account/recover, beyond the limit of the caller: identifier; user; counts",
+        ask_for_a_password_beyond_the_limit,
+        429,
+        3,
+        2,
+        6,
+    ),
     ("GET /account/sign-up, where it is off", partial(get, path="/account/sign-up"), 404, 0, 0, 0),
     (
         "POST /account/sign-up: identifiers; counts; one transaction",

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.support.account import is_signed_in, open_sign_in, sign_in_to_account
 from tests.support.authenticator import Authenticator as Key
 from tests.support.authenticator import add_passkey, passkey_site, post_passkeys
 from tests.support.browser import Answer, Browser
-from tests.support.mail_flows import ADDRESS, NEW_PASSWORD, open_link, receive, verified_user
+from tests.support.mail_flows import ADDRESS, NEW_PASSWORD, ask, choose, open_link, receive, verified_user
 from tests.support.mailbox import SENDER, Mailbox, ReceivedMail
 from tests.support.second_factor import Authenticator, add_second_factor, is_code_page
 from tests.support.site import PASSWORD, Site
@@ -264,3 +265,116 @@ def test_host_that_is_none_gets_no_mailbox_and_is_no_error_of_the_server(
     local = site_with(mailbox=str(tmp_path))
     for server in (site, local):
         assert browsers(server).request("GET", "/mailbox", headers={"Host": host}).status == 404
+
+
+# ---- the mailbox alone
+
+
+def enter_mailed_code(site: Site, thief: Browser, mailbox: Mailbox) -> Answer | None:
+    """Ask for a code to sign in with, and enter the one in the mailbox; None if none was sent."""
+    page = thief.submit(open_sign_in(thief), username="alice", email_me="yes")
+    mails = mailbox.deliver(site)
+    return thief.submit(page, email_code=mails[0].code) if mails else None
+
+
+@pytest.mark.parametrize(
+    ("setting", "second_factor", "gets_in"),
+    [(True, False, True), (True, True, False), (False, False, False), (False, True, False)],
+)
+def test_mailbox_alone_signs_in_only_where_codes_are_on_and_there_is_no_second_factor(
+    site: Site,
+    site_with: Callable[..., Site],
+    browsers: Browsers,
+    mailbox: Mailbox,
+    setting: bool,
+    second_factor: bool,
+    gets_in: bool,
+) -> None:
+    own = passkey_site(site_with, email_from=SENDER, email_code_sign_in=setting)
+    verified_user(site)
+    if second_factor:
+        add_second_factor(own)
+    thief = browsers(own)
+    page = enter_mailed_code(own, thief, mailbox)
+    assert (page is None) == (not setting)
+    assert is_signed_in(thief) == gets_in
+    assert bool(list(site.server.store.sessions.scan())) == gets_in
+    if page and second_factor:
+        assert is_code_page(page)
+        assert "The code is not right." in thief.submit(page, one_time_code="000000").body
+
+
+def test_mailbox_alone_does_not_turn_a_second_factor_off_or_restore_an_account_that_has_one(
+    site: Site, site_with: Callable[..., Site], browsers: Browsers, mailbox: Mailbox
+) -> None:
+    own = passkey_site(site_with, email_from=SENDER, email_code_sign_in=True)
+    verified_user(site)
+    add_second_factor(own)
+    now = site.clock()
+    site.server.store.users.put(replace(site.read_user(), deleted_at=now, deletion_due_at=now + 86400))
+    thief = browsers(own)
+    page = enter_mailed_code(own, thief, mailbox)
+    assert page
+    assert is_code_page(page)
+    assert not [name for name in thief.cookies if "restore" in name]
+    assert thief.get("/account/second-factor").status == 302
+    user = site.read_user()
+    assert (user.has_second_factor, user.deleted_at) == (True, now)
+
+
+def test_email_with_a_code_names_the_browser_that_asked_and_its_link_signs_no_other_one_in(
+    site: Site, site_with: Callable[..., Site], browsers: Browsers, mailbox: Mailbox
+) -> None:
+    """An attacker asks for it, and waits for the user to open the link, or to tell the code."""
+    own = passkey_site(site_with, email_from=SENDER, email_code_sign_in=True)
+    verified_user(site)
+    thief, victim = browsers(own), browsers(own)
+    firefox = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"}
+    thief.send(open_sign_in(thief), firefox, username="alice", email_me="yes")
+    (mail,) = mailbox.deliver(own)
+    assert "Firefox on Linux, 127.0.0.1" in mail.text
+    assert "Do not give the code to anyone" in mail.text
+    press(victim, mail)
+    assert not is_signed_in(thief)
+    assert not is_signed_in(victim)
+
+
+def test_passkey_of_a_thief_is_shown_after_a_reset_by_email(
+    site: Site, browser: Browser, browsers: Browsers, mailbox: Mailbox
+) -> None:
+    verified_user(site)
+    thief = browsers(site)
+    sign_in_to_account(thief)
+    add_passkey(thief, Key(site.settings.issuer), "Phone <b>of</b> the thief")
+    mailbox.deliver(site)
+    ask(browser)
+    (mail,) = mailbox.deliver(site)
+    done = choose(browser, open_link(browser, mail))
+    assert not is_signed_in(thief), "every session has ended"
+    assert "Phone &lt;b&gt;of&lt;/b&gt; the thief" in done.body
+    assert 'href="/account/passkeys"' in done.body
+    (notice,) = mailbox.deliver(site)
+    assert "A passkey, which was added on " in notice.text
+    assert "thief" not in notice.text, "a thief has chosen the name"
+    assert urlsplit(notice.link).path == "/account/passkeys"
+
+
+def test_reset_by_email_says_how_many_passkeys_can_sign_in_and_nothing_where_there_are_none(
+    site: Site, browser: Browser, browsers: Browsers, mailbox: Mailbox
+) -> None:
+    verified_user(site)
+    for passkeys in (0, 2):
+        if passkeys:
+            other = browsers(site)
+            sign_in_to_account(other, password=NEW_PASSWORD)
+            for _ in range(passkeys):
+                add_passkey(other, Key(site.settings.issuer))
+            mailbox.deliver(site)
+        ask(browser)
+        (mail,) = mailbox.deliver(site)
+        done = choose(browser, open_link(browser, mail), NEW_PASSWORD + "!" * passkeys)
+        assert ("passkeys" in done.body) == bool(passkeys)
+        (notice,) = mailbox.deliver(site)
+        assert notice.subject == "Your password was changed · Signet"
+        assert ("2 passkeys can still be used to sign in." in notice.text) == bool(passkeys)
+        site.clock.advance(60 * 60)

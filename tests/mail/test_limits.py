@@ -8,7 +8,7 @@ from chalicelib import events
 from chalicelib.http.messages import Request
 from chalicelib.mail.limits import admit
 from chalicelib.protocol.durations import DAY, HOUR, MINUTE
-from chalicelib.protocol.errors import TemporarilyUnavailable
+from chalicelib.protocol.errors import TemporarilyUnavailable, TooManyEmails
 from tests.support import faults
 from tests.support.faults import Wire
 from tests.support.site import Site, dump_tables
@@ -25,7 +25,10 @@ def ask(site: Site) -> Ask:
     site.server.keys.jwks()  # cached from now on
 
     def ask_for(address: str = "alice@example.com", source_ip: str = "192.0.2.1") -> bool:
-        return admit(site.server, http_of(source_ip), address)
+        try:
+            return admit(site.server, http_of(source_ip), address)
+        except TooManyEmails:
+            return False
 
     return ask_for
 
@@ -64,6 +67,26 @@ def test_caller_gets_twenty_mails_in_an_hour(site: Site, ask: Ask, addresses: li
     assert ask("user30@example.com", "198.51.100.1")
     site.clock.advance(HOUR)
     assert ask("user31@example.com", addresses[0])
+
+
+@pytest.mark.parametrize("address", ["alice@example.com", "nobody@example.com"])
+def test_caller_beyond_the_limit_is_told_when_to_try_again_for_any_address(
+    site: Site, ask: Ask, wire: Wire, address: str
+) -> None:
+    for number in range(20):
+        assert ask(f"user{number}@example.com")
+    site.clock.advance(10 * MINUTE)
+    site.server.keys.jwks()
+    before = dump_tables()
+    with wire.counted() as calls, pytest.raises(TooManyEmails) as refused:
+        admit(site.server, http_of("192.0.2.1"), address)
+    assert (refused.value.status, refused.value.headers) == (429, {"Retry-After": str(50 * MINUTE)})
+    assert calls == ["TransactWriteItems"]
+    assert dump_tables() == before
+
+
+def test_limit_of_an_address_is_told_to_no_caller(site: Site, ask: Ask) -> None:
+    assert [admit(site.server, http_of("192.0.2.1"), "alice@example.com") for _ in range(5)] == [True] * 3 + [False] * 2
 
 
 def test_refused_mail_is_counted_nowhere(site: Site, ask: Ask) -> None:

@@ -117,3 +117,16 @@ def test_stage_without_a_sender_is_told_what_is_missing(monkeypatch: pytest.Monk
     assert "SIGNET_SUPPORT_URL" in verdict.detail
     helped = examined(monkeypatch, {"SIGNET_SUPPORT_URL": "mailto:help@example.com"})
     assert "SIGNET_SUPPORT_URL" not in helped.detail
+
+
+def test_sign_in_by_email_that_no_page_can_offer_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    on = {"SIGNET_EMAIL_CODE_SIGN_IN": "on"}
+    without_sender = examined(monkeypatch, {**ISSUER, **on})
+    assert without_sender.ok is False
+    assert "SIGNET_EMAIL_FROM is not set" in without_sender.detail
+    assert "--stage ward --param EmailFrom=" in without_sender.fix
+    replaced = examined(monkeypatch, {**DEPLOYED, **on, "SIGNET_LOGIN_URL": "https://login.example.com/"})
+    assert replaced.ok is False
+    assert "SIGNET_LOGIN_URL" in replaced.detail
+    assert examined(monkeypatch, {**DEPLOYED, **on}).ok
+    assert examined(monkeypatch, {**DEPLOYED, "SIGNET_LOGIN_URL": "https://login.example.com/"}).ok

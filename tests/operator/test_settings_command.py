@@ -120,6 +120,8 @@ def test_every_setting_is_shown(site: Site) -> None:
             "mtls.example.com",
             "here",
         ),
+        ({}, "SIGNET_EMAIL_CODE_SIGN_IN", "off", "default"),
+        ({"SIGNET_EMAIL_CODE_SIGN_IN": "on"}, "SIGNET_EMAIL_CODE_SIGN_IN", "on", "here"),
         ({}, "SIGNET_SIGN_IN_NOTICE", "off", "default"),
         ({"SIGNET_SIGN_IN_NOTICE": "on"}, "SIGNET_SIGN_IN_NOTICE", "on", "here"),
         ({}, "SIGNET_EMAIL_CONFIGURATION_SET", "", "default"),

@@ -209,6 +209,8 @@ TESTED_ELSEWHERE |= {events.ACCOUNT_REMOVED}
 TESTED_ELSEWHERE |= {events.PASSKEY_ADDED, events.PASSKEY_RENAMED, events.PASSKEY_REMOVED, events.PASSKEY_COUNTER}
 # tests/mail
 TESTED_ELSEWHERE |= {name for name in events.EVENTS if name.startswith("email_")}
+# tests/endpoints/email_sign_in
+TESTED_ELSEWHERE |= {events.SIGN_IN_CODE_REQUESTED}
 # tests/endpoints/recover, tests/endpoints/account_email, tests/endpoints/sign_up
 TESTED_ELSEWHERE |= {events.PASSWORD_RESET_REQUESTED, events.PASSWORD_RESET, events.SIGNED_UP}
 TESTED_ELSEWHERE |= {events.SIGN_IN_LIMIT_REACHED, events.SIGN_INS_FROM_ONE_ADDRESS}

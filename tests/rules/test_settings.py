@@ -51,6 +51,7 @@ def test_number_must_be_an_integer_within_its_bounds(name: str, minimum: int, ma
     ("name", "value", "allowed"),
     [
         ("SIGNET_KEEP_SIGNED_IN", "yes", "one of: on, off"),
+        ("SIGNET_EMAIL_CODE_SIGN_IN", "yes", "one of: off, on"),
         ("SIGNET_PROFILE_CLAIMS", "name email", "it must be `none`, or claims of these"),
         ("SIGNET_PROFILE_CLAIMS", "none name", "it must be `none`, or claims of these"),
         ("SIGNET_PROFILE_CLAIMS", "preferred_username", "it must be `none`, or claims of these"),

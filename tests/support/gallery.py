@@ -49,7 +49,7 @@ STYLED = "link => link.sheet ? true : new Promise(done => { link.onload = () => 
 def local_settings() -> dict[str, Any]:
     """Return the settings of a local server: with the playground, and with a mailbox that the run deletes."""
     mails = {"email_from": LOCAL_SENDER, "mailbox": mkdtemp(dir=os.environ[RUN_FOLDER])}
-    return {"playground": True, "sign_up": True, **mails}
+    return {"playground": True, "sign_up": True, "email_code_sign_in": True, **mails}
 
 
 def keep_mail(site: Site, username: str) -> None:
@@ -310,6 +310,27 @@ class Gallery:
         yield "reset_password"
         self._change_password(PASSWORD)
         yield "reset_password_done"
+        yield from self._email_sign_in()
+
+    def _email_sign_in(self) -> Iterator[str]:
+        """Ask for a code to sign in with, enter a wrong one, and open the link, also in another browser."""
+        issuer, context = self.site.settings.issuer, self.page.context
+        self.authorize(self.client)
+        self.page.locator("#username").fill(self.words.username)
+        self._send("email_me")
+        yield "email_sign_in"
+        self.page.locator("#email_code").fill("22222222")
+        self._send()
+        yield "email_sign_in_again"
+        link = f"{issuer}/account/link?link={self._link('signin')}"
+        self.page.goto(link)
+        yield "email_sign_in_link"
+        cookies = context.cookies()
+        context.clear_cookies()
+        self.page.goto(link)
+        yield "email_sign_in_link_elsewhere"
+        context.clear_cookies()
+        context.add_cookies([{**cookie} for cookie in cookies])  # type: ignore[typeddict-item]
 
     def _enter_code(self) -> None:
         """Enter the next code of the second factor."""

@@ -12,6 +12,10 @@ _NO_SENDER = (
     "No mail can be sent, because SIGNET_EMAIL_FROM is not set: no page offers a forgotten password or another "
     "function that needs mail. To send mail: `signet deploy --stage {stage} --param EmailFrom=login@example.com`."
 )
+_NO_SENDER_FOR_CODES = (
+    "SIGNET_EMAIL_CODE_SIGN_IN is on, but no code can be sent, because SIGNET_EMAIL_FROM is not set: the sign-in page "
+    "does not offer it"
+)
 _NO_SUPPORT = " Pages name no address for help either: set SIGNET_SUPPORT_URL."
 
 
@@ -20,6 +24,9 @@ def sending(inside: Inside) -> Verdict:
     if inside.function is None:
         return skipped("The function is missing.")
     sender = inside.variables.get("SIGNET_EMAIL_FROM", "")
+    offers_code = inside.variables.get("SIGNET_EMAIL_CODE_SIGN_IN") == "on"
+    if offers_code and not sender:
+        return judge([_NO_SENDER_FOR_CODES], "", f"`signet deploy --stage {inside.stage} --param EmailFrom=…`")
     if not sender:
         no_support = "" if inside.variables.get("SIGNET_SUPPORT_URL") else _NO_SUPPORT
         return skipped(_NO_SENDER.format(stage=inside.stage) + no_support)
@@ -32,6 +39,8 @@ def sending(inside: Inside) -> Verdict:
         problems.append(f"There is no identity for {sender} in SES of this region")
     else:
         problems += _problems_of_identity(*identity)
+    if offers_code and inside.variables.get("SIGNET_LOGIN_URL"):
+        problems.append("SIGNET_EMAIL_CODE_SIGN_IN is on, but the login application at SIGNET_LOGIN_URL asks instead")
     problems += _problems_of_account(ses.get_account(), inside.variables)
     problems += _problems_of_set(ses, inside.variables.get("SIGNET_EMAIL_CONFIGURATION_SET", ""))
     return judge(problems, f"Mail is sent from {sender}.", "docs/email.md says how to set up SES.")

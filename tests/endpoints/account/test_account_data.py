@@ -128,3 +128,22 @@ def test_get_gives_no_data(site: Site, alice: Browser) -> None:
     assert signed_out.post("/account/data", {"tag": tag, "action": "download"}).status == 303
     assert "username" not in json.dumps(signed_out.get("/account/data").headers)
     signed_out.close()
+
+
+def test_names_by_which_the_user_signs_in_include_a_verified_address(site: Site, browsers: Any) -> None:
+    site.user("bob", claims={"email": "Bob@Example.com", "email_verified": True})
+    site.user("carol", claims={"email": "carol@example.com"})
+    for name, keys in (("bob", ["username:bob", "email:bob@example.com"]), ("carol", ["username:carol"])):
+        browser = browsers(site)
+        sign_in_to_account(browser, name)
+        data = download(browser, browser.get("/account/data")).json
+        assert [each["identifier"] for each in data["identifiers"]] == keys
+
+
+def test_address_that_belongs_to_another_user_now_is_not_listed(site: Site, browsers: Any) -> None:
+    site.user("bob", claims={"email": "bob@example.com", "email_verified": True})
+    site.server.store.identifiers.put(Identifier("email:bob@example.com", "another"))
+    browser = browsers(site)
+    sign_in_to_account(browser, "bob")
+    data = download(browser, browser.get("/account/data")).json
+    assert data["identifiers"] == [{"identifier": "username:bob"}]

@@ -6,7 +6,9 @@ from html import unescape
 import pytest
 
 from chalicelib import events
-from chalicelib.protocol.durations import DAY
+from chalicelib.http.messages import Request
+from chalicelib.mail import limits
+from chalicelib.protocol.durations import DAY, HOUR
 from chalicelib.protocol.identifiers import email_identifier, username_identifier
 from chalicelib.protocol.records import User
 from chalicelib.users import accounts, email_address
@@ -661,3 +663,19 @@ def test_user_who_is_changed_at_the_same_moment_keeps_both_changes(
     with wire.before("TransactWriteItems", rename):
         assert "is confirmed" in type_code(browser, page, mail.code).body
     assert site.read_user().claims["nickname"] == "Al"
+
+
+def test_caller_beyond_twenty_emails_in_an_hour_is_told_before_a_proof_is_written(
+    site: Site, browser: Browser, alice: User
+) -> None:
+    site.clock.advance(HOUR - site.clock() % HOUR)
+    browser.cookies = {name: value for name, value in browser.cookies.items() if "session" not in name}
+    sign_in_to_account(browser)
+    for number in range(20):
+        limits.admit(site.server, Request("POST", "/", source_ip="127.0.0.1"), f"email:user{number}@example.com")
+    page = browser.get("/account/email")
+    before = dump_tables()
+    answer = browser.submit(page, email=NEW, action="change_email")
+    assert (answer.status, answer.header("retry-after")) == (429, str(HOUR))
+    assert "Too many emails were asked for from your network." in answer.body
+    assert dump_tables() == before

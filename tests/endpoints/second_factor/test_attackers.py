@@ -199,7 +199,7 @@ def test_activity_tells_of_a_right_password_without_a_code(
     page = enter_password(browser, client)
     browser.submit(page, one_time_code=phone.code())
     body = browser.get("/account/activity").body
-    assert "Password entered, second factor requested" in body
+    assert "First step of the sign-in done, second factor requested" in body
     assert "Wrong code of the second factor" in body
     assert "Signed in" in body
 

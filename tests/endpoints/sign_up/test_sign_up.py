@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from chalicelib import events
-from chalicelib.protocol.durations import DAY
+from chalicelib.protocol.durations import DAY, HOUR
 from chalicelib.protocol.identifiers import email_identifier
 from tests.support.account import is_signed_in, sign_in_to_account
 from tests.support.browser import Answer, Browser
@@ -412,3 +412,16 @@ def test_user_with_a_second_factor_is_told_once_it_is_proved(
     browser.cookies = {name: value for name, value in browser.cookies.items() if "session" not in name}
     assert browser.submit(enter_password(browser, client), one_time_code=phone.code(1)).code
     assert mailbox.deliver(noticing) == [], "the browser is known"
+
+
+def test_caller_beyond_twenty_emails_in_an_hour_is_told_before_a_proof_is_written(site: Site, browser: Browser) -> None:
+    site.clock.advance(HOUR - site.clock() % HOUR)
+    for number in range(20):
+        browser.submit(browser.get("/account/sign-up"), email=f"user{number}@example.com")
+    page = browser.get("/account/sign-up")
+    before = dump_tables()
+    answer = browser.submit(page, email="bob@example.com")
+    assert (answer.status, answer.header("retry-after")) == (429, str(HOUR))
+    assert "Too many emails were asked for from your network." in answer.body
+    assert answer.form.fields["email"] == "bob@example.com"
+    assert dump_tables() == before
