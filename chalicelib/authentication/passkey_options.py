@@ -64,6 +64,11 @@ def for_second_factor(browser_id: str, request_id: str, sub: str) -> Purpose:
     return Purpose("second_factor", (browser_id, request_id, sub))
 
 
+def for_confirmation(session_id: str, sub: str, action: str) -> Purpose:
+    """Return the purpose of confirming an action of the account pages in this session."""
+    return Purpose("confirm", (action, session_id, sub))
+
+
 def for_creation(session_id: str, sub: str) -> Purpose:
     """Return the purpose of a new passkey of a user in this session."""
     return Purpose("create", (session_id, sub))
@@ -80,20 +85,27 @@ def spending(server: AuthorizationServer, client_data: bytes) -> Write[Any]:
 # ---- options, as JSON for the script of the pages
 
 
-def sign_in_options(server: AuthorizationServer, purpose: Purpose, passkeys: Iterable[Passkey] = ()) -> str:
+def sign_in_options(
+    server: AuthorizationServer,
+    purpose: Purpose,
+    passkeys: Iterable[Passkey] = (),
+    *,
+    user_verification: bool = False,
+) -> str:
     """Return the options of a sign-in (section 5.5), "" where there can be no passkeys.
 
     `ownDomain`, which is not one of them: whether no other server has passkeys of the domain, so that the browser may
     tell the password manager that one is unknown.
 
     `passkeys`: those of the user, for a second factor. A sign-in names none, so it tells nothing about any account.
+    `user_verification`: the device must verify the user, also where there are `passkeys`.
     """
     rp_id = server.settings.passkey_domain
     if rp_id is None:
         return ""
     allowed = [_descriptor(passkey) for passkey in passkeys]
     options: dict[str, Any] = {"challenge": purpose.challenge(server), "rpId": rp_id, "timeout": LIFETIME * 1000}
-    options |= {"userVerification": "preferred" if allowed else "required"}
+    options |= {"userVerification": "preferred" if allowed and not user_verification else "required"}
     options |= {"ownDomain": is_own_domain(rp_id, server.issuer)}
     return json.dumps(options | ({"allowCredentials": allowed} if allowed else {}), separators=(",", ":"))
 

@@ -115,12 +115,19 @@ def second_factor_options(server: AuthorizationServer, passkeys: list[Passkey], 
     return passkey_options.sign_in_options(server, purpose, passkeys) if passkeys else ""
 
 
-def verify_as_second_factor(
-    server: AuthorizationServer, http: Request, user: User, answer: str, purpose: Purpose
+def verify_passkey_of(
+    server: AuthorizationServer,
+    http: Request,
+    user: User,
+    answer: str,
+    purpose: Purpose,
+    *,
+    user_verification: bool = False,
 ) -> VerifiedPasskey:
-    """Return the use of a passkey by a user whose password was right. One read.
+    """Return the use of a passkey by a user who is known, such as one whose password was right. One read.
 
-    `purpose`: that of the page's options. The authenticator need not verify the user. Raises PasskeyError.
+    `purpose`: that of the page's options. `user_verification`: the authenticator must have verified the user. Raises
+    PasskeyError.
     """
     if server.settings.passkey_domain is None:
         raise PasskeyError("passkey_unavailable")
@@ -128,7 +135,7 @@ def verify_as_second_factor(
     if assertion.user_handle not in ("", user.sub):
         raise PasskeyError("passkey_unknown", "the passkey belongs to another user")
     passkey = server.store.passkeys.get(user.sub, assertion.passkey_id)
-    return _verify(server, http, assertion, purpose, passkey, user, user_verification=False)
+    return _verify(server, http, assertion, purpose, passkey, user, user_verification=user_verification)
 
 
 def _verify(

@@ -9,6 +9,7 @@ from typing import Any
 from chalicelib.authorization.authentication_policy import demand_of, has_passkey
 from chalicelib.authorization.grant import NotGranted, create_grant
 from chalicelib.authorization.interaction import Interaction
+from chalicelib.authorization.offers import keeping_offer, note_offered, offered_step
 from chalicelib.authorization.repeated_answer import redirect_to_answer, repeat_answer
 from chalicelib.authorization.request import ended
 from chalicelib.authorization.response import send_prepared
@@ -31,17 +32,19 @@ def proceed(interaction: Interaction) -> Response:
         return finish(interaction, interaction.signed_in)
     if interaction.http.method == "POST":
         return redirect_to_request(interaction)
+    if step is Step.OFFER_PASSKEY and interaction.signed_in:
+        note_offered(interaction.server, interaction.signed_in.user)
     return show(interaction, step or Step.SIGN_IN)
 
 
 def remaining_step(interaction: Interaction) -> Step | None:
-    """Return what the user must still do, None when nothing is left; raises as `next_step`."""
+    """Return what the user must still do, or is offered, None when nothing is left; raises as `next_step`."""
     server, client = interaction.server, interaction.client
     request, signed_in = interaction.request, interaction.signed_in
     names_user = request.hinted_sub is not None or bool(request.claims)
     client_subject = subject(server, client, signed_in.user.sub) if signed_in and names_user else None
     demand = demand_of(server, client, request)
-    return next_step(
+    step = next_step(
         request,
         client,
         signed_in,
@@ -53,6 +56,7 @@ def remaining_step(interaction: Interaction) -> Step | None:
         waiting=interaction.waiting is not None,
         has_passkey=interaction.waiting is None and has_passkey(interaction, demand),
     )
+    return offered_step(interaction) or step if step in (None, Step.CONSENT) else step
 
 
 def stored_if_continued(
@@ -63,8 +67,10 @@ def stored_if_continued(
     `amr`: how the user signs in. Raises as `remaining_step`.
     """
     server, http, request = interaction.server, interaction.http, interaction.request
-    if http.method != "POST" or request.stored or request.answered:
+    if http.method != "POST" or request.answered:
         return request, ()
+    if request.stored:
+        return request, keeping_offer(server, request, user)
     expected = browser_sessions.unstored_session(server, http, user, request.request_id)
     signed_in = SignedInUser(user, replace(expected.session, amr=amr))
     if remaining_step(replace(interaction, signed_in=signed_in, consent=consent)) is None:

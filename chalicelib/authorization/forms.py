@@ -10,7 +10,13 @@ import re
 from dataclasses import replace
 
 from chalicelib import pages
-from chalicelib.authentication.passkey_options import for_second_factor, for_sign_in, sign_in_options
+from chalicelib.authentication.passkey_options import (
+    creation_options,
+    for_creation,
+    for_second_factor,
+    for_sign_in,
+    sign_in_options,
+)
 from chalicelib.authentication.passkey_sign_in import second_factor_options
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.recipient import find_recipient, set_recipient_of
@@ -40,7 +46,7 @@ _CLOCK_DIFFERENCE = 60  # seconds by which another process may be ahead
 class Form:
     """The address that a form is sent to, and its hidden fields as pairs of name and value.
 
-    `passkey`: the options of a passkey, to sign in or as the second factor; "" where there can be none.
+    `passkey`: the options of a passkey, to sign in, as the second factor, or to add one; "" where there can be none.
     """
 
     action: str
@@ -91,6 +97,10 @@ def _passkey_options(interaction: Interaction, step: Step, browser_id: str) -> s
     if step is Step.SIGN_IN:
         return sign_in_options(server, for_sign_in(browser_id, request_id))
     signed_in = interaction.signed_in
+    if step is Step.OFFER_PASSKEY and signed_in:
+        owner = signed_in.user
+        purpose = for_creation(signed_in.session.session_id, owner.sub)
+        return creation_options(server, purpose, owner, interaction.passkeys_of(owner.sub))
     user = interaction.waiting or (signed_in.user if signed_in else None)
     if step is not Step.SECOND_FACTOR or user is None:
         return ""
@@ -116,9 +126,16 @@ def step_of(form: Params) -> Step:
         return Step.CONSENT
     if "set_up" in form:
         return Step.ENROL_SECOND_FACTOR
+    if "passkey_offer" in form:
+        return Step.OFFER_PASSKEY
     if "one_time_code" in form:
         return Step.SECOND_FACTOR
     return Step.CHANGE_PASSWORD if "new_password" in form else Step.SIGN_IN
+
+
+def can_add_passkey(form: Params) -> bool | None:
+    """Return whether the script of the sign-in page has found out that the browser can add a passkey; None is no."""
+    return form.raw("can_add_passkey") == "yes" or None
 
 
 def read_form(server: AuthorizationServer, http: Request, form: Params, step: Step) -> SentForm | None:

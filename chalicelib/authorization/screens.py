@@ -6,7 +6,11 @@ Where the operator has a login application, it asks instead: the user is redirec
 from dataclasses import replace
 
 from chalicelib import pages
-from chalicelib.authorization.authentication_policy import accepts_code
+from chalicelib.authorization.authentication_policy import (
+    accepts_code,
+    may_decline_enrolment,
+    may_decline_preference,
+)
 from chalicelib.authorization.descriptions import (
     Details,
     NamedResources,
@@ -65,7 +69,8 @@ class SignInPage:
 class SecondFactorPage:
     """The values of the page second_factor.
 
-    `waiting`: whether there is no session yet. `code`: whether it asks for one.
+    `waiting`: whether there is no session yet. `code`: whether it asks for one. `may_decline`: whether the user can
+    continue without a passkey.
     """
 
     client: Client
@@ -75,15 +80,27 @@ class SecondFactorPage:
     form: Form
     problem: str = ""
     problem_code: str = ""
+    may_decline: bool = False
 
 
 @dataclass(frozen=True)
 class EnrolPage:
-    """The values of the page enrol_second_factor."""
+    """The values of the page enrol_second_factor. `required_from`: when it is required, None if it is now."""
 
     client: Client
     user: User
     setup: Setup
+    form: Form
+    problem: str = ""
+    required_from: int | None = None
+
+
+@dataclass(frozen=True)
+class PasskeyOfferPage:
+    """The values of the page offer_passkey."""
+
+    client: Client
+    user: User
     form: Form
     problem: str = ""
 
@@ -188,13 +205,14 @@ def _sign_up_address(interaction: Interaction) -> str:
 
 def _page_values(
     interaction: Interaction, step: Step, form: Form, username: str | None, problem: Problem
-) -> SignInPage | EmailSignInPage | SecondFactorPage | EnrolPage | ChangePasswordPage | ConsentPage:
+) -> SignInPage | EmailSignInPage | SecondFactorPage | EnrolPage | PasskeyOfferPage | ChangePasswordPage | ConsentPage:
     server, client = interaction.server, interaction.client
     request, signed_in, waiting = interaction.request, interaction.signed_in, interaction.waiting
     user = waiting or (signed_in.user if signed_in else None)
     if step is Step.SECOND_FACTOR and user:
         code = accepts_code(interaction, user)
-        return SecondFactorPage(client, user, waiting is not None, code, form, problem.text, problem.code)
+        may_decline = not code and may_decline_preference(interaction)
+        return SecondFactorPage(client, user, waiting is not None, code, form, problem.text, problem.code, may_decline)
     if step is Step.SIGN_IN or signed_in is None:
         name = username if username is not None else request.login_hint or ""
         settings, query = server.settings, query_of(interaction)
@@ -206,7 +224,10 @@ def _page_values(
         page = SignInPage(client, name, form, problem.text, problem.code, offers, problem.keep, recover, sign_up)
         return replace(page, email_code=settings.offers_email_code)
     if step is Step.ENROL_SECOND_FACTOR:
-        return EnrolPage(client, signed_in.user, setup_of(server, signed_in), form, problem.text)
+        required_from = server.settings.mfa_required_from if may_decline_enrolment(interaction) else None
+        return EnrolPage(client, signed_in.user, setup_of(server, signed_in), form, problem.text, required_from)
+    if step is Step.OFFER_PASSKEY:
+        return PasskeyOfferPage(client, signed_in.user, form, problem.text)
     if step is Step.CHANGE_PASSWORD:
         return ChangePasswordPage(signed_in.user, form, problem.text)
     permissions = describe_permissions(server, request, interaction.remembered)

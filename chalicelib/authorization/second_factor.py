@@ -45,6 +45,7 @@ def ask_for_second_factor(
     if request.stored:
         unanswered = attr("taken_at").not_exists() & attr("browser_id").eq(request.browser_id)
         changes = {"waiting": members, "keep_signed_in": bool(request.keep_signed_in)}
+        changes |= {"offer_passkey": True} if request.offer_passkey else {}
         waiting = store.requests.changing((request.request_id,), unanswered, changes)
     else:
         request = replace(stored_for(server, request, identify_browser(server, http)[0]), waiting=members)
@@ -89,7 +90,8 @@ def waiting_user(server: AuthorizationServer, request: AuthorizationRequest, use
 def using(server: AuthorizationServer, request: AuthorizationRequest) -> Write[AuthorizationRequest]:
     """Return the write that ends the waiting, because the second factor was proved. It is refused the second time."""
     same = attr("waiting.id").eq(request.waiting["id"]) & attr("waiting.used").not_exists()
-    return server.store.requests.changing((request.request_id,), same, {"waiting.used": server.now()})
+    changes = {"waiting.used": server.now()} | ({"declined": request.declined} if request.declined else {})
+    return server.store.requests.changing((request.request_id,), same, changes)
 
 
 def stop_waiting(server: AuthorizationServer, request: AuthorizationRequest) -> AuthorizationRequest:

@@ -2,9 +2,16 @@
 
 from dataclasses import replace
 
+from chalicelib.authentication.passkey_sign_in import FIELD
+from chalicelib.authorization.authentication_policy import (
+    may_decline_enrolment,
+    may_decline_preference,
+    prefers_passkey,
+)
 from chalicelib.authorization.flow import proceed, remaining_step
 from chalicelib.authorization.forms import query_of
 from chalicelib.authorization.interaction import Interaction
+from chalicelib.authorization.offer_answer import decline, keep_declined
 from chalicelib.authorization.problems import SIGNED_OUT, TOO_LATE, Problem, redirect_with_problem
 from chalicelib.authorization.screens import redirect_to_request
 from chalicelib.authorization.second_factor import lookups_of_waiting, stop_waiting, waiting_user
@@ -12,6 +19,7 @@ from chalicelib.authorization.second_factor_proof import FAILURES, SPENT, proble
 from chalicelib.authorization.second_factor_session import raise_session, restore, start
 from chalicelib.authorization.sign_in import continue_as
 from chalicelib.http.messages import Params, Response
+from chalicelib.protocol.authentication_context import DECLINED_ENROLMENT, DECLINED_PREFERENCE
 from chalicelib.protocol.next_step import Step
 from chalicelib.protocol.records import User
 from chalicelib.sessions.repeated_form import digest_form, find_repeated
@@ -36,11 +44,15 @@ def answer_code(interaction: Interaction, form: Params) -> Response:
         return _repeated(interaction, digest) or redirect_with_problem(
             server, http, query_of(interaction), TOO_LATE if request.waiting else SIGNED_OUT
         )
+    if is_step_up and "without" in form and may_decline_preference(interaction):
+        return decline(interaction, DECLINED_PREFERENCE)
     amr = tuple(request.waiting["amr"]) if waiting or signed_in is None else signed_in.session.amr
     try:
         proved = prove(interaction, user, amr, form, is_step_up=is_step_up)
         if waiting and waiting.deleted_at is not None:
             return restore(interaction, waiting, proved)
+        if FIELD not in form and prefers_passkey(interaction):  # the user has chosen the code
+            interaction = keep_declined(interaction, DECLINED_PREFERENCE)
         signed_in_now = (
             raise_session(interaction, proved, digest) if is_step_up else start(interaction, user, proved, digest)
         )
@@ -52,7 +64,7 @@ def answer_code(interaction: Interaction, form: Params) -> Response:
             return repeated
         return redirect_with_problem(server, http, query_of(interaction), problem)
     consent = server.store.consents.get(signed_in_now.user.sub, interaction.client.client_id)
-    request = replace(request, waiting={})
+    request = replace(interaction.request, waiting={})
     return proceed(replace(interaction, request=request, signed_in=signed_in_now, consent=consent, waiting=None))
 
 
@@ -63,6 +75,8 @@ def answer_setup(interaction: Interaction, form: Params) -> Response:
         return redirect_with_problem(server, http, query_of(interaction), SIGNED_OUT)
     if remaining_step(interaction) is not Step.ENROL_SECOND_FACTOR:  # in another tab, or the user must sign in again
         return redirect_with_problem(server, http, query_of(interaction))
+    if "later" in form and may_decline_enrolment(interaction):
+        return decline(interaction, DECLINED_ENROLMENT)
     try:
         if form.get("set_up") != "codes":
             second_factor_setup.take_first_code(server, signed_in, form)

@@ -5,7 +5,7 @@ from typing import Any
 from chalicelib import events
 from chalicelib.authentication import second_factor
 from chalicelib.authentication.passkey_options import for_second_factor
-from chalicelib.authentication.passkey_sign_in import FIELD, verify_as_second_factor
+from chalicelib.authentication.passkey_sign_in import FIELD, verify_passkey_of
 from chalicelib.authentication.passkeys import TEXTS, PasskeyError
 from chalicelib.authentication.password import NotSignedIn
 from chalicelib.authentication.second_factor import EnteredCode
@@ -58,7 +58,7 @@ def _prove_by_passkey(interaction: Interaction, user: User, amr: tuple[str, ...]
     server, http, client = interaction.server, interaction.http, interaction.client
     shown = for_second_factor(browser_id_of(server, http) or "", interaction.request.request_id, user.sub)
     try:
-        verified = verify_as_second_factor(server, http, user, answer, shown)
+        verified = verify_passkey_of(server, http, user, answer, shown)
     except PasskeyError as problem:
         detail = f"{problem.code}: {problem.detail}"
         events.note(http, events.SECOND_FACTOR_FAILED, sub=user.sub, detail=detail)

@@ -14,7 +14,7 @@ FILE_NAME = "account-data.json"
 
 
 def get(server: AuthorizationServer, http: Request) -> Response:
-    """Show the button that downloads the data, with the password unless the user has just signed in."""
+    """Show the button that downloads the data, with password or passkey unless the user has just signed in."""
     return show_page(server, http, _page)
 
 
@@ -24,8 +24,10 @@ def post(server: AuthorizationServer, http: Request) -> Response:
 
 
 def _page(visit: Visit, status: int = 200, **values: Any) -> Response:
-    recent = confirmation.is_recent(visit.server, visit.signed_in)
-    return visit.page("data", status, password_needed=not recent, **values)
+    server, signed_in = visit.server, visit.signed_in
+    recent = confirmation.is_recent(server, signed_in)
+    passkey = "" if recent else confirmation.passkey_options(server, signed_in, events.DATA_DOWNLOADED)
+    return visit.page("data", status, password_needed=not recent, passkey=passkey, **values)
 
 
 def _download(visit: Visit, form: Params) -> Response:
@@ -34,11 +36,12 @@ def _download(visit: Visit, form: Params) -> Response:
         server.store.transact(events.record(server.store, http, events.DATA_DOWNLOADED, user.sub))
     else:
         try:
-            verified = confirmation.confirm(server, http, visit.signed_in, form, events.DATA_DOWNLOADED)
+            confirmed = confirmation.confirm(server, http, visit.signed_in, form, events.DATA_DOWNLOADED)
+            confirmation.commit(server, confirmed)
         except confirmation.NotConfirmed as failure:
-            return _page(visit, failure.status, problem=failure.text).add(failure.headers)
-        user = verified.user
-        verified.commit_without_session(server.store)
+            page = _page(visit, failure.status, problem=failure.text, by_passkey=failure.by_passkey)
+            return page.add(failure.headers)
+        user = confirmed.user
     body = json.dumps(account_data(server, user), indent=2, ensure_ascii=False)
     headers = {"Content-Type": "application/json", "Content-Disposition": f'attachment; filename="{FILE_NAME}"'}
     return Response(body=body).add({**headers, **NO_STORE})

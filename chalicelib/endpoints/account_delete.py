@@ -1,4 +1,4 @@
-"""/account/delete: a user deletes the own account, confirmed by the password."""
+"""/account/delete: a user deletes the own account, confirmed by the password or a passkey."""
 
 from typing import Any
 
@@ -26,16 +26,18 @@ def post(server: AuthorizationServer, http: Request) -> Response:
 def _page(visit: Visit, status: int = 200, **values: Any) -> Response:
     days = visit.server.settings.deletion_grace_days
     due_at = visit.server.now() + days * DAY
+    values |= {"passkey": confirmation.passkey_options(visit.server, visit.signed_in, events.ACCOUNT_DELETED)}
     return visit.page("delete", status, current_page="data", grace_days=days, due_at=due_at, **values)
 
 
 def _delete(visit: Visit, form: Params) -> Response:
     server, http = visit.server, visit.http
     try:
-        verified = confirmation.confirm(server, http, visit.signed_in, form, events.ACCOUNT_DELETED)
+        confirmed = confirmation.confirm(server, http, visit.signed_in, form, events.ACCOUNT_DELETED)
     except confirmation.NotConfirmed as failure:
-        return _page(visit, failure.status, problem=failure.text).add(failure.headers)
-    user = deletion.delete_own_account(server, http, verified.user, verified)
+        page = _page(visit, failure.status, problem=failure.text, by_passkey=failure.by_passkey)
+        return page.add(failure.headers)
+    user = deletion.delete_own_account(server, http, confirmed)
     if user.is_gone(server.now()) and user.deleted_at is not None:  # there is no time to restore it
         deletion.remove_user(server, user.sub, user.deleted_at)
         return _deleted(server, http)

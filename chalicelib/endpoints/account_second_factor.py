@@ -44,7 +44,7 @@ def _page(visit: Visit, problem: str = "", status: int = 200, action: str = "") 
         "codes": codes if recent and user.has_second_factor else (),
         "left": len(user.recovery_codes),
         "few": len(user.recovery_codes) <= FEW,
-        "required": server.settings.mfa == "required",
+        "required": server.settings.authentication_policy.requires_two(server.now()),
         "sign_in_again": _sign_in_again(server),
         "failed_action": action,
     }

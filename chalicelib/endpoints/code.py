@@ -4,14 +4,22 @@ from dataclasses import replace
 
 from chalicelib.authorization import direct_sign_in, email_form, external_login, external_question
 from chalicelib.authorization.consent import decide, read_decision
-from chalicelib.authorization.forms import OF_BROWSER, form_parameters, leads_to_request, read_form, request_of, step_of
+from chalicelib.authorization.forms import (
+    OF_BROWSER,
+    can_add_passkey,
+    form_parameters,
+    leads_to_request,
+    read_form,
+    request_of,
+    step_of,
+)
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.passkey_sign_in import PasskeyForm
 from chalicelib.authorization.problems import FORM_EXPIRED, SIGNED_OUT, address_of, redirect_with_problem
-from chalicelib.authorization.second_factor_answer import answer_code, answer_setup
 from chalicelib.authorization.sign_in import answer_credentials
 from chalicelib.authorization.sign_in import answer_new_password
 from chalicelib.authorization.sign_in import read_attempt
+from chalicelib.authorization.step_answers import ANSWERS
 from chalicelib.authorization.stored_request import stored_if_expired
 from chalicelib.builtin_clients import ACCOUNT
 from chalicelib.http.csrf import require_same_origin
@@ -70,7 +78,8 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     request = stored_if_expired(server, http, request)
     if step is Step.SIGN_IN and not email_form.follows_sign_in_page(form):
         keep = server.settings.keep_signed_in and form.raw("keep") == "on"
-        request = replace(request, keep_signed_in=keep or None)
+        offer = can_add_passkey(form) if by_password else None
+        request = replace(request, keep_signed_in=keep or None, offer_passkey=offer)
     interaction = Interaction(server, http, client, request, browser.signed_in)
     if by_email:
         return email_form.answer(interaction, form, browser.records)
@@ -82,10 +91,8 @@ def post(server: AuthorizationServer, http: Request) -> Response:
         renewed = browser.session is not None and browser.session.renewed_by == sent.digest
         may_repeat = browser.request is not None or renewed or client.client_id == ACCOUNT
         return answer_credentials(interaction, attempt, browser.records, sent.digest, may_repeat=may_repeat)
-    if step is Step.SECOND_FACTOR:
-        return answer_code(interaction, form)
-    if step is Step.ENROL_SECOND_FACTOR:
-        return answer_setup(interaction, form)
+    if answer := ANSWERS.get(step):
+        return answer(interaction, form)
     if step is Step.CHANGE_PASSWORD:
         return answer_new_password(interaction, form, sent.digest)
     if browser.signed_in is None:

@@ -4,9 +4,10 @@ from typing import Any
 
 from chalicelib import pages
 from chalicelib.http.messages import NO_STORE, Request, Response
-from chalicelib.pages.explanations import EXPLANATIONS
+from chalicelib.pages.explanations import EXPLANATIONS, PARTS, part_of, path_of_part
 from chalicelib.pages.stylesheet import style_sheet
 from chalicelib.protocol.durations import YEAR
+from chalicelib.protocol.errors import NotFound
 from chalicelib.server import AuthorizationServer
 
 
@@ -20,9 +21,15 @@ def get(server: AuthorizationServer, _http: Request) -> Response:
     return pages.response(pages.page("home", server.settings, None, **values))
 
 
-def errors(server: AuthorizationServer, _http: Request) -> Response:
-    """Show all error codes, what they mean and what to do."""
-    return pages.response(pages.page("errors", server.settings, None, explanations=EXPLANATIONS))
+def errors(server: AuthorizationServer, http: Request) -> Response:
+    """Show the error codes of a part, what they mean and what to do. The first part has links to all others."""
+    part = http.query.get("part") or ""
+    if part not in PARTS:
+        raise NotFound("There is no such page.")
+    explanations = {code: error for code, error in EXPLANATIONS.items() if part_of(code) == part}
+    elsewhere = [] if part else [code for code in EXPLANATIONS if part_of(code)]
+    values = {"parts": PARTS, "part": part, "path_of_part": path_of_part, "elsewhere": elsewhere}
+    return pages.response(pages.page("errors", server.settings, None, explanations=explanations, **values))
 
 
 def style(server: AuthorizationServer, http: Request) -> Response:

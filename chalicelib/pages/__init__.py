@@ -9,8 +9,9 @@ except the operator's logo.
                      addresses recover and sign_up, or ""
     email_sign_in    client, typed, form, problem
     email_sign_in_link  action, fields, address, client (None in another browser than the one that asked), problem
-    second_factor    client, user, waiting (whether there is no session), form, problem, problem_code
-    enrol_second_factor  client, user, setup, form, problem
+    second_factor    client, user, waiting (whether there is no session), form, problem, problem_code, may_decline
+    enrol_second_factor  client, user, setup, form, problem, required_from (when it is required, or None)
+    offer_passkey    client, user, form, problem
     recover          action, fields, username, sign_in (an address), problem
     email_code, reset_password, confirm_address, undo_address, restore_account (and …_done)
                      action, fields, and values from endpoints/mail_link.py
@@ -26,7 +27,7 @@ except the operator's logo.
     form_post        action, fields, client (None if it has no name)
     error            explanation, error, request_id, start_again (an address, or ""), client (or None), account,
                      has_session, sign_out (which links it has)
-    errors           explanations
+    errors           explanations, parts, part, path_of_part, elsewhere (the codes of the other parts)
     home             issuer, addresses, playground
     account_…        user, tag, done, problem, current_page, and values from endpoints/account….py
     account_restore  user (None if there is nothing to restore), restored, action, tag, sign_in, grace_days
@@ -45,8 +46,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from chalicelib.http.messages import NO_STORE, Request, Response
+from chalicelib.http.messages import NO_STORE
+from chalicelib.http.messages import Request
+from chalicelib.http.messages import Response
 from chalicelib.pages import languages
+from chalicelib.pages.explanations import explanation_path
 from chalicelib.pages.languages import answer_menu as answer_menu
 from chalicelib.pages.languages import date_text as date_text
 from chalicelib.pages.languages import day_text as day_text
@@ -117,6 +121,11 @@ def _environment() -> "Environment":
         lambda text: text, lambda singular, plural, n: singular if n == 1 else plural, newstyle=True
     )
     return environment
+    environment.policies["ext.i18n.trimmed"] = True
+    environment.install_gettext_callables(  # type: ignore[attr-defined]
+        lambda text: text, lambda singular, plural, n: singular if n == 1 else plural, newstyle=True
+    )
+    return environment
 
 
 def preload() -> None:
@@ -149,6 +158,7 @@ def page(name: str, settings: Settings, http: Request | None, page_address: str 
         "host_of": host_of,
         "home_of": home_of,
         "web_address": web_address,
+        "explanation_path": explanation_path,
         "problem": "",
         "done": "",
         "min_length": settings.password_min_length,

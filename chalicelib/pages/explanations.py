@@ -196,6 +196,28 @@ EXPLANATIONS: dict[str, Explanation] = {
 }
 
 
+# The page of errors has parts, so that each is small: part -> its title.
+PARTS = {"": "Errors and what to do", "sign-in": "Errors of a sign-in", "applications": "Errors that applications get"}
+_SIGN_IN = frozenset({"wrong_credentials", "wrong_code", "code_used", "too_many_attempts", *PASSKEY_ERRORS})
+
+
+def part_of(code: str) -> str:
+    """Return the part of the page of errors that explains a code."""
+    if code in _SIGN_IN:
+        return "sign-in"
+    return "applications" if code in CLIENT_ERRORS else ""
+
+
+def path_of_part(part: str) -> str:
+    """Return the path of a part of the page of errors."""
+    return f"/errors?part={part}" if part else "/errors"
+
+
+def explanation_path(code: str) -> str:
+    """Return the path of the page that explains an error code, at its place there."""
+    return f"{path_of_part(part_of(code))}#{code}"
+
+
 def explain(code: str) -> Explanation:
     """Return the explanation of an error code; of server_error for a code that is missing (a test prevents that)."""
     return EXPLANATIONS.get(code, EXPLANATIONS["server_error"])

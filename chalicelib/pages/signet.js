@@ -71,6 +71,11 @@ const send = (form, members) => {
 // Not an error: the user has cancelled, or another request has replaced this one.
 const isCancelled = (error) => error.name === "NotAllowedError" || error.name === "AbortError";
 
+// The sign-in page says whether this browser can add a passkey, so that it is offered only then.
+const capable = document.querySelector("input[name=can_add_passkey]");
+const isCapable = capable && window.PublicKeyCredential?.isUserVerifyingPlatformAuthenticatorAvailable?.();
+isCapable?.then((yes) => Object.assign(capable, { value: yes ? "yes" : "" })).catch(() => {});
+
 const signInButton = document.querySelector("button[data-passkey]");
 if (signInButton && window.PublicKeyCredential) {
   const { ownDomain, ...options } = JSON.parse(signInButton.dataset.passkey);

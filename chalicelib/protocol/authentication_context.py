@@ -23,6 +23,8 @@ MODES = ("optional", "off", "required")
 BY_PASSWORD = ("pwd",)
 BY_EMAIL_CODE = ("otp",)
 BY_PASSWORD_AND_CODE = ("pwd", "otp", "mfa")
+# What a user can decline for one request: a level that it only prefers, and to set up a second factor ahead of time.
+DECLINED_PREFERENCE, DECLINED_ENROLMENT = "preference", "enrolment"
 
 
 def level(amr: Collection[str]) -> int:
@@ -67,12 +69,14 @@ NO_DEMAND = Demand()
 class Policy:
     """The server's policy: `mode` is one of MODES, `acr` the value of two factors.
 
-    `passkeys`: whether users can have any.
+    `passkeys`: whether users can have any. `required_from`: when the mode `required` begins; before that, users are
+    asked to set up a second factor, and can decline.
     """
 
     mode: str = MODES[0]
     acr: str = REFEDS_MFA
     passkeys: bool = False
+    required_from: int | None = None
 
     @property
     def highest(self) -> int:
@@ -94,6 +98,15 @@ class Policy:
         """Return the `acr` of a sign-in with these methods."""
         return (PASSWORD, self.acr, PHISHING_RESISTANT)[level(amr) - 1]
 
+    def requires_two(self, now: int | None = None) -> bool:
+        """Return whether every user needs two factors at this time; by default, once the setting is in force."""
+        is_early = now is not None and self.required_from is not None and now < self.required_from
+        return self.mode == "required" and not is_early
+
+    def asks_to_enrol(self, now: int) -> bool:
+        """Return whether users are asked to set up a second factor, because they will need one."""
+        return self.mode == "required" and not self.requires_two(now)
+
     def asks_for_code(self, user: User) -> bool:
         """Return whether this user must enter a code after the password."""
         return self.mode != "off" and user.has_second_factor
@@ -108,18 +121,23 @@ class Policy:
         needed = demand.level_for(self.highest)
         return self.highest == PASSKEY and level(amr) < needed and (needed == PASSKEY or not self.asks_for_code(user))
 
-    def demand(self, request: AuthorizationRequest, client: Client, of_scopes: Iterable[str] = ()) -> Demand:
-        """Return what a request demands. `of_scopes`: the `acr` values that its scopes require.
+    def demand(
+        self, request: AuthorizationRequest, client: Client, of_scopes: Iterable[str] = (), now: int | None = None
+    ) -> Demand:
+        """Return what a request demands. `of_scopes`: the `acr` values that its scopes require. `now`: the time.
 
         The setting, the client, the scopes and an essential `acr` (OpenID Connect Core section 5.5.1.1) are required;
-        `acr_values`, or the client's default ones, and an `acr` that is not essential are preferences.
+        `acr_values`, or the client's default ones, and an `acr` that is not essential are preferences, which the user
+        can decline.
         """
-        required = [TWO_FACTORS if self.mode == "required" else ONE_FACTOR]
+        required = [TWO_FACTORS if self.requires_two(now) else ONE_FACTOR]
         required += [self.level_of(acr) for acr in (*of_scopes, *([client.require_acr] if client.require_acr else []))]
         claim = request.claims.get("id_token", {}).get("acr", {})
         by_claim = [self.level_of(acr) for acr in claim.get("values", ())]
         if claim.get("essential") and by_claim:
             required.append(min(by_claim))
+        if DECLINED_PREFERENCE in request.declined:
+            return Demand(max(required))
         by_parameter = request.acr_values or client.default_acr_values
         preferred = [*by_claim, *(self.level_of(acr) for acr in by_parameter)]
         return Demand(max(required), tuple(preferred))

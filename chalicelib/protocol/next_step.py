@@ -23,6 +23,7 @@ class Step(Enum):
     SECOND_FACTOR = "prove the second factor"
     CHANGE_PASSWORD = "change the password"  # noqa: S105
     ENROL_SECOND_FACTOR = "set up a second factor"
+    OFFER_PASSKEY = "add a passkey, or not"
     CONSENT = "consent"
 
 

@@ -35,7 +35,7 @@ class User(SecondFactor):
 
     `deleted_at`: when the user has deleted the account, which can be restored until `deletion_due_at`.
     `email_undeliverable`: the address whose mails were returned, or whose reader has complained about them, in
-    canonical form.
+    canonical form. `passkey_offered_at`: when the user was first asked to add a passkey, or has added one.
 
     `email_changes` counts changes of the email address. An undo of the change number n is valid unless
     `email_void_from` < n <= `email_void_until`: changes that an earlier undo has taken back with its own.
@@ -60,6 +60,7 @@ class User(SecondFactor):
     email_changes: int = 0
     email_void_from: int = 0
     email_void_until: int = 0
+    passkey_offered_at: int | None = None
 
     @property
     def active(self) -> bool:
@@ -188,6 +189,8 @@ class AuthorizationRequest:
     `dpop_jkt`: the thumbprint of the key that its code is bound to (RFC 9449 section 10).
     `authorization_details`: the objects in their stored form (`protocol.authorization_details`).
     `keep_signed_in`: the user wants the session that this request starts to be `kept`.
+    `offer_passkey`: the browser can add a passkey, and the user may be asked once. `declined`: what the user does not
+    want for this request, of `authentication_context.DECLINED_…`.
 
     With a login application: `asked_sub` is the user that it asks for consent, None while it authenticates the user;
     `answer` is what it has posted, until the same browser continues the request; `answers` counts what it posted.
@@ -229,6 +232,8 @@ class AuthorizationRequest:
     keep_signed_in: bool | None = None
     authorization_details: tuple[str, ...] | None = None
     email_proof: str | None = None
+    offer_passkey: bool | None = None
+    declined: frozenset[str] = NO_SCOPE
 
     @property
     def scope_of_no_resource(self) -> frozenset[str]:

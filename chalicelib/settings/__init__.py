@@ -51,7 +51,8 @@ class Settings:
     never (`off`), with a `token`, or all (`open`); `registrations_per_address`: in an hour without a token.
     `rp_id`: the domain of passkeys, by default the host of the issuer; `related_origins`: other origins that use them.
     `open_client_scope`: the scopes that these clients, which the operator has not registered, may have.
-    `mfa`: whether users may (`optional`) or must (`required`) have a second factor; `mfa_acr`: the `acr` of one.
+    `mfa`: whether users may (`optional`) or must (`required`) have a second factor; `mfa_acr`: the `acr` of one;
+    `mfa_required_from`: when `required` begins, in seconds since 1970; before that, users are asked.
     `email_from`: the address that mails are sent from, None to send none; `email_configuration_set`: the one of SES;
     `emails_per_day`: how many mails are sent in a day at most. `mailbox`: the folder in which the local server keeps
     its mails instead of sending them. `function`: the name of this Lambda function, when it is behind the alias.
@@ -117,6 +118,7 @@ class Settings:
     request_lifetime: int = 600
     mfa: str = authentication_context.MODES[0]
     mfa_acr: str = authentication_context.REFEDS_MFA
+    mfa_required_from: int | None = None
     keep_signed_in: bool = True
     profile_claims: tuple[str, ...] = DEFAULT_PROFILE_CLAIMS
     deletion_grace_days: int = 14
@@ -141,7 +143,8 @@ class Settings:
     @property
     def authentication_policy(self) -> authentication_context.Policy:
         """What this server demands of every sign-in."""
-        return authentication_context.Policy(self.mfa, self.mfa_acr, self.passkey_domain is not None)
+        has_passkeys = self.passkey_domain is not None
+        return authentication_context.Policy(self.mfa, self.mfa_acr, has_passkeys, self.mfa_required_from)
 
     @property
     def passkey_domain(self) -> str | None:
@@ -233,6 +236,7 @@ class Settings:
             backchannel_networks=values.networks(environ, "SIGNET_BACKCHANNEL_NETWORKS"),
             mfa=values.choice(environ, "SIGNET_MFA", authentication_context.MODES),
             mfa_acr=values.mfa_acr(environ.get("SIGNET_MFA_ACR", "")),
+            mfa_required_from=values.mfa_required_from(environ),
             keep_signed_in=values.choice(environ, "SIGNET_KEEP_SIGNED_IN", ("on", "off")) == "on",
             profile_claims=values.profile_claims(environ.get("SIGNET_PROFILE_CLAIMS", "")),
             language=values.choice(environ, "SIGNET_LANGUAGE", tuple(LANGUAGES)),

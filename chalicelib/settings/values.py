@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from chalicelib.protocol.texts import is_printable
 from chalicelib.protocol.urls import match_url
 
 LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
+FIRST_YEAR = 2020  # of a date in a setting: an earlier one is a mistake
 
 
 class SettingsError(Exception):
@@ -189,6 +191,23 @@ def mfa_acr(text: str) -> str:
             + " nor ".join(reserved)
         )
     return text
+
+
+def mfa_required_from(environ: Mapping[str, str]) -> int | None:
+    """Return when a second factor becomes required: the begin of a day in UTC, or None. Raises SettingsError."""
+    name = "SIGNET_MFA_REQUIRED_FROM"
+    text = environ.get(name, "")
+    if not text:
+        return None
+    if environ.get("SIGNET_MFA") != "required":
+        raise SettingsError(f"{name} is {text!r}; it needs SIGNET_MFA=required")
+    try:
+        day = date.fromisoformat(text) if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) else None
+    except ValueError:
+        day = None
+    if day is None or day.year < FIRST_YEAR:
+        raise SettingsError(f"{name} is {text!r}; it must be a date such as 2027-03-01, or not set")
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
 
 
 def document_hosts(text: str) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ GIVEN: Mapping[str, tuple[str, ...]] = {
     "user": (
         *("sub", "username", "claims", "admin", "password_change_required"),
         *("created_at", "disabled_at", "deleted_at", "deletion_due_at", "groups", "email_undeliverable"),
-        "totp_confirmed_at",
+        *("totp_confirmed_at", "passkey_offered_at"),
     ),
     "passkey": ("name", "rp_id", "transports", "backed_up", "created_at", "last_used_at"),
     "identifier": ("identifier",),

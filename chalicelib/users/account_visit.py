@@ -68,6 +68,7 @@ class Visit:
             "tag": self.server.keys.form_tag(_subject(session)),
             "done": DONE.get(done or "", ""),
             "problem": "",
+            "by_passkey": False,
             "current_page": name,
         }
         return pages.response(
@@ -144,7 +145,7 @@ def _may_enter(server: AuthorizationServer, signed_in: SignedInUser) -> bool:
 def _has_all_factors(server: AuthorizationServer, signed_in: SignedInUser) -> bool:
     """Return whether the session has two factors, where the user has them or the server requires them."""
     policy, amr = server.settings.authentication_policy, signed_in.session.amr
-    required = TWO_FACTORS if policy.mode == "required" else ONE_FACTOR
+    required = TWO_FACTORS if policy.requires_two(server.now()) else ONE_FACTOR
     return level(amr) >= max(required, policy.reachable(signed_in.user, amr))
 
 

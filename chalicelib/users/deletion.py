@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib import events
-from chalicelib.authentication.password import VerifiedSignIn
 from chalicelib.events.log import log_event
 from chalicelib.http.messages import Request
 from chalicelib.protocol.durations import DAY, YEAR
@@ -27,6 +26,7 @@ from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Write
 from chalicelib.users import accounts
+from chalicelib.users.confirmation import Confirmed
 from chalicelib.users.deletion_notice import tell_of_deletion
 
 # Seconds in which the schedule begins to remove accounts: less than the function may run.
@@ -41,16 +41,16 @@ _CHANGED = "This account has been changed by another request."
 # ---- by the user
 
 
-def delete_own_account(server: AuthorizationServer, http: Request, user: User, verified: VerifiedSignIn) -> User:
-    """Delete the account of a user who has just proved the password; return the new record.
+def delete_own_account(server: AuthorizationServer, http: Request, confirmed: Confirmed) -> User:
+    """Delete the account of a user who has just confirmed it; return the new record.
 
     One transaction: the user, whose clients are told, the time for the schedule, the event in the history, and the mail
     with which the account can be restored. The same form sent twice deletes once. Raises AccessDenied when the user has
     been changed in between.
     """
-    store, now = server.store, server.now()
+    store, now, user = server.store, server.now(), confirmed.user
     if user.deleted_at is not None:  # by another copy of the form, a moment ago
-        return _after_same_form(store, user, verified)
+        return _after_same_form(store, user, confirmed)
     due_at = now + store.settings.deletion_grace_days * DAY
     deleted = replace(without_grants(without_sessions(user)), deleted_at=now, deletion_due_at=due_at)
     compared = ("deleted_at", "disabled_at", "sessions_generation", "grants_generation", "password_generation")
@@ -58,18 +58,18 @@ def delete_own_account(server: AuthorizationServer, http: Request, user: User, v
     changes = {name: getattr(deleted, name) for name in written}
     change = store.users.changing((user.sub,), store.users.unchanged(user, *compared), changes)
     telling = (tell_clients(store, deleted), *tell_of_deletion(server, http, deleted))
-    refused = store.transact(change, schedule(store, deleted), *telling, *verified.writes)
+    refused = store.transact(change, schedule(store, deleted), *telling, *confirmed.writes)
     if refused is None:
         return deleted
     refusal = refused.of(change)
-    return _after_same_form(store, refusal.record if refusal else None, verified)
+    return _after_same_form(store, refusal.record if refusal else None, confirmed)
 
 
-def _after_same_form(store: Store, user: User | None, verified: VerifiedSignIn) -> User:
+def _after_same_form(store: Store, user: User | None, confirmed: Confirmed) -> User:
     """Return the user whose account another copy of the form has just deleted. Raises AccessDenied for any other."""
     if user is None or user.deleted_at is None or store.now() - user.deleted_at >= REPEATED_FOR:
         raise AccessDenied(_CHANGED)
-    store.transact(*verified.attempt.writes_if_repeated(user))
+    store.transact(*confirmed.if_repeated)
     return user
 
 

@@ -16,7 +16,6 @@ from chalicelib.protocol.passkey import MAX_NAME, MAX_PASSKEYS, Passkey, passkey
 from chalicelib.protocol.records import Identifier, User
 from chalicelib.protocol.texts import Text, is_printable
 from chalicelib.server import AuthorizationServer
-from chalicelib.sessions.browser_sessions import require_active_user
 from chalicelib.sessions.lifetime import REPEATED_FOR
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Store
@@ -60,7 +59,7 @@ def add(server: AuthorizationServer, http: Request, signed_in: SignedInUser, ans
     refused = store.transact(
         inserting,
         store.identifiers.inserting(Identifier(passkey_identifier(passkey.passkey_id), user.sub)),
-        require_active_user(server, user),
+        _of_active_user(server, user),
         spending(server, attestation.client_data),
         events.record(store, http, events.PASSKEY_ADDED, user.sub, detail=name),
         *tell(server, http, user, "passkey_added"),
@@ -72,6 +71,13 @@ def add(server: AuthorizationServer, http: Request, signed_in: SignedInUser, ans
     if existing and existing.public_key == passkey.public_key and now - existing.created_at < REPEATED_FOR:
         return existing  # by the same form, a moment ago
     raise PasskeyError("passkey_in_use")
+
+
+def _of_active_user(server: AuthorizationServer, user: User) -> Write[User]:
+    """Return the write after which the user is no longer asked to add a passkey; refused as `require_active_user`."""
+    users = server.store.users
+    active = users.unchanged(user, "disabled_at", "deleted_at", "sessions_generation")
+    return users.changing((user.sub,), active, {"passkey_offered_at": user.passkey_offered_at or server.now()})
 
 
 def rename(server: AuthorizationServer, http: Request, user: User, passkey_id: str, name: str) -> bool:

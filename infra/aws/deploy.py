@@ -13,9 +13,11 @@ import click
 import yaml
 
 from chalicelib.settings import Settings
-from chalicelib.storage.store import Store
-from infra import access
-from infra.aws import code, front, mutual_tls, package
+from infra.aws import code
+from infra.aws import front
+from infra.aws import mutual_tls
+from infra.aws import package
+from infra.aws import passkey_domain
 from infra.aws.administrator import create_administrator
 from infra.aws.advisories import known_vulnerabilities, summary
 from infra.aws.data import deploy_data
@@ -80,7 +82,7 @@ def settle_front(deployment: Deployment) -> None:
 
 def create_keys_and_administrator(deployment: Deployment) -> None:
     """Create the key ring, and the first account unless the operator does not want it."""
-    store = _store(deployment)
+    store = deployment.open_store()
     create_ring_of_new_stage(store)
     if deployment.admin:
         create_administrator(store, deployment.stage)
@@ -102,7 +104,7 @@ def examine(deployment: Deployment) -> None:
     if not deployment.doctor:
         return
     click.echo("\nRunning the doctor.")
-    findings = check(deployment.outputs["Issuer"], _store(deployment))
+    findings = check(deployment.outputs["Issuer"], deployment.open_store())
     problems = [finding for finding in findings if finding.ok is False]
     for finding in problems:
         click.echo(f"✗ {finding.name}: {visible(finding.detail)}\n  → {visible(finding.fix)}")
@@ -130,10 +132,6 @@ STEPS: list[Callable[[Deployment], None]] = [
 def _built(deployment: Deployment) -> Package:
     assert deployment.package  # noqa: S101  set by `build`
     return deployment.package
-
-
-def _store(deployment: Deployment) -> Store:
-    return access.open_store(deployment.settings, signing=deployment.data.parameters()["Signing"])
 
 
 # ---- the commands
@@ -199,7 +197,7 @@ def data(stage: str, /, yes: bool, force: bool, overrides: dict[str, str], given
     with resumable():
         deployment = Deployment(require_aws_stage(stage), {**given, **overrides}, boto3.Session(), yes, force)
         deploy_data(deployment)
-        create_ring_of_new_stage(_store(deployment))
+        create_ring_of_new_stage(deployment.open_store())
 
 
 @click.command(epilog=example("deploy --stage prod --param AlarmTopicArn=arn:aws:sns:eu-central-1:123456789012:alarms"))
@@ -242,6 +240,7 @@ def deploy(
         check_settings(server)
         front.check_front(deployment, server)
         mutual_tls.check_mutual_tls(deployment, server)
+        passkey_domain.confirm_change(deployment, server)
         for step in STEPS:
             step(deployment)
     if deployment.problems:

@@ -11,6 +11,8 @@ import click
 import yaml
 
 from chalicelib.settings import Settings
+from chalicelib.storage.store import Store
+from infra import access
 from infra.aws.libraries import ARCHITECTURES
 from infra.aws.package import Package
 from infra.aws.stacks import Stack
@@ -67,6 +69,10 @@ class Deployment:
         """The settings for the stage's tables, of this environment."""
         settings = Settings.from_environ({**os.environ, "SIGNET_STAGE": self.stage})
         return replace(settings, embedded=False, region=self.session.region_name)
+
+    def open_store(self) -> Store:
+        """Return the store of the stage, with the operator's credentials."""
+        return access.open_store(self.settings, signing=self.data.parameters()["Signing"])
 
     def change(self, stack: Stack, template: str, parameters: Mapping[str, str]) -> None:
         """Show the changes of a stack, ask for confirmation, and apply them.

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -93,6 +94,8 @@ def _value_text(name: str, value: Any) -> str:
         return "(set, not shown)"
     if isinstance(value, bool):
         return "on" if value else "off"
+    if name == "mfa_required_from":
+        return datetime.fromtimestamp(value, UTC).date().isoformat()
     return " ".join(value) if isinstance(value, tuple) else str(value)
 
 

@@ -35,7 +35,7 @@ def run_deploy(
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     monkeypatch.setattr(Stack, "parameters", lambda _: {})
     monkeypatch.setattr(Stack, "status", lambda _: None)
-    monkeypatch.setattr(deploy, "_store", Mock())
+    monkeypatch.setattr(Deployment, "open_store", Mock())
     monkeypatch.setattr(front, "dns_records", lambda _: {})
     run = command_runner(monkeypatch, capsys, "prod")
 

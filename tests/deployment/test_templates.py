@@ -347,7 +347,7 @@ def test_alarms_use_logged_metrics_and_say_what_to_do(translated: Template) -> N
     alarms = of_kind(translated, "AWS::CloudWatch::Alarm")
     watched = {alarm["MetricName"] for alarm in alarms.values() if alarm["Namespace"] == event_log.NAMESPACE}
     of_sign_ins = {"sign_in_failed", "sign_in_throttled", "sign_in_limit_reached", "sign_ins_from_one_address"}
-    assert watched == {"server_error", "throttled", "reuse_detected", "duration_ms"} | of_sign_ins
+    assert watched == {"server_error", "throttled", "reuse_detected", "duration_ms", "email_undelivered"} | of_sign_ins
     assert watched <= logged_metrics()
     for name, alarm in alarms.items():
         assert re.fullmatch(r"[A-Z].{20,}: .{40,}\.", alarm["AlarmDescription"]), name
@@ -362,7 +362,7 @@ def test_documented_monthly_costs_are_those_of_the_template(translated: Template
     memory = yaml.safe_load(API.read_text())["Parameters"]["MemorySize"]["Default"] / 1024
     amounts = {
         "the KMS key": prices["kms_key_month"],
-        "ten alarms": len(of_kind(translated, "AWS::CloudWatch::Alarm")) * prices["alarm_month"],
+        "eleven alarms": len(of_kind(translated, "AWS::CloudWatch::Alarm")) * prices["alarm_month"],
         "the dashboard": len(of_kind(translated, "AWS::CloudWatch::Dashboard")) * prices["dashboard_month"],
         "the snapshot of 1 GB": memory * 30 * DAY * prices["snapshot_gb_second"],
         "the schedules": 0.03,

@@ -222,6 +222,29 @@ def sign_in(site: Site, browser: Browser, client: Registered) -> SendRequest:
     return partial(browser.send, browser.authorize(client), username="alice", password=PASSWORD)
 
 
+def sign_in_where_passkeys_are_possible(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    """In a browser that can add one, by a user who was not asked yet."""
+    settings = replace(site.server.settings, issuer=f"http://localhost:{site.port}")
+    object.__setattr__(site.server, "settings", settings)
+    page = browser.authorize(client)
+    return partial(browser.send, page, username="alice", password=PASSWORD, can_add_passkey="yes")
+
+
+def open_the_passkey_offer(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.follow, sign_in_where_passkeys_are_possible(site, browser, client)())
+
+
+def decline_the_passkey_offer(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    return partial(browser.send, open_the_passkey_offer(site, browser, client)(), later="yes")
+
+
+def sign_in_after_the_passkey_offer(site: Site, browser: Browser, client: Registered) -> SendRequest:
+    decline_the_passkey_offer(site, browser, client)()
+    browser.cookies.clear()
+    advance(site, client, 1)
+    return sign_in_where_passkeys_are_possible(site, browser, client)
+
+
 def sign_in_with_remembered_consent(site: Site, browser: Browser, client: Registered) -> SendRequest:
     browser.code(client, decision="allow_always")
     browser.cookies.clear()
@@ -987,6 +1010,31 @@ TABLE: list[tuple[str, Callable[[Site, Browser, Registered], SendRequest], int, 
         5,
         8,
         28,
+    ),
+    (
+        "POST /oauth2/code, sign-in, passkey to be offered: batch; batch; count; passkeys; session",
+        sign_in_where_passkeys_are_possible,
+        303,
+        5,
+        9,
+        25,
+    ),
+    (
+        "GET /oauth2/authorize, passkey offered: request; batch; passkeys; user",
+        open_the_passkey_offer,
+        200,
+        4,
+        5,
+        1,
+    ),
+    ("POST /oauth2/code, passkey declined: batch; passkeys; request", decline_the_passkey_offer, 303, 3, 4, 1),
+    (
+        "POST /oauth2/code, sign-in after it was offered: batch; batch; count; session",
+        sign_in_after_the_passkey_offer,
+        303,
+        4,
+        8,
+        25,
     ),
     ("POST /oauth2/code, sign-in again: batch; batch; count; session", sign_in_again, 303, 4, 10, 19),
     ("POST /oauth2/code, wrong password: batch; batch; count", wrong_password, 303, 3, 8, 8),

@@ -68,6 +68,13 @@ def test_every_setting_is_shown(site: Site) -> None:
             "on",
             "here",
         ),
+        ({}, "SIGNET_MFA_REQUIRED_FROM", "", "default"),
+        (
+            {"SIGNET_MFA": "required", "SIGNET_MFA_REQUIRED_FROM": "2027-03-01"},
+            "SIGNET_MFA_REQUIRED_FROM",
+            "2027-03-01",
+            "here",
+        ),
         ({}, "SIGNET_KEEP_SIGNED_IN", "on", "default"),
         ({"SIGNET_KEEP_SIGNED_IN": "off"}, "SIGNET_KEEP_SIGNED_IN", "off", "here"),
         ({"SIGNET_PROFILE_CLAIMS": "zoneinfo name"}, "SIGNET_PROFILE_CLAIMS", "name zoneinfo", "here"),

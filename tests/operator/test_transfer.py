@@ -760,6 +760,43 @@ def test_keycloak_user_keeps_sub_username_and_claims(
     }
 
 
+def test_keycloak_groups_are_kept_by_their_path(
+    site: Site, store: Store, run_command: RunCommand, tmp_path: Path
+) -> None:
+    groups = ["/admins", "/europe/sales", "/asia/sales"]
+    entry = {"id": "k-1", "username": "alice", "groups": groups, "realmRoles": ["r"]}
+    file = realm(tmp_path / "realm.json", entry, {"id": "k-2", "username": "bob", "groups": []})
+    printed = run_command("import", "--format", "keycloak", file)
+    assert "Not imported, because Signet does not support it: realmRoles (1)." in printed.out
+    alice, bob = store.users.get("k-1"), store.users.get("k-2")
+    assert alice
+    assert alice.groups == {"admins", "europe/sales", "asia/sales"}
+    assert bob
+    assert bob.groups == frozenset()
+    assert "Already existing: 2 users." in run_command("import", "--format", "keycloak", file).out
+
+
+@pytest.mark.parametrize(
+    ("groups", "problem"),
+    [
+        (["/a,b"], "A group must have 1 to 100 printable characters, no comma and no spaces around it"),
+        (["/"], "A group must have 1 to 100 printable characters, no comma and no spaces around it"),
+        (["a"], "it cannot be read ('a' is not the path of a group)"),
+        ([7], "it cannot be read (7 is not the path of a group)"),
+        ([f"/{number}" for number in range(101)], "A user can have 100 groups, of 4096 bytes as JSON in all, so that "),
+    ],
+    ids=["a comma", "no name", "no path", "a number", "too many"],
+)
+def test_keycloak_user_with_a_group_that_is_not_allowed_is_reported_and_not_imported(
+    site: Site, store: Store, run_command: RunCommand, tmp_path: Path, groups: list[Any], problem: str
+) -> None:
+    entry = {"id": "k-1", "username": "alice", "groups": groups}
+    printed = run_command("import", "--format", "keycloak", realm(tmp_path / "realm.json", entry))
+    assert (printed.code, printed.err[:11]) == (1, "entry 1: " + problem[:2]), printed.err
+    assert problem in printed.err
+    assert list(store.users.scan()) == []
+
+
 def test_further_values_of_a_keycloak_attribute_are_reported(
     site: Site, store: Store, run_command: RunCommand, tmp_path: Path
 ) -> None:

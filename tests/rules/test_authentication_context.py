@@ -8,6 +8,7 @@ import pytest
 from chalicelib.protocol.authentication_context import (
     BY_PASSWORD,
     BY_PASSWORD_AND_CODE,
+    DECLINED_PREFERENCE,
     PASSWORD,
     PHISHING_RESISTANT,
     REFEDS_MFA,
@@ -58,6 +59,34 @@ def test_passkey_is_added_to_the_methods_once_and_a_code_never_reaches_its_level
     assert with_passkey(BY_PASSWORD) == with_passkey(by_both) == by_both
     assert with_passkey(BY_PASSWORD_AND_CODE) == ("pwd", "otp", "pop", "user", "mfa")
     assert level(with_code(BY_PASSWORD)) == 2
+
+
+EARLY = Policy("required", required_from=NOW + 10)
+
+
+@pytest.mark.parametrize(
+    ("policy", "now", "requires", "asks"),
+    [
+        (Policy("required"), NOW, True, False),
+        (EARLY, NOW + 9, False, True),
+        (EARLY, NOW + 10, True, False),
+        (EARLY, None, True, False),
+        (Policy(required_from=NOW), NOW, False, False),
+        (Policy("off", required_from=NOW), NOW, False, False),
+    ],
+)
+def test_second_factor_is_required_from_a_day_on(policy: Policy, now: int | None, requires: bool, asks: bool) -> None:
+    assert policy.requires_two(now) is requires
+    assert policy.asks_to_enrol(now or NOW + 10) is asks
+    assert policy.demand(REQUEST, CLIENT, now=now).required == (2 if requires else 1)
+
+
+def test_declined_preference_demands_only_what_is_required() -> None:
+    request = replace(REQUEST, acr_values=(PHISHING_RESISTANT, REFEDS_MFA), declined=frozenset({DECLINED_PREFERENCE}))
+    assert Policy(passkeys=True).demand(request, CLIENT) == Demand()
+    assert Policy("required", passkeys=True).demand(request, CLIENT) == Demand(2)
+    essential = {"id_token": {"acr": {"values": (PHISHING_RESISTANT,), "essential": True}}}
+    assert Policy(passkeys=True).demand(replace(request, claims=essential), CLIENT) == Demand(3)
 
 
 WITH_PASSKEYS = Policy(passkeys=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.pages.explanations import EXPLANATIONS
+from chalicelib.pages.explanations import EXPLANATIONS, PARTS, explanation_path, part_of, path_of_part
 from chalicelib.protocol import errors
 from chalicelib.protocol.errors import OAuthError
 from tests.endpoints.authorize.conftest import authorize_stored
@@ -70,12 +70,28 @@ def test_document_is_up_to_date() -> None:
 
 
 def test_errors_page_has_an_anchor_for_each_code(browser: Browser) -> None:
-    page = browser.get("/errors")
-    assert page.status == 200
-    assert set(re.findall(r'<h2 id="([a-z_]+)"', page.body)) == set(EXPLANATIONS)
-    assert "`" not in page.body, "text in backticks is shown as code"
-    text = html.unescape(re.sub("</?code>", "`", page.body))
-    assert all(part in text for error in EXPLANATIONS.values() for part in astuple(error))
+    explained: list[str] = []
+    for part in PARTS:
+        page = browser.get(path_of_part(part))
+        assert page.status == 200
+        codes = re.findall(r'<h2 id="([a-z_]+)"', page.body)
+        explained += codes
+        assert [part_of(code) for code in codes] == [part] * len(codes)
+        assert "`" not in page.body, "text in backticks is shown as code"
+        text = html.unescape(re.sub("</?code>", "`", page.body))
+        assert all(words in text for code in codes for words in astuple(EXPLANATIONS[code]))
+    assert sorted(explained) == sorted(EXPLANATIONS)
+
+
+def test_old_address_of_an_error_code_leads_to_its_explanation(browser: Browser) -> None:
+    page = browser.get("/errors").body
+    for code in EXPLANATIONS:
+        assert page.count(f'id="{code}"') == 1
+        assert part_of(code) == "" or f'<li id="{code}"><a href="{explanation_path(code)}">' in page
+
+
+def test_unknown_part_of_the_errors_page_is_not_found(browser: Browser) -> None:
+    assert browser.get("/errors?part=other").status == 404
 
 
 # ---- error pages
@@ -167,7 +183,7 @@ def test_error_page_has_the_explanation_and_the_log_its_code_and_request_id(
     assert f"<h1>{error.title}</h1>" in text
     assert error.meaning in text
     assert error.for_user in text
-    assert f'<a href="/errors#{code}">' in text
+    assert f'<a href="{explanation_path(code)}">' in text
     assert f'<code dir="ltr">{code}</code>' in text
     assert line["code"] == code
     assert f'<code dir="ltr">{line["request_id"]}</code>' in text

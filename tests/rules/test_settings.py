@@ -78,6 +78,22 @@ def test_mode_of_the_second_factor_is_one_of_three(mode: str) -> None:
         Settings.from_environ({"SIGNET_MFA": mode})
 
 
+@pytest.mark.parametrize(
+    "day", [" ", "2027-3-1", "20270301", "2027-02-30", "2027-03-01T00:00", "1999-01-01", "tomorrow"]
+)
+def test_day_from_which_a_second_factor_is_required_is_a_date(day: str) -> None:
+    with pytest.raises(SettingsError, match=r"SIGNET_MFA_REQUIRED_FROM is .* a date such as 2027-03-01"):
+        Settings.from_environ({"SIGNET_MFA": "required", "SIGNET_MFA_REQUIRED_FROM": day})
+    right = {"SIGNET_MFA": "required", "SIGNET_MFA_REQUIRED_FROM": "2027-03-01"}
+    assert Settings.from_environ(right).authentication_policy.required_from == 1_803_859_200
+
+
+@pytest.mark.parametrize("mode", ["", "optional", "off"])
+def test_day_without_the_requirement_is_rejected(mode: str) -> None:
+    with pytest.raises(SettingsError, match=r"SIGNET_MFA_REQUIRED_FROM is .* needs SIGNET_MFA=required"):
+        Settings.from_environ({"SIGNET_MFA": mode, "SIGNET_MFA_REQUIRED_FROM": "2027-03-01"})
+
+
 @pytest.mark.parametrize("acr", [" ", "a b", "é", "a\n", 'a"', "x" * 201, "phr", PASSWORD_ACR])
 def test_acr_of_two_factors_is_no_other_one(acr: str) -> None:
     with pytest.raises(SettingsError, match=r"SIGNET_MFA_ACR is .* without spaces"):

@@ -92,7 +92,10 @@ class Gallery:
 
     def _public(self) -> Iterator[str]:
         issuer = self.site.settings.issuer
-        for name, path in [("home", "/"), ("errors", "/errors")]:
+        for name, path in [
+            *(("home", "/"), ("errors", "/errors"), ("errors_sign_in", "/errors?part=sign-in")),
+            ("errors_applications", "/errors?part=applications"),
+        ]:
             self.page.goto(issuer + path)
             yield name
         self.page.goto(f"{issuer}/oauth2/authorize?" + urlencode({"client_id": self.words.unknown_client}))

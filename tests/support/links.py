@@ -31,4 +31,4 @@ class _Links(HTMLParser):
 def next_steps(answer: Answer) -> dict[str, str]:
     """Return the addresses of the links in the main part of a page, by their texts; without the help for developers."""
     links = _Links(answer.body.partition("<main>")[2].partition("</main>")[0]).links
-    return {text: href for text, href in links.items() if not href.startswith("/errors#")}
+    return {text: href for text, href in links.items() if not href.startswith(("/errors#", "/errors?"))}

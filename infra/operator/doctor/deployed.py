@@ -2,7 +2,12 @@
 
 from collections.abc import Callable
 
-from infra.operator.doctor import front, function, mail, mutual_tls, sign_ins
+from infra.operator.doctor import front
+from infra.operator.doctor import function
+from infra.operator.doctor import mail
+from infra.operator.doctor import mutual_tls
+from infra.operator.doctor import sign_ins
+from infra.operator.doctor import suppression
 from infra.operator.doctor.findings import Verdict
 from infra.operator.doctor.stage import Inside
 
@@ -16,4 +21,5 @@ CHECKS: tuple[tuple[str, Callable[[Inside], Verdict]], ...] = (
     ("front", front.front),
     ("mail", mail.sending),
     ("truststore", mutual_tls.truststore),
+    ("suppressed addresses", suppression.addresses),
 )

@@ -1,7 +1,7 @@
 """Users of other servers: read Cognito's user export or Keycloak's realm, and check what was converted.
 
-Data that Signet does not support (roles, groups, custom attributes, second factors) is counted and reported. The `sub`
-is kept if the file has one, because applications identify users by it.
+Data that Signet does not support (roles, custom attributes, second factors) is counted and reported. The `sub` is kept
+if the file has one, because applications identify users by it. So are the groups of Keycloak.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from chalicelib.protocol.custom_claims import freeze
+from chalicelib.protocol.custom_claims import check_groups, freeze
 from chalicelib.protocol.identifiers import username_identifier
 from chalicelib.protocol.records import User
 from chalicelib.users import accounts
@@ -65,6 +65,7 @@ class ForeignUsers:
             return Entry(place, problem=f"it cannot be read ({error})")
         try:
             accounts.check_claims(user.claims)
+            check_groups(user.groups)
         except ValueError as error:
             return Entry(place, problem=str(error).rstrip("."))
         return Entry(place, replace(user, claims=freeze(user.claims)))

@@ -69,17 +69,28 @@ def convert(entry: dict[str, Any], now: int, left_behind: Counter[str]) -> User:
         else:
             other_credentials += 1
     left_behind["second factor"] += other_credentials
-    for name in ("realmRoles", "clientRoles", "groups", "federatedIdentities"):
+    for name in ("realmRoles", "clientRoles", "federatedIdentities"):
         left_behind[name] += bool(entry.get(name))
     return User(
         sub=entry.get("id") or derived_sub("keycloak", entry["username"]),
         username=entry["username"],
         password_hash=password_hash or "",
         claims=with_values(claims),
+        groups=frozenset(map(group_name, entry.get("groups") or ())),
         password_change_required=password_hash is None or "UPDATE_PASSWORD" in (entry.get("requiredActions") or ()),
         created_at=int(entry.get("createdTimestamp") or 0) // 1000 or now,
         disabled_at=None if entry.get("enabled", True) else now,
     )
+
+
+def group_name(path: str) -> str:
+    """Return the name of a group by its path in Keycloak: `/a/b` is `a/b`, and a group of the first level its name.
+
+    So two groups of the same name under different parents stay two. Raises ValueError for what is no path.
+    """
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise ValueError(f"{path!r} is not the path of a group")
+    return path.removeprefix("/")
 
 
 def convert_keycloak_hash(credential: dict[str, Any]) -> str | None:

@@ -11,7 +11,7 @@ import jwt
 import pytest
 
 from chalicelib.authentication.passkey_options import LIFETIME, for_second_factor
-from chalicelib.authentication.passkey_sign_in import second_factor_options, usable_passkeys, verify_as_second_factor
+from chalicelib.authentication.passkey_sign_in import second_factor_options, usable_passkeys, verify_passkey_of
 from chalicelib.authentication.passkeys import PasskeyError
 from chalicelib.http.messages import Request
 from chalicelib.protocol.handles import base64url, from_base64url
@@ -398,10 +398,10 @@ def test_a_passkey_is_a_second_factor_without_user_verification(
     assert (allowed["transports"], options["userVerification"]) == (["internal", "hybrid"], "preferred")
     http = Request("POST", "/oauth2/code")
     answer = authenticator.get(options, flags=UP | BE | BS)
-    verified = verify_as_second_factor(local.server, http, alice, json.dumps(answer), purpose)
+    verified = verify_passkey_of(local.server, http, alice, json.dumps(answer), purpose)
     assert (verified.user, verified.use.user_verified) == (alice, False)
     assert local.server.store.transact(*verified.writes) is None
-    again = verify_as_second_factor(local.server, http, alice, json.dumps(answer), purpose)
+    again = verify_passkey_of(local.server, http, alice, json.dumps(answer), purpose)
     assert local.server.store.transact(*again.writes) is not None, "its challenge is spent"
 
 
@@ -418,5 +418,5 @@ def test_a_second_factor_belongs_to_its_user_and_request(
         (alice, for_second_factor("another browser", "request", alice.sub)),
     ]:
         with pytest.raises(PasskeyError):
-            verify_as_second_factor(local.server, http, user, answer, other)
+            verify_passkey_of(local.server, http, user, answer, other)
     assert second_factor_options(local.server, usable_passkeys(local.server, bob.sub), purpose) == ""

@@ -14,7 +14,7 @@ from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.own_scope import Scope
 from chalicelib.protocol.records import Session, User
 from tests.endpoints.account.test_keep_signed_in import max_age
-from tests.endpoints.authorize.conftest import read_claims
+from tests.endpoints.authorize.conftest import authorize_stored, read_claims
 from tests.support.account import is_signed_in, shows_account_of, sign_in_to_account
 from tests.support.authenticator import (
     BE,
@@ -285,6 +285,83 @@ def test_preferred_phr_is_no_error_for_a_user_without_a_passkey(
     else:
         answer = enter_password(browser, client, **demand)
     assert read_claims(browser.redeem(client, answer.code).json["id_token"])["acr"] == acr
+
+
+WITHOUT = 'name="without"'
+VOLUNTARY = {
+    "acr_values": {"acr_values": PHISHING_RESISTANT},
+    "not essential": {"claims": json.dumps({"id_token": {"acr": {"values": [PHISHING_RESISTANT]}}})},
+    "two factors, by a passkey alone": {"acr_values": REFEDS},
+}
+
+
+@pytest.mark.parametrize("demand", VOLUNTARY)
+def test_request_that_prefers_a_passkey_is_continued_without_it(
+    local: Site, browser: Browser, client: Registered, alice: User, demand: str
+) -> None:
+    enter_password(browser, client)
+    page = browser.authorize(client, **VOLUNTARY[demand])
+    assert is_passkey_page(page)
+    assert WITHOUT in page.body
+    answer = browser.submit(page, without="yes")
+    assert read_claims(browser.redeem(client, answer.code).json["id_token"])["acr"] == PASSWORD_ONLY
+    assert is_passkey_page(browser.authorize(client, **VOLUNTARY[demand])), "it is declined for one request"
+    assert of_passkeys(local) == []
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_what_was_declined_is_kept_until_the_request_is_answered(
+    local: Site, browser: Browser, alice: User, stored: bool
+) -> None:
+    client = local.client()
+    enter_password(browser, client)
+    demand = VOLUNTARY["acr_values"]
+    page = (
+        browser.follow(authorize_stored(browser, client, **demand)) if stored else browser.authorize(client, **demand)
+    )
+    page = browser.submit(page, without="yes")
+    assert "decision" in page.body
+    page = browser.get(page.url)
+    assert "decision" in page.body, "also after a reload"
+    assert browser.submit(page, decision="allow").code
+
+
+@pytest.mark.parametrize("demand", ["essential", "essential phr"])
+def test_essential_passkey_cannot_be_declined(browser: Browser, client: Registered, alice: User, demand: str) -> None:
+    enter_password(browser, client)
+    page = browser.authorize(client, **ASKED[demand])
+    assert is_passkey_page(page)
+    assert WITHOUT not in page.body
+    assert is_passkey_page(browser.submit(page, without="yes"))
+
+
+def test_code_is_enough_where_a_passkey_is_preferred(
+    browser: Browser, client: Registered, alice: User, phone: Phone
+) -> None:
+    page = enter_password(browser, client, **VOLUNTARY["acr_values"])
+    assert is_code_page(page)
+    assert "data-passkey" in page.body
+    assert WITHOUT not in page.body
+    answer = browser.submit(page, one_time_code=phone.code())
+    assert read_claims(browser.redeem(client, answer.code).json["id_token"])["acr"] == REFEDS
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_code_is_enough_for_a_step_up_that_prefers_a_passkey(
+    local: Site, browser: Browser, alice: User, stored: bool
+) -> None:
+    client = local.client()
+    enter_password(browser, client)
+    phone = add_second_factor(local)
+    demand = VOLUNTARY["acr_values"]
+    page = (
+        browser.follow(authorize_stored(browser, client, **demand)) if stored else browser.authorize(client, **demand)
+    )
+    assert is_code_page(page)
+    page = browser.submit(page, one_time_code=phone.code())
+    assert "decision" in page.body
+    code = browser.submit(page, decision="allow").code
+    assert read_claims(browser.redeem(client, code).json["id_token"])["acr"] == REFEDS
 
 
 def test_a_user_who_has_lost_the_passkey_opens_the_account_with_the_password(browser: Browser, alice: User) -> None:
