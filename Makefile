@@ -13,7 +13,7 @@ PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 .PHONY: help run test quick interop check prove messages audit venv
 
 help:  ## List the targets (the default)
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: venv  ## Serve on http://localhost:8000. PORT=9000 uses another port, FRESH=1 deletes the local data first
 	@.venv/bin/signet serve --port $(PORT) $(if $(filter-out 0,$(FRESH)),--fresh)

@@ -159,7 +159,8 @@ class AuthorizationServer:
         A scope without a description is described by its name.
         """
         own = self.own_scopes(scopes)
-        return {name: own[name].description if name in own else describe_scope(name) for name in sort_scopes(scopes)}
+        described = {name: scope.description for name, scope in own.items() if scope.description}
+        return {name: described.get(name) or describe_scope(name) for name in sort_scopes(scopes)}
 
     def own_scopes(self, names: Collection[str]) -> dict[str, Scope]:
         """Return the operator's own scopes among these, by name; without those that have no record.

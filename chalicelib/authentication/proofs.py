@@ -12,17 +12,12 @@ from typing import Any
 from chalicelib import events, pages
 from chalicelib.http.messages import Request, with_query
 from chalicelib.mail import proof_codes
+from chalicelib.mail.proof_codes import LINK_PARAMETER as LINK_PARAMETER  # parts of this interface
+from chalicelib.mail.proof_codes import LINK_PATH as LINK_PATH
 from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.errors import RequestEnded
 from chalicelib.protocol.handles import new_id
-from chalicelib.protocol.proof import LIFETIMES
-from chalicelib.protocol.proof import MAX_LINK_TRIES
-from chalicelib.protocol.proof import MAX_TRIES
-from chalicelib.protocol.proof import Proof
-from chalicelib.protocol.proof import RESET
-from chalicelib.protocol.proof import SIGN_IN
-from chalicelib.protocol.proof import SIGN_UP
-from chalicelib.protocol.proof import VERIFY
+from chalicelib.protocol.proof import LIFETIMES, MAX_LINK_TRIES, MAX_TRIES, RESET, SIGN_IN, SIGN_UP, VERIFY, Proof
 from chalicelib.protocol.texts import Text
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer

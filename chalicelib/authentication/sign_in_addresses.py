@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib import events, pages
-from chalicelib.events.history import device
+from chalicelib.events.history import UNKNOWN_BROWSER, device
 from chalicelib.http.messages import Request
 from chalicelib.mail.notices import locale_of, locale_of_reader, tell
 from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.records import User
-from chalicelib.protocol.texts import Text
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.table import Write
 
@@ -59,7 +58,7 @@ def telling_user(server: AuthorizationServer, http: Request, user: User) -> tupl
     """Return the write that tells a user by mail of a sign-in in a browser that is not known."""
     locale = locale_of(user) or locale_of_reader(server, http)
     values = {
-        "device": device(http) or Text("an unknown browser"),
+        "device": device(http) or UNKNOWN_BROWSER,
         "source_ip": http.source_ip,
         "time": pages.date_text(server.now(), locale),
     }

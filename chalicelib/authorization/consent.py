@@ -14,6 +14,7 @@ from chalicelib.http.messages import Params, Response
 from chalicelib.protocol.errors import AccessDenied, RequestEnded
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.next_step import SignedInUser, Step, can_remember_consent
+from chalicelib.protocol.records import NO_SCOPE
 from chalicelib.sessions.revocation import revoke_grant
 from chalicelib.storage.dynamodb import attr
 
@@ -62,6 +63,8 @@ def _switch_account(interaction: Interaction) -> Response:
     # A new id: a sign-in for this request satisfies the prompt.
     again = replace(request, request_id=new_id(), browser_id=None, prompt=prompt, login_hint=None, asked_sub=None)
     again = replace(again, answer={}, answers=0, taken_at=None, grant_id=None, sent=None)
+    # What the former user has declined, and the email for a code.
+    again = replace(again, declined=NO_SCOPE, email_proof=None)
     return redirect_to_request(replace(interaction, request=again))
 
 

@@ -16,12 +16,13 @@ from chalicelib.http.messages import Params, Response
 from chalicelib.protocol.errors import TooManyEmails
 from chalicelib.protocol.identifiers import trim
 from chalicelib.protocol.proof import LIFETIMES, SIGN_IN
+from chalicelib.protocol.texts import Text
 from chalicelib.sessions import browser_sessions
 from chalicelib.sessions.lifetime import REPEATED_FOR
 from chalicelib.storage.store import Records
 from chalicelib.users import email_code
 
-NO_NAME = "Enter your username or your email address, then ask for the code."
+NO_NAME = Text("Enter your username or your email address, then ask for the code.")
 
 
 def ask(interaction: Interaction, form: Params, records: Records | None) -> Response:

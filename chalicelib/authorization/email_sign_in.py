@@ -6,45 +6,27 @@ The email is one factor: a second one is asked for as after a password.
 from dataclasses import replace
 
 from chalicelib.authentication import proofs
-from chalicelib.authentication.proofs import Content, WrongCode
-from chalicelib.authorization.email_sign_in_page import require_email_of, show_problem
+from chalicelib.authentication.proofs import WrongCode
+from chalicelib.authorization.email_sign_in_page import show_problem
 from chalicelib.authorization.flow import proceed
 from chalicelib.authorization.interaction import Interaction
-from chalicelib.authorization.recipient import set_recipient_of
-from chalicelib.authorization.request import ended, require_current
+from chalicelib.authorization.request import ended
 from chalicelib.authorization.restoration import offer_restoration
 from chalicelib.authorization.second_factor import ask_for_second_factor
 from chalicelib.authorization.sign_in import continue_as
-from chalicelib.http.messages import Params, Request, Response
+from chalicelib.http.messages import Response
 from chalicelib.protocol.errors import LoginRequired, RequestEnded
 from chalicelib.protocol.next_step import WRONG_USER, is_intended_user
 from chalicelib.protocol.proof import SIGN_IN, Proof
-from chalicelib.server import AuthorizationServer
+from chalicelib.protocol.texts import Text
 from chalicelib.sessions import browser_sessions
-from chalicelib.sessions.repeated_form import digest_form, find_repeated
+from chalicelib.sessions.repeated_form import find_repeated
 from chalicelib.tokens.subjects import subject
 from chalicelib.users import email_code
 from chalicelib.users.email_code import VerifiedEmail
 
-ENDED = "The code has expired, was used, or was replaced by that of a newer email. Ask for a new one."
-TOO_MANY = "There were too many wrong codes. Ask for a new email, or use your password."
-
-
-def answer_link(
-    server: AuthorizationServer, http: Request, proof: Proof, content: Content, browser_id: str
-) -> Response:
-    """Sign in by the link of an email, in the browser that asked for it, and continue with its request.
-
-    Raises RequestEnded when the request was answered some time ago, or asks for the code of a newer email.
-    """
-    http.query = Params.from_urlencoded(content.query)
-    handle = server.keys.read_handle("req", http.query.raw("request_uri"))
-    browser = browser_sessions.read_browser(server, http, request_id=handle.id if handle else None)
-    request, client = require_current(server, http, browser.request)
-    require_email_of(server, request, proof)
-    set_recipient_of(http, client, request)
-    interaction = Interaction(server, http, client, request, browser.signed_in)
-    return use(interaction, proof, digest_form(server, f"{proof.proof_id} {browser_id}"), None)
+ENDED = Text("The code has expired, was used, or was replaced by that of a newer email. Ask for a new one.")
+TOO_MANY = Text("There were too many wrong codes. Ask for a new email, or use your password.")
 
 
 def use(interaction: Interaction, proof: Proof | None, digest: str, code: str | None) -> Response:

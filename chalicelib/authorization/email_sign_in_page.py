@@ -1,15 +1,14 @@
-"""The pages of a sign-in by email: the one that asks for the code, and what the link of the email leads to."""
+"""The page of a sign-in by email, which asks for the code, and the problems that it tells."""
 
 from chalicelib.authentication import proofs
 from chalicelib.authentication.proofs import Content
 from chalicelib.authorization.forms import Form, query_of
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import Problem, redirect_with_problem
-from chalicelib.authorization.request import read_stored_request
-from chalicelib.http.messages import Params, Request, Response
+from chalicelib.http.messages import Response
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.next_step import Step
-from chalicelib.protocol.proof import MAX_TRIES, SIGN_IN, Proof
+from chalicelib.protocol.proof import MAX_TRIES, Proof
 from chalicelib.protocol.records import AuthorizationRequest
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
@@ -36,29 +35,6 @@ def opened_email(server: AuthorizationServer, request: AuthorizationRequest) -> 
     if proof is None or proof.spent_at is not None or proof.tries >= MAX_TRIES:
         return None
     return proof, proofs.content_of(server, proof)
-
-
-def request_of(
-    server: AuthorizationServer, http: Request, proof: Proof, content: Content
-) -> tuple[AuthorizationRequest, Client]:
-    """Return the request that is continued by the link of an email, and its client, in the browser that asked.
-
-    Raises RequestEnded when it has been answered or has expired, or when it asks for the code of a newer email.
-    """
-    handle = Params.from_urlencoded(content.query).raw("request_uri") or ""
-    request, client = read_stored_request(server, http, handle)
-    require_email_of(server, request, proof)
-    return request, client
-
-
-def require_email_of(server: AuthorizationServer, request: AuthorizationRequest, proof: Proof) -> None:
-    """Raise RequestEnded unless it is the email that the browser of this request has asked for last.
-
-    Also once the operator no longer lets users sign in by email.
-    """
-    offered = server.settings.offers_email_code
-    if not offered or request.email_proof != proof.proof_id or request.browser_id != proof.browser_id:
-        raise proofs.ended(server, SIGN_IN)
 
 
 def show_problem(

@@ -21,7 +21,7 @@ from chalicelib.authentication.passkey_sign_in import second_factor_options
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.recipient import find_recipient, set_recipient_of
 from chalicelib.authorization.request import read_request, require_current, require_repeatable
-from chalicelib.authorization.stored_request import is_short
+from chalicelib.authorization.stored_request import is_short, stored_if_expired
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidRequest, RequestEnded
@@ -181,7 +181,9 @@ def request_of(
         request = replace(request, request_id=sent.request_id, created_at=sent.shown_at, expires_at=expires_at)
         if stored is not None:
             request = request.answered_as(stored)
-        return (request, recipient.client) if _terms(request) == sent.terms else None
+        if _terms(request) != sent.terms:
+            return None
+        return stored_if_expired(server, http, request), recipient.client
     if stored is None and "client_id" in http.query:
         return None
     request, client = require_current(server, http, stored)

@@ -42,6 +42,8 @@ def _offers_passkey(interaction: Interaction, signed_in: SignedInUser) -> bool:
     server, user, session = interaction.server, signed_in.user, signed_in.session
     if not interaction.request.offer_passkey or "pop" in session.amr:
         return False
+    if level(session.amr) < server.settings.authentication_policy.reachable(user, session.amr):
+        return False  # the user has set up a second factor since, without which no passkey is added
     offered_before = user.passkey_offered_at is not None and user.passkey_offered_at < session.auth_time
     is_recent = server.now() - session.auth_time <= RECENT_ELSEWHERE
     if offered_before or not is_recent or not _has_passkeys(server, user):

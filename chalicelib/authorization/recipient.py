@@ -30,7 +30,6 @@ def find_recipient(server: AuthorizationServer, http: Request, params: Params) -
 
     Raises InvalidRequest, which is shown on a page: there is no recipient yet to send it to.
     """
-    http.ui_locales = first_tags(params.raw("ui_locales"))
     recipient = read_recipient(server, http, params)
     set_recipient(http, recipient)
     return recipient
@@ -39,6 +38,7 @@ def find_recipient(server: AuthorizationServer, http: Request, params: Params) -
 def read_recipient(server: AuthorizationServer, http: Request, params: Params) -> Recipient:
     """Return the client that asks, which `http.client` becomes, and its redirect URI. Raises InvalidRequest."""
     client_id, params = require_client_id(params), apparent_parameters(params)
+    http.ui_locales = first_tags(params.raw("ui_locales"))
     redirect_uri = params.get("redirect_uri")
 
     def accept(client: Client) -> bool:

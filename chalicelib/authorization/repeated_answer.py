@@ -83,6 +83,7 @@ def _copy(interaction: Interaction, grant: Grant) -> Grant:
         generation=0,
         redeemed_at=None,
         rotated_at={},
+        refreshed_at=None,
         refresh_token_jkt=None,
         refresh_token_x5t=None,
         dpop_jti=None,

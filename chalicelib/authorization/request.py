@@ -6,8 +6,7 @@ from typing import Any
 from chalicelib.authorization.openid_parameters import read_openid_parameters
 from chalicelib.authorization.recipient import read_state, redirect_target
 from chalicelib.authorization.request_object import verified_parameters
-from chalicelib.authorization.requested_access import may_ask
-from chalicelib.authorization.requested_access import read_access
+from chalicelib.authorization.requested_access import may_ask, read_access
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol import claims_parameter, pkce
 from chalicelib.protocol.client import Client

@@ -9,8 +9,7 @@ from typing import Any, TypeGuard
 
 from chalicelib.clients.signatures import has_signed
 from chalicelib.http.messages import Params
-from chalicelib.keys.client_keys import Jwt
-from chalicelib.keys.client_keys import read_jwt
+from chalicelib.keys.client_keys import Jwt, read_jwt
 from chalicelib.protocol import fapi
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import MAX_URL

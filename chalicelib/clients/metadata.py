@@ -8,8 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from chalicelib import builtin_clients
 from chalicelib.clients.credentials import ALL_METHODS
-from chalicelib.clients.signed_messages import check_algorithms
-from chalicelib.clients.signed_messages import check_signed_requests
+from chalicelib.clients.signed_messages import check_algorithms, check_signed_requests
 from chalicelib.keys.client_keys import read_jwks
 from chalicelib.keys.signing import ALGORITHMS
 from chalicelib.protocol import response_types

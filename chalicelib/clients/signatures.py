@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chalicelib.keys.client_keys import Jwt, is_signed_by
+from chalicelib.protocol import fapi
 from chalicelib.protocol.client import Client
 from chalicelib.server import AuthorizationServer
 
@@ -18,4 +19,4 @@ def has_signed(server: AuthorizationServer, client: Client, jwt: Jwt) -> bool:
         from chalicelib.clients.key_sets import fetch_keys  # few requests need what sends requests
 
         keys = fetch_keys(server, client, client.jwks_uri, jwt)
-    return keys is not None and is_signed_by(jwt, keys)
+    return keys is not None and fapi.allows_algorithm(client, jwt.alg) and is_signed_by(jwt, keys)

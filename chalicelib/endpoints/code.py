@@ -16,11 +16,8 @@ from chalicelib.authorization.forms import (
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.passkey_sign_in import PasskeyForm
 from chalicelib.authorization.problems import FORM_EXPIRED, SIGNED_OUT, address_of, redirect_with_problem
-from chalicelib.authorization.sign_in import answer_credentials
-from chalicelib.authorization.sign_in import answer_new_password
-from chalicelib.authorization.sign_in import read_attempt
+from chalicelib.authorization.sign_in import answer_credentials, answer_new_password, read_attempt
 from chalicelib.authorization.step_answers import ANSWERS
-from chalicelib.authorization.stored_request import stored_if_expired
 from chalicelib.builtin_clients import ACCOUNT
 from chalicelib.http.csrf import require_same_origin
 from chalicelib.http.messages import Request, Response
@@ -75,7 +72,6 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     if request_and_client is None:
         return redirect_with_problem(server, http, query, FORM_EXPIRED)
     request, client = request_and_client
-    request = stored_if_expired(server, http, request)
     if step is Step.SIGN_IN and not email_form.follows_sign_in_page(form):
         keep = server.settings.keep_signed_in and form.raw("keep") == "on"
         offer = can_add_passkey(form) if by_password else None

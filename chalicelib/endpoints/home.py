@@ -28,7 +28,7 @@ def errors(server: AuthorizationServer, http: Request) -> Response:
         raise NotFound("There is no such page.")
     explanations = {code: error for code, error in EXPLANATIONS.items() if part_of(code) == part}
     elsewhere = [] if part else [code for code in EXPLANATIONS if part_of(code)]
-    values = {"parts": PARTS, "part": part, "path_of_part": path_of_part, "elsewhere": elsewhere}
+    values: dict[str, Any] = {"parts": PARTS, "part": part, "path_of_part": path_of_part, "elsewhere": elsewhere}
     return pages.response(pages.page("errors", server.settings, None, explanations=explanations, **values))
 
 

@@ -5,14 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from chalicelib.clients.authentication import authenticate_client
-from chalicelib.http.messages import NO_STORE
-from chalicelib.http.messages import Request
-from chalicelib.http.messages import Response
-from chalicelib.http.messages import json_response
+from chalicelib.http.messages import NO_STORE, Request, Response, json_response, present_members
 from chalicelib.keys.signing import ALGORITHMS
-from chalicelib.protocol.authorization_details import PARAMETER
-from chalicelib.protocol.authorization_details import from_text
-from chalicelib.protocol.authorization_details import to_text
+from chalicelib.protocol.authorization_details import PARAMETER, from_text, to_text
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClient, InvalidToken
 from chalicelib.protocol.grant import Grant
@@ -71,8 +66,12 @@ def _signed(server: AuthorizationServer, caller: Client, members: Mapping[str, A
 
     The members are in one claim, so that the JWT itself cannot be used as a token (section 8.1).
     """
-    present = {name: value for name, value in members.items() if value is not None}
-    claims = {"iss": server.issuer, "aud": caller.client_id, "iat": server.now(), "token_introspection": present}
+    claims = {
+        "iss": server.issuer,
+        "aud": caller.client_id,
+        "iat": server.now(),
+        "token_introspection": present_members(members),
+    }
     jwt = server.keys.sign(claims, JWT_TYPE, caller.introspection_signed_response_alg or ALGORITHMS[0])
     return Response(body=jwt).add({"Content-Type": f"application/{JWT_TYPE}", **NO_STORE})
 

@@ -10,15 +10,13 @@ from typing import Any
 
 from chalicelib import pages
 from chalicelib.authentication import proofs
-from chalicelib.authentication.proofs import Content, WrongCode
-from chalicelib.authorization import email_sign_in, email_sign_in_page
+from chalicelib.authentication.proofs import LINK_PARAMETER, LINK_PATH, Content, WrongCode
+from chalicelib.authorization import email_link
 from chalicelib.authorization.problems import address_of
 from chalicelib.http.csrf import require_own_page, send_no_referrer
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
-from chalicelib.mail.proof_codes import LINK_PARAMETER, LINK_PATH
 from chalicelib.protocol.email_addresses import masked
 from chalicelib.protocol.identifiers import trim
-from chalicelib.protocol.passkey import Passkey
 from chalicelib.protocol.proof import INVITATION, RESET, RESTORE, SIGN_IN, SIGN_UP, UNDO, VERIFY, Proof
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
@@ -134,7 +132,8 @@ def _show(visit: Visit, problem: str = "") -> Response:
     if visit.proof.spent_at is not None:
         if not visit.is_own_browser:
             raise proofs.ended(visit.server, purpose)
-        return visit.page(f"{_PAGES[purpose]}_done", passkeys=_remaining_passkeys(visit))
+        passkeys = password_reset.remaining_passkeys(visit.server, visit.proof) if purpose == RESET else []
+        return visit.page(f"{_PAGES[purpose]}_done", passkeys=passkeys)
     if not visit.is_own_browser:
         return visit.page("email_code", problem, waiting=False)
     return _FORMS[purpose](visit, problem)
@@ -170,14 +169,14 @@ def _show_sign_in(visit: Visit, problem: str) -> Response:
         return visit.page("email_sign_in_link", client=None)
     if visit.link is None or visit.proof.spent_at is not None:
         return redirect(visit.http, visit.next_page)
-    request, client = email_sign_in_page.request_of(visit.server, visit.http, visit.proof, visit.content)
+    request, client = email_link.request_of(visit.server, visit.http, visit.proof, visit.content)
     return visit.page("email_sign_in_link", problem, request.redirect_uri, client=client)
 
 
 def _sign_in(visit: Visit, browser_id: str) -> Response:
     if visit.link is None or not visit.is_own_browser:
         return _show_sign_in(visit, "")
-    return email_sign_in.answer_link(visit.server, visit.http, visit.proof, visit.content, browser_id)
+    return email_link.sign_in(visit.server, visit.http, visit.proof, visit.content, browser_id)
 
 
 # ---- a new password
@@ -196,10 +195,6 @@ def _reset_password(visit: Visit, form: Params, browser_id: str) -> Response:
     except ValueError as problem:
         return _show_new_password(visit, str(problem))
     return _again(visit)
-
-
-def _remaining_passkeys(visit: Visit) -> list[Passkey]:
-    return password_reset.remaining_passkeys(visit.server, visit.proof) if visit.proof.purpose == RESET else []
 
 
 # ---- a new account

@@ -11,6 +11,7 @@ from chalicelib.http.messages import Request
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.records import Event
+from chalicelib.protocol.texts import Text
 from chalicelib.storage.store import Store
 
 LIFETIME = 90 * DAY
@@ -23,6 +24,7 @@ _BROWSERS |= dict.fromkeys(("OPR", "OPT", "OPiOS"), "Opera") | dict.fromkeys(("F
 _BROWSERS |= dict.fromkeys(("Chrome", "CriOS"), "Chrome") | {"Safari": "Safari"}
 _SYSTEMS = {"iPhone": "iPhone", "iPad": "iPad", "Android": "Android", "Windows": "Windows", "Mac OS X": "Mac"}
 _SYSTEMS |= {"CrOS": "ChromeOS", "Linux": "Linux"}
+UNKNOWN_BROWSER = Text("an unknown browser")
 
 
 def by_request(

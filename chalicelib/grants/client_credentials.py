@@ -63,9 +63,7 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     )
     jkt, only = proof.jkt if proof else None, details.texts or None
     # Issued before anything is stored, because the details may not be for the resource.
-    members = tokens.issue(
-        server, client, grant, allowed, jkt=jkt, x5t=http.x5t, details=only, types=details.types
-    )
+    members = tokens.issue(server, client, grant, allowed, jkt=jkt, x5t=http.x5t, details=only, types=details.types)
     if not server.store.grants.insert(grant) and proof:
         raise InvalidDpopProof(USED_BEFORE)
     events.note(http, events.TOKEN_ISSUED, sub=client.client_id)

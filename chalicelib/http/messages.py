@@ -238,13 +238,17 @@ class Response:
         return [value for key, value in self.headers if key.lower() == name.lower()]
 
 
+def present_members(members: Mapping[str, object], *, keep_empty: bool = False) -> dict[str, object]:
+    """Return the members of a JSON object without those that are None or, unless `keep_empty`, empty."""
+    absent: tuple[object, ...] = () if keep_empty else ("", [], {})
+    return {name: value for name, value in members.items() if value is not None and value not in absent}
+
+
 def json_response(
     members: Mapping[str, object], status: int = 200, headers: Mapping[str, str] = NO_STORE, *, keep_empty: bool = False
 ) -> Response:
-    """Return a response with a JSON object, without the members that are None or, unless `keep_empty`, empty."""
-    absent: tuple[object, ...] = () if keep_empty else ("", [], {})
-    present = {name: value for name, value in members.items() if value is not None and value not in absent}
-    body = json.dumps(present, separators=(",", ":"))
+    """Return a response with a JSON object, without the members that `present_members` leaves out."""
+    body = json.dumps(present_members(members, keep_empty=keep_empty), separators=(",", ":"))
     return Response(status, body=body).add({"Content-Type": "application/json", **headers})
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import ipaddress
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.protocol.handles import base64url
@@ -56,21 +57,23 @@ def read_pem(pem: str) -> Certificate:
         raise ValueError("it is too long")
     if pem.count("-----BEGIN ") != 1:
         raise ValueError("it is not one certificate in PEM")
-    return _read(x509.load_pem_x509_certificate(_encoded(pem)))
+    (certificate,) = _read(x509.load_pem_x509_certificates, _encoded(pem))
+    return certificate
 
 
 def read_der(der: bytes) -> Certificate:
     """Return a certificate. Raises ValueError."""
     from cryptography import x509
 
-    return _read(x509.load_der_x509_certificate(der))
+    (certificate,) = _read(lambda encoded: [x509.load_der_x509_certificate(encoded)], der)
+    return certificate
 
 
 def split_pem(pems: str) -> list[Certificate]:
     """Return all certificates of a bundle. Raises ValueError."""
     from cryptography import x509
 
-    return [_read(each) for each in x509.load_pem_x509_certificates(_encoded(pems))] if pems.strip() else []
+    return _read(x509.load_pem_x509_certificates, _encoded(pems)) if pems.strip() else []
 
 
 def pem_of(der: bytes) -> str:
@@ -88,13 +91,13 @@ def problem_with_self_signed(der: bytes) -> str:
     subject in them.
     """
     from cryptography import x509
-    from cryptography.exceptions import InvalidSignature
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
     certificate = x509.load_der_x509_certificate(der)
     try:
         certificate.verify_directly_issued_by(certificate)
-    except (InvalidSignature, ValueError, TypeError):
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         return "it is not signed by its own key: trust its authority instead (`signet truststore add`)"
     usage, extended = _extension(certificate, x509.KeyUsage), _extension(certificate, x509.ExtendedKeyUsage)
     if certificate.version is not x509.Version.v3 or _is_authority(certificate) or (usage and usage.key_cert_sign):
@@ -164,7 +167,21 @@ def _encoded(pem: str) -> bytes:
     return pem.encode()
 
 
-def _read(certificate: "x509.Certificate") -> Certificate:
+def _read(load: Callable[[bytes], list["x509.Certificate"]], encoded: bytes) -> list[Certificate]:
+    """Return what a function of the library reads. Raises ValueError for everything that it rejects."""
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        return [_content_of(certificate) for certificate in load(encoded)]
+    except (
+        *(ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion),
+        *(x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+    ) as error:
+        raise ValueError("it is malformed, or has something that is not supported") from error
+
+
+def _content_of(certificate: "x509.Certificate") -> Certificate:
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -189,15 +206,13 @@ def _read(certificate: "x509.Certificate") -> Certificate:
 
 
 def _extension(certificate: "x509.Certificate", kind: Any) -> Any:
-    """Return the value of an extension, or None. Raises ValueError when extensions are malformed or repeated."""
+    """Return the value of an extension, or None."""
     from cryptography import x509
 
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
-    except x509.DuplicateExtension as error:
-        raise ValueError("an extension is repeated") from error
 
 
 def _is_authority(certificate: "x509.Certificate") -> bool:
@@ -209,10 +224,14 @@ def _is_authority(certificate: "x509.Certificate") -> bool:
 
 def _weakness(certificate: "x509.Certificate") -> str:
     """Return why API Gateway would reject a key or a signature as too weak, "" if it would not."""
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-    key, algorithm = certificate.public_key(), certificate.signature_hash_algorithm
+    try:
+        key, algorithm = certificate.public_key(), certificate.signature_hash_algorithm
+    except (UnsupportedAlgorithm, ValueError):
+        return "its key or its signature is of a kind that is not supported"
     least = {RSAPublicKey: _RSA_BITS, EllipticCurvePublicKey: _EC_BITS}
     fitting = any(isinstance(key, kind) and getattr(key, "key_size", 0) >= bits for kind, bits in least.items())
     if not fitting or algorithm is None or algorithm.name not in _HASHES:

@@ -49,12 +49,12 @@ def compose(server: AuthorizationServer, mail: OutgoingMail) -> bytes:
     message["Date"] = format_datetime(datetime.fromtimestamp(mail.created_at, UTC))
     message["Message-ID"] = f"<{mail.delivery_id}@{sender.rpartition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no machine answers it
-    message["Content-Language"] = language.code
     if reply_to := _support_address(settings.support_url or ""):
         message["Reply-To"] = Address(addr_spec=reply_to)
     message.set_content("\n\n".join(paragraphs) + "\n", cte="quoted-printable")
     html = pages.mail_html(settings, language, subject=subject, parts=parts)
     message.add_alternative(html, subtype="html", cte="quoted-printable")
+    message["Content-Language"] = language.code  # after the content, with which such fields are removed
     return message.as_bytes()
 
 

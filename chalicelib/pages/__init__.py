@@ -46,9 +46,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from chalicelib.http.messages import NO_STORE
-from chalicelib.http.messages import Request
-from chalicelib.http.messages import Response
+from chalicelib.http.messages import NO_STORE, Request, Response
 from chalicelib.pages import languages
 from chalicelib.pages.explanations import explanation_path
 from chalicelib.pages.languages import answer_menu as answer_menu
@@ -110,21 +108,6 @@ def _environment() -> "Environment":
         extensions=["jinja2.ext.i18n"],
     )
     languages.install(environment)
-    return environment
-    environment.policies["ext.i18n.trimmed"] = True
-    environment.install_gettext_callables(  # type: ignore[attr-defined]  # of the extension
-        lambda text: text, lambda singular, plural, n: singular if n == 1 else plural, newstyle=True
-    )
-    return environment
-    environment.policies["ext.i18n.trimmed"] = True
-    environment.install_gettext_callables(  # type: ignore[attr-defined]
-        lambda text: text, lambda singular, plural, n: singular if n == 1 else plural, newstyle=True
-    )
-    return environment
-    environment.policies["ext.i18n.trimmed"] = True
-    environment.install_gettext_callables(  # type: ignore[attr-defined]
-        lambda text: text, lambda singular, plural, n: singular if n == 1 else plural, newstyle=True
-    )
     return environment
 
 

@@ -115,8 +115,8 @@ CLIENT_ERRORS: dict[str, Explanation] = {
         "The client is unknown, or its authentication failed.",
         "",
         "Check the client_id and the secret, form-encoded in HTTP Basic; a public client sends none. `client "
-        "rotate-secret` creates a new one. A client assertion names the issuer as its audience, is used once, and is "
-        "signed by a registered key. A certificate is used at the mtls_endpoint_aliases, with the client_id.",
+        "rotate-secret` creates another. A client assertion names the issuer as its audience, and is used once. A "
+        "certificate is for the mtls_endpoint_aliases.",
     ),
     "invalid_grant": Explanation(
         "The code or token is not valid",

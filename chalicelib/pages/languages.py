@@ -27,6 +27,7 @@ DOMAIN = "signet"
 FOLDER = Path(__file__).parent / "translations"
 COOKIE = "language"
 PARAMETER = "set_language"  # of the language menu
+MAX_QUERY = 4000  # bytes; addresses of pages are not longer
 # A path of this server: two slashes would begin the address of another host.
 _OWN_PATH = re.compile(r"/(?![/\\])")
 
@@ -76,6 +77,8 @@ def menu(settings: Settings, http: Request | None, page_address: str = "") -> Me
     parts = urlsplit(page_address) if page_address else None
     path = parts.path if parts else urlsplit(settings.issuer).path + _quoted(http.path)
     query = parts.query if parts else http.query.encoded()
+    if len(query) > MAX_QUERY:
+        return None
     fields = parse_qsl(query, keep_blank_values=True)
     return Menu(path, [(name, value) for name, value in fields if name != PARAMETER])
 
@@ -158,9 +161,11 @@ def install(environment: "Environment") -> None:
         return code
 
     def filled(context: Context, message: str, values: Mapping[str, Any]) -> str:
+        kind = Markup if context.eval_ctx.autoescape else str  # which escapes the values
+        if not values:
+            return kind(message % {})
         code = code_of(context)
-        text = Markup(message) if context.eval_ctx.autoescape else message  # noqa: S704  values are escaped
-        return text % {name: _shown(value, code) for name, value in values.items()}
+        return kind(message) % {name: _shown(value, code) for name, value in values.items()}
 
     @pass_context
     def _gettext(context: Context, message: str, /, **values: Any) -> str:

@@ -12,6 +12,7 @@ from unicodedata import category
 
 from chalicelib.protocol.authorization_type import ARRAYS, IDENTIFIER, AuthorizationType
 from chalicelib.protocol.errors import InvalidAuthorizationDetails
+from chalicelib.protocol.texts import Text
 from chalicelib.protocol.values import dataclass
 
 PARAMETER = "authorization_details"
@@ -177,7 +178,7 @@ def _values(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
             for number, member in enumerate(value, 1):
                 yield from _values(member, (*path, str(number)) if several else path)
         case bool():
-            yield path, "yes" if value else "no"
+            yield path, Text("yes") if value else Text("no")
         case str() if value:
             yield path, visible(value)
         case int() | float():

@@ -5,15 +5,16 @@ It is in the table of resources: the metadata lists both, and reads them in one 
 
 from functools import cached_property
 
+from chalicelib.protocol.texts import Text
 from chalicelib.protocol.values import dataclass
 
 # The members that RFC 9396 section 2.2 defines, as users read them. All are arrays of strings, except for one string.
 COMMON_LABELS = {
-    "locations": "Where",
-    "actions": "Actions",
-    "datatypes": "Data",
-    "identifier": "Identifier",
-    "privileges": "Privileges",
+    "locations": Text("Where"),
+    "actions": Text("Actions"),
+    "datatypes": Text("Data"),
+    "identifier": Text("Identifier"),
+    "privileges": Text("Privileges"),
 }
 IDENTIFIER = "identifier"
 ARRAYS = frozenset(COMMON_LABELS) - {IDENTIFIER}

@@ -9,6 +9,8 @@ import re
 import traceback
 from typing import ClassVar
 
+from chalicelib.protocol.texts import Text
+
 _CHALLENGE = 'Basic realm="client", charset="UTF-8"'
 # RFC 6749 section 5.2: error_description is limited to these characters.
 _NOT_ALLOWED = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
@@ -263,7 +265,7 @@ class TooManyEmails(TemporarilyUnavailable):
     status = 429
 
     def __init__(self, retry_after: int):
-        super().__init__("Too many emails were asked for from your network. Please try again in an hour.")
+        super().__init__(Text("Too many emails were asked for from your network. Please try again in an hour."))
         self.retry_after = retry_after
         self.headers = {"Retry-After": str(retry_after)}
 

@@ -23,6 +23,7 @@ from chalicelib.protocol.values import dataclass
 from chalicelib.server import RESOURCE_CACHE_LIFETIME, AuthorizationServer
 from chalicelib.storage.store import Records
 from chalicelib.storage.table import Lookup
+from chalicelib.tokens.resources import MAX_RESOURCES
 
 MAX_PARAMETER = 65536  # what is longer is an invalid request; what is longer than MAX_LENGTH, invalid details
 _CACHE = "authorization types"
@@ -79,6 +80,8 @@ def _checked(server: AuthorizationServer, texts: tuple[str, ...], types: Types) 
             raise InvalidAuthorizationDetails(f"No type {type_of(text)[:100]} is registered.")
         check_members(types[type_of(text)], text)
     uris = frozenset[str]().union(*(target_uris(types[type_of(text)], text) or () for text in texts))
+    if len(uris) > MAX_RESOURCES:  # before they are read, because any caller can name them
+        raise InvalidAuthorizationDetails(f"The authorization_details are for more than {MAX_RESOURCES} resources.")
     resources = server.resources(uris - {server.issuer})
     if server.issuer in uris:
         raise InvalidAuthorizationDetails("The issuer is no location of authorization details.")

@@ -4,14 +4,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from chalicelib.keys.signing import half_hash
-from chalicelib.protocol import claims
-from chalicelib.protocol import fapi
-from chalicelib.protocol.authorization_details import PARAMETER
-from chalicelib.protocol.authorization_details import from_text
+from chalicelib.protocol import claims, fapi
+from chalicelib.protocol.authorization_details import PARAMETER, from_text
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.errors import InvalidAuthorizationDetails
-from chalicelib.protocol.errors import InvalidScope
-from chalicelib.protocol.errors import ServerError
+from chalicelib.protocol.errors import InvalidAuthorizationDetails, InvalidScope, ServerError
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.own_scope import Scope, released_claims

@@ -36,7 +36,7 @@ GIVEN: Mapping[str, tuple[str, ...]] = {
     ),
     "grant": (
         *("client_id", "scope", "resource", "resource_scope", "claims", "redirect_uri", "device", "amr"),
-        "authorization_details",
+        *("authorization_details", "refreshed_at"),
         *("created_at", "auth_time", "redeemed_at", "rotated_at", "revoked_at", "expires_at", "ends_at"),
     ),
     "event": ("name", "created_at", "expires_at", "client_id", "client_name", "source_ip", "device", "detail"),

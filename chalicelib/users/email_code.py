@@ -11,7 +11,7 @@ from chalicelib.authentication.password import (
     remember_network,
 )
 from chalicelib.authentication.sign_in_addresses import note_sign_in, telling_user
-from chalicelib.events.history import device
+from chalicelib.events.history import UNKNOWN_BROWSER, device
 from chalicelib.http.messages import Request
 from chalicelib.protocol.authentication_context import BY_EMAIL_CODE
 from chalicelib.protocol.client import Client
@@ -50,7 +50,7 @@ def ask(
 
     The email tells where it was asked for, so that a person who is asked for its code can compare.
     """
-    values = {"device": device(http) or "an unknown browser", "source_ip": http.source_ip}
+    values = {"device": device(http) or UNKNOWN_BROWSER, "source_ip": http.source_ip}
     return requested_email.prepare(server, http, KIND, typed, browser_id, query, records, **values)
 
 

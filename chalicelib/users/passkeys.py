@@ -74,9 +74,12 @@ def add(server: AuthorizationServer, http: Request, signed_in: SignedInUser, ans
 
 
 def _of_active_user(server: AuthorizationServer, user: User) -> Write[User]:
-    """Return the write after which the user is no longer asked to add a passkey; refused as `require_active_user`."""
+    """Return the write after which the user is no longer asked to add a passkey; refused as `require_active_user`.
+
+    Also when a second factor was set up in between, which the session may not have.
+    """
     users = server.store.users
-    active = users.unchanged(user, "disabled_at", "deleted_at", "sessions_generation")
+    active = users.unchanged(user, "disabled_at", "deleted_at", "sessions_generation", "totp_generation")
     return users.changing((user.sub,), active, {"passkey_offered_at": user.passkey_offered_at or server.now()})
 
 

@@ -7,7 +7,7 @@ of calls tell nothing: the email is only not sent.
 from dataclasses import replace
 from typing import Any
 
-from chalicelib import events
+from chalicelib import events, pages
 from chalicelib.authentication import proofs
 from chalicelib.authentication.password import MAX_USERNAME, NO_USER
 from chalicelib.authentication.proofs import Content
@@ -30,7 +30,7 @@ class Kind:
     """What such an email is for: the purpose of its proof, its template, the event of asking for it.
 
     `generation`: the number of the user with whose change it ends. `of_browser`: whether a newer email replaces those
-    that the same browser has asked for, and no others.
+    that the same browser has asked for by the same name, and no others.
     """
 
     purpose: str
@@ -79,8 +79,8 @@ def prepare(
     recipient = user if key and allowed else None
     to = (verified_address(recipient) or "") if recipient else ""
     about = (user.sub if user and key else keys[-1]) if allowed else None
-    if about is not None and kind.of_browser:
-        about = f"{about} {browser_id}"
+    if kind.of_browser:  # by what was typed: two names of one user look like two of no user
+        about = f"{keys[-1]} {browser_id}"
     proof = proofs.new_proof(
         server,
         kind.purpose,
@@ -90,8 +90,9 @@ def prepare(
         sub=recipient.sub if recipient else None,
         generation=getattr(recipient, kind.generation) if recipient else 0,
     )
-    values = {"username": recipient.username if recipient else typed, **values}
     locale = locale_of_reader(server, http)
+    shown = {name: pages.translate(value, locale) for name, value in values.items()}
+    values = {"username": recipient.username if recipient else typed, **shown}
     mail = Mail(kind.template, to, proof.sub, values, locale, proof.proof_id, LIFETIMES[kind.purpose])
     storing = replace(proofs.storing(server, proof), on_success=lambda: events.note(http, kind.event, sub=proof.sub))
     return Asked(proof, (storing, sending(server, mail)))

@@ -13,11 +13,7 @@ import click
 import yaml
 
 from chalicelib.settings import Settings
-from infra.aws import code
-from infra.aws import front
-from infra.aws import mutual_tls
-from infra.aws import package
-from infra.aws import passkey_domain
+from infra.aws import code, front, mutual_tls, package, passkey_domain
 from infra.aws.administrator import create_administrator
 from infra.aws.advisories import known_vulnerabilities, summary
 from infra.aws.data import deploy_data

@@ -7,8 +7,7 @@ from typing import Any
 from chalicelib.clients.metadata import is_resource_server
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.fapi import derived_members
-from chalicelib.protocol.mutual_tls import SUBJECT_MEMBERS
-from chalicelib.protocol.mutual_tls import TLS_CLIENT_AUTH
+from chalicelib.protocol.mutual_tls import SUBJECT_MEMBERS, TLS_CLIENT_AUTH
 from infra.operator.joined_values import edit_list
 
 # What an application on a device or in a page needs to sign users in, and to keep them signed in.

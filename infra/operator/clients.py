@@ -48,7 +48,7 @@ def client() -> None:
     epilog=example(
         'client create --name "Photo Print" --redirect-uri https://print.example.com/callback',
         'client create --name "Night job" --grant-type client_credentials --scope photos.read',
-        "client create --name Bank --profile fapi2 --jwks bank.json --redirect-uri https://bank.example.com/callback",
+        "client create --name Bank --profile fapi2 --jwks-uri https://a.example/jwks --redirect-uri https://a.example/",
     ),
 )
 @options(updating=False)

@@ -1,9 +1,7 @@
 """All commands of the operator on the data of a stage."""
 
 from infra.operator.authorization_types import authorization_type
-from infra.operator.client_certificates import add_client_certificate
-from infra.operator.client_certificates import list_certificates
-from infra.operator.client_certificates import remove_client_certificate
+from infra.operator.client_certificates import add_client_certificate, list_certificates, remove_client_certificate
 from infra.operator.client_documents import (
     block_document,
     list_documents,

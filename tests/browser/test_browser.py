@@ -261,7 +261,7 @@ def test_consent_form_that_is_submitted_in_two_tabs_is_answered_in_both_and_not_
     window.authorize(client, redirect_uri)
     window.sign_in()
     window.expected_errors.append("status of 400 (Bad Request) [/oauth2/code]")
-    window.page.locator("form").evaluate("form => { form.target = '_blank' }")
+    window.page.locator("main form").evaluate("form => { form.target = '_blank' }")
     pages = []
     for name in ("Allow", "Allow", "Deny"):
         site.clock.advance(60 if name == "Deny" else 0)

@@ -56,6 +56,7 @@ ALL_PAGES = {
 # What other templates extend or include, a page that sends its form by itself (tested in endpoints/logout), and one
 # that needs a domain name (tested in test_passkey_offer_browser.py).
 NOT_IN_GALLERY = {
+    "authorization_details",
     "base",
     "form",
     "account",
@@ -64,6 +65,7 @@ NOT_IN_GALLERY = {
     "parts",
     "script",
     "language_menu",
+    "links",
     "sign_out_again",
     "offer_passkey",
 }

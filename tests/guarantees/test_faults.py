@@ -719,10 +719,11 @@ def ask_for_a_sign_in_code(env: Environment) -> CheckedRequest:
         env.complete_from_consent(env.browser.send(page, email_code=env.code_to_sign_in()))
 
     def recover() -> None:
-        """Ask again after a quarter of an hour, as for a new password."""
-        env.site.clock.advance(15 * MINUTE)
-        env.site.server.keys.jwks()
-        finish(env.browser.send(env.browser.authorize(env.client), username="alice", email_me="yes"))
+        """Ask again as if no mail had been counted: moto counts one again when the lost call is repeated."""
+        counts = env.site.server.store.mail_counts
+        for count in env.stored(counts):
+            counts.delete(getattr(count, counts.key[0]))
+        finish(send())
 
     send = partial(env.browser.send, page, username="alice", email_me="yes")
     return CheckedRequest(send, finish, redirects_after=2, recover=recover)

@@ -19,14 +19,12 @@ from chalicelib.clients.registration_limits import create_token
 from chalicelib.http import outbound
 from chalicelib.http.messages import Request
 from chalicelib.keys.signing import thumbprint
-from chalicelib.mail import limits
-from chalicelib.mail import proof_codes
+from chalicelib.mail import limits, proof_codes
 from chalicelib.protocol.authorization_details import to_text
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import NEVER
 from chalicelib.protocol.durations import HOUR
-from chalicelib.protocol.key_set import KeySet
-from chalicelib.protocol.key_set import key_set_id
+from chalicelib.protocol.key_set import KeySet, key_set_id
 from chalicelib.protocol.proof import Proof
 from chalicelib.storage.dynamodb import DynamoDB
 from chalicelib.users import accounts, email_address

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.programs import Server
+from tests.support.client_certificates import Pair
 from tests.support.emulator import free_port
 from tests.support.site import Site
 
@@ -15,6 +16,11 @@ MODULES = Path("/usr/lib/apache2/modules")
 # The options of OAuth2TokenVerify, and the scheme of such tokens.
 DPOP = "type=dpop&dpop.iat.slack.before=60"
 ACCEPTED = "OAuth2AcceptTokenIn header name=authorization&type=DPoP"
+# The options for tokens that are bound to a certificate, and how Apache gets it. No authority is checked: the token has
+# the thumbprint of the certificate.
+MTLS = "type=mtls&mtls.policy=required"
+CERTIFICATE = "SSLOptions +StdEnvVars +ExportCertData"
+VERIFIED = "SSLVerifyClient optional_no_ca"
 LOADED = ("mpm_event", "authn_core", "authz_core", "authz_user", "dir", "mime", "oauth2")
 _CONFIGURATION = """
 ServerName {host}
@@ -33,6 +39,7 @@ ServerLimit 1
 ThreadsPerChild 8
 MaxRequestWorkers 8
 {modules}
+{tls}
 {locations}
 """
 
@@ -46,9 +53,12 @@ def require_apache() -> str:
 
 
 class Apache:
-    """Apache with one document in each location. `locations` maps a path to its lines of configuration."""
+    """Apache with one document in each location. `locations` maps a path to its lines of configuration.
 
-    def __init__(self, folder: Path, locations: dict[str, str]):
+    `tls`: the lines for TLS, "" for plain http.
+    """
+
+    def __init__(self, folder: Path, locations: dict[str, str], tls: str = ""):
         apache, port = require_apache(), free_port()
         self.host = f"127.0.0.1:{port}"
         for path in locations:
@@ -58,22 +68,33 @@ class Apache:
             f"<Location /{path}>\nAuthType oauth2\n{ACCEPTED if DPOP in lines else ''}\n{lines}\n</Location>"
             for path, lines in locations.items()
         ]
-        modules = [f"LoadModule {name}_module {MODULES}/mod_{name}.so" for name in LOADED]
+        loaded = (*LOADED, "socache_shmcb", "ssl") if tls else LOADED
+        modules = [f"LoadModule {name}_module {MODULES}/mod_{name}.so" for name in loaded]
         text = _CONFIGURATION.format(
             host=self.host,
             folder=folder,
             level="error",
             modules="\n".join(modules),
+            tls=tls,
             locations="\n".join(blocks),
         )
         (folder / "apache.conf").write_text(text, "utf-8")
         arguments = [apache, "-f", str(folder / "apache.conf"), "-DFOREGROUND"]
         self._server = Server(arguments, folder, port, folder / "log")
         self.url, self.log = self._server.url, self._server.log
+        if tls:
+            self.url = self.url.replace("http://", "https://")
 
     def close(self) -> None:
         """Stop it."""
         self._server.close()
+
+
+def tls_lines(folder: Path, server: Pair) -> str:
+    """Return the configuration for TLS with a certificate of the server, which asks clients for theirs."""
+    file = folder / "server.pem"
+    file.write_text(server.key_pem + server.pem, "utf-8")
+    return f"SSLEngine on\nSSLCertificateFile {file}\nSSLSessionCache none\n{VERIFIED}"
 
 
 def use_real_time(site: Site) -> None:

@@ -1,12 +1,13 @@
-"""The example server of docs/mcp.md."""
+"""The example server of docs/mcp.md, and clients in Node."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra.local.state import CHECKOUT
-from tests.interop.programs import Server, installed
+from tests.interop.programs import NODE_FOLDER, Program, Server, installed, node_with
 from tests.support.emulator import free_port
 from tests.support.resource_servers import register_resource
 from tests.support.site import Site
@@ -31,3 +32,18 @@ def run_example(tmp_path: Path) -> Iterator[Callable[[Site], str]]:
     yield run
     for server in servers:
         server.close()
+
+
+@pytest.fixture
+def start_with_node() -> Iterator[Callable[[str, dict[str, Any]], Program]]:
+    """A function that starts a script of tests/interop/relying_party with a task."""
+    started: list[Program] = []
+
+    def start(script: str, task: dict[str, Any]) -> Program:
+        node = node_with("openid-client", "oauth4webapi")
+        started.append(Program([node, script], NODE_FOLDER, task))
+        return started[-1]
+
+    yield start
+    for party in started:
+        party.close()

@@ -99,8 +99,12 @@ class Server:
             time.sleep(0.05)
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        self._process.terminate()  # so that it ends its own processes, as Apache has them
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 def is_listening(port: int) -> bool:

@@ -1,11 +1,12 @@
 """openid-client and oauth4webapi (Node.js) with tokens that are bound to a key (DPoP), nonces and signed responses."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.interop.programs import NODE_FOLDER, Program, node_with, open_url, parameters
+from tests.interop.programs import Program, open_url, parameters
 from tests.support.browser import Browser
 from tests.support.site import Site
 
@@ -15,18 +16,9 @@ CALLBACK = "https://client.example.com/cb"
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[[dict[str, Any]], Program]]:
-    """Return a function that starts a client with a task."""
-    started: list[Program] = []
-
-    def start(task: dict[str, Any]) -> Program:
-        node = node_with("openid-client", "oauth4webapi")
-        started.append(Program([node, "dpop.mjs"], NODE_FOLDER, task))
-        return started[-1]
-
-    yield start
-    for party in started:
-        party.close()
+def start(start_with_node: Callable[[str, dict[str, Any]], Program]) -> Callable[[dict[str, Any]], Program]:
+    """A function that starts a client with a task."""
+    return partial(start_with_node, "dpop.mjs")
 
 
 @pytest.mark.parametrize("nonce", [False, True], ids=["", "nonce"])

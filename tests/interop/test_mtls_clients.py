@@ -1,12 +1,13 @@
 """openid-client and oauth4webapi (Node.js) with mutual TLS: client authentication and tokens that are bound."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.endpoints.userinfo.conftest import claims_of
-from tests.interop.programs import NODE_FOLDER, Program, node_with, open_url, parameters
+from tests.interop.programs import Program, open_url, parameters
 from tests.support.browser import Browser
 from tests.support.client_certificates import (
     DOMAIN,
@@ -27,18 +28,9 @@ SCOPE = "openid profile offline_access"
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[[dict[str, Any]], Program]]:
-    """Return a function that starts a client with a task."""
-    started: list[Program] = []
-
-    def start(task: dict[str, Any]) -> Program:
-        node = node_with("openid-client", "oauth4webapi")
-        started.append(Program([node, "mtls.mjs"], NODE_FOLDER, task))
-        return started[-1]
-
-    yield start
-    for party in started:
-        party.close()
+def start(start_with_node: Callable[[str, dict[str, Any]], Program]) -> Callable[[dict[str, Any]], Program]:
+    """A function that starts a client with a task."""
+    return partial(start_with_node, "mtls.mjs")
 
 
 def register(site: Site, kind: str) -> tuple[Registered, Pair]:

@@ -132,7 +132,7 @@ def test_stage_of_the_data_stack_passes_all_checks(stage: Store) -> None:
     assert stage.keys.get("main") is None
     create_ring(stage)
     assert get_finding(check(None, stage), "key ring").ok
-    skipped = ["passkeys", "mutual TLS", "function", "runtime", "pinned issuer", "alarms", "sign-in addresses"]
+    skipped = ["passkeys", "function", "runtime", "pinned issuer", "alarms", "sign-in addresses"]
     skipped += ["front", "mail", "truststore"]
     skipped.append("suppressed addresses")
     assert finding_names(check(None, stage), None) == skipped

@@ -13,6 +13,7 @@ from infra.operator.doctor import inside, key_sets
 from infra.operator.doctor.findings import Finding
 from infra.operator.terminal import time_text
 from tests.support.assertions import key_client, key_pair
+from tests.support.fapi import fapi_client
 from tests.support.grants import update_client
 from tests.support.receivers import Receiver, answer, json_answer, silence, status
 from tests.support.site import Registered, Site
@@ -102,6 +103,31 @@ def test_disabled_client_and_one_without_a_jwks_uri_are_not_checked(
     update_client(site, client, disabled_at=site.clock.time)
     assert inspect(site) == []
     assert host.requests == []
+
+
+KEY_SETS = {
+    "RS256 alone": ([key_pair("RS256", "rsa").jwk | {"alg": "RS256"}], True),
+    "an RSA key for any algorithm": ([{**key_pair("RS256", "rsa").jwk, "alg": None}], False),
+    "PS256": ([key_pair("RS256", "rsa").jwk | {"alg": "PS256"}], False),
+    "RS256 and ES256": ([key_pair("RS256", "rsa").jwk | {"alg": "RS256"}, key_pair("ES256", "ec").jwk], False),
+}
+
+
+@pytest.mark.parametrize("case", KEY_SETS)
+def test_key_set_without_an_algorithm_of_the_profile_is_named(site: Site, host: Receiver, case: str) -> None:
+    keys, refused = KEY_SETS[case]
+    served = [{name: value for name, value in key.items() if value is not None} for key in keys]
+    host.behave = json_answer(json.dumps({"keys": served}).encode())
+    client = fapi_client(site, jwks_uri=host.url)
+    key_client(site, jwks=None, jwks_uri=host.url)  # without a profile
+    (finding,) = inspect(site)
+    if not refused:
+        assert (finding.name, finding.ok) == ("client keys", True)
+        return
+    assert (finding.name, finding.ok) == (f"client {client.id}", False)
+    clause = "which fapi2 does not allow (FAPI 2.0 Security Profile 5.4.1-1)"
+    assert finding.detail == f"Its keys are for RS256 only ({host.url}), {clause}."
+    assert finding.fix == "Serve a key for PS256, ES256 or EdDSA there, and let the application sign with it."
 
 
 def test_doctor_includes_the_key_sets(site: Site, client: Registered) -> None:

@@ -99,12 +99,12 @@ def test_deployment_creates_the_ring_of_a_new_stage_and_keeps_an_existing_one(si
 
 
 @pytest.mark.parametrize("record", ["user", "client"])
-def test_deployment_does_not_replace_a_lost_ring(site: Site, monkeypatch: pytest.MonkeyPatch, record: str) -> None:
+def test_deployment_does_not_replace_a_lost_ring(site: Site, record: str) -> None:
     getattr(site, record)()
     lose_ring(site)
-    monkeypatch.setattr(deploy, "_store", lambda _: site.server.store)
+    deployment = SimpleNamespace(open_store=lambda: site.server.store)
     with pytest.raises(CommandError, match="signet key create --stage test"):
-        deploy.create_keys_and_administrator(cast(Deployment, SimpleNamespace()))
+        deploy.create_keys_and_administrator(cast(Deployment, deployment))
     assert not site.server.keys.exists()
 
 

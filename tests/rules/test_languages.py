@@ -270,6 +270,13 @@ def test_menu_leads_to_no_other_host(path: str) -> None:
     assert menu(SETTINGS, http) is None
 
 
+def test_menu_repeats_no_longer_query_than_pages_have() -> None:
+    shown = menu(SETTINGS, Request("GET", "/account", query=Params([("x", "y" * 3998)])))
+    assert shown
+    assert shown.fields == [("x", "y" * 3998)]
+    assert menu(SETTINGS, Request("GET", "/account", query=Params([("x", "y" * 3999)]))) is None
+
+
 def test_menu_of_an_unknown_address_stays_there(browser: Browser) -> None:
     page = choose(browser, browser.get("/nothing%22here/%C3%A9?a=1"), "de")
     assert page.status == 404

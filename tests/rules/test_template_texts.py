@@ -11,8 +11,10 @@ from jinja2 import Environment, nodes
 
 from chalicelib import pages
 from chalicelib.authorization.forms import Form
+from chalicelib.protocol.languages import LANGUAGES
 from chalicelib.protocol.resource import Resource
 from tests.support.site import Site
+from tests.tools.messages import read
 
 FOLDER = Path(pages.__file__).parent
 # Pages for developers and operators are in English, and so is what a template includes without a text.
@@ -108,6 +110,44 @@ def test_macros_are_imported_with_the_language_of_the_page(template: str) -> Non
     assert [statement for statement in imports if not statement.endswith(" with context %}")] == []
 
 
+@pytest.mark.parametrize("code", [language.code for language in LANGUAGES.values() if language.direction == "rtl"])
+def test_translation_from_right_to_left_keeps_the_order_of_dates_and_addresses(code: str) -> None:
+    """After Arabic letters, 1990-12-31 would be shown as 31-12-1990: it is between U+2066 and U+2069 (isolates)."""
+    strings = [message.string or "" for message in read(code)]
+    texts = [text for string in strings for text in ([string] if isinstance(string, str) else string)]
+    ordered = re.compile(r"(?<!\u2066)(?<![\d-])(?:\d+-\d+-\d+|https?://)")
+    assert [text for text in texts if ordered.search(re.sub("<[^>]*>", "", str(text)))] == []
+    assert [text for text in texts if str(text).count("\u2066") != str(text).count("\u2069")] == []
+
+
+class _Parts(HTMLParser):
+    """The tags of the phrases that are joined by dots (`.parts` in the style sheet)."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self._open: list[bool] = []  # for each open element, whether it has the class
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if self._open and self._open[-1]:
+            self.tags.append(tag)
+        if tag not in ("input", "img", "link", "meta"):
+            self._open.append("parts" in (dict(attributes).get("class") or "").split())
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._open:
+            self._open.pop()
+
+
+def test_phrases_between_dots_have_the_direction_of_the_page() -> None:
+    """A `bdi` has its own direction, and the dot before it would be on its other side."""
+    sources = [re.sub(r"\{[{%#].*?[}%#]\}", "", (FOLDER / name).read_text("utf-8")) for name in TEMPLATES]
+    tags = [tag for source in sources for tag in _Parts(source).tags]
+    assert len(tags) > 10
+    assert set(tags) == {"span"}
+
+
 @pytest.mark.parametrize(
     ("domains", "text"),
     [
@@ -133,8 +173,8 @@ def test_choice_is_one_sentence(site: Site, domains: list[str], text: str) -> No
 def test_list_is_one_sentence(site: Site, names: list[str], text: str) -> None:
     resources = [Resource(uri, uri, name) for name in names for uri in [f"https://{name.lower()}.example/"]]
     values: dict[str, Any] = dict.fromkeys(("new_permissions", "allowed_before"), ()) | {"resources": resources}
-    values |= dict.fromkeys(("several", "remembered", "on_device", "own_scheme", "client_host"))
+    values |= dict.fromkeys(("several", "details", "remembered", "on_device", "own_scheme", "client_host"))
     values |= {"client": site.client().record, "user": site.user(), "access_end": "", "redirect_uri": "https://a.b/"}
     html = pages.page("consent", site.settings, None, form=Form("/", ()), **values).html
-    words = " ".join(unescape(re.sub(r"</?(?:strong|bdi|p)\b[^>]*>", "", html)).split())
+    words = " ".join(unescape(re.sub(r"</?(?:strong|bdi|p|span)\b[^>]*>", "", html)).split())
     assert f"This access is for {text}" in words

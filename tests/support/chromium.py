@@ -216,7 +216,8 @@ class Window:
         self.errors.append(f"script: {error.error}")
 
     def close(self) -> None:
-        self.site.secrets.update(cookie["value"] for cookie in self.context.cookies())
+        cookies = [each for each in self.context.cookies() if not each["name"].endswith("signet-language")]
+        self.site.secrets.update(cookie["value"] for cookie in cookies)
         self.context.remove_listener("console", self._on_console)
         self.context.remove_listener("requestfailed", self._on_failure)
         self.context.remove_listener("weberror", self._on_error)

@@ -13,5 +13,7 @@ def fapi_client(site: Site, pair: KeyPair | None = None, profile: str = "fapi2",
         "redirect_uris": ["https://client.example.com/cb"],
         "scope": "openid profile email offline_access",
     } | members
-    given |= {"jwks": (pair or key_pair()).jwks, "profile": profile}
+    if "jwks_uri" not in given:
+        given["jwks"] = (pair or key_pair()).jwks
+    given["profile"] = profile
     return site.client(**with_profile(given, given))

@@ -14,7 +14,7 @@ from chalicelib.settings import LOOPBACK
 from chalicelib.storage.store import Store
 from infra.local import demo, embedded
 from infra.operator.client_profile import inspect_profiles
-from infra.operator.doctor import documents, key_sets
+from infra.operator.doctor import documents, key_sets, mutual_tls
 from infra.operator.doctor.findings import Finding
 from infra.operator.doctor.stage import Inside
 
@@ -65,6 +65,7 @@ def inspect(store: Store) -> Iterator[Finding]:
         yield _self_registered(registered)
     yield from inspect_profiles(clients)
     yield from key_sets.inspect(store)
+    yield from mutual_tls.inspect(store)
     yield from documents.inspect(Inside(store))
 
 

@@ -2,12 +2,7 @@
 
 from collections.abc import Callable
 
-from infra.operator.doctor import front
-from infra.operator.doctor import function
-from infra.operator.doctor import mail
-from infra.operator.doctor import mutual_tls
-from infra.operator.doctor import sign_ins
-from infra.operator.doctor import suppression
+from infra.operator.doctor import front, function, mail, mutual_tls, sign_ins, suppression
 from infra.operator.doctor.findings import Verdict
 from infra.operator.doctor.stage import Inside
 

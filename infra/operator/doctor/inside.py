@@ -18,7 +18,7 @@ from chalicelib.storage.store import Store
 from infra.access import NO_ACCESS, REJECTED
 from infra.local.embedded import STAGE
 from infra.local.state import StateFolder
-from infra.operator.doctor import clients, deployed, function, mutual_tls, resources, sign_ins
+from infra.operator.doctor import clients, deployed, function, resources, sign_ins
 from infra.operator.doctor.findings import Finding, Verdict, judge, skipped
 from infra.operator.doctor.stage import Inside
 from infra.operator.doctor.visit import OPENID, Unreachable, ask
@@ -236,6 +236,5 @@ CHECKS: tuple[tuple[str, Callable[[Inside], Verdict], bool], ...] = (
     ("deleted accounts", function.removals, False),
     ("passkeys", lambda inside: sign_ins.passkeys(inside, public_url(inside.store)), False),
     ("second factors", sign_ins.requirements, False),
-    ("mutual TLS", mutual_tls.clients, False),
     *((name, check, True) for name, check in deployed.CHECKS),
 )

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from chalicelib.protocol import pkce
-from infra.operator.doctor import transport
+from infra.operator.doctor import aliases, transport
 from infra.operator.doctor.findings import Finding, Verdict, judge, skipped
 from infra.operator.doctor.visit import OAUTH, OPENID, REDEPLOY, Unreachable, Visit
 
@@ -251,4 +251,5 @@ CHECKS: tuple[tuple[str, Callable[[Visit], Verdict]], ...] = (
     ("cross-origin", _cross_origin),
     ("health", _health),
     ("deep health", _deep_health),
+    ("mutual TLS domain", aliases.check),
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from chalicelib.authentication import passwords
 from chalicelib.aws.client import AwsError
+from chalicelib.clients.authorization_types import check_types_of_client
 from chalicelib.clients.metadata import check_client
 from chalicelib.clients.tls_metadata import check_tls_members
 from chalicelib.keys import signing
@@ -80,6 +81,7 @@ def _insert_client(store: Store, client: Client) -> Outcome:
     check_client(client, signing.algorithms(store.settings))
     check_profile(client)
     check_tls_members(client)
+    check_types_of_client(client)
     if store.users.get(client.client_id):
         raise ValueError("its client_id is the sub of a user")  # RFC 9700 section 4.15
     client = replace(client, registration_id=new_id())  # grants to an earlier client with this id stay ended

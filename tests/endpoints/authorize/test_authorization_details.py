@@ -178,7 +178,8 @@ def test_consent_page_shows_the_scope_and_every_value_of_the_details(browser: Br
     ]
     assert "Recognize you" in page.body
     assert page.body.index("Recognize you") < page.body.index("Make a payment")
-    assert "<strong><bdi>Photos</bdi></strong> (<bdi>api.example.com</bdi>)" in page.body, "the resources are named"
+    resource = '<strong><bdi>Photos</bdi></strong> <span class="whole">(<bdi>api.example.com</bdi>)'
+    assert resource in page.body, "the resources are named"
     assert "Remember my choice" not in page.body, "details are allowed once"
 
 

@@ -120,6 +120,13 @@ ON_PAGE: list[tuple[str, Changes]] = [
 ]
 
 
+def without_menu(body: str) -> str:
+    """Return a page without the hidden fields of the language menu, which repeat the request for this server."""
+    start, end = body.index('<details class="languages">'), body.index("</details>", body.index("languages"))
+    assert 'action="/oauth2/authorize"' in body[start:end]
+    return body[:start] + body[end:]
+
+
 @pytest.mark.spec("RFC 6749 §3.1 h", "RFC 6749 §3.1.2.2 c", "RFC 6749 §3.1.2.3 a", "RFC 6749 §3.1.2.3 b")
 @pytest.mark.spec("RFC 6749 §3.1.2.4 a", "RFC 6749 §3.1.2.4 b", "RFC 6749 §4.1.2.1 a", "RFC 6749 §4.1.2.1 b")
 @pytest.mark.spec("RFC 6749 §10.6 d", "RFC 6749 §10.14", "RFC 8252 §8.4 c", "RFC 9700 §2.1 a", "RFC 9700 §2.1 b")
@@ -140,7 +147,7 @@ def test_error_is_shown_on_a_page_while_the_redirect_uri_is_not_verified(
         assert answer.header("cache-control") == "no-store"
         assert (answer.header("content-security-policy") or "").endswith("form-action 'self'")
         assert ERROR_LINK.search(answer.body), answer.body
-        assert "evil" not in re.sub(r"<bdi>[^<]*</bdi>", "", answer.body), "the URI is shown as text only"
+        assert "evil" not in re.sub(r"<bdi>[^<]*</bdi>", "", without_menu(answer.body)), "the URI is shown as text only"
         assert "<script" not in answer.body
     assert is_nothing_stored()
 
@@ -162,7 +169,7 @@ def test_unregistered_redirect_uri_is_shown_on_the_page_and_in_the_log(
 def test_error_page_does_not_disclose_registered_clients(site: Site, browser: Browser) -> None:
     register_clients(site, {"client_id": "disabled"})
     bodies = [send_request(browser, "GET", {"client_id": name}).body for name in ("unknown", "disabled")]
-    unknown, disabled = (re.sub("ID <code.*?</code>", "", body) for body in bodies)
+    unknown, disabled = (re.sub("ID <code.*?</code>", "", without_menu(body)) for body in bodies)
     assert unknown == disabled
     assert "client.example.com" not in send_request(browser, "GET", {"redirect_uri": "https://evil.example/cb"}).body
 

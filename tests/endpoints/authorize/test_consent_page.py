@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from chalicelib.protocol.durations import DAY
+from chalicelib.protocol.own_scope import Scope
 from tests.support.browser import Browser
 from tests.support.site import Site
 
@@ -88,3 +89,11 @@ def test_consent_page_states_when_access_ends_if_sessions_may_last_longer_than_g
     browser = browsers(site)
     page = browser.sign_in(browser.authorize(site.client()))
     assert "when it is not used for 12 hours, and after 60 days at the latest." in page.body
+
+
+def test_scope_whose_record_has_no_description_is_named(site: Site, browser: Browser) -> None:
+    site.user("alice")
+    site.server.store.scopes.put(Scope("photos.read", ""))
+    client = site.client(scope="openid photos.read")
+    consent = browser.sign_in(browser.authorize(client, scope="openid photos.read"))
+    assert "<bdi>photos.read</bdi>" in consent.body

@@ -12,7 +12,7 @@ from tests.support.site import Site
 
 @pytest.mark.spec("RFC 7636 §4.4 b")
 def test_code_challenge_is_in_no_response_to_the_client(site: Site, browser: Browser) -> None:
-    """Only the address of our own forms has it, which the browser has sent."""
+    """Only our own forms have it, which lead to the request that the browser has sent."""
     site.user()
     client = site.client()
     consent = browser.sign_in(browser.authorize(client))
@@ -20,7 +20,9 @@ def test_code_challenge_is_in_no_response_to_the_client(site: Site, browser: Bro
     error = browser.authorize(client, scope="unknown")
     page, stored = browser.authorize(client), authorize_stored(browser, client)
     for own in (page, consent):
-        assert own.body.count(CHALLENGE) == (own.form.action or "").count(CHALLENGE) == 1
+        main, menu = own.body.partition("<footer")[::2]
+        assert menu.count(CHALLENGE) == 1
+        assert main.count(CHALLENGE) == (own.form.action or "").count(CHALLENGE) == 1
     answer = browser.submit(page, decision="allow_once")
     raw = base64.urlsafe_b64decode(answer.code.removeprefix("code_") + "==")
     assert base64.urlsafe_b64decode(CHALLENGE + "=") not in raw

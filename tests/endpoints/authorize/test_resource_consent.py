@@ -38,7 +38,8 @@ def test_consent_page_names_the_api_and_its_host(site: Site, browser: Browser, c
     site.server.store.scopes.put(Scope("read", "Read everything"))
     site.server.forget_cached_records()
     page = browser.sign_in(browser.authorize(client, scope="openid read", resource=PHOTOS))
-    text = "This access is for <strong><bdi>&lt;b&gt;Fotos</bdi></strong> (<bdi>photos.example.com</bdi>)."
+    host = '<span class="whole">(<bdi>photos.example.com</bdi>)</span>'
+    text = f"This access is for <strong><bdi>&lt;b&gt;Fotos</bdi></strong> {host}."
     assert text in page.body
     assert "<li><bdi>Read everything</bdi></li>" in page.body
 
@@ -47,9 +48,11 @@ def test_consent_page_says_which_scope_is_for_which_api(site: Site, browser: Bro
     resources = [PHOTOS, ORDERS, OPEN, site.settings.issuer]
     page = browser.sign_in(browser.authorize(client, scope="openid read write", resource=resources))
     for host in ("orders", "open", "photos"):
-        assert f"<strong><bdi>Photos</bdi></strong> (<bdi>{host}.example.com</bdi>)" in page.body
-    assert page.body.count("<li><bdi>read</bdi> (<bdi>Photos</bdi>)</li>") == 2, "one for each of two APIs"
-    assert page.body.count("<li><bdi>write</bdi> (<bdi>Photos</bdi>)</li>") == 1
+        in_brackets = f'<span class="whole">(<bdi>{host}.example.com</bdi>)</span>'
+        assert f"<strong><bdi>Photos</bdi></strong> {in_brackets}" in page.body
+    photos = '<span class="whole">(<bdi>Photos</bdi>)</span>'
+    assert page.body.count(f"<li><bdi>read</bdi> {photos}</li>") == 2, "one for each of two APIs"
+    assert page.body.count(f"<li><bdi>write</bdi> {photos}</li>") == 1
     assert "<li><bdi>Recognize you (your user ID here)</bdi></li>" in page.body
 
 

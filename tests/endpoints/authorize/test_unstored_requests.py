@@ -150,7 +150,7 @@ def test_pages_of_a_request_send_only_the_origin_as_referrer(browser: Browser, c
 def test_wrong_password_leads_back_to_the_address_of_the_request(site: Site, browser: Browser, path: str) -> None:
     site.user()
     client = site.client(direct_sign_in=True)
-    page = browser.authorize(client, path, ui_locales="de")
+    page = browser.authorize(client, path, ui_locales="tlh")
     sent = browser.send(page, username="Alicia", password="wrong")
     target = urlsplit(sent.location)
     assert sent.status == 303

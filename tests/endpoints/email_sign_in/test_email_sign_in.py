@@ -1,5 +1,6 @@
 """Signing in with the code or the link of an email: what it does, when it ends, and what it tells."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
@@ -796,6 +797,19 @@ def test_parallel_guesses_get_no_further_than_five(
     run_concurrently([lambda tab=tab: enter(tab, page, "WRNG2345") for tab in tabs])  # type: ignore[misc]
     (proof,) = site.server.store.proofs.scan()
     assert proof.tries == 5
+
+
+# ---- the log
+
+
+@pytest.mark.parametrize("name", ["alice", "nobody"])
+def test_log_says_that_a_code_was_asked_for_and_for_whom_if_it_is_sent(
+    site: Site, browser: Browser, client: Registered, caplog: pytest.LogCaptureFixture, name: str, alice: User
+) -> None:
+    ask(browser, browser.authorize(client), name)
+    logged = [json.loads(record.getMessage()) for record in caplog.records]
+    (event,) = [record for record in logged if record.get("event") == events.SIGN_IN_CODE_REQUESTED]
+    assert event.get("sub") == (alice.sub if name == "alice" else None)
 
 
 # ---- where it is offered

@@ -288,10 +288,10 @@ REJECTED_REQUESTS: list[tuple[str, int, str, Callable[[Setup], Answer]]] = [
     ),
     ("no token", 400, "invalid_request", lambda setup: introspect(setup.browser, setup.client, "")),
     (
-        "a token of 8,193 characters",
+        "a token of 16,385 characters",
         400,
         "invalid_request",
-        lambda setup: introspect(setup.browser, setup.client, "x" * 8193),
+        lambda setup: introspect(setup.browser, setup.client, "x" * 16385),
     ),
     (
         "two tokens",

@@ -142,6 +142,7 @@ def test_token_request_can_ask_for_less_and_never_for_more(
     code = code_for(site, client, *granted)
     if grant_type == "refresh_token":
         token = browser.redeem(client, code).json["refresh_token"]
+    (before,) = site.server.store.grants.scan()
     for _ in range(2):  # what is refused uses up neither the code nor the token
         if grant_type == "refresh_token":
             answer = browser.refresh(client, token, authorization_details=as_json(*requested))
@@ -151,6 +152,7 @@ def test_token_request_can_ask_for_less_and_never_for_more(
             assert details_in(answer) == requested
             break
         assert (answer.status, answer.json["error"]) == (400, INVALID), answer.body
+        assert [*site.server.store.grants.scan()] == [before], "nothing is written"
     if grant_type == "refresh_token" and not allowed:
         assert details_in(browser.refresh(client, token)) == granted
     elif not allowed:

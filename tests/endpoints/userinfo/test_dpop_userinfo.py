@@ -51,6 +51,7 @@ def test_bound_token_is_refused_as_a_bearer_token(site: Site, browser: Browser, 
 @pytest.mark.spec(
     "RFC 9449 §4.3 c",
     "RFC 9449 §6 b",
+    "RFC 9449 §7",
     "RFC 9449 §7.1 a",
     "RFC 9449 §7.1 b",
     "RFC 9449 §7.1 c",
@@ -82,6 +83,14 @@ def test_token_in_two_places_is_refused(site: Site, browser: Browser, token: str
     headers = with_token(site, token, "POST") | {"Content-Type": "application/x-www-form-urlencoded"}
     answer = browser.request("POST", USERINFO, f"access_token={token}", headers)
     assert (answer.status, answer.json["error"]) == (400, "invalid_request")
+
+
+@pytest.mark.spec("RFC 9449 §7.1 e")
+def test_token_for_a_proxy_is_not_read(site: Site, browser: Browser, token: str) -> None:
+    headers = with_token(site, token)
+    answer = browser.get(USERINFO, {"DPoP": headers["DPoP"], "Proxy-Authorization": headers["Authorization"]})
+    assert (answer.status, answer.header("proxy-authenticate")) == (401, None)
+    assert browser.get(USERINFO, headers).status == 200, "the token and the proof are valid"
 
 
 @pytest.mark.spec("RFC 9449 §7.2 b")
