@@ -2,7 +2,8 @@
 
 `chalice package` builds both from a copy of the application, so that they contain nothing else and the checkout does
 not change. The copy has the libraries in vendor/ and no requirements, so that chalice downloads nothing. The zip is
-then trimmed, compiled for quick imports, and written reproducibly, byte for byte.
+then trimmed, compiled, and written reproducibly, byte for byte. It has no sources but app.py: bytecode alone is loaded
+sooner and is half as long. Tracebacks still name the file and the line.
 """
 
 import base64
@@ -207,15 +208,23 @@ def _trim(content: Path) -> None:
 
 
 def _compile(content: Path) -> None:
-    """Add bytecode to every source, with hashes that imports do not check, so that they do not read the source.
+    """Replace every source by its bytecode. app.py, which the function names, keeps its source beside it.
 
-    Runs in a separate interpreter, because bytecode differs slightly with the history of the compiling process.
+    The bytecode has hashes that imports do not check, so that they do not read the source. Runs in a separate
+    interpreter, because bytecode differs slightly with the history of the compiling process.
     """
-    options = ["-q", "--invalidation-mode", "unchecked-hash", "-s", str(content), "-p", _LAMBDA_ROOT]
-    command = [sys.executable, "-I", "-m", "compileall", *options, str(content)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise CommandError(f"The application does not compile: {done.stdout.strip() or done.stderr.strip()}")
+    application = content / "app.py"
+    kept = application.read_bytes()
+    for options, target in (([], application), (["-b"], content)):
+        options += ["-q", "--invalidation-mode", "unchecked-hash", "-s", str(content), "-p", _LAMBDA_ROOT]
+        command = [sys.executable, "-I", "-m", "compileall", *options, str(target)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise CommandError(f"The application does not compile: {done.stdout.strip() or done.stderr.strip()}")
+    for source in content.rglob("*.py"):
+        source.unlink()
+    application.with_suffix(".pyc").unlink()
+    application.write_bytes(kept)
 
 
 def _write_zip(content: Path, file: Path) -> None:

@@ -31,10 +31,9 @@ _IMPORTED = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")
 
 @dataclass(frozen=True)
 class Trees:
-    """Folders to import from: the package with and without bytecode, and Lambda's own libraries."""
+    """Folders to import from: the package, and Lambda's own libraries."""
 
     compiled: Path
-    source: Path
     runtime: Path
 
 
@@ -71,13 +70,12 @@ class Start:
 
 @contextmanager
 def trees() -> Iterator[Trees]:
-    """Unpack the package that `deploy` builds, with and without bytecode, and copy the installed boto3."""
+    """Unpack the package that `deploy` builds, and copy the installed boto3."""
     with TemporaryDirectory(prefix="signet-bench-") as name:
         folder = Path(name)
-        unpacked = Trees(folder / "compiled", folder / "source", folder / "runtime")
+        unpacked = Trees(folder / "compiled", folder / "runtime")
         with zipfile.ZipFile(package.build("prod", folder, ARCHITECTURE).zip) as archive:
             archive.extractall(unpacked.compiled)
-        shutil.copytree(unpacked.compiled, unpacked.source, ignore=_no_bytecode)
         unpacked.runtime.mkdir()
         for library in RUNTIME:
             spec = importlib.util.find_spec(library)
@@ -99,12 +97,10 @@ _no_bytecode = shutil.ignore_patterns("__pycache__", "*.pyc")
 def starts(
     trees: Trees, environment: Mapping[str, str], events: Callable[[], dict[str, flow.Event]], repetitions: int
 ) -> dict[str, Start]:
-    """Measure cold starts of the application and of a naive one, with and without bytecode, alternately."""
+    """Measure cold starts of the application and of a naive one, alternately."""
     kinds = {
         APP: ("app", trees.compiled),
         "naive": ("naive", trees.compiled),
-        "app, no .pyc": ("app", trees.source),
-        "naive, no .pyc": ("naive", trees.source),
         RESTORED: ("restored", trees.compiled),
         "app with boto3": ("app,boto3", trees.compiled),
         "app with boto3, restored by SnapStart": ("restored,boto3", trees.compiled),
