@@ -117,11 +117,10 @@ def _rotate(
         changes["dpop_jti"] = http.proof.jti
     # Client authentication binds the refresh tokens of other clients, also when they change their key.
     bound = http.client_auth_method == "none"
+    jkt, x5t = http.proof.jkt if http.proof else "", http.certificate.thumbprint if http.certificate else ""
     if bound:
-        jkt = http.proof.jkt if http.proof else ""
         proof &= attr("refresh_token_jkt").not_exists() | attr("refresh_token_jkt").eq(jkt)
         changes |= {"refresh_token_jkt": jkt} if jkt else {}
-        x5t = http.certificate.thumbprint if http.certificate else ""
         proof &= attr("refresh_token_x5t").not_exists() | attr("refresh_token_x5t").eq(x5t)
         changes |= {"refresh_token_x5t": http.x5t} if http.x5t else {}
     tokens_granted = [attr("scope").contains(token) for token in sorted(scope)]
@@ -142,9 +141,9 @@ def _rotate(
         raise InvalidGrant(REFUSED, detail="issued to another client")
     if unproven and record.auth_method not in (None, "none"):
         raise InvalidGrant(REFUSED, detail="the code was redeemed with another authentication method than none")
-    if bound and record.refresh_token_jkt not in (None, http.proof.jkt if http.proof else ""):
+    if bound and record.refresh_token_jkt not in (None, jkt):
         raise InvalidGrant("The refresh token is bound to another DPoP key.", detail="wrong DPoP key")
-    if bound and record.refresh_token_x5t not in (None, http.certificate.thumbprint if http.certificate else ""):
+    if bound and record.refresh_token_x5t not in (None, x5t):
         raise InvalidGrant("The refresh token is bound to another certificate.", detail="wrong certificate")
     if not scope <= record.scope and (client.strict_scope or not scope & record.scope):
         raise InvalidScope("The scope exceeds what was granted.")

@@ -5,9 +5,9 @@ The Security Profile and Message Signing, both Final, of 2025. A client with a p
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import fields
 from typing import Any
 
+from chalicelib.protocol import mutual_tls
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.errors import InvalidClientMetadata
@@ -18,12 +18,10 @@ PROFILES = (SECURITY, MESSAGE_SIGNING)
 ALGORITHMS = ("PS256", "ES256", "EdDSA")
 CODE_LIFETIME = MINUTE
 _DEFAULT_ALGORITHM = "ES256"  # which signs fastest, and which KMS has too
-_BY_CERTIFICATE = ("tls_client_auth", "self_signed_tls_client_auth")
-_AUTH_METHODS = ("private_key_jwt", *_BY_CERTIFICATE)
+_AUTH_METHODS = ("private_key_jwt", *mutual_tls.METHODS)
 # The members that bind access tokens to a key, or to a certificate.
 _BOUND_BY_KEY, _BOUND_BY_CERTIFICATE = "dpop_bound_access_tokens", "tls_client_certificate_bound_access_tokens"
 _LOOPBACK = ("http://127.0.0.1", "http://[::1]")
-_NAMES = frozenset(field.name for field in fields(Client))
 _SIGNED = tuple(
     f"{kind}_signed_response_alg" for kind in ("id_token", "access_token", "userinfo", "authorization", "introspection")
 )
@@ -87,7 +85,7 @@ def derived_members(client: Client, given: Collection[str]) -> dict[str, Any]:
         "direct_sign_in": False,
     }
     if not is_bound(client):
-        by_certificate = _BOUND_BY_CERTIFICATE in _NAMES and set(methods) <= set(_BY_CERTIFICATE)
+        by_certificate = set(methods) <= set(mutual_tls.METHODS)
         members[_BOUND_BY_CERTIFICATE if by_certificate else _BOUND_BY_KEY] = True
     if (client.authorization_code_lifetime or 0) > CODE_LIFETIME:
         members["authorization_code_lifetime"] = None
@@ -96,12 +94,12 @@ def derived_members(client: Client, given: Collection[str]) -> dict[str, Any]:
         members["userinfo_signed_response_alg"] = _DEFAULT_ALGORITHM
     if client.profile == MESSAGE_SIGNING:
         members["require_signed_request_object"] = True
-    return {name: value for name, value in members.items() if name in _NAMES and name not in given}
+    return {name: value for name, value in members.items() if name not in given}
 
 
 def is_bound(client: Client) -> bool:
     """Return whether a client gets no bearer tokens: its access tokens are bound to a key or to a certificate."""
-    return any(getattr(client, name, None) for name in (_BOUND_BY_KEY, _BOUND_BY_CERTIFICATE))
+    return any(getattr(client, name) for name in (_BOUND_BY_KEY, _BOUND_BY_CERTIFICATE))
 
 
 # ---- requests of a client with a profile
@@ -126,7 +124,7 @@ def requires_signed_response(client: Client) -> bool:
 
 
 def _is_allowed(client: Client, name: str) -> bool:
-    return getattr(client, name, None) in ALGORITHMS
+    return getattr(client, name) in ALGORITHMS
 
 
 def _public(client: Client) -> str:
@@ -180,7 +178,7 @@ def _follows(uri: str, start: str) -> bool:
 
 def _other_algorithms(client: Client) -> str:
     for name in (*_SIGNED, "request_object_signing_alg"):
-        alg = getattr(client, name, None)
+        alg = getattr(client, name)
         if alg is None and name == "authorization_signed_response_alg":
             return "Its signed authorization responses have the default algorithm, RS256"
         if alg is not None and alg not in ALGORITHMS:
@@ -192,8 +190,7 @@ def _other_algorithms(client: Client) -> str:
 
 
 def _unsigned_requests(client: Client) -> str:
-    required = getattr(client, "require_signed_request_object", None)
-    return "" if required else "It may send authorization requests that it has not signed"
+    return "" if client.require_signed_request_object else "It may send authorization requests that it has not signed"
 
 
 _REQUIREMENTS = (

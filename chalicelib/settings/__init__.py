@@ -7,6 +7,7 @@ the environment.
 import os
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -140,13 +141,13 @@ class Settings:
         """Whether the issuer is https, so that cookies have the Secure attribute."""
         return self.issuer.startswith("https://")
 
-    @property
+    @cached_property
     def authentication_policy(self) -> authentication_context.Policy:
         """What this server demands of every sign-in."""
         has_passkeys = self.passkey_domain is not None
         return authentication_context.Policy(self.mfa, self.mfa_acr, has_passkeys, self.mfa_required_from)
 
-    @property
+    @cached_property
     def passkey_domain(self) -> str | None:
         """The domain of the passkeys (the relying party identifier); None at an IP address, where there can be none."""
         return rp_id_of(self.rp_id, self.issuer)

@@ -65,13 +65,14 @@ def read_details(server: AuthorizationServer, client: Client, params: Params) ->
     texts = parse_details(params)
     if texts is None:
         return RequestedDetails()
-    if unregistered := sorted(types_in(texts) - client.details_types):
+    names = types_in(texts)
+    if unregistered := sorted(names - client.details_types):
         raise InvalidAuthorizationDetails(f"The client is not registered for the type {unregistered[0][:100]}.")
     try:
-        return _checked(server, texts, find_types(server, types_in(texts)))
+        return _checked(server, texts, find_types(server, names))
     except InvalidAuthorizationDetails:
-        forget_types(server, types_in(texts))
-        return _checked(server, texts, find_types(server, types_in(texts)))
+        forget_types(server, names)
+        return _checked(server, texts, find_types(server, names))
 
 
 def _checked(server: AuthorizationServer, texts: tuple[str, ...], types: Types) -> RequestedDetails:
@@ -138,17 +139,19 @@ def split_by_resource(texts: Iterable[str], types: Types, uri: str) -> tuple[tup
 # ---- the cache of types, as that of scopes
 
 
-def find_types(server: AuthorizationServer, names: Iterable[str]) -> Types:
+def find_types(server: AuthorizationServer, names: Collection[str]) -> Types:
     """Return the registered types among these, by name. They are cached for 60 s; the others are read in one call."""
     cached, lookups = cached_types(server, names)
     return {**cached, **cache_types(server, lookups, server.store.read_all(lookups))}
 
 
-def cached_types(server: AuthorizationServer, names: Iterable[str]) -> tuple[Types, list[Lookup[AuthorizationType]]]:
+def cached_types(server: AuthorizationServer, names: Collection[str]) -> tuple[Types, list[Lookup[AuthorizationType]]]:
     """Return the types among these that are cached, and the lookups of the others.
 
     For a caller that reads them together with other records, and calls `cache_types`.
     """
+    if not names:  # as those of most grants
+        return {}, []
     now, cache = server.now(), _cache(server)
     entries = {name: cache[name] for name in sorted(names) if name in cache}
     recent = {name: type_ for name, (read_at, type_) in entries.items() if now - read_at < RESOURCE_CACHE_LIFETIME}
@@ -158,6 +161,8 @@ def cached_types(server: AuthorizationServer, names: Iterable[str]) -> tuple[Typ
 
 def cache_types(server: AuthorizationServer, lookups: Sequence[Lookup[AuthorizationType]], records: Records) -> Types:
     """Cache the types that a read has looked up, and return them by name. That there is none is never cached."""
+    if not lookups:
+        return {}
     read = {type_.name: type_ for lookup in lookups if (type_ := records.get(lookup))}
     cache = _cache(server)
     if len(cache) + len(read) > _CACHE_SIZE:
