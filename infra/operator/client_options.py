@@ -200,13 +200,14 @@ _BOTH: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         "Include the session id in logout tokens.",
     ),
 )
+# The members of options that have an opposite, such as --no-trusted.
+_FLAGS = frozenset(member for flags, member, *_ in _BOTH if "/" in flags)
 # The members that `--unset` can remove.
 _OPTIONAL = tuple(
     field.name
     for field in fields(Client)
     if field.default is None
-    and field.name not in ("disabled_at", "expires_at", "registered_with")
-    and not field.name.startswith(("dpop_", "require_signed_", "tls_client_cert"))  # they have an opposite
+    and field.name not in ("disabled_at", "expires_at", "registered_with", "tls_client_certificates", *_FLAGS)
     and "registration_" not in field.name
 )
 

@@ -315,7 +315,7 @@ def examine(site: Site) -> Verdict:
 def test_doctor_skips_mutual_tls_without_a_client_that_uses_it(site: Site) -> None:
     site.client()
     assert examine(site).ok is None
-    assert list(mutual_tls.inspect(site.server.store)) == []
+    assert list(mutual_tls.inspect(Inside(site.server.store))) == []
 
 
 def test_doctor_names_certificates_that_end(site: Site) -> None:
@@ -326,7 +326,7 @@ def test_doctor_names_certificates_that_end(site: Site) -> None:
     self_signed_client(site, soon, gone)
     verdict = examine(site)
     assert verdict.ok is False
-    (finding,) = mutual_tls.inspect(site.server.store)
+    (finding,) = mutual_tls.inspect(Inside(site.server.store))
     assert (finding.name, finding.ok, finding.detail) == ("mutual TLS", False, verdict.detail)
     assert (soon.x5t in verdict.detail, gone.x5t in verdict.detail) == (True, True)
     for each in site.server.store.clients.scan():

@@ -11,8 +11,7 @@ import pytest
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClientMetadata
 from chalicelib.protocol.fapi import MESSAGE_SIGNING, PROFILES, SECURITY, check_profile, find_deviations
-from infra.operator.client_profile import inspect_profiles
-from infra.operator.doctor import check
+from infra.operator.doctor import check, profiles
 from tests.support.assertions import KeyPair, key_pair
 from tests.support.operator import RunCommand, output_json
 from tests.support.site import Site
@@ -273,7 +272,7 @@ def test_doctor_explains_each_deviation_of_a_client_from_its_profile(site: Site)
     assert [(finding.name, finding.ok) for finding in findings] == [("client other", False)] * 2
     assert "5.3.2.1-4" in findings[0].detail
     assert findings[1].fix == "Run `signet client update other --pkce`."
-    assert list(inspect_profiles([bank(disabled_at=1, require_pkce=False)])) == []
+    assert list(profiles.inspect([bank(disabled_at=1, require_pkce=False)])) == []
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -13,8 +13,7 @@ from chalicelib.protocol.handles import secret_hash
 from chalicelib.settings import LOOPBACK
 from chalicelib.storage.store import Store
 from infra.local import demo, embedded
-from infra.operator.client_profile import inspect_profiles
-from infra.operator.doctor import documents, key_sets, mutual_tls
+from infra.operator.doctor import documents, key_sets, mutual_tls, profiles
 from infra.operator.doctor.findings import Finding
 from infra.operator.doctor.stage import Inside
 
@@ -63,10 +62,11 @@ def inspect(store: Store) -> Iterator[Finding]:
         yield Finding("clients", True, f"All {count} clients follow the checked rules of RFC 9700.")
     if registered:
         yield _self_registered(registered)
-    yield from inspect_profiles(clients)
+    yield from profiles.inspect(clients)
     yield from key_sets.inspect(store)
-    yield from mutual_tls.inspect(store)
-    yield from documents.inspect(Inside(store))
+    inside = Inside(store)
+    yield from mutual_tls.inspect(inside)
+    yield from documents.inspect(inside)
 
 
 def _self_registered(clients: list[Client]) -> Finding:

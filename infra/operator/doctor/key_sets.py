@@ -52,11 +52,11 @@ def _finding(client: Client, detail: str, fix: str) -> Finding:
 
 def _deviations(client: Client, keys: dict[str, Any]) -> Iterator[str]:
     """Yield how the keys at its jwks_uri make a client deviate from its profile; its record is checked elsewhere."""
-    profile = client.profile or ""
-    own = find_deviations(client, profile) if profile else []
-    for each in find_deviations(replace(client, jwks=keys), profile) if profile else ():
-        if each not in own:
-            yield f"{each.problem} ({client.jwks_uri}), which {profile} does not allow ({each.clause})."
+    if client.profile:
+        own = find_deviations(client, client.profile)
+        for each in find_deviations(replace(client, jwks=keys), client.profile):
+            if each not in own:
+                yield f"{each.problem} ({client.jwks_uri}), which {client.profile} does not allow ({each.clause})."
 
 
 def _copy(store: Store, uri: str) -> str:

@@ -10,7 +10,6 @@ from chalicelib.keys.certificates import problem_with_authority
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.mutual_tls import METHODS, SELF_SIGNED, Certificate
-from chalicelib.storage.store import Store
 from infra.operator.doctor.findings import Finding, Verdict, judge, skipped
 from infra.operator.doctor.stage import Inside
 from infra.operator.terminal import time_text
@@ -19,9 +18,9 @@ from infra.operator.truststore import Truststore
 WARNING = 30 * DAY  # before a certificate ends
 
 
-def inspect(store: Store) -> Iterator[Finding]:
+def inspect(inside: Inside) -> Iterator[Finding]:
     """Yield the finding about the clients that use mutual TLS; none without such a client."""
-    verdict = clients(Inside(store))
+    verdict = clients(inside)
     if verdict.ok is not None:
         yield Finding("mutual TLS", verdict.ok, verdict.detail, verdict.fix)
 
