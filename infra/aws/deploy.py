@@ -55,8 +55,8 @@ def deploy_api(deployment: Deployment) -> None:
     """Deploy the function, its gateway, and its alarms."""
     built, stack, data = _built(deployment), deployment.api, deployment.data.outputs()
     required = {"Stage": deployment.stage, "Signing": deployment.data.parameters()["Signing"], **data}
-    required |= mutual_tls.truststore_parameters(deployment)
     parameters = deployment.parameters(API, stack, required)
+    parameters |= mutual_tls.truststore_parameters(deployment, parameters)
     parameters = {name: value for name, value in parameters.items() if name in built.template["Parameters"]}
     template = built.at(data["CodeBucket"], deployment.code_key, deployment.code_version, parameters)
     deployment.change(stack, template, parameters)
@@ -164,9 +164,7 @@ def _known(pairs: dict[str, str]) -> dict[str, str]:
 def check_settings(server: Mapping[str, str]) -> None:
     """Raise SettingsError when the server would not start with the settings in its parameters."""
     variables = {name: server.get(parameter, "") for parameter, name in package.setting_parameters().items()}
-    own = server.get("DomainName") and f"https://{server['DomainName']}"
-    issuer = server.get("Issuer") or own or ""
-    given = {name: value for name, value in {**variables, "SIGNET_ISSUER": issuer}.items() if value}
+    given = {name: value for name, value in {**variables, "SIGNET_ISSUER": front.issuer_of(server)}.items() if value}
     Settings.from_environ({"AWS_LAMBDA_FUNCTION_NAME": "signet", **given})
 
 

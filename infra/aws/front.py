@@ -65,6 +65,12 @@ def exists(deployment: Deployment) -> bool:
         raise
 
 
+def issuer_of(server: Mapping[str, str]) -> str:
+    """Return the issuer, empty if it is the API's own address. `server` may lack parameters."""
+    domain = server.get("DomainName", "")
+    return server.get("Issuer") or (f"https://{domain}" if domain else "")
+
+
 def public_host(server: Mapping[str, str]) -> str:
     """Return the host of the issuer, empty if it is the API's own."""
     return (urlsplit(server["Issuer"]).hostname if server["Issuer"] else "") or server["DomainName"]

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from infra.aws.deployment import Deployment
-from infra.aws.package import API
 from infra.operator.commands import CommandError
 from infra.operator.truststore import Truststore
 
@@ -29,9 +28,12 @@ def check_mutual_tls(deployment: Deployment, server: Mapping[str, str]) -> None:
         raise CommandError(f"{domain} needs a certificate to trust. Run: {command}")
 
 
-def truststore_parameters(deployment: Deployment) -> dict[str, str]:
-    """Return the values of COMPUTED: the truststore as it is now, so that no deployment goes back to an older one."""
-    domain = deployment.parameters(API, deployment.api, {})["MtlsDomain"]
+def truststore_parameters(deployment: Deployment, server: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of COMPUTED: the truststore as it is now, so that no deployment goes back to an older one.
+
+    `server`: the other parameters of the server.
+    """
+    domain = server["MtlsDomain"]
     if not domain:
         return dict.fromkeys(COMPUTED, "")
     store = Truststore(deployment.session, deployment.data.outputs()["CodeBucket"], domain)

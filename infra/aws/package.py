@@ -214,7 +214,6 @@ def _compile(content: Path) -> None:
     interpreter, because bytecode differs slightly with the history of the compiling process.
     """
     application = content / "app.py"
-    kept = application.read_bytes()
     for options, target in (([], application), (["-b"], content)):
         options += ["-q", "--invalidation-mode", "unchecked-hash", "-s", str(content), "-p", _LAMBDA_ROOT]
         command = [sys.executable, "-I", "-m", "compileall", *options, str(target)]
@@ -222,9 +221,9 @@ def _compile(content: Path) -> None:
         if done.returncode:
             raise CommandError(f"The application does not compile: {done.stdout.strip() or done.stderr.strip()}")
     for source in content.rglob("*.py"):
-        source.unlink()
+        if source != application:
+            source.unlink()
     application.with_suffix(".pyc").unlink()
-    application.write_bytes(kept)
 
 
 def _write_zip(content: Path, file: Path) -> None:

@@ -1,6 +1,5 @@
 """The warning before a deployment that changes the domain of the passkeys, which would stop working."""
 
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from itertools import islice
@@ -12,6 +11,7 @@ from chalicelib.protocol.passkey import rp_id_of
 from chalicelib.storage.store import Store
 from infra.access import NO_ACCESS, REJECTED
 from infra.aws.deployment import Deployment
+from infra.aws.front import issuer_of
 from infra.operator.commands import CommandError, require_terminal
 
 MAX_READ = 1000
@@ -26,7 +26,7 @@ def confirm_change(deployment: Deployment, server: Mapping[str, str]) -> None:
     previous = deployment.api.parameters()
     if not previous:
         return
-    own = "" if _issuer(previous) else deployment.api.outputs().get("Issuer", "")
+    own = "" if issuer_of(previous) else deployment.api.outputs().get("Issuer", "")
     before, after = (_domain(parameters, own) for parameters in (previous, server))
     removed = sorted(_origins(previous) - _origins(server))
     if before is None or (before == after and not removed):
@@ -43,8 +43,7 @@ def confirm_change(deployment: Deployment, server: Mapping[str, str]) -> None:
         click.echo(f"Warning: {passkeys} can no longer be used at {', '.join(removed)} (RelatedOrigins).")
     if deployment.yes:
         return
-    if not sys.stdin.isatty():
-        require_terminal("--yes")
+    require_terminal("--yes")
     if not click.confirm("Deploy with this change?", err=True):
         raise CommandError("Nothing has been changed.")
 
@@ -54,14 +53,8 @@ def _domain(parameters: Mapping[str, str], own: str) -> str | None:
 
     `own`: the address of the API, where it is the issuer.
     """
-    issuer = _issuer(parameters) or own
+    issuer = issuer_of(parameters) or own
     return rp_id_of(parameters.get("RpId") or None, issuer) if issuer else parameters.get("RpId") or None
-
-
-def _issuer(parameters: Mapping[str, str]) -> str:
-    """Return the issuer, "" if it is the address of the API."""
-    domain = parameters.get("DomainName", "")
-    return parameters.get("Issuer") or (f"https://{domain}" if domain else "")
 
 
 def _origins(parameters: Mapping[str, str]) -> set[str]:

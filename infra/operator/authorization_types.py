@@ -1,15 +1,14 @@
 """`signet authorization-type …`: the types of authorization details that applications may ask for (RFC 9396)."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from chalicelib.clients.authorization_types import check_type
 from chalicelib.protocol.authorization_type import AuthorizationType, type_key
-from chalicelib.protocol.resource_uris import normalize
-from chalicelib.storage.store import Store
-from infra.operator.commands import confirm, example, json_option, not_found, open_store, present_members, yes_option
+from infra.operator.commands import confirm, example, json_option, not_found, open_store, yes_option
+from infra.operator.resources import find_resource
 from infra.operator.terminal import print_json, print_list, print_record
 
 
@@ -78,7 +77,7 @@ def set_type(
         if required:
             changes["required"] = frozenset(filter(None, required))
         if uri is not None:
-            changes["uri"] = _uri_of_resource(store, uri) if uri else ""
+            changes["uri"] = find_resource(store, uri).uri if uri else ""
         if self_registered is not None:
             changes["self_registered"] = self_registered
         before = store.authorization_types.get(type_key(name)) if name else None
@@ -86,14 +85,6 @@ def set_type(
         check_type(type_)
         store.authorization_types.put(type_)
     print_record(_document(type_), as_json)
-
-
-def _uri_of_resource(store: Store, uri: str) -> str:
-    """Return the URI of a resource as it is registered. Raises CommandError when there is none."""
-    resource = store.resources.get(normalize(uri))
-    if resource is None:
-        raise not_found("resource", uri, (other.uri for other in store.all_resources()))
-    return resource.uri
 
 
 @authorization_type.command("list", epilog=example("authorization-type list"))
@@ -134,7 +125,12 @@ def delete_type(stage: str, /, name: str, yes: bool, as_json: bool) -> None:
 
 def _document(type_: AuthorizationType) -> dict[str, Any]:
     """Return the members of a type that have a value, those of its objects with their labels."""
-    given: dict[str, Any] = {"members": type_.labels, "required": sorted(type_.required), "resource": type_.uri}
-    given |= {"self_registered": type_.self_registered}
-    members = present_members(asdict(type_), "resource_id", "uri", "members", "required", "self_registered")
-    return members | {name: value for name, value in given.items() if value}
+    members = {
+        "name": type_.name,
+        "text": type_.text,
+        "members": type_.labels,
+        "required": sorted(type_.required),
+        "resource": type_.uri,
+        "self_registered": type_.self_registered,
+    }
+    return {name: value for name, value in members.items() if value}

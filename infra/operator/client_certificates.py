@@ -6,13 +6,12 @@ import click
 
 from chalicelib import events
 from chalicelib.clients.certificates import add_certificate, certificates_of, remove_certificate
-from chalicelib.storage.store import Store
 from infra.operator.clients import find_client
 from infra.operator.commands import CommandError, confirm, example, json_option, open_store, record_event, yes_option
 from infra.operator.doctor.stage import Inside
 from infra.operator.terminal import print_json
 from infra.operator.truststore import Truststore
-from infra.operator.truststore_commands import certificate_document, print_certificates, read_text
+from infra.operator.truststore_commands import certificate_document, find_registered, print_certificates, read_text
 
 
 @click.command("add-certificate", epilog=example("client add-certificate bank client.pem"))
@@ -67,7 +66,7 @@ def remove_client_certificate(stage: str, /, client_id: str, thumbprint: str, ye
         changed, certificate = remove_certificate(store, client, thumbprint)
         detail = f"certificate removed: {certificate.thumbprint}"
         record_event(store, events.CLIENT_CHANGED, client=changed, detail=detail)
-        if Inside(store).in_aws and not _is_used(store, thumbprint):
+        if Inside(store).in_aws and not find_registered(store, thumbprint):
             _distrust(stage, thumbprint)
     if as_json:
         print_json(certificate_document(certificate))
@@ -81,8 +80,3 @@ def _distrust(stage: str, thumbprint: str) -> None:
         Truststore.of_stage(stage).remove(thumbprint)
     except CommandError as error:
         click.echo(f"The truststore keeps it: {error.message}", err=True)
-
-
-def _is_used(store: Store, thumbprint: str) -> bool:
-    """Return whether a client is registered with a certificate."""
-    return any(thumbprint in (each.thumbprint for each in certificates_of(client)) for client in store.clients.scan())

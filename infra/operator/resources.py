@@ -132,7 +132,7 @@ def list_resources(stage: str, /, as_json: bool) -> None:
 def show_resource(stage: str, /, uri: str, metadata: bool, as_json: bool) -> None:
     """Show one resource."""
     with open_store(stage) as store:
-        resource = _find_resource(store, uri)
+        resource = find_resource(store, uri)
         issuer = public_url(store) if metadata else None
     if not metadata:
         print_record(resource_document(resource), as_json)
@@ -190,7 +190,7 @@ def update_resource_(
         return replace(changed, scope=" ".join(scopes))
 
     with open_store(stage) as store:
-        resource = _find_resource(store, uri)
+        resource = find_resource(store, uri)
         changed = update_resource(store, resource, change)
         before, after = asdict(resource), asdict(changed)
         names = sorted(name for name in after if after[name] != before[name])
@@ -211,7 +211,7 @@ def delete_resource(stage: str, /, uri: str, yes: bool, as_json: bool) -> None:
     A client whose client_id is its URI must be deleted first: it would be a resource for every scope again.
     """
     with open_store(stage) as store:
-        resource = _find_resource(store, uri)
+        resource = find_resource(store, uri)
         if store.clients.get(resource.uri):
             raise CommandError(
                 f"Delete its client first: signet client delete {resource.uri}. "
@@ -235,7 +235,7 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _find_resource(store: Store, uri: str) -> Resource:
+def find_resource(store: Store, uri: str) -> Resource:
     """Return the resource that a URI names, in any spelling. Raises CommandError."""
     resource = store.resources.get(normalize(uri))
     if resource is None:

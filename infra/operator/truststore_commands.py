@@ -7,7 +7,9 @@ import click
 
 from chalicelib.clients.certificates import certificates_of
 from chalicelib.keys.certificates import problem_with_authority, split_pem
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.mutual_tls import Certificate
+from chalicelib.storage.store import Store
 from infra.operator.commands import (
     CommandError,
     confirm,
@@ -85,16 +87,24 @@ def remove_from_truststore(stage: str, /, thumbprint: str, yes: bool, as_json: b
     if certificate is None:
         raise CommandError(f"The truststore has no certificate with the thumbprint {thumbprint}.")
     with open_store(stage) as records:
-        for client in records.clients.scan():
-            if thumbprint in (each.thumbprint for each in certificates_of(client)):
-                command = f"signet client remove-certificate {client.client_id} {thumbprint}"
-                raise CommandError(f"It is registered for the client {client.client_id}. Run: {command}")
+        client = find_registered(records, thumbprint)
+    if client:
+        command = f"signet client remove-certificate {client.client_id} {thumbprint}"
+        raise CommandError(f"It is registered for the client {client.client_id}. Run: {command}")
     confirm(f"Reject all certificates of {certificate.subject}?", yes)
     store.remove(thumbprint)
     if as_json:
         print_json(certificate_document(certificate))
     else:
         click.echo(f"Removed {certificate.subject}.")
+
+
+def find_registered(store: Store, thumbprint: str) -> Client | None:
+    """Return a client that is registered with a certificate, or None."""
+    for client in store.clients.scan():
+        if thumbprint in (each.thumbprint for each in certificates_of(client)):
+            return client
+    return None
 
 
 def read_authorities(file: Path) -> list[Certificate]:

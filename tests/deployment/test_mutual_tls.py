@@ -1,12 +1,13 @@
 """The domain for mutual TLS as an option of `deploy`: its template, and its truststore."""
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import boto3
 import pytest
 import yaml
 
+from chalicelib.keys.certificates import read_pem
 from chalicelib.settings import SettingsError
 from infra.aws import deploy, front, mutual_tls
 from infra.aws.deployment import Deployment
@@ -26,12 +27,6 @@ def deployment(**parameters: str) -> Deployment:
     return Deployment(STAGE, parameters, boto3.Session())
 
 
-def _read(pem: str) -> Any:
-    from chalicelib.keys.certificates import read_pem
-
-    return read_pem(pem)
-
-
 def test_template_demands_certificates_at_the_second_domain_only() -> None:
     resources = yaml.safe_load(API.read_text())["Resources"]
     second, first = resources["SecondDomain"]["Properties"], resources["Domain"]["Properties"]
@@ -45,14 +40,14 @@ def test_template_demands_certificates_at_the_second_domain_only() -> None:
 
 
 def test_deployment_uses_the_truststore_as_it_is_now(gateway: Gateway) -> None:
-    gateway.store.add(_read(authority().pem))
+    gateway.store.add(read_pem(authority().pem))
     mutual_tls.check_mutual_tls(deployment(), SERVER)
-    parameters = mutual_tls.truststore_parameters(deployment(MtlsDomain=DOMAIN))
+    parameters = mutual_tls.truststore_parameters(deployment(), SERVER)
     assert parameters == {
         "MtlsTruststoreUri": f"s3://{gateway.bucket}/truststore.pem",
         "MtlsTruststoreVersion": gateway.store.read().version,
     }
-    assert set(mutual_tls.truststore_parameters(deployment()).values()) == {""}
+    assert set(mutual_tls.truststore_parameters(deployment(), SERVER | {"MtlsDomain": ""}).values()) == {""}
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from chalicelib.protocol.passkey import Passkey
 from chalicelib.protocol.resource import Resource
 from chalicelib.protocol.resource_uris import normalize
 from chalicelib.storage.store import Store
+from infra.operator.transfer.json_lines import Record
 from infra.operator.transfer.outcome import Outcome as Outcome
 from infra.operator.transfer.passkey_records import insert_passkey
 
@@ -74,10 +75,7 @@ def _insert_scope(store: Store, scope: Scope) -> Outcome:
     check_scope(scope)
     if store.scopes.insert(scope):
         return Outcome(added=True)
-    existing = store.scopes.get(scope.scope)
-    if existing == scope:
-        return Outcome(existing=existing)
-    return Outcome(problem=f"the scope {scope.scope} exists with other data and was not changed")
+    return _kept(scope, store.scopes.get(scope.scope), f"scope {scope.scope}")
 
 
 def _insert_type(store: Store, type_: AuthorizationType) -> Outcome:
@@ -86,17 +84,18 @@ def _insert_type(store: Store, type_: AuthorizationType) -> Outcome:
         return Outcome(problem=f"the resource {type_.uri} of the type {type_.name} does not exist")
     if store.authorization_types.insert(type_):
         return Outcome(added=True)
-    existing = store.authorization_types.get(type_.resource_id)
-    if existing == type_:
-        return Outcome(existing=existing)
-    return Outcome(problem=f"the authorization type {type_.name} exists with other data and was not changed")
+    return _kept(type_, store.authorization_types.get(type_.resource_id), f"authorization type {type_.name}")
 
 
 def _insert_resource(store: Store, resource: Resource) -> Outcome:
     check_resource(resource, signing.algorithms(store.settings))
     if insert_resource(store, resource):
         return Outcome(added=True)
-    existing = store.resources.get(resource.resource_id)
-    if existing == resource:
+    return _kept(resource, store.resources.get(resource.resource_id), f"resource {resource.uri}")
+
+
+def _kept(record: Record, existing: Record | None, name: str) -> Outcome:
+    """Return the outcome for a record that was there before: a problem, unless it is the same."""
+    if existing == record:
         return Outcome(existing=existing)
-    return Outcome(problem=f"the resource {resource.uri} exists with other data and was not changed")
+    return Outcome(problem=f"the {name} exists with other data and was not changed")
