@@ -110,11 +110,11 @@ def _quoted(path: str) -> str:
 # ---- translations
 
 
-def translate(text: str, code: str) -> str:
-    """Return a text in a language. Only a `Text` is translated: other strings are names, values or the operator's."""
+def translate(text: Any, code: str) -> Any:
+    """Return a text in a language. Only a `Text` is translated: other values are names, numbers or the operator's."""
     if not isinstance(text, Text):
         return text
-    values = {name: _shown(value, code) for name, value in text.values.items()}
+    values = {name: translate(value, code) for name, value in text.values.items()}
     plural = text.many and ngettext(code, text.message, text.many, text.values["n"])
     message = plural or gettext(code, text.message)
     return message % values if values else message
@@ -165,7 +165,7 @@ def install(environment: "Environment") -> None:
         if not values:
             return kind(message % {})
         code = code_of(context)
-        return kind(message) % {name: _shown(value, code) for name, value in values.items()}
+        return kind(message) % {name: translate(value, code) for name, value in values.items()}
 
     @pass_context
     def _gettext(context: Context, message: str, /, **values: Any) -> str:
@@ -178,21 +178,12 @@ def install(environment: "Environment") -> None:
 
     @pass_context
     def _finalize(context: Context, value: Any) -> Any:
-        return _shown(value, code_of(context)) if isinstance(value, Text) else value
-
-    @pass_context
-    def _translated(context: Context, value: Any) -> Any:
-        return _shown(value, code_of(context))
+        return translate(value, code_of(context)) if isinstance(value, Text) else value
 
     environment.policies["ext.i18n.trimmed"] = True
     environment.newstyle_gettext = True  # type: ignore[attr-defined]
     environment.globals.update(gettext=_gettext, ngettext=_ngettext)
-    environment.filters["translated"] = _translated
     environment.finalize = _finalize
-
-
-def _shown(value: Any, code: str) -> Any:
-    return translate(value, code) if isinstance(value, Text) else value
 
 
 # ---- dates

@@ -128,7 +128,6 @@ def _variables(template: str) -> set[str]:
 
     source = (Path(pages.__file__).parent / "mail" / f"{template}.txt").read_text("utf-8")
     environment = Environment(autoescape=True, extensions=["jinja2.ext.i18n"])
-    environment.filters["translated"] = str
     names = meta.find_undeclared_variables(environment.parse(source))
     return names - {"server", "support", "link", "code", "direction", "gettext", "ngettext"}
 

@@ -50,7 +50,6 @@ class _Texts(HTMLParser):
 def unmarked(source: str) -> list[str]:
     """Return the texts of a template that are in no message: in its HTML, and in its expressions."""
     environment = Environment(autoescape=True, extensions=["jinja2.ext.i18n"])
-    environment.filters["translated"] = str
     tree = environment.parse(source)
     html = "".join(data.data for data in tree.find_all(nodes.TemplateData))
     messages = [call for call in tree.find_all(nodes.Call) if _name(call.node) in MESSAGE_FUNCTIONS]
