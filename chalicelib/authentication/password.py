@@ -230,12 +230,12 @@ def remember_browser(
     server: AuthorizationServer, http: Request, user: User, browser_id: str | None
 ) -> list[Write[Any]]:
     """Return the write that makes a browser known for this user, without failures; none for a browser without an id."""
-    return _throttle_of(server, http, user, browser_id).remembering_browser(user.password_generation)
+    return _throttle_of(server, http, user.sub, browser_id).remembering_browser(user.password_generation)
 
 
 def remember_network(server: AuthorizationServer, http: Request, user: User) -> list[Write[Any]]:
     """Return the write that makes the network of a request known for this user; none unless its address is public."""
-    return _throttle_of(server, http, user, None).remembering_network(user.password_generation)
+    return _throttle_of(server, http, user.sub, None).remembering_network(user.password_generation)
 
 
 def lookups_of_browser(
@@ -244,7 +244,7 @@ def lookups_of_browser(
     """Return what `is_unknown_browser` needs; nothing where no user is told of a sign-in."""
     if not server.settings.sign_in_notice:
         return ()
-    return Throttle(server, Account(sub, is_user=True), http.source_ip, browser_id).lookups_of_browser
+    return _throttle_of(server, http, sub, browser_id).lookups_of_browser
 
 
 def is_unknown_browser(
@@ -254,9 +254,9 @@ def is_unknown_browser(
 
     `records` were read for `lookups_of_browser`.
     """
-    throttle = _throttle_of(server, http, user, browser_id)
+    throttle = _throttle_of(server, http, user.sub, browser_id)
     return server.settings.sign_in_notice and not throttle.is_known_browser(records, user.password_generation)
 
 
-def _throttle_of(server: AuthorizationServer, http: Request, user: User, browser_id: str | None) -> Throttle:
-    return Throttle(server, Account(user.sub, is_user=True), http.source_ip, browser_id)
+def _throttle_of(server: AuthorizationServer, http: Request, sub: str, browser_id: str | None) -> Throttle:
+    return Throttle(server, Account(sub, is_user=True), http.source_ip, browser_id)

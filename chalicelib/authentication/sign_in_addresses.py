@@ -15,7 +15,7 @@ from typing import Any
 from chalicelib import events, pages
 from chalicelib.events.history import UNKNOWN_BROWSER, device
 from chalicelib.http.messages import Request
-from chalicelib.mail.notices import locale_of, locale_of_reader, tell
+from chalicelib.mail.notices import locale_for, tell
 from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.records import User
 from chalicelib.server import AuthorizationServer
@@ -56,10 +56,9 @@ def note_sign_in(server: AuthorizationServer, http: Request, sub: str) -> None:
 
 def telling_user(server: AuthorizationServer, http: Request, user: User) -> tuple[Write[Any], ...]:
     """Return the write that tells a user by mail of a sign-in in a browser that is not known."""
-    locale = locale_of(user) or locale_of_reader(server, http)
     values = {
         "device": device(http) or UNKNOWN_BROWSER,
         "source_ip": http.source_ip,
-        "time": pages.date_text(server.now(), locale),
+        "time": pages.date_text(server.now(), locale_for(server, http, user)),
     }
     return tell(server, http, user, "new_sign_in", values)

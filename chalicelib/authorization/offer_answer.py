@@ -30,28 +30,22 @@ def answer_offer(interaction: Interaction, form: Params) -> Response:
             text = error.text if isinstance(error, PasskeyError) else str(error)
             problem = Problem(text, getattr(error, "code", "not_added"), 400, Step.OFFER_PASSKEY.name)
             return redirect_with_problem(server, http, query_of(interaction), problem)
-    return _continue(interaction, {"offer_passkey": False})
+    return redirect_to_request(_changed(interaction, {"offer_passkey": False}))
 
 
 def decline(interaction: Interaction, what: str) -> Response:
     """Continue without something for this request: one of `authentication_context.DECLINED_…`."""
-    return _continue(interaction, {"declined": interaction.request.declined | {what}})
+    return redirect_to_request(keep_declined(interaction, what))
 
 
 def keep_declined(interaction: Interaction, what: str) -> Interaction:
     """Return the interaction without something; a stored request keeps it."""
-    declined = interaction.request.declined | {what}
-    _change(interaction, {"declined": declined})
-    return replace(interaction, request=replace(interaction.request, declined=declined))
+    return _changed(interaction, {"declined": interaction.request.declined | {what}})
 
 
-def _continue(interaction: Interaction, changes: dict[str, Any]) -> Response:
-    """Return the redirect to the request, which is stored with these changes."""
-    _change(interaction, changes)
-    return redirect_to_request(replace(interaction, request=replace(interaction.request, **changes)))
-
-
-def _change(interaction: Interaction, changes: dict[str, Any]) -> None:
+def _changed(interaction: Interaction, changes: dict[str, Any]) -> Interaction:
+    """Return the interaction with these changes of its request; a stored request keeps them."""
     request = interaction.request
     if request.stored:
         interaction.server.store.requests.transition((request.request_id,), None, changes)
+    return replace(interaction, request=replace(request, **changes))

@@ -90,8 +90,7 @@ def waiting_user(server: AuthorizationServer, request: AuthorizationRequest, use
 def using(server: AuthorizationServer, request: AuthorizationRequest) -> Write[AuthorizationRequest]:
     """Return the write that ends the waiting, because the second factor was proved. It is refused the second time."""
     same = attr("waiting.id").eq(request.waiting["id"]) & attr("waiting.used").not_exists()
-    changes = {"waiting.used": server.now()} | ({"declined": request.declined} if request.declined else {})
-    return server.store.requests.changing((request.request_id,), same, changes)
+    return server.store.requests.changing((request.request_id,), same, {"waiting.used": server.now()})
 
 
 def stop_waiting(server: AuthorizationServer, request: AuthorizationRequest) -> AuthorizationRequest:

@@ -63,7 +63,7 @@ def _prove_by_passkey(interaction: Interaction, user: User, amr: tuple[str, ...]
         detail = f"{problem.code}: {problem.detail}"
         events.note(http, events.SECOND_FACTOR_FAILED, sub=user.sub, detail=detail)
         raise
-    event = events.record(server.store, http, purpose, user.sub, client, detail="passkey")
+    event = events.record(server.store, http, purpose, user.sub, client, detail=events.BY_PASSKEY)
     return Proved(require_active_user(server, user), (*verified.writes, event), (), with_passkey(amr))
 
 

@@ -71,7 +71,7 @@ EMAIL_DELAYED = "email_delayed"
 EMAIL_UNDELIVERED = "email_undelivered"
 EMAIL_LIMITED = "email_limited"
 EMAIL_BOUNCED = "email_bounced"
-# details of SIGN_IN and SECOND_FACTOR_ASKED
+# details: how the user has proved who it is
 BY_PASSKEY = "passkey"
 BY_EMAIL_CODE = "email code"
 # Each is a record of its own in the log, and a metric that counts it.

@@ -25,8 +25,7 @@ def tell(
     `http`: by which it happened. `values` are translated. Empty without a sender, or when the user has no verified
     address.
     """
-    locale = locale_of(user) or locale_of_reader(server, http)
-    mail = _mail(user, template, values, locale) if server.settings.can_send_mail else None
+    mail = _mail(user, template, locale_for(server, http, user), values) if server.settings.can_send_mail else None
     return (sending(server, mail),) if mail else ()
 
 
@@ -35,15 +34,14 @@ def tell_later(store: Store, user: User, template: str) -> tuple[Write[Any], ...
 
     Whether the server has a sender is not known here. Without one, the mail expires in the outbox.
     """
-    mail = _mail(user, template)
+    mail = _mail(user, template, _locale_of(user) or UNKNOWN_LANGUAGE)
     return (storing(store, mail),) if mail else ()
 
 
-def _mail(user: User, template: str, values: dict[str, str] | None = None, locale: str = "") -> Mail | None:
+def _mail(user: User, template: str, locale: str, values: dict[str, str] | None = None) -> Mail | None:
     to = verified_address(user)
     if to is None:
         return None
-    locale = locale or locale_of(user) or UNKNOWN_LANGUAGE
     shown = {name: pages.translate(value, locale) for name, value in (values or {}).items()}
     return Mail(template, to, user.sub, {"username": user.username, **shown}, locale=locale)
 
@@ -59,12 +57,17 @@ def verified_address(user: User) -> str | None:
         return None
 
 
-def locale_of(user: User) -> str:
-    """Return the language of a user's claim `locale` (OpenID Connect Core section 5.1), "" for none that there is."""
-    language = match(user.claims.get("locale"))
-    return language.code if language else ""
+def locale_for(server: AuthorizationServer, http: Request | None, user: User) -> str:
+    """Return the language of a mail to a user; `http`: by which something happened to the account."""
+    return _locale_of(user) or locale_of_reader(server, http)
 
 
 def locale_of_reader(server: AuthorizationServer, http: Request | None) -> str:
     """Return the language of the pages that answer an HTTP request; that of the setting without one."""
     return pages.language_of(server.settings, http).code if http else server.settings.language
+
+
+def _locale_of(user: User) -> str:
+    """Return the language of a user's claim `locale` (OpenID Connect Core section 5.1), "" for none that there is."""
+    language = match(user.claims.get("locale"))
+    return language.code if language else ""

@@ -102,5 +102,5 @@ def _by_passkey(
     except PasskeyError as failure:
         events.note(http, events.SIGN_IN_FAILED, sub=user.sub, detail=f"{failure.code}: {failure.detail}")
         raise NotConfirmed(failure.text, by_passkey=True) from failure
-    event = events.record(server.store, http, purpose, user.sub, detail="passkey")
+    event = events.record(server.store, http, purpose, user.sub, detail=events.BY_PASSKEY)
     return Confirmed(user, (*verified.writes, event), require_active_user(server, user), by_passkey=True)

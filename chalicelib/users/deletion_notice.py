@@ -5,7 +5,7 @@ from typing import Any
 from chalicelib.authentication import proofs
 from chalicelib.authentication.proofs import Content
 from chalicelib.http.messages import Request
-from chalicelib.mail.notices import locale_of, locale_of_reader, tell, verified_address
+from chalicelib.mail.notices import locale_for, tell, verified_address
 from chalicelib.mail.outbox import Mail, sending
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.proof import RESTORE
@@ -31,6 +31,6 @@ def tell_of_deletion(server: AuthorizationServer, http: Request | None, deleted:
         server, RESTORE, deleted.sub, content, sub=deleted.sub, generation=deleted_at, lifetime=lifetime
     )
     values = {"username": deleted.username, "period": f"{days} days" if days > 1 else "1 day"}
-    locale = locale_of(deleted) or locale_of_reader(server, http)
+    locale = locale_for(server, http, deleted)
     mail = Mail("account_deleted", to, deleted.sub, values, locale, proof.proof_id)
     return proofs.storing(server, proof), sending(server, mail)

@@ -12,7 +12,7 @@ from chalicelib.authentication import proofs
 from chalicelib.authentication.proofs import Content
 from chalicelib.http.messages import Request
 from chalicelib.mail import limits
-from chalicelib.mail.notices import locale_of, locale_of_reader, verified_address
+from chalicelib.mail.notices import locale_for, locale_of_reader, verified_address
 from chalicelib.mail.outbox import Mail, sending
 from chalicelib.protocol.email_addresses import masked, sendable
 from chalicelib.protocol.errors import AccessDenied, TemporarilyUnavailable
@@ -128,7 +128,7 @@ def _telling_old_address(
     content, generation = Content(old, old), after.email_changes
     proof = proofs.new_proof(server, UNDO, f"{before.sub} {key}", content, sub=before.sub, generation=generation)
     values = {"username": before.username, "new_address": masked(after.claims["email"])}
-    locale = locale_of(before) or locale_of_reader(server, http)
+    locale = locale_for(server, http, before)
     mail = Mail("address_changed", old, before.sub, values, locale, proof.proof_id, LIFETIMES[UNDO])
     return proofs.storing(server, proof), sending(server, mail)
 

@@ -11,7 +11,7 @@ from chalicelib.authentication import password_rules, proofs
 from chalicelib.authentication.passkey_sign_in import usable_passkeys
 from chalicelib.authentication.password import NO_USER, remember_browser, remember_network
 from chalicelib.http.messages import Request
-from chalicelib.mail.notices import locale_of, locale_of_reader, tell
+from chalicelib.mail.notices import locale_for, tell
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.passkey import Passkey
 from chalicelib.protocol.proof import RESET, Proof
@@ -88,6 +88,6 @@ def _telling(server: AuthorizationServer, http: Request, user: User, passkeys: l
     """Return the write that tells the user by mail. Without the names of passkeys: a thief may have chosen one."""
     if not passkeys:
         return tell(server, http, user, "password_changed")
-    locale = locale_of(user) or locale_of_reader(server, http)
+    locale = locale_for(server, http, user)
     values = {"passkeys": str(len(passkeys)), "newest": pages.date_text(passkeys[0].created_at, locale)}
     return tell(server, http, user, "password_reset_done", values)
