@@ -1,6 +1,6 @@
 """The offer to add a passkey, and the confirmation by one, in Chromium with its virtual authenticator."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -9,39 +9,26 @@ from playwright.sync_api import expect
 from tests.browser.test_look import MAX_BYTES, check_reflow, check_targets_and_fields
 from tests.browser.test_passkeys_browser import Keys, add_passkey, hold_list, passkeys, sign_out
 from tests.support.authenticator import passkey_site
-from tests.support.chromium import Application, Profiles, Window, redeem_latest_code, violations
+from tests.support.chromium import Application, Window, redeem_latest_code, violations
 from tests.support.site import PASSWORD, Registered, Site
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def local(site: Site, site_with: Callable[..., Site]) -> Site:
+def site(site_with: Callable[..., Site]) -> Site:
     return passkey_site(site_with)
 
 
 @pytest.fixture
-def open_window(profiles: Profiles, local: Site) -> Iterator[Callable[..., Window]]:
-    opened: list[Window] = []
-
-    def open_(**options: object) -> Window:
-        opened.append(Window(profiles, local, **options))
-        return opened[-1]
-
-    yield open_
-    for window in opened:
-        window.close()
+def window(site: Site, windows: Callable[..., Window]) -> Window:
+    site.user("alice")
+    return windows()
 
 
 @pytest.fixture
-def window(local: Site, open_window: Callable[..., Window]) -> Window:
-    local.user("alice")
-    return open_window()
-
-
-@pytest.fixture
-def client(local: Site, application: Application) -> Registered:
-    return local.client(redirect_uris=[application.url()], trusted=True)
+def client(site: Site, application: Application) -> Registered:
+    return site.client(redirect_uris=[application.url()], trusted=True)
 
 
 def sign_in_until_offered(window: Window, client: Registered, application: Application) -> None:
@@ -52,7 +39,7 @@ def sign_in_until_offered(window: Window, client: Registered, application: Appli
 
 
 def test_passkey_is_added_after_the_first_sign_in_and_used_at_the_next(
-    local: Site, window: Window, client: Registered, application: Application
+    site: Site, window: Window, client: Registered, application: Application
 ) -> None:
     Keys(window)
     sign_in_until_offered(window, client, application)
@@ -64,27 +51,27 @@ def test_passkey_is_added_after_the_first_sign_in_and_used_at_the_next(
     expect(window.page.get_by_text("you need JavaScript")).to_be_hidden()
     with window.page.expect_navigation(url="**/cb**"):
         window.page.get_by_role("button", name="Add a passkey").click()
-    assert redeem_latest_code(local, client, application, application.url())["amr"] == ["pwd"]
-    assert len(passkeys(local)) == 1
+    assert redeem_latest_code(site, client, application, application.url())["amr"] == ["pwd"]
+    assert len(passkeys(site)) == 1
     sign_out(window)
     window.authorize(client, application.url())
     with window.page.expect_navigation(url="**/cb**"):
         window.page.get_by_role("button", name="Sign in with a passkey").click()
-    assert redeem_latest_code(local, client, application, application.url())["amr"] == ["pop", "user", "mfa"]
+    assert redeem_latest_code(site, client, application, application.url())["amr"] == ["pop", "user", "mfa"]
 
 
 def test_offer_is_declined_by_the_keyboard_and_not_made_again(
-    local: Site, window: Window, client: Registered, application: Application
+    site: Site, window: Window, client: Registered, application: Application
 ) -> None:
     keys = Keys(window)
     sign_in_until_offered(window, client, application)
     window.page.reload()
     assert window.heading() == "Sign in faster next time"
     window.enter("Not now")
-    assert redeem_latest_code(local, client, application, application.url())["amr"] == ["pwd"]
+    assert redeem_latest_code(site, client, application, application.url())["amr"] == ["pwd"]
     assert keys.credentials == []
     sign_out(window)
-    local.clock.advance(1)
+    site.clock.advance(1)
     window.authorize(client, application.url())
     expect(window.page.locator("input[name=can_add_passkey]")).to_have_value("yes")
     window.sign_in()
@@ -92,7 +79,7 @@ def test_offer_is_declined_by_the_keyboard_and_not_made_again(
 
 
 def test_user_who_cancels_stays_on_the_page_and_can_continue(
-    local: Site, window: Window, client: Registered, application: Application
+    site: Site, window: Window, client: Registered, application: Application
 ) -> None:
     keys = Keys(window)
     sign_in_until_offered(window, client, application)
@@ -103,31 +90,31 @@ def test_user_who_cancels_stays_on_the_page_and_can_continue(
     assert window.heading() == "Sign in faster next time"
     window.press("Not now")
     assert window.heading() == "Welcome back"
-    assert passkeys(local) == []
+    assert passkeys(site) == []
 
 
 @pytest.mark.parametrize("case", ["no JavaScript", "no WebAuthn", "no authenticator in the device"])
 def test_browser_that_cannot_add_a_passkey_continues_without_a_further_page(
-    local: Site, open_window: Callable[..., Window], client: Registered, application: Application, case: str
+    site: Site, windows: Callable[..., Window], client: Registered, application: Application, case: str
 ) -> None:
-    local.user("alice")
-    window = open_window(java_script_enabled=case != "no JavaScript")
+    site.user("alice")
+    window = windows(java_script_enabled=case != "no JavaScript")
     if case == "no WebAuthn":
         window.page.add_init_script("delete window.PublicKeyCredential")
     window.authorize(client, application.url())
     window.sign_in()
     assert window.heading() == "Welcome back"
-    assert redeem_latest_code(local, client, application, application.url())["amr"] == ["pwd"]
-    assert local.read_user().passkey_offered_at is None
+    assert redeem_latest_code(site, client, application, application.url())["amr"] == ["pwd"]
+    assert site.read_user().passkey_offered_at is None
 
 
 @pytest.mark.parametrize("has_password", [True, False])
-def test_account_is_deleted_with_a_passkey(local: Site, window: Window, has_password: bool) -> None:
+def test_account_is_deleted_with_a_passkey(site: Site, window: Window, has_password: bool) -> None:
     keys = Keys(window)
     hold_list(window)
     add_passkey(window)
     if not has_password:
-        local.server.store.users.put(replace(local.read_user(), password_hash=""))
+        site.server.store.users.put(replace(site.read_user(), password_hash=""))
     window.to("/account/delete")
     assert window.page.locator("#password").count() == has_password
     assert violations(window.page) == []
@@ -139,16 +126,16 @@ def test_account_is_deleted_with_a_passkey(local: Site, window: Window, has_pass
     keys.call("setResponseOverrideBits", isBogusSignature=False)
     window.press("Delete my account with a passkey")
     assert window.heading() == "Your account is deleted"
-    assert local.read_user().deleted_at
+    assert site.read_user().deleted_at
     window.press("Restore my account")
     assert window.heading() == "Your account is restored"
 
 
-def test_data_is_downloaded_with_a_passkey(local: Site, window: Window) -> None:
+def test_data_is_downloaded_with_a_passkey(site: Site, window: Window) -> None:
     Keys(window)
     hold_list(window)
     add_passkey(window)
-    local.clock.advance(301)
+    site.clock.advance(301)
     window.to("/account/data")
     window.expected_errors.append("failed: net::ERR_ABORTED [/account/data]")  # Chromium stays on the page
     with window.page.expect_download() as download:
@@ -157,11 +144,11 @@ def test_data_is_downloaded_with_a_passkey(local: Site, window: Window) -> None:
 
 
 def test_account_is_deleted_with_the_password_without_javascript(
-    local: Site, window: Window, open_window: Callable[..., Window]
+    site: Site, window: Window, windows: Callable[..., Window]
 ) -> None:
     Keys(window)
     add_passkey(window)
-    plain = open_window(java_script_enabled=False)
+    plain = windows(java_script_enabled=False)
     plain.to("/account")
     plain.sign_in()
     plain.to("/account/delete")
@@ -172,7 +159,7 @@ def test_account_is_deleted_with_the_password_without_javascript(
 
 
 def test_request_that_prefers_a_passkey_is_continued_without_it(
-    local: Site, window: Window, client: Registered, application: Application
+    site: Site, window: Window, client: Registered, application: Application
 ) -> None:
     Keys(window)
     hold_list(window)
@@ -181,4 +168,4 @@ def test_request_that_prefers_a_passkey_is_continued_without_it(
     assert window.heading() == "Use your passkey"
     assert violations(window.page) == []
     window.enter("Continue without a passkey")
-    assert redeem_latest_code(local, client, application, application.url())["amr"] == ["pwd"]
+    assert redeem_latest_code(site, client, application, application.url())["amr"] == ["pwd"]

@@ -1,6 +1,6 @@
 """Passkeys in Chromium, with its virtual authenticator (Chrome DevTools Protocol)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 from chalicelib.protocol.authentication_context import PHISHING_RESISTANT
 from chalicelib.protocol.passkey import Passkey
 from tests.support.authenticator import passkey_site
-from tests.support.chromium import Application, Profiles, Window, redeem_latest_code, violations
+from tests.support.chromium import Application, Window, redeem_latest_code, violations
 from tests.support.second_factor import add_second_factor
 from tests.support.site import Registered, Site
 
@@ -45,32 +45,19 @@ class Keys:
 
 
 @pytest.fixture
-def local(site: Site, site_with: Callable[..., Site]) -> Site:
+def site(site_with: Callable[..., Site]) -> Site:
     return passkey_site(site_with)
 
 
 @pytest.fixture
-def open_window(profiles: Profiles, local: Site) -> Iterator[Callable[..., Window]]:
-    opened: list[Window] = []
-
-    def open_(**options: Any) -> Window:
-        opened.append(Window(profiles, local, **options))
-        return opened[-1]
-
-    yield open_
-    for window in opened:
-        window.close()
+def window(site: Site, windows: Callable[..., Window]) -> Window:
+    site.user("alice")
+    return windows()
 
 
 @pytest.fixture
-def window(local: Site, open_window: Callable[..., Window]) -> Window:
-    local.user("alice")
-    return open_window()
-
-
-@pytest.fixture
-def client(local: Site, application: Application) -> Registered:
-    return local.client(redirect_uris=[application.url()], trusted=True)
+def client(site: Site, application: Application) -> Registered:
+    return site.client(redirect_uris=[application.url()], trusted=True)
 
 
 def add_passkey(window: Window) -> None:
@@ -97,13 +84,13 @@ def hold_list(window: Window) -> None:
 
 
 def test_a_passkey_is_added_and_signs_in_by_the_button(
-    local: Site, window: Window, client: Registered, application: Application
+    site: Site, window: Window, client: Registered, application: Application
 ) -> None:
     keys = Keys(window)
     hold_list(window)
     add_passkey(window)
     assert window.page.get_by_role("status").inner_text() == "Your passkey is added. You can sign in with it now."
-    (passkey,) = passkeys(local)
+    (passkey,) = passkeys(site)
     assert (passkey.rp_id, passkey.backup_eligible, passkey.user_verified) == ("localhost", True, True)
     assert violations(window.page) == []
     sign_out(window)
@@ -112,13 +99,13 @@ def test_a_passkey_is_added_and_signs_in_by_the_button(
     window.page.get_by_label("Password").fill("half a password")
     with window.page.expect_navigation(url="**/cb**"):
         window.page.get_by_role("button", name="Sign in with a passkey").click()
-    claims = redeem_latest_code(local, client, application, application.url())
+    claims = redeem_latest_code(site, client, application, application.url())
     assert claims["amr"] == ["pop", "user", "mfa"]
     assert len(keys.credentials) == 1
 
 
 def test_a_passkey_signs_in_from_the_list_at_the_username(
-    local: Site, window: Window, client: Registered, application: Application
+    site: Site, window: Window, client: Registered, application: Application
 ) -> None:
     Keys(window)
     add_passkey(window)
@@ -126,10 +113,10 @@ def test_a_passkey_signs_in_from_the_list_at_the_username(
     with window.page.expect_navigation(url="**/cb**"):
         # Chromium's virtual authenticator chooses the only passkey by itself.
         window.authorize(client, application.url())
-    assert redeem_latest_code(local, client, application, application.url())["amr"] == ["pop", "user", "mfa"]
+    assert redeem_latest_code(site, client, application, application.url())["amr"] == ["pop", "user", "mfa"]
 
 
-def test_a_failed_user_verification_stays_on_the_page_and_the_button_works_again(local: Site, window: Window) -> None:
+def test_a_failed_user_verification_stays_on_the_page_and_the_button_works_again(site: Site, window: Window) -> None:
     keys = Keys(window)
     hold_list(window)
     add_passkey(window)
@@ -147,12 +134,12 @@ def test_a_failed_user_verification_stays_on_the_page_and_the_button_works_again
 
 
 def test_a_passkey_is_used_after_the_password_in_place_of_the_code(
-    local: Site, window: Window, client: Registered, application: Application
+    site: Site, window: Window, client: Registered, application: Application
 ) -> None:
     Keys(window)
     hold_list(window)
     add_passkey(window)
-    add_second_factor(local)
+    add_second_factor(site)
     sign_out(window)
     window.authorize(client, application.url())
     window.page.get_by_label("Keep me signed in").check()
@@ -161,19 +148,19 @@ def test_a_passkey_is_used_after_the_password_in_place_of_the_code(
     assert violations(window.page) == []
     with window.page.expect_navigation(url="**/cb**"):
         window.page.get_by_role("button", name="Use a passkey").click()
-    claims = redeem_latest_code(local, client, application, application.url())
+    claims = redeem_latest_code(site, client, application, application.url())
     assert (claims["amr"], claims["acr"]) == (["pwd", "pop", "user", "mfa"], PHISHING_RESISTANT)
-    (session,) = [each for each in local.server.store.sessions.scan() if each.amr != ("pwd",)]
+    (session,) = [each for each in site.server.store.sessions.scan() if each.amr != ("pwd",)]
     assert session.kept
 
 
 def test_the_page_asks_for_the_passkey_alone_where_no_code_is_enough(
-    local: Site, window: Window, application: Application
+    site: Site, window: Window, application: Application
 ) -> None:
     keys = Keys(window)
     hold_list(window)
     add_passkey(window)
-    client = local.client(redirect_uris=[application.url()], trusted=True, require_acr=PHISHING_RESISTANT)
+    client = site.client(redirect_uris=[application.url()], trusted=True, require_acr=PHISHING_RESISTANT)
     window.authorize(client, application.url())
     assert window.heading() == "Use your passkey"
     assert violations(window.page) == []
@@ -187,10 +174,10 @@ def test_the_page_asks_for_the_passkey_alone_where_no_code_is_enough(
     keys.call("setResponseOverrideBits", isBogusSignature=False)
     with window.page.expect_navigation(url="**/cb**"):
         window.page.get_by_role("button", name="Use a passkey").click()
-    assert redeem_latest_code(local, client, application, application.url())["acr"] == PHISHING_RESISTANT
+    assert redeem_latest_code(site, client, application, application.url())["acr"] == PHISHING_RESISTANT
 
 
-def test_the_button_works_while_the_list_is_waiting(local: Site, window: Window) -> None:
+def test_the_button_works_while_the_list_is_waiting(site: Site, window: Window) -> None:
     """A pending request for the list would make that of the button fail: it is aborted first."""
     keys = Keys(window)
     add_passkey(window)
@@ -205,7 +192,7 @@ def test_the_button_works_while_the_list_is_waiting(local: Site, window: Window)
     expect(window.page.get_by_role("heading", level=1)).to_have_text("Applications with access")
 
 
-def test_a_wrong_signature_is_refused_with_a_text_on_the_page(local: Site, window: Window) -> None:
+def test_a_wrong_signature_is_refused_with_a_text_on_the_page(site: Site, window: Window) -> None:
     keys = Keys(window)
     hold_list(window)
     add_passkey(window)
@@ -220,14 +207,14 @@ def test_a_wrong_signature_is_refused_with_a_text_on_the_page(local: Site, windo
     assert window.heading() == "Applications with access"
 
 
-def test_a_removed_passkey_is_unknown_and_the_page_says_so(local: Site, window: Window) -> None:
+def test_a_removed_passkey_is_unknown_and_the_page_says_so(site: Site, window: Window) -> None:
     Keys(window)
     hold_list(window)
     add_passkey(window)
-    (passkey,) = passkeys(local)
+    (passkey,) = passkeys(site)
     sign_out(window)
     window.to("/account")
-    local.server.store.passkeys.delete(passkey.sub, passkey.passkey_id)
+    site.server.store.passkeys.delete(passkey.sub, passkey.passkey_id)
     window.expected_errors.append("400 (Bad Request)")
     window.press("Sign in with a passkey")
     assert "This passkey does not belong to an account here." in window.text()
@@ -235,7 +222,7 @@ def test_a_removed_passkey_is_unknown_and_the_page_says_so(local: Site, window: 
     assert window.heading() == "Applications with access"
 
 
-def test_removing_a_passkey_tells_the_password_manager(local: Site, window: Window) -> None:
+def test_removing_a_passkey_tells_the_password_manager(site: Site, window: Window) -> None:
     keys = Keys(window)
     hold_list(window)
     add_passkey(window)
@@ -243,18 +230,18 @@ def test_removing_a_passkey_tells_the_password_manager(local: Site, window: Wind
     window.page.get_by_text("Rename or remove").click()
     window.page.get_by_role("button", name="Remove", exact=False).last.click()
     expect(window.page.get_by_text("You have no passkey yet.")).to_be_visible()
-    assert passkeys(local) == []
+    assert passkeys(site) == []
     assert window.page.evaluate("'signalAllAcceptedCredentials' in PublicKeyCredential")
     window.page.wait_for_timeout(200)
     assert keys.credentials == []
 
 
-def test_a_counter_that_does_not_increase_is_rejected(local: Site, window: Window) -> None:
+def test_a_counter_that_does_not_increase_is_rejected(site: Site, window: Window) -> None:
     Keys(window, defaultBackupEligibility=False, defaultBackupState=False)
     hold_list(window)
     add_passkey(window)
-    (passkey,) = passkeys(local)
-    local.server.store.passkeys.transition((passkey.sub, passkey.passkey_id), None, {"sign_count": 1000})
+    (passkey,) = passkeys(site)
+    site.server.store.passkeys.transition((passkey.sub, passkey.passkey_id), None, {"sign_count": 1000})
     sign_out(window)
     window.to("/account")
     window.expected_errors.append("400 (Bad Request)")
@@ -262,18 +249,18 @@ def test_a_counter_that_does_not_increase_is_rejected(local: Site, window: Windo
     assert "This passkey may have been copied" in window.text()
 
 
-def test_the_same_device_adds_only_one_passkey(local: Site, window: Window) -> None:
+def test_the_same_device_adds_only_one_passkey(site: Site, window: Window) -> None:
     Keys(window)
     hold_list(window)
     add_passkey(window)
     window.page.get_by_role("button", name="Add a passkey").click()
     expect(window.page.get_by_text("This device already has a passkey for your account.")).to_be_visible()
-    assert len(passkeys(local)) == 1
+    assert len(passkeys(site)) == 1
 
 
-def test_pages_work_without_javascript(local: Site, open_window: Callable[..., Window]) -> None:
-    local.user("alice")
-    window = open_window(java_script_enabled=False)
+def test_pages_work_without_javascript(site: Site, windows: Callable[..., Window]) -> None:
+    site.user("alice")
+    window = windows(java_script_enabled=False)
     window.to("/account")
     expect(window.page.get_by_role("button", name="Sign in with a passkey")).to_be_hidden()
     window.sign_in()
@@ -283,7 +270,7 @@ def test_pages_work_without_javascript(local: Site, open_window: Callable[..., W
     assert "you need JavaScript" in window.text()
 
 
-def test_a_browser_without_passkeys_shows_the_password_form(local: Site, window: Window) -> None:
+def test_a_browser_without_passkeys_shows_the_password_form(site: Site, window: Window) -> None:
     window.page.add_init_script("delete window.PublicKeyCredential")
     window.to("/account")
     expect(window.page.get_by_role("button", name="Sign in with a passkey")).to_be_hidden()

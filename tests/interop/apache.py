@@ -29,7 +29,7 @@ PidFile {folder}/pid
 DefaultRuntimeDir {folder}
 Mutex default:{folder} default
 ErrorLog /dev/stderr
-LogLevel warn oauth2:{level}
+LogLevel warn oauth2:error
 Listen {host}
 DocumentRoot {folder}/documents
 TypesConfig /dev/null
@@ -73,7 +73,6 @@ class Apache:
         text = _CONFIGURATION.format(
             host=self.host,
             folder=folder,
-            level="error",
             modules="\n".join(modules),
             tls=tls,
             locations="\n".join(blocks),

@@ -19,7 +19,6 @@ from chalicelib.protocol.next_step import WRONG_USER
 from chalicelib.protocol.proof import SIGN_IN
 from chalicelib.protocol.records import User
 from chalicelib.users import accounts
-from chalicelib.users.password_change import change_password
 from tests.endpoints.email_sign_in.flow import ask, email_site, enter, is_code_form, is_password_form
 from tests.endpoints.recover.test_recover import mask_ids
 from tests.support.account import is_signed_in, open_sign_in, sign_in_to_account, submit_action
@@ -30,6 +29,7 @@ from tests.support.mailbox import SENDER, Mailbox, ReceivedMail
 from tests.support.second_factor import add_second_factor, is_code_page
 from tests.support.site import PASSWORD, Registered, Site, dump_tables
 from tests.support.threads import run_concurrently
+from tests.support.user_changes import change_address, delete, disable, set_password
 
 Browsers = Callable[..., Browser]
 ENDED = "The code has expired, was used, or was replaced"
@@ -342,29 +342,12 @@ def test_account_that_its_user_has_deleted_is_offered_to_be_restored_and_not_sig
     assert site.read_user().deleted_at is not None
 
 
-def disable(site: Site, user: User) -> None:
-    accounts.disable(site.server.store, user)
-
-
-def delete(site: Site, user: User) -> None:
-    accounts.delete(site.server.store, user)
-
-
 def pass_ten_minutes(site: Site, user: User) -> None:
     site.clock.advance(10 * MINUTE)
 
 
-def set_password(site: Site, user: User) -> None:
-    change_password(site.server.store, user, PASSWORD)
-
-
 def sign_out_everywhere(site: Site, user: User) -> None:
     accounts.sign_out(site.server.store, user)
-
-
-def change_address(site: Site, user: User) -> None:
-    now = site.clock()
-    accounts.update(site.server.store, user, lambda u: accounts.with_claims(u, {"email": "b@example.com"}, now))
 
 
 ENDINGS = [pass_ten_minutes, set_password, sign_out_everywhere, disable, delete, change_address]

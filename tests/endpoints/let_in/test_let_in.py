@@ -13,11 +13,11 @@ from chalicelib import events
 from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.records import User
 from chalicelib.users import accounts
-from chalicelib.users.password_change import change_password
 from tests.support.browser import Answer, Browser
 from tests.support.faults import Wire
 from tests.support.let_in import TRIES, WRONG, lock_out, sign_in_status
-from tests.support.site import PASSWORD, Registered, Site, dump_tables
+from tests.support.site import Registered, Site, dump_tables
+from tests.support.user_changes import delete, disable, set_password
 
 PATH = "/account/let-in"
 USED, ENDED = "The link was used in another browser.", "The link has expired"
@@ -195,18 +195,6 @@ def test_same_browser_that_presses_twice_at_once_sees_one_page_and_has_one_event
 
 def pass_an_hour(site: Site, user: User) -> None:
     site.clock.advance(HOUR)
-
-
-def set_password(site: Site, user: User) -> None:
-    change_password(site.server.store, user, PASSWORD)
-
-
-def disable(site: Site, user: User) -> None:
-    accounts.disable(site.server.store, user)
-
-
-def delete(site: Site, user: User) -> None:
-    accounts.delete(site.server.store, user)
 
 
 def import_again(site: Site, user: User) -> None:

@@ -13,8 +13,6 @@ from chalicelib.mail import limits
 from chalicelib.protocol.durations import DAY, HOUR, MINUTE
 from chalicelib.protocol.errors import TooManyEmails
 from chalicelib.protocol.records import User
-from chalicelib.users import accounts
-from chalicelib.users.password_change import change_password
 from tests.support.account import is_signed_in, sign_in_to_account
 from tests.support.browser import Answer, Browser
 from tests.support.faults import Wire, throttled
@@ -32,6 +30,7 @@ from tests.support.mail_flows import (
 from tests.support.mailbox import SENDER, Mailbox
 from tests.support.site import PASSWORD, Registered, Site, dump_tables
 from tests.support.threads import run_concurrently
+from tests.support.user_changes import change_address, delete, disable, set_password
 
 ENDED = "The link or the code has expired"
 Browsers = Callable[..., Browser]
@@ -332,23 +331,6 @@ def test_parallel_tries_of_codes_get_no_further(
 
 def pass_half_an_hour(site: Site, user: User) -> None:
     site.clock.advance(30 * MINUTE)
-
-
-def set_password(site: Site, user: User) -> None:
-    change_password(site.server.store, user, PASSWORD)
-
-
-def disable(site: Site, user: User) -> None:
-    accounts.disable(site.server.store, user)
-
-
-def delete(site: Site, user: User) -> None:
-    accounts.delete(site.server.store, user)
-
-
-def change_address(site: Site, user: User) -> None:
-    now = site.clock()
-    accounts.update(site.server.store, user, lambda u: accounts.with_claims(u, {"email": "b@example.com"}, now))
 
 
 @pytest.mark.parametrize("opened", [False, True], ids=["unopened", "opened"])

@@ -3,6 +3,7 @@
 // the URL for the user's browser, then the result.
 import * as oauth from "oauth4webapi";
 import * as client from "openid-client";
+import { authorizationUrl, discover, fetchUser, redeem, refresh } from "./code_flow.mjs";
 import { read, write } from "./program.mjs";
 
 const task = await read();
@@ -45,11 +46,11 @@ const withOpenidClient = async () => {
 
 const withOauth4webapi = async () => {
   const options = { [oauth.allowInsecureRequests]: true };
-  const issuer = new URL(task.issuer);
-  const server = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, options));
+  const server = await discover(task.issuer, options);
   const self = { client_id: task.client_id };
   const authentication = task.client_secret ? oauth.ClientSecretBasic(task.client_secret) : oauth.None();
   options.DPoP = oauth.DPoP(self, await oauth.generateKeyPair(task.alg));
+  const party = { server, self, authentication, options };
   const prove = async (send) => {
     try {
       return await send();
@@ -70,54 +71,21 @@ const withOauth4webapi = async () => {
     ...(task.jarm ? { response_mode: "jwt" } : {}),
     ...(task.push ? {} : { dpop_jkt: await options.DPoP.calculateThumbprint() }),
   };
-  const url = new URL(server.authorization_endpoint);
-  if (task.push) {
-    const pushed = await prove(async () =>
-      oauth.processPushedAuthorizationResponse(
-        server,
-        self,
-        await oauth.pushedAuthorizationRequest(server, self, authentication, parameters, options),
-      ),
-    );
-    url.search = new URLSearchParams({ client_id: task.client_id, request_uri: pushed.request_uri });
-  } else {
-    url.search = new URLSearchParams(parameters);
-  }
+  const url = await prove(() => authorizationUrl(party, parameters, task.push));
   write({ open: url.href });
   const current = new URL((await read()).url);
   const callback = task.jarm
     ? await oauth.validateJwtAuthResponse(server, self, current, oauth.expectNoState, options)
     : oauth.validateAuthResponse(server, self, current, oauth.expectNoState);
-  const tokens = await prove(async () =>
-    oauth.processAuthorizationCodeResponse(
-      server,
-      self,
-      await oauth.authorizationCodeGrantRequest(
-        server,
-        self,
-        authentication,
-        callback,
-        task.redirect_uri,
-        verifier,
-        options,
-      ),
-    ),
-  );
+  const tokens = await prove(() => redeem(party, callback, task.redirect_uri, verifier));
   const { sub } = oauth.getValidatedIdTokenClaims(tokens);
-  const fetchUser = async (token, given) =>
-    oauth.processUserInfoResponse(server, self, sub, await oauth.userInfoRequest(server, self, token, given));
-  const userinfo = await prove(() => fetchUser(tokens.access_token, options));
-  const refreshed = await prove(async () =>
-    oauth.processRefreshTokenResponse(
-      server,
-      self,
-      await oauth.refreshTokenGrantRequest(server, self, authentication, tokens.refresh_token, options),
-    ),
-  );
+  const userinfo = await prove(() => fetchUser(party, sub, tokens.access_token));
+  const refreshed = await prove(() => refresh(party, tokens.refresh_token));
   types.push(tokens.token_type, refreshed.token_type);
-  await prove(() => fetchUser(refreshed.access_token, options));
+  await prove(() => fetchUser(party, sub, refreshed.access_token));
   const other = { ...options, DPoP: oauth.DPoP(self, await oauth.generateKeyPair(task.alg)) };
-  const stolen = await prove(() => fetchUser(refreshed.access_token, other)).then(() => "accepted", () => "refused");
+  const thief = { ...party, options: other };
+  const stolen = await prove(() => fetchUser(thief, sub, refreshed.access_token)).then(() => "accepted", () => "refused");
   return { userinfo, stolen };
 };
 

@@ -4,6 +4,7 @@
 // then the result. With `push`, it pushes its requests.
 import * as oauth from "oauth4webapi";
 import * as client from "openid-client";
+import { authorizationUrl, discover, redeem } from "./code_flow.mjs";
 import { read, signingKey, write } from "./program.mjs";
 
 const task = await read();
@@ -40,11 +41,11 @@ const withOpenidClient = async () => {
 
 const withOauth4webapi = async () => {
   const options = { [oauth.allowInsecureRequests]: true };
-  const issuer = new URL(task.issuer);
-  const server = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, options));
+  const server = await discover(task.issuer, options);
   const self = { client_id: task.client_id, ...metadata };
   const authentication = oauth.PrivateKeyJwt(key);
   const withProof = { ...options, DPoP: oauth.DPoP(self, await oauth.generateKeyPair("ES256")) };
+  const party = { server, self, authentication, options: withProof };
   const verifier = oauth.generateRandomCodeVerifier();
   const [state, nonce] = [oauth.generateRandomState(), oauth.generateRandomNonce()];
   const parameters = new URLSearchParams({
@@ -59,25 +60,11 @@ const withOauth4webapi = async () => {
     code_challenge_method: "S256",
   });
   const request = await oauth.issueRequestObject(server, self, parameters, key);
-  const url = new URL(server.authorization_endpoint);
-  url.search = new URLSearchParams({ client_id: task.client_id, request });
-  if (task.push) {
-    const response = await oauth.pushedAuthorizationRequest(server, self, authentication, { request }, withProof);
-    const pushed = await oauth.processPushedAuthorizationResponse(server, self, response);
-    url.search = new URLSearchParams({ client_id: task.client_id, request_uri: pushed.request_uri });
-  }
+  const url = await authorizationUrl(party, { client_id: task.client_id, request }, task.push);
   write({ open: url.href });
   const callback = await oauth.validateJwtAuthResponse(server, self, new URL((await read()).url), state, options);
-  const tokenResponse = await oauth.authorizationCodeGrantRequest(
-    server,
-    self,
-    authentication,
-    callback,
-    task.redirect_uri,
-    verifier,
-    { ...withProof, additionalParameters: { resource: task.resource } },
-  );
-  const tokens = await oauth.processAuthorizationCodeResponse(server, self, tokenResponse, { expectedNonce: nonce });
+  const forResource = { ...party, options: { ...withProof, additionalParameters: { resource: task.resource } } };
+  const tokens = await redeem(forResource, callback, task.redirect_uri, verifier, { expectedNonce: nonce });
   const response = await oauth.introspectionRequest(server, self, authentication, tokens.access_token, {
     ...options,
     requestJwtResponse: true,

@@ -4,6 +4,7 @@
 import https from "node:https";
 import * as oauth from "oauth4webapi";
 import * as client from "openid-client";
+import { authorizationUrl, discover, fetchUser, redeem, refresh } from "./code_flow.mjs";
 import { read, write } from "./program.mjs";
 
 const task = await read();
@@ -86,10 +87,10 @@ const withOpenidClient = async () => {
 
 const withOauth4webapi = async () => {
   const options = { [oauth.allowInsecureRequests]: true, [oauth.customFetch]: own };
-  const issuer = new URL(task.issuer);
-  const server = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, options));
+  const server = await discover(task.issuer, options);
   const self = { client_id: task.client_id, use_mtls_endpoint_aliases: true };
   const authentication = task.public ? oauth.None() : oauth.TlsClientAuth();
+  const party = { server, self, authentication, options };
   const verifier = oauth.generateRandomCodeVerifier();
   const parameters = {
     response_type: "code",
@@ -99,40 +100,17 @@ const withOauth4webapi = async () => {
     code_challenge: await oauth.calculatePKCECodeChallenge(verifier),
     code_challenge_method: "S256",
   };
-  const url = new URL(server.authorization_endpoint);
-  if (task.push) {
-    const pushed = await oauth.processPushedAuthorizationResponse(
-      server,
-      self,
-      await oauth.pushedAuthorizationRequest(server, self, authentication, parameters, options),
-    );
-    url.search = new URLSearchParams({ client_id: task.client_id, request_uri: pushed.request_uri });
-  } else {
-    url.search = new URLSearchParams(parameters);
-  }
-  write({ open: url.href });
+  write({ open: (await authorizationUrl(party, parameters, task.push)).href });
   const current = new URL((await read()).url);
   const callback = oauth.validateAuthResponse(server, self, current, oauth.expectNoState);
-  const tokens = await oauth.processAuthorizationCodeResponse(
-    server,
-    self,
-    await oauth.authorizationCodeGrantRequest(server, self, authentication, callback, task.redirect_uri, verifier, options),
-  );
+  const tokens = await redeem(party, callback, task.redirect_uri, verifier);
   const { sub } = oauth.getValidatedIdTokenClaims(tokens);
-  const fetchUser = async (token, given) =>
-    oauth.processUserInfoResponse(server, self, sub, await oauth.userInfoRequest(server, self, token, given));
-  const refresh = async (token, given) =>
-    oauth.processRefreshTokenResponse(
-      server,
-      self,
-      await oauth.refreshTokenGrantRequest(server, self, authentication, token, given),
-    );
-  const userinfo = await fetchUser(tokens.access_token, options);
-  const refreshed = await refresh(tokens.refresh_token, options);
-  await fetchUser(refreshed.access_token, options);
-  const stealing = { ...options, [oauth.customFetch]: other };
-  const stolen = await fetchUser(refreshed.access_token, stealing).then(() => "accepted", () => "refused");
-  const impostor = await refresh(refreshed.refresh_token, stealing).then(() => "accepted", (error) => error.error ?? error.status);
+  const userinfo = await fetchUser(party, sub, tokens.access_token);
+  const refreshed = await refresh(party, tokens.refresh_token);
+  await fetchUser(party, sub, refreshed.access_token);
+  const thief = { ...party, options: { ...options, [oauth.customFetch]: other } };
+  const stolen = await fetchUser(thief, sub, refreshed.access_token).then(() => "accepted", () => "refused");
+  const impostor = await refresh(thief, refreshed.refresh_token).then(() => "accepted", (error) => error.error ?? error.status);
   let introspected = null;
   if (!task.public) {
     introspected = await oauth.processIntrospectionResponse(

@@ -2,18 +2,19 @@
 // standard input and writes to standard output, as lines of JSON: `open`, the URL for the user's browser, then the
 // result. With `register`, it registers itself first.
 import * as oauth from "oauth4webapi";
+import { authorizationUrl, discover, fetchUser, refresh } from "./code_flow.mjs";
 import { read, signingKey, write } from "./program.mjs";
 
 const task = await read();
 const options = { [oauth.allowInsecureRequests]: true };
-const issuer = new URL(task.issuer);
-const server = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, options));
+const server = await discover(task.issuer, options);
 const register = async () =>
   oauth.processDynamicClientRegistrationResponse(
     await oauth.dynamicClientRegistrationRequest(server, task.register, options),
   );
 const client = task.register ? await register() : { client_id: task.client_id };
 const authentication = oauth.PrivateKeyJwt(await signingKey(task));
+const party = { server, self: client, authentication, options };
 
 const verifier = oauth.generateRandomCodeVerifier();
 const [state, nonce] = [oauth.generateRandomState(), oauth.generateRandomNonce()];
@@ -26,14 +27,7 @@ const parameters = {
   state,
   nonce,
 };
-const pushed = await oauth.processPushedAuthorizationResponse(
-  server,
-  client,
-  await oauth.pushedAuthorizationRequest(server, client, authentication, parameters, options),
-);
-const url = new URL(server.authorization_endpoint);
-url.search = new URLSearchParams({ client_id: client.client_id, request_uri: pushed.request_uri });
-write({ open: url.href });
+write({ open: (await authorizationUrl(party, parameters, true)).href });
 
 const callback = oauth.validateAuthResponse(server, client, new URL((await read()).url), state);
 const tokenResponse = await oauth.authorizationCodeGrantRequest(
@@ -51,17 +45,8 @@ const tokens = await oauth.processAuthorizationCodeResponse(server, client, toke
 });
 await oauth.validateApplicationLevelSignature(server, tokenResponse, options);
 const claims = oauth.getValidatedIdTokenClaims(tokens);
-const userinfo = await oauth.processUserInfoResponse(
-  server,
-  client,
-  claims.sub,
-  await oauth.userInfoRequest(server, client, tokens.access_token, options),
-);
-const refreshed = await oauth.processRefreshTokenResponse(
-  server,
-  client,
-  await oauth.refreshTokenGrantRequest(server, client, authentication, tokens.refresh_token, options),
-);
+const userinfo = await fetchUser(party, claims.sub, tokens.access_token);
+const refreshed = await refresh(party, tokens.refresh_token);
 const introspect = async () =>
   oauth.processIntrospectionResponse(
     server,
