@@ -21,6 +21,7 @@ from chalicelib.protocol.errors import TemporarilyUnavailable
 from tests.aws.conftest import KEYS, Servers, client_of
 from tests.support.aws_server import error, response, send
 from tests.support.faults import no_pauses
+from tests.support.ports import free_port
 
 PATH = "/v2/email/outbound-emails"
 INVOKE = "/2015-03-31/functions/signet-api-prod-APIHandler-1AbC/invocations?Qualifier=live"
@@ -121,11 +122,8 @@ def test_error_has_the_name_in_its_header(servers: Servers, name: str) -> None:
 
 
 def test_request_that_reached_no_server_was_certainly_not_executed() -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
     with pytest.raises(NotSent):
-        Connections().send(Request("POST", f"http://127.0.0.1:{port}/"))
+        Connections().send(Request("POST", f"http://127.0.0.1:{free_port()}/"))
 
 
 def test_request_whose_connection_was_closed_may_have_been_executed(servers: Servers) -> None:

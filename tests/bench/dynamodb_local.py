@@ -17,6 +17,7 @@ from chalicelib.settings import Settings
 from infra import schema
 from infra.access import dynamodb_client
 from tests.bench.services import REGION
+from tests.support.ports import free_port
 
 MAIN = "com.amazonaws.services.dynamodbv2.local.main.ServerRunner"
 START = 30  # seconds
@@ -39,9 +40,7 @@ def dynamodb_local(folder: Path | None, stage: str) -> Iterator[str]:
     archives = sorted(folder.rglob("*.jar"))
     if not any(archive.name.startswith("DynamoDBLocal") for archive in archives):
         raise Skipped(f"no DynamoDBLocal.jar in {folder}")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     natives = {str(library.parent) for library in folder.rglob("libsqlite4java-*")}
     command = [
         *(java, f"-Djava.library.path={os.pathsep.join(sorted(natives))}", "-DDDBLocalTelemetryEnabled=false"),

@@ -15,8 +15,8 @@ from playwright.sync_api import Locator, expect
 from infra.local.state import CHECKOUT
 from tests.browser.test_passkeys_browser import Keys, hold_list
 from tests.support.chromium import Profiles, Window
-from tests.support.emulator import free_port
 from tests.support.local_server import COMMANDS, Program
+from tests.support.ports import free_port
 from tests.support.second_factor import hotp
 from tests.support.site import Site
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from infra.local.state import CHECKOUT
-from tests.support.emulator import free_port
 from tests.support.local_server import Program
+from tests.support.ports import free_port
 
 TEXT = (CHECKOUT / "Dockerfile").read_text("utf-8")
 INSTRUCTIONS = [

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from infra.local.state import CHECKOUT
-from tests.support.emulator import free_port
 from tests.support.local_server import COMMANDS, Program, environment
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -17,8 +17,8 @@ import pytest
 from chalicelib import __version__
 from infra.local.http_server import fix_chalice_local
 from infra.local.state import CHECKOUT
-from tests.support.emulator import free_port
 from tests.support.local_server import COMMANDS, Program, environment
+from tests.support.ports import free_port
 
 
 @pytest.fixture(params=COMMANDS)

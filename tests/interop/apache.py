@@ -8,7 +8,7 @@ import pytest
 
 from tests.interop.programs import Server
 from tests.support.client_certificates import Pair
-from tests.support.emulator import free_port
+from tests.support.ports import free_port
 from tests.support.site import Site
 
 VERSION = "3.3.1"  # of mod_oauth2 in Debian 12

@@ -8,7 +8,7 @@ import pytest
 
 from infra.local.state import CHECKOUT
 from tests.interop.programs import NODE_FOLDER, Program, Server, installed, node_with
-from tests.support.emulator import free_port
+from tests.support.ports import free_port
 from tests.support.resource_servers import register_resource
 from tests.support.site import Site
 

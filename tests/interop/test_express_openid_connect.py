@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from tests.interop.programs import NODE_FOLDER, Server, node_with, open_url, parameters
 from tests.support.browser import Answer, Browser
 from tests.support.chromium import Window
-from tests.support.emulator import free_port
+from tests.support.ports import free_port
 from tests.support.site import Registered, Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.programs]

@@ -14,7 +14,7 @@ import pytest
 from chalicelib.server import AuthorizationServer
 from tests.interop.programs import FOLDER, NODE_FOLDER, Program, Server, installed, node_with, open_url, parameters
 from tests.support.browser import Browser
-from tests.support.emulator import free_port
+from tests.support.ports import free_port
 from tests.support.resource_servers import register_resource_server
 from tests.support.site import Site
 

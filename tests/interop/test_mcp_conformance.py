@@ -12,7 +12,7 @@ import pytest
 
 from tests.interop.programs import CONFORMANCE_FOLDER, not_installed, open_url
 from tests.support.browser import Browser
-from tests.support.emulator import free_port
+from tests.support.ports import free_port
 from tests.support.resource_servers import register_resource_server
 from tests.support.site import Site
 

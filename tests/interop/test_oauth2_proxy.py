@@ -13,7 +13,7 @@ import requests
 from chalicelib.users import accounts
 from tests.interop.programs import FOLDER, Server, installed, open_url, parameters
 from tests.support.browser import Browser
-from tests.support.emulator import free_port
+from tests.support.ports import free_port
 from tests.support.site import Registered, Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.programs]

@@ -23,8 +23,8 @@ from infra.local.state import CHECKOUT
 from tests.interop.programs import NODE_FOLDER, is_listening, not_installed
 from tests.support.browser import Answer, Browser
 from tests.support.chromium import Window
-from tests.support.emulator import free_port
 from tests.support.operator import RunCommand, output_json
+from tests.support.ports import free_port
 from tests.support.site import Registered, Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.programs]

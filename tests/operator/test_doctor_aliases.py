@@ -16,7 +16,7 @@ from infra.operator.doctor import aliases
 from infra.operator.doctor.findings import Verdict
 from infra.operator.doctor.visit import Answer, Unreachable, Visit
 from tests.support.client_certificates import authority, issue
-from tests.support.emulator import free_port
+from tests.support.ports import free_port
 from tests.support.site import Site
 
 Start = Callable[..., str]

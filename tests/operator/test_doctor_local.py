@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from infra.local.state import CHECKOUT, StateFolder
-from tests.support.emulator import free_port
 from tests.support.local_server import COMMANDS, Program, environment
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,6 @@ import hashlib
 import http.client
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,8 @@ from typing import Any
 
 import boto3
 import pytest
+
+from tests.support.ports import free_port
 
 REQUIREMENTS = Path(__file__).with_name("emulator.txt")
 REGION = "eu-central-1"
@@ -59,12 +60,6 @@ def interpreter() -> Path:
         except OSError:  # another process was faster
             shutil.rmtree(new, ignore_errors=True)
     return ready / "bin" / "python"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Emulator:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from infra.local.state import CHECKOUT
 
 CHALICE = str(Path(sys.executable).with_name("chalice"))
@@ -35,7 +37,9 @@ class Program:
         self.printed = ""
         while "Serving on" not in self.printed:
             line = self.process.stdout.readline()
-            assert line, self.printed
+            if not line:
+                self.process.communicate(timeout=30)
+                pytest.fail(f"The server did not start: {self.printed}")
             self.printed += line
 
     def get(self, path: str, host: str = "127.0.0.1") -> int:
