@@ -184,7 +184,7 @@ def _read_response(reader: _Reader) -> tuple[Response, bool]:
         status_line = _STATUS_LINE.fullmatch(first)
         if not status_line:
             raise NoAnswer("a response is not HTTP/1.1")
-        fields = (line.partition(":") for line in lines)
+        fields = [line.partition(":") for line in lines]
         headers = {name.lower(): value.strip() for name, _, value in fields}
         reusable = status_line[1] == "1" and "close" not in headers.get("connection", "").lower()
         if "transfer-encoding" in headers:
@@ -219,7 +219,7 @@ def _read_chunks(reader: _Reader) -> bytes:
 
 def _message(request: Request) -> bytes:
     host, path = target_of(request.url)
-    fields = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    fields = "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
     head = f"{request.method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}Content-Length: {len(request.body)}\r\n\r\n"
     return head.encode("ascii") + request.body
 

@@ -104,7 +104,9 @@ def _write(line: dict[str, Any], settings: Settings) -> None:
     if settings.metrics:
         _write_bare_json()
     present = {name: value for name, value in line.items() if value not in (None, "", [])}
-    log.log(logging.ERROR if line["level"] == "ERROR" else logging.INFO, json.dumps(present))
+    level = logging.ERROR if line["level"] == "ERROR" else logging.INFO
+    # `log.log` would search the stack for its caller, which takes as long as the rest.
+    log.handle(log.makeRecord(log.name, level, __file__, 0, json.dumps(present), (), None))
 
 
 @cache

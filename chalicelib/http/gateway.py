@@ -122,7 +122,8 @@ def _headers(pairs: Iterable[tuple[str, Any]]) -> dict[str, str]:
     """Return header fields by lower-case name, repeated ones joined (RFC 9110 section 5.3; cookies by a semicolon)."""
     headers: dict[str, str] = {}
     for name, value in pairs:
-        key, separator = name.lower(), "; " if name.lower() == "cookie" else ", "
+        key = name.lower()
+        separator = "; " if key == "cookie" else ", "
         headers[key] = headers[key] + separator + str(value) if key in headers else str(value)
     return headers
 

@@ -22,6 +22,7 @@ NOT_DECODED = "The parameters are not valid UTF-8, or there are too many."
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
@@ -235,7 +236,8 @@ class Response:
 
     def values(self, name: str) -> list[str]:
         """Return all values of a header field."""
-        return [value for key, value in self.headers if key.lower() == name.lower()]
+        wanted = name.lower()
+        return [value for key, value in self.headers if key.lower() == wanted]
 
 
 def present_members(members: Mapping[str, object], *, keep_empty: bool = False) -> dict[str, object]:
@@ -248,7 +250,7 @@ def json_response(
     members: Mapping[str, object], status: int = 200, headers: Mapping[str, str] = NO_STORE, *, keep_empty: bool = False
 ) -> Response:
     """Return a response with a JSON object, without the members that `present_members` leaves out."""
-    body = json.dumps(present_members(members, keep_empty=keep_empty), separators=(",", ":"))
+    body = _to_json(present_members(members, keep_empty=keep_empty))
     return Response(status, body=body).add({"Content-Type": "application/json", **headers})
 
 

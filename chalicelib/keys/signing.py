@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from chalicelib.aws.client import Client
@@ -23,6 +23,7 @@ ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
 REQUIRED = ("crv", "e", "kty", "n", "x", "y")
 _REQUIRED_OF_TYPE = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
 MAX_RAW_MESSAGE = 4096  # bytes that KMS hashes itself
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 # Two algorithms only: each needs its own key (RFC 8725 section 3.1), which KMS bills by the month, and KMS signs at
 # most 4,096 bytes with Ed25519.
 KMS_ALGORITHMS = {"RS256": "RSASSA_PKCS1_V1_5_SHA_256", "ES256": "ECDSA_SHA_256"}
@@ -62,12 +63,21 @@ class SigningKey:
 
         `with_key`: the header has the public key instead of its `kid`.
         """
-        key: dict[str, Any] = {"jwk": public_jwk(self.alg, self.public)} if with_key else {"kid": self.kid}
-        header = {"alg": self.alg, **key, "typ": typ}
-        signing_input = ".".join(
-            base64url(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims)
-        )
+        if with_key:
+            header = _encoded({"alg": self.alg, "jwk": public_jwk(self.alg, self.public), "typ": typ})
+        else:
+            header = _encoded_header(self.alg, self.kid, typ)
+        signing_input = f"{header}.{_encoded(claims)}"
         return f"{signing_input}.{base64url(self.sign(signing_input.encode()))}"
+
+
+def _encoded(part: dict[str, Any]) -> str:
+    return base64url(_to_json(part).encode())
+
+
+@lru_cache(64)
+def _encoded_header(alg: str, kid: str, typ: str) -> str:
+    return _encoded({"alg": alg, "kid": kid, "typ": typ})
 
 
 def public_jwk(alg: str, public: Any) -> dict[str, str]:

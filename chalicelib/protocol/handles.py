@@ -17,6 +17,7 @@ from chalicelib.protocol.values import dataclass
 
 Kind = Literal["code", "rt", "req", "sid", "br", "ans", "let", "iat", "em"]
 _TAG_BYTES = 16
+_TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _FIXED = 1 + 4 + _TAG_BYTES
 _MAX_LENGTH = 512
 
@@ -33,7 +34,7 @@ class Handle:
 
 def base64url(data: bytes) -> str:
     """Return base64url without padding (RFC 7515 appendix C)."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    return binascii.b2a_base64(data, newline=False).translate(_TO_URL_SAFE, b"=").decode()
 
 
 def from_base64url(text: str) -> bytes:

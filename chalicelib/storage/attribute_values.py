@@ -4,7 +4,7 @@ https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_AttributeValu
 """
 
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -21,7 +21,11 @@ def pack(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def unpack(item: Mapping[str, Any]) -> dict[str, Any]:
     """Return a DynamoDB item with Python's types: int, str, bool, bytes, frozenset, tuple, dict."""
-    return {name: _unpacked(value) for name, value in item.items()}
+    values = {}
+    for name, value in item.items():
+        ((kind, content),) = value.items()
+        values[name] = content if kind == "S" else _FROM_TYPED[kind](content)
+    return values
 
 
 def _packed(value: Any) -> dict[str, Any]:
@@ -35,8 +39,6 @@ def _packed(value: Any) -> dict[str, Any]:
         return {"NULL": True}
     if isinstance(value, tuple | list):
         return {"L": [_packed(member) for member in value]}
-    if isinstance(value, Mapping):
-        return {"M": {name: _packed(member) for name, member in value.items()}}
     if isinstance(value, bytes):
         return {"B": b64encode(value).decode()}
     if isinstance(value, frozenset | set):
@@ -45,32 +47,32 @@ def _packed(value: Any) -> dict[str, Any]:
         if len(types) == 1 and types < _IN_SETS:
             (name,) = types
             return {f"{name}S": [member[name] for member in members]}
+    elif isinstance(value, Mapping):
+        return {"M": {name: _packed(member) for name, member in value.items()}}
     raise TypeError(f"DynamoDB cannot store a {type(value).__name__}")
 
 
 def _unpacked(value: Mapping[str, Any]) -> Any:
-    ((name, content),) = value.items()
-    match name:
-        case "S" | "BOOL":
-            return content
-        case "N":
-            return _number(content)
-        case "L":
-            return tuple(_unpacked(member) for member in content)
-        case "M":
-            return {key: _unpacked(member) for key, member in content.items()}
-        case "SS":
-            return frozenset(content)
-        case "B":
-            return b64decode(content)
-        case "NULL":
-            return None
-        case "NS":
-            return frozenset(_number(text) for text in content)
-        case "BS":
-            return frozenset(b64decode(text) for text in content)
-    raise TypeError(f"DynamoDB has no type {name}")
+    ((kind, content),) = value.items()
+    return _FROM_TYPED[kind](content)
 
 
 def _number(text: str) -> int:
-    return int(text) if text.lstrip("-").isdigit() else int(Decimal(text))
+    try:
+        return int(text)
+    except ValueError:  # such as 1E+2
+        return int(Decimal(text))
+
+
+_FROM_TYPED: dict[str, Callable[[Any], Any]] = {
+    "S": str,
+    "N": _number,
+    "BOOL": bool,
+    "NULL": lambda _: None,
+    "B": b64decode,
+    "L": lambda members: tuple(map(_unpacked, members)),
+    "M": unpack,
+    "SS": frozenset,
+    "NS": lambda texts: frozenset(map(_number, texts)),
+    "BS": lambda texts: frozenset(map(b64decode, texts)),
+}

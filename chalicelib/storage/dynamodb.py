@@ -10,7 +10,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -121,91 +121,87 @@ def is_possible_key(key: tuple[str, ...]) -> bool:
 # ---- expressions
 
 
-class _Placeholders:
-    def __init__(self) -> None:
-        self.names: dict[str, str] = {}
-        self.values: dict[str, Any] = {}
+class _Name(NamedTuple):
+    attribute: str
 
-    def path(self, attribute: str) -> str:
-        """Return placeholders for an attribute, or for a member of a map: `rotated_at.3`."""
-        parts = []
-        for name in attribute.split("."):
-            parts.append(f"#n{len(self.names)}")
-            self.names[parts[-1]] = name
-        return ".".join(parts)
 
-    def value(self, value: Any) -> str:
-        """Return a placeholder for a value; for the size of an attribute, its expression."""
-        if isinstance(value, _Operand):
-            return value.render(self)
-        placeholder = f":v{len(self.values)}"
-        self.values[placeholder] = value
-        return placeholder
+class _Value(NamedTuple):
+    value: Any
+
+
+_Part = str | _Name | _Value
 
 
 class Condition:
     """A condition. `a & b`, `a | b` and `~a` combine conditions."""
 
-    def __init__(self, render: Callable[[_Placeholders], str]):
-        self.render = render
+    def __init__(self, *parts: _Part):
+        self._parts = parts
 
     def expression(self) -> Expression:
         """Return the condition for DynamoDB."""
-        used = _Placeholders()
-        return self.render(used), used.names, used.values
+        names: dict[str, str] = {}
+        values: dict[str, Any] = {}
+        texts = []
+        for part in self._parts:
+            if isinstance(part, str):
+                texts.append(part)
+            elif isinstance(part, _Name):
+                texts.append(_path(part.attribute, "#n", names))
+            else:
+                texts.append(f":v{len(values)}")
+                values[texts[-1]] = part.value
+        return "".join(texts), names, values
 
     def __and__(self, other: "Condition") -> "Condition":
-        return Condition(lambda used: f"({self.render(used)} AND {other.render(used)})")
+        return Condition("(", *self._parts, " AND ", *other._parts, ")")
 
     def __or__(self, other: "Condition") -> "Condition":
-        return Condition(lambda used: f"({self.render(used)} OR {other.render(used)})")
+        return Condition("(", *self._parts, " OR ", *other._parts, ")")
 
     def __invert__(self) -> "Condition":
-        return Condition(lambda used: f"(NOT {self.render(used)})")
+        return Condition("(NOT ", *self._parts, ")")
 
 
 class _Operand:
     """What a condition compares: an attribute, or its size."""
 
-    def __init__(self, render: Callable[[_Placeholders], str]):
-        self.render = render
+    def __init__(self, *parts: _Part):
+        self.parts = parts
 
     def _compare(self, operator: str, value: Any) -> Condition:
-        return Condition(lambda used: f"{self.render(used)} {operator} {used.value(value)}")
+        return Condition(*self.parts, operator, *_parts_of(value))
 
     def eq(self, value: Any) -> Condition:
         """Return the condition that it is equal to a value."""
-        return self._compare("=", value)
+        return self._compare(" = ", value)
 
     def lt(self, value: Any) -> Condition:
         """Return the condition that it is less than a value."""
-        return self._compare("<", value)
+        return self._compare(" < ", value)
 
     def lte(self, value: Any) -> Condition:
         """Return the condition that it is at most a value."""
-        return self._compare("<=", value)
+        return self._compare(" <= ", value)
 
     def gt(self, value: Any) -> Condition:
         """Return the condition that it is greater than a value."""
-        return self._compare(">", value)
+        return self._compare(" > ", value)
 
     def gte(self, value: Any) -> Condition:
         """Return the condition that it is at least a value."""
-        return self._compare(">=", value)
+        return self._compare(" >= ", value)
 
     def between(self, low: Any, high: Any) -> Condition:
         """Return the condition that it is at least `low` and at most `high`."""
-        return Condition(lambda used: f"{self.render(used)} BETWEEN {used.value(low)} AND {used.value(high)}")
+        return Condition(*self.parts, " BETWEEN ", *_parts_of(low), " AND ", *_parts_of(high))
 
 
 class Attribute(_Operand):
     """An attribute to build a condition on."""
 
-    def __init__(self, name: str):
-        super().__init__(lambda used: used.path(name))
-
-    def _function(self, name: str, *values: Any) -> Condition:
-        return Condition(lambda used: f"{name}({', '.join([self.render(used), *map(used.value, values)])})")
+    def _function(self, name: str, *further: _Part) -> Condition:
+        return Condition(f"{name}(", *self.parts, *further, ")")
 
     def exists(self) -> Condition:
         """Return the condition that it is stored."""
@@ -217,16 +213,29 @@ class Attribute(_Operand):
 
     def contains(self, value: Any) -> Condition:
         """Return the condition that it contains a value: a set or list a member, a text a part."""
-        return self._function("contains", value)
+        return self._function("contains", ", ", *_parts_of(value))
 
     def size(self) -> _Operand:
         """Return its size: the number of members or characters."""
-        return _Operand(lambda used: f"size({self.render(used)})")
+        return _Operand("size(", *self.parts, ")")
+
+
+def _parts_of(value: Any) -> tuple[_Part, ...]:
+    return value.parts if isinstance(value, _Operand) else (_Value(value),)
+
+
+def _path(attribute: str, prefix: str, names: dict[str, str]) -> str:
+    """Return placeholders for an attribute, or for a member of a map: `rotated_at.3`. Adds them to `names`."""
+    placeholders = []
+    for name in attribute.split("."):
+        placeholders.append(f"{prefix}{len(names)}")
+        names[placeholders[-1]] = name
+    return ".".join(placeholders)
 
 
 def attr(name: str) -> Attribute:
     """Return an attribute to build a condition on: `attr("client_id").eq("x") & attr("revoked_at").not_exists()`."""
-    return Attribute(name)
+    return Attribute(_Name(name))
 
 
 class FromSet(NamedTuple):
@@ -241,16 +250,18 @@ def update_expression(set_: Mapping[str, Any], add: Mapping[str, Any], remove: t
     `add`: what is added to numbers and sets; a value that is FromSet is deleted from its set.
     """
     deleted = {name: value.members for name, value in add.items() if isinstance(value, FromSet)}
-    add = {name: value for name, value in add.items() if name not in deleted}
-    fields = [*set_, *add, *deleted, *remove]
-    names = {f"#u{i}_{j}": part for i, field in enumerate(fields) for j, part in enumerate(field.split("."))}
-    paths = iter(".".join(f"#u{i}_{j}" for j in range(field.count(".") + 1)) for i, field in enumerate(fields))
-    values = {f":u{i}": value for i, value in enumerate([*set_.values(), *add.values(), *deleted.values()])}
-    value = iter(values)
-    clauses = {
-        "SET": [f"{next(paths)} = {next(value)}" for _ in set_],
-        "ADD": [f"{next(paths)} {next(value)}" for _ in add],
-        "DELETE": [f"{next(paths)} {next(value)}" for _ in deleted],
-        "REMOVE": [next(paths) for _ in remove],
-    }
-    return " ".join(f"{verb} {', '.join(parts)}" for verb, parts in clauses.items() if parts), names, values
+    added = {name: value for name, value in add.items() if name not in deleted} if deleted else add
+    names: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    clauses = []
+    for verb, operator, changes in (("SET", " = ", set_), ("ADD", " ", added), ("DELETE", " ", deleted)):
+        parts = []
+        for field, value in changes.items():
+            placeholder = f":u{len(values)}"
+            values[placeholder] = value
+            parts.append(f"{_path(field, '#u', names)}{operator}{placeholder}")
+        if parts:
+            clauses.append(f"{verb} {', '.join(parts)}")
+    if remove:
+        clauses.append("REMOVE " + ", ".join([_path(field, "#u", names) for field in remove]))
+    return " ".join(clauses), names, values
