@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.handles import secret_hash
+from chalicelib.protocol.texts import Text
 from chalicelib.settings import Settings
 
 ACCOUNT = "account"
@@ -19,7 +20,7 @@ def find(client_id: str, settings: Settings, playground_secret: Callable[[], str
         # It has no secret and gets no code: it only needs a user who is signed in.
         return Client(
             client_id=ACCOUNT,
-            client_name=f"Your account at {settings.name}",
+            client_name=Text("Your account at %(name)s", name=settings.name),
             # Pages that ask the user to sign in again are returned to.
             redirect_uris=tuple(settings.issuer + "/account" + page for page in ("", "/second-factor", "/passkeys")),
             default_redirect_uri=settings.issuer + "/account",

@@ -12,7 +12,7 @@ from chalice import Response as ChaliceResponse
 from chalicelib import endpoints, pages
 from chalicelib.authorization.response import send_response
 from chalicelib.events.log import log_request
-from chalicelib.http import cors, gateway, tls
+from chalicelib.http import accept, cors, gateway, tls
 from chalicelib.http.gateway import Event
 from chalicelib.http.messages import NO_STORE, Request, Response, json_response
 from chalicelib.http.security_headers import security_headers
@@ -162,7 +162,7 @@ class Application:
                 return send_response(server, http, http.recipient, error.parameters())
             except TemporarilyUnavailable as unsigned:  # no key to sign it with
                 http.error = error = unsigned
-        if http.path not in self._page_paths and not isinstance(error, NotFound):
+        if http.path not in self._page_paths and not (isinstance(error, NotFound) and accept.may_show_page(http)):
             return json_response(error.parameters(), error.status, NO_STORE | error.headers)
         page: Response = endpoints.Endpoints("error_page").show(server, http, error)
         return page
@@ -288,10 +288,10 @@ def _allowed(methods: dict[str, Route]) -> list[str]:
 def _preflight(http: Request, methods: dict[str, Route]) -> Response:
     """Answer a method that no route has: a CORS preflight, or an error. Raises NotFound and MethodNotAllowed."""
     if not methods:
-        raise NotFound("There is nothing at this address.")
+        raise NotFound("There is nothing at this address. /.well-known/openid-configuration lists the endpoints.")
     allowed = _allowed(methods)
     if http.method != "OPTIONS" or "OPTIONS" not in allowed:
-        raise MethodNotAllowed("The method is not allowed here.", headers={"Allow": ", ".join(allowed)})
+        raise MethodNotAllowed(f"Send {' or '.join(methods)} to this address.", headers={"Allow": ", ".join(allowed)})
     return Response(204).add({"Content-Type": "text/plain; charset=utf-8", **cors.preflight_headers(http, allowed)})
 
 

@@ -21,9 +21,10 @@ from infra.local.serve import LOOPBACK
 from infra.local.serve import serve as serve_checkout
 from infra.local.state import StateError
 from infra.operator.command_list import OPERATOR_COMMANDS
-from infra.operator.commands import CommandError, example
+from infra.operator.commands import CommandError, WholeNumber, example
 from infra.operator.common_options import add_common_options
 from infra.operator.completion import NAME, VARIABLE
+from infra.operator.settings import unknown_variables
 from infra.operator.terminal import visible
 
 _AWS = "Set AWS_PROFILE, or {}."
@@ -42,7 +43,7 @@ def command(context: click.Context) -> None:
 
 
 @command.command(epilog=example("serve --port 9000"))
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option("--port", type=WholeNumber(1, 65535), default=8000, show_default=True)
 @click.option(
     "--host", default=LOOPBACK, show_default=True, help="IPv4 address to listen on; 0.0.0.0 is all, for containers."
 )
@@ -56,6 +57,8 @@ def serve(stage: str, /, port: int, host: str, fresh: bool) -> None:
         IPv4Address(host)
     except ValueError as error:
         raise CommandError("--host must be an IPv4 address, such as 127.0.0.1 or 0.0.0.0.") from error
+    for problem in unknown_variables(os.environ):
+        click.echo(visible(problem), err=True)
     serve_checkout(port, host, fresh=fresh)
 
 

@@ -30,7 +30,7 @@ from chalicelib.storage.table import Write
 SHORT = Window("hour_started", "hour_failures", 15 * MINUTE)
 ATTEMPTS = 5  # in a quarter of an hour
 ATTEMPTS_PER_DAY = 20
-WRONG = Text("The code is not right.")
+WRONG = Text("The code is not right. Enter the code that the application shows now. Is its clock right?")
 _CODE, _RECOVERY_CODE = "code", "recovery code"
 _RACES = 20
 _RETRY_AFTER = 30

@@ -79,7 +79,7 @@ def _read(
         raise InvalidRequest(
             "The dpop_jkt must be the SHA-256 thumbprint of a key, in base64url (RFC 9449 section 10)."
         )
-    claims = params.get("claims", at_most=claims_parameter.MAX_LENGTH)
+    claims = params.get("claims", at_most=claims_parameter.MAX_LENGTH, is_json=True)
     # After the checks above: a malformed request must not be answered with login_required because of an old hint.
     openid = read_openid_parameters(server, params, client, response_type, scope)
     targets, scope, details = read_access(server, client, params, scope)

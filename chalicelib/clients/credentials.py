@@ -62,9 +62,13 @@ def _plain_uri_credentials(scheme: str, rest: str) -> ClientCredentials | None:
     return ClientCredentials(f"{scheme}:{after_scheme}", secret) if colon else None
 
 
-def _client_secret_post(_http: Request, form: Params) -> ClientCredentials | None:
+def _client_secret_post(http: Request, form: Params) -> ClientCredentials | None:
     secret = form.get("client_secret")
-    return None if secret is None else ClientCredentials(form.require("client_id"), secret)
+    if secret is None:
+        return None
+    # With HTTP Basic too, the error is that there are two methods, not that this one lacks its client_id.
+    client_id = form.get("client_id") if http.credentials("basic") else form.require("client_id")
+    return ClientCredentials(client_id or "", secret)
 
 
 def _private_key_jwt(_http: Request, form: Params) -> ClientCredentials | None:

@@ -32,8 +32,11 @@ def redeem(server: AuthorizationServer, http: Request, client: Client, form: Par
     details = read_details(server, client, form)
     if not requested and not details.texts:
         raise InvalidScope("Send a scope: this client has no default scope for client_credentials.")
-    scope = tokens.registered_scope(server, client, requested) - SCOPES.keys()
+    registered = tokens.registered_scope(server, client, requested)
+    scope = registered - SCOPES.keys()
     if (requested and not scope) or (client.strict_scope and scope != requested):
+        if unregistered := requested - registered:
+            raise InvalidScope("The client is not registered for: " + " ".join(sorted(unregistered)))
         raise InvalidScope("Not available with client_credentials: " + " ".join(sorted(requested - scope)))
     named = resources.parse_resource(form)
     # An access token is for one resource: the one that is named, or else that of the details.

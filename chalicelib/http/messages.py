@@ -20,6 +20,7 @@ MAX_PARAMETERS = 100
 NOT_DECODED = "The parameters are not valid UTF-8, or there are too many."
 # C0 and C1 controls, and lone surrogates: no parameter may contain one.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL_IN_JSON = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")  # RFC 8259 section 2
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
@@ -73,11 +74,13 @@ class Params:
             raise InvalidRequest("Every member of the JSON body must be a string.")
         return cls(pairs)
 
-    def get(self, name: str, *, at_most: int = 2048, at_most_encoded: int | None = None) -> str | None:
+    def get(
+        self, name: str, *, at_most: int = 2048, at_most_encoded: int | None = None, is_json: bool = False
+    ) -> str | None:
         """Return the value of a parameter, or None when it is missing or empty.
 
         Raises InvalidRequest when it is repeated, longer than `at_most` characters (or, percent-encoded, longer than
-        `at_most_encoded`), or contains a control character.
+        `at_most_encoded`), or contains a control character. JSON may have line breaks and tabs.
         """
         values = self._values.get(name, [])
         if len(values) > 1:
@@ -86,7 +89,7 @@ class Params:
             return None
         if len(values[0]) > at_most:
             raise InvalidRequest(f"The parameter {name} is longer than {at_most} characters.")
-        if CONTROL.search(values[0]):
+        if (_CONTROL_IN_JSON if is_json else CONTROL).search(values[0]):
             raise InvalidRequest(f"The parameter {name} contains a control character or is not valid UTF-8.")
         if at_most_encoded is not None and len(quote_plus(values[0])) > at_most_encoded:
             raise InvalidRequest(f"The parameter {name} is longer than {at_most_encoded} characters when encoded.")

@@ -112,7 +112,7 @@ if (signInButton && window.PublicKeyCredential) {
   };
   const offerInList = async () => {
     if (options.allowCredentials || !(await PublicKeyCredential.isConditionalMediationAvailable?.())) return;
-    ask("conditional").catch((error) => show("passkey_problem", !isCancelled(error)));
+    ask("conditional").catch(() => {}); // the user has asked for nothing yet: only the button says what is wrong
   };
   signInButton.addEventListener("click", () => {
     show("passkey_problem", false);

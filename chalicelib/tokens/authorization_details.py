@@ -45,7 +45,7 @@ def parse_details(params: Params) -> tuple[str, ...] | None:
 
     Raises InvalidRequest for a repeated parameter, InvalidAuthorizationDetails for what is no array of details.
     """
-    text = params.get(PARAMETER, at_most=MAX_PARAMETER)
+    text = params.get(PARAMETER, at_most=MAX_PARAMETER, is_json=True)
     if text is None:
         return None
     if len(text) > MAX_LENGTH:

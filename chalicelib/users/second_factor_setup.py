@@ -79,9 +79,7 @@ def take_first_code(server: AuthorizationServer, signed_in: SignedInUser, form: 
     secret = totp.secret_for_session(server.keys, user, signed_in.session.session_id)
     step = totp.matching_step(secret, totp.normalize(form.raw("one_time_code") or ""), now)
     if step is None:
-        raise NotSetUp(
-            Text("The code is not right. Enter the code that the application shows now. Is its clock right?")
-        )
+        raise NotSetUp(second_factor.WRONG)
     if step <= user.totp_step:
         raise NotSetUp(Text("This code was used already. Wait for the next one, and enter it."))
     batch = recovery_codes.new_batch(now, signed_in.session.session_id)

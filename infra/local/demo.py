@@ -64,6 +64,8 @@ def welcome(store: Store, administrator_password: str | None) -> str:
         }
         lines += [
             f"  demo client          {CLIENT_ID}, secret {CLIENT_SECRET}, returns to {REDIRECT_URIS[0]}",
+            "                       (if no application of yours listens there, the browser cannot connect,",
+            "                       and its address bar has the code)",
             f"  open in a browser    {issuer}/oauth2/authorize?{urlencode(request)}",
         ]
     lines.append(f"  try with curl        curl {issuer}/.well-known/openid-configuration")

@@ -15,6 +15,7 @@ import click
 from chalicelib.settings import Settings, SettingsError
 from infra.local import embedded
 from infra.local.http_server import fix_chalice_local
+from infra.local.loopback_names import redirect_to_issuer, serving_line
 from infra.local.state import CHECKOUT, StateError, StateFolder
 
 MAKE = "make run PORT="
@@ -33,10 +34,10 @@ def serve(port: int, host: str = LOOPBACK, *, fresh: bool = False) -> None:
         StateFolder().clear()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        _start(port)
+        issuer = _start(port)
         if host != LOOPBACK:
             print(f"Listening on {host}: others may reach this server, and the demo data is public.", flush=True)
-        _chalice_local(port, host)
+        _chalice_local(port, host, serving_line(issuer, host, port))
     except (KeyboardInterrupt, click.Abort):
         print(flush=True)  # the shell's prompt starts on a new line
         os._exit(0)  # Python would free the whole database first, which takes seconds; all writes are stored
@@ -58,16 +59,19 @@ def prepare() -> None:
         os._exit(2)  # chalice imports app.py in a thread, which could not end the process otherwise
 
 
-def _start(port: int) -> None:
+def _start(port: int) -> str:
+    """Start the database, and return the issuer."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # chalice does not flush its output to a pipe
     if not os.environ.get("SIGNET_ISSUER"):
         os.environ["SIGNET_ISSUER"] = f"http://localhost:{port}"
     fix_chalice_local()
     settings = Settings.from_environ()
+    redirect_to_issuer(settings.issuer)
     if settings.embedded:
         embedded.start(settings)
         StateFolder().announce(settings.issuer)
+    return settings.issuer
 
 
 def _port_of_chalice_local(arguments: list[str]) -> int | None:
@@ -95,9 +99,16 @@ def _cannot_listen(port: int, error: OSError, command: str) -> StateError:
     return StateError(f"Port {port} {problem}. Choose another one: {command}{port + 1 if port < 65535 else 8000}")
 
 
-def _chalice_local(port: int, host: str) -> None:
+def _chalice_local(port: int, host: str, line: str) -> None:
+    """Run the server of `chalice local`, with `line` in place of its own first line."""
     from chalice.cli import cli
+    from chalice.local import LocalDevServer
 
+    def serve_forever(server: Any) -> None:
+        print(line, flush=True)
+        server.server.serve_forever()
+
+    LocalDevServer.serve_forever = serve_forever
     options = ["--no-autoreload", "--host", host, "--port", str(port)]
     arguments: list[Any] = ["--project-dir", str(CHECKOUT), "local", *options]
     try:

@@ -31,6 +31,12 @@ class CommandError(click.ClickException):
     exit_code = 2
 
 
+class WholeNumber(click.IntRange):
+    """A range of integers, with a name for messages: "'abc' is not a valid whole number"."""
+
+    name = "whole number"
+
+
 def example(*commands: str) -> str:
     """Return the epilog of a command's help: how to call it."""
     lines = [f"signet {command}" for command in commands]

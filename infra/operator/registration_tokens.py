@@ -15,6 +15,7 @@ from chalicelib.storage.store import Store
 from chalicelib.storage.table import Refused
 from infra.operator.commands import (
     CommandError,
+    WholeNumber,
     confirm,
     example,
     json_option,
@@ -37,8 +38,8 @@ def registration_token() -> None:
 
 @registration_token.command("create", epilog=example('registration-token create --label "Partner portal" --uses 5'))
 @click.option("--label", default="", help="What the token is for, for the list.")
-@click.option("--days", type=click.IntRange(1, MAX_DAYS), default=7, show_default=True, help="How long it is valid.")
-@click.option("--uses", type=click.IntRange(1, 1_000_000), help="How many clients it may register; by default any.")
+@click.option("--days", type=WholeNumber(1, MAX_DAYS), default=7, show_default=True, help="How long it is valid.")
+@click.option("--uses", type=WholeNumber(1, 1_000_000), help="How many clients it may register; by default any.")
 @json_option
 @click.pass_obj
 def create_registration_token(stage: str, /, label: str, days: int, uses: int | None, as_json: bool) -> None:

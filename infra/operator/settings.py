@@ -56,11 +56,16 @@ def effective_settings(environ: Mapping[str, str], where: str) -> tuple[list[Set
             if name is None or valid.pop(name[0], None) is None:
                 raise
             problems.append(f"{error}.")
+    problems.extend(unknown_variables(environ))
+    return list(_settings(settings, valid, where, in_lambda="AWS_LAMBDA_FUNCTION_NAME" in valid)), problems
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each SIGNET_ variable that is no setting, and is ignored."""
     names = {_variable(field.name) for field in fields(Settings) if field.name not in _DETECTED} | {"PORT"}
     variables = (variable for variable in sorted(environ) if variable.startswith("SIGNET_"))
     unknown = (variable for variable in variables if variable not in names | _OTHER_VARIABLES)
-    problems.extend(f"{variable} is not a setting.{did_you_mean(variable, names)}" for variable in unknown)
-    return list(_settings(settings, valid, where, in_lambda="AWS_LAMBDA_FUNCTION_NAME" in valid)), problems
+    return [f"{variable} is not a setting.{did_you_mean(variable, names)}" for variable in unknown]
 
 
 def _settings(settings: Settings, environ: Mapping[str, str], where: str, *, in_lambda: bool) -> Iterator[Setting]:

@@ -277,3 +277,19 @@ def test_a_browser_without_passkeys_shows_the_password_form(site: Site, window: 
     window.sign_in()
     window.to("/account/passkeys")
     assert "a browser that supports passkeys" in window.text()
+
+
+def test_list_that_the_browser_refuses_is_no_error_before_the_button_is_pressed(site: Site, window: Window) -> None:
+    window.page.add_init_script("""
+        const get = navigator.credentials.get.bind(navigator.credentials);
+        navigator.credentials.get = (options) => {
+          const asking = get(options);
+          asking.catch(() => { window.refused = true; });
+          return asking;
+        };
+    """)
+    window.page.goto(f"http://127.0.0.1:{site.port}/oauth2/authorize?client_id=account&response_type=code")
+    window.page.wait_for_function("window.refused")  # passkeys belong to localhost
+    expect(window.page.locator("#passkey_problem")).to_be_hidden()
+    window.page.get_by_role("button", name="Sign in with a passkey").click()
+    expect(window.page.locator("#passkey_problem")).to_be_visible()

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import chalice.local
 import pytest
 
 from infra.local.http_server import MAX_BODY_BYTES
+from infra.local.loopback_names import redirect_to_issuer, serving_line
 from tests.support.browser import Browser, basic
 from tests.support.site import Registered, Site
 
@@ -150,3 +152,66 @@ def test_repeated_authorization_is_joined_and_rejected(site: Site, token_request
     with connection(site) as opened:
         opened.sendall(head(token_request, token_request, *fields) + b"grant_type=client_credentials")
         assert answer(opened)[0] in (400, 401)
+
+
+def location(site: Site, *fields: str) -> str | None:
+    """Return where a GET request for the account page is redirected to."""
+    with connection(site) as opened:
+        opened.sendall("\r\n".join(["GET /account?x=1 HTTP/1.1", *fields, "", ""]).encode())
+        response = http.client.HTTPResponse(opened, method="GET")
+        response.begin()
+        return response.getheader("Location")
+
+
+@pytest.fixture
+def redirecting(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A server whose issuer is at localhost, and which redirects browsers to it."""
+    handler = chalice.local.ChaliceRequestHandler
+    monkeypatch.setattr(handler, "do_GET", handler.do_GET)
+    redirect_to_issuer(f"http://localhost:{site.port}")
+    return site
+
+
+PAGE = "Accept: text/html,*/*;q=0.8"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_browser_at_another_name_of_this_machine_is_redirected_to_the_issuer(redirecting: Site, host: str) -> None:
+    expected = f"http://localhost:{redirecting.port}/account?x=1"
+    assert location(redirecting, f"Host: {host}:{redirecting.port}", PAGE) == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "accept"),
+    [
+        ("127.0.0.1:{port}", "Accept: */*"),  # an application
+        ("localhost:{port}", PAGE),
+        ("127.0.0.1:1", PAGE),  # the port of a container
+        ("login.example.com:{port}", PAGE),
+        ("[", PAGE),
+    ],
+)
+def test_other_requests_are_not_redirected_to_the_issuer(redirecting: Site, host: str, accept: str) -> None:
+    to = location(redirecting, f"Host: {host.format(port=redirecting.port)}", accept)
+    assert to is None or "/oauth2/authorize?" in to
+
+
+def test_nothing_is_redirected_where_the_issuer_is_another_machine(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = chalice.local.ChaliceRequestHandler
+    monkeypatch.setattr(handler, "do_GET", handler.do_GET)
+    redirect_to_issuer(f"https://login.example.com:{site.port}")
+    to = location(site, f"Host: 127.0.0.1:{site.port}", PAGE)
+    assert to is None or "login.example.com" not in to
+
+
+@pytest.mark.parametrize(
+    ("issuer", "host", "line"),
+    [
+        ("http://localhost:8000", "127.0.0.1", "http://localhost:8000."),
+        ("http://localhost:8000", "0.0.0.0", "http://localhost:8000."),
+        ("http://localhost:9000", "0.0.0.0", "http://0.0.0.0:8000, for the issuer http://localhost:9000."),
+        ("https://a.example", "127.0.0.1", "http://127.0.0.1:8000, for the issuer https://a.example."),
+    ],
+)
+def test_server_prints_the_address_to_open(issuer: str, host: str, line: str) -> None:
+    assert serving_line(issuer, host, 8000) == f"Serving on {line} Press Ctrl-C to stop."

@@ -1,5 +1,6 @@
 """`make run` and plain `chalice local` as processes, `make help`, and the creation of .venv."""
 
+import http.client
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import chalice.local
@@ -37,6 +39,7 @@ def test_server_starts_and_prints_the_next_steps(program: Program) -> None:
         "demo, secret demo-secret",
         "curl ",
         "admin, password ",
+        "its address bar has the code",
     ):
         assert text in program.printed
     assert program.get("/healthz") == 200
@@ -63,6 +66,33 @@ def test_signal_ends_the_server_without_a_traceback(tmp_path: Path, how: signal.
     assert time.monotonic() - started < 2
     assert code == 0
     assert [line[0] for line in rest.splitlines() if line] == ["{", "{"], "one line for each request"
+
+
+def test_misspelled_setting_is_named_at_the_start(tmp_path: Path) -> None:
+    program = Program(["env", "SIGNET_SIGNUP=on", *COMMANDS["make run"]], free_port(), tmp_path)
+    program.end(signal.SIGTERM)
+    assert "SIGNET_SIGNUP is not a setting. Did you mean 'SIGNET_SIGN_UP'?" in program.printed
+
+
+def test_browser_at_127_0_0_1_is_sent_to_the_address_that_the_server_prints(program: Program) -> None:
+    address = f"http://localhost:{program.port}"
+    with closing(http.client.HTTPConnection("127.0.0.1", program.port, timeout=30)) as connection:
+        connection.request("GET", "/account", headers={"Accept": "text/html,*/*;q=0.8"})
+        assert connection.getresponse().getheader("Location") == f"{address}/account"
+    assert f"  Signet               {address}\n" in program.printed
+
+
+def test_last_line_has_the_address_and_how_to_stop(tmp_path: Path) -> None:
+    program = Program(COMMANDS["make run"], free_port(), tmp_path)
+    program.end(signal.SIGTERM)
+    assert program.printed.endswith(f"Serving on http://localhost:{program.port}. Press Ctrl-C to stop.\n")
+
+
+def test_port_that_is_no_number_is_named() -> None:
+    done = subprocess.run(
+        [*COMMANDS["make run"], "--port", "abc"], cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (2, "Invalid value for '--port': 'abc' is not a valid whole number.\n")
 
 
 def test_empty_issuer_is_the_address_of_the_server(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class Quickstart:
         self._site, self._run_command, self._folder = site, run_command, folder
         self._process: subprocess.Popen[bytes] | None = None
         source, copy = QUICKSTARTS / name, folder / "docs" / "quickstarts" / name
-        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("node_modules", "__pycache__"))
+        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("node_modules", ".venv", "__pycache__"))
         if dependencies(source):
             (copy / "node_modules").symlink_to(NODE_FOLDER / "node_modules")
         for file in copy.glob("*.*"):
@@ -87,8 +87,8 @@ class Quickstart:
                 name, _, value = words[1].partition("=")
                 placeholder = value.startswith("replace-with-the-secret-from")
                 environ[name] = str(next(iter(self.clients.values())).secret) if placeholder else value
-        (command,) = (words for words in self._commands if words[0] in (".venv/bin/flask", "node", "python3"))
-        program = command[0].replace(".venv/bin", str(Path(sys.executable).parent))
+        (command,) = (words for words in self._commands if _starts_server(words))
+        program = re.sub(r"^.*\.venv/bin", str(Path(sys.executable).parent), command[0])
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [program, *command[1:]], cwd=self._folder, env=environ, stdout=log, stderr=subprocess.STDOUT
@@ -107,6 +107,10 @@ class Quickstart:
     @property
     def _log(self) -> Path:
         return self._folder / "log"
+
+
+def _starts_server(words: list[str]) -> bool:
+    return words[0].endswith("/flask") or words[0] == "node" or words[:3] == ["python3", "-m", "http.server"]
 
 
 def commands(text: str) -> list[list[str]]:
@@ -428,3 +432,19 @@ def test_index_lists_every_quick_start() -> None:
         "api_access_tokens",
     ]
     assert {folder.name for folder in folders()} == set(re.findall(r"\]\((\w+)/README\.md\)", index))
+
+
+@pytest.mark.parametrize("name", [folder.name for folder in folders()])
+def test_readme_calls_no_program_that_make_run_does_not_install(name: str) -> None:
+    """`.venv` of the checkout has the command `signet`; a quick start brings its own libraries."""
+    folder = f"docs/quickstarts/{name}"
+    steps = commands((QUICKSTARTS / name / "README.md").read_text("utf-8"))
+    assert {words[0] for words in steps if words[0].startswith(".venv/")} == {".venv/bin/signet"}
+    if any(words[0].startswith(f"{folder}/.venv/") for words in steps):
+        create = steps.index(["python3", "-m", "venv", f"{folder}/.venv"])
+        install = steps[create + 1]
+        assert install[:2] == [f"{folder}/.venv/bin/pip", "install"]
+        program = (QUICKSTARTS / name / "app.py").read_text("utf-8")
+        imported = set(re.findall(r"^(?:import|from) (\w+)", program, re.MULTILINE))
+        libraries = {"flask": "Flask", "authlib": "Authlib", "jwt": "PyJWT[crypto]", "requests": "requests"}
+        assert {libraries[module] for module in imported & {*libraries}} <= {*install[2:]}

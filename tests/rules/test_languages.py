@@ -360,3 +360,12 @@ def test_operators_texts_are_shown_as_they_are(site: Site, browser: Browser, mar
 )
 def test_dates_are_in_the_language_of_the_page(code: str, expected: str) -> None:
     assert date_text(1772600786, code) == expected
+
+
+def test_name_of_the_account_pages_is_in_the_language_of_the_reader(site: Site, browser: Browser) -> None:
+    site.user("alice")
+    german = {"Accept-Language": "de"}
+    page = browser.get(browser.get("/account", german).location, german)
+    assert "um fortzufahren zu <strong><bdi>Ihr Konto bei Signet</bdi></strong>" in page.body
+    page = browser.get(browser.get("/account").location)
+    assert "to continue to <strong><bdi>Your account at Signet</bdi></strong>" in page.body

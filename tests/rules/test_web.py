@@ -245,6 +245,43 @@ def test_unsupported_method_is_405_with_allow(site: Site, browsers: Callable[...
             assert answer.json["error"] == "method_not_allowed"
 
 
+def test_wrong_method_says_which_one_to_use(browser: Browser) -> None:
+    described = browser.get("/oauth2/token", grant_type="authorization_code").json["error_description"]
+    assert described == "Send POST to this address."
+    described = browser.request("DELETE", "/oauth2/userinfo").json["error_description"]
+    assert described == "Send GET or POST to this address."
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "accept", "is_page"),
+    [
+        ("GET", "/authorize", None, True),
+        ("GET", "/authorize", "text/html,application/xhtml+xml,*/*;q=0.8", True),
+        ("GET", "/authorize", "*/*", True),
+        ("GET", "/.well-known/openid-configuratoin", "application/json", False),
+        ("POST", "/oauth/token", "*/*", False),
+        ("POST", "/oauth/token", None, False),
+        ("POST", "/oauth2/register", "*/*", False),
+        ("POST", "/account/sign-up", "text/html", True),
+    ],
+)
+def test_unknown_address_is_a_page_for_browsers_and_json_for_applications(
+    browser: Browser, method: str, path: str, accept: str | None, is_page: bool
+) -> None:
+    headers = {"Content-Type": FORM} | ({"Accept": accept} if accept else {})
+    answer = browser.request(method, path, "", headers)
+    assert answer.status == 404
+    if is_page:
+        assert "Page not found" in answer.body
+    else:
+        assert answer.json["error"] == "not_found"
+
+
+def test_unknown_address_names_the_metadata(browser: Browser) -> None:
+    described = browser.request("POST", "/oauth/token", "", {"Content-Type": FORM}).json["error_description"]
+    assert "/.well-known/openid-configuration" in described
+
+
 @pytest.mark.parametrize("path", PAGE_PATHS)
 def test_options_request_to_a_page_is_405(site: Site, path: str) -> None:
     assert GatewayBrowser(site, HTTP_2).request("OPTIONS", path, headers={"Origin": ORIGIN}).status == 405

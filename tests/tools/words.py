@@ -98,9 +98,11 @@ def files(paths: list[Path] | None = None) -> Iterator[Path]:
     roots = paths or [*(ROOT / folder for folder in FOLDERS), *ROOT.glob("*.md"), *(ROOT / name for name in SINGLE)]
     for root in roots:
         for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
+            if {"node_modules", ".venv"} & {*path.parts}:
+                continue
             relative = path.resolve().relative_to(ROOT).as_posix()
             checked = path.suffix == ".py" or path.suffix in TEXT_SUFFIXES or path.name in ("Makefile", "run")
-            if path.is_file() and checked and "node_modules" not in path.parts and relative not in EXCLUDED:
+            if path.is_file() and checked and relative not in EXCLUDED:
                 yield path.resolve()
 
 

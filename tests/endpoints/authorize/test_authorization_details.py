@@ -147,7 +147,7 @@ def push(browser: Browser, client: Registered, **parameters: Any) -> Answer:
 
 
 def test_details_that_no_parameter_can_have_are_an_invalid_request(browser: Browser, client: Registered) -> None:
-    for value in ([as_json(ANYWHERE), as_json(ANYWHERE)], as_json(ANYWHERE) + "\n", "[" * 65537):
+    for value in ([as_json(ANYWHERE), as_json(ANYWHERE)], as_json(ANYWHERE) + "\0", "[" * 65537):
         assert push(browser, client, authorization_details=value).json["error"] == "invalid_request"
 
 
@@ -314,3 +314,16 @@ def test_type_that_was_changed_since_it_was_cached_is_read_again(
 
 def asks_to_sign_in_or_consent(page: Answer) -> bool:
     return page.status == 200 and "error" not in page.body.partition("<main")[0]
+
+
+def test_line_breaks_and_tabs_between_the_values_are_accepted(site: Site, browser: Browser, client: Registered) -> None:
+    text = json.dumps([PAYMENT], indent="\t").replace("\n", "\r\n")
+    page = browser.authorize(client, authorization_details=text)
+    assert asks_for_consent(browser.sign_in(page))
+
+
+@pytest.mark.parametrize("character", ["\n", "\t", "\x00", "\x7f", "\x85"])
+def test_control_character_in_a_value_is_rejected(browser: Browser, client: Registered, character: str) -> None:
+    text = as_json(PAYMENT | {"creditorName": "A@B"}).replace("@", character)
+    answer = browser.authorize(client, authorization_details=text).answer
+    assert answer["error"] in (INVALID, "invalid_request")

@@ -250,3 +250,10 @@ def test_claims_outside_the_registered_scopes_are_not_released(site: Site, brows
 def test_every_claim_has_a_description(name: str) -> None:
     assert claims.requested_outside_scope({"userinfo": {name: {}}}, frozenset()) == {name}
     assert claims.describe_claim(name).startswith("See ")
+
+
+def test_claims_may_have_line_breaks_between_their_values(site: Site, browser: Browser, client: Registered) -> None:
+    site.user("alice", claims=USER_CLAIMS)
+    text = json.dumps({"id_token": {"name": None}}, indent="\t")
+    token = browser.tokens(client, scope="openid", claims=text)["id_token"]
+    assert read_user_claims(token) == {"name": "Alice Liddell"}

@@ -322,3 +322,18 @@ def test_import_rejects_a_user_or_client_whose_id_is_taken_by_the_other(site: Si
     site.server.store.users.put(alice)
     outcome = insert_record(site.server.store, replace(client.record, client_id=alice.sub))
     assert outcome.problem == "its client_id is the sub of a user"
+
+
+@pytest.mark.parametrize(
+    ("registered", "requested", "description"),
+    [
+        ("photos.read", "photos.delete", "The client is not registered for: photos.delete"),
+        ("photos.read", "openid photos.delete", "The client is not registered for: openid photos.delete"),
+        ("openid photos.read", "openid", "Not available with client_credentials: openid"),
+    ],
+)
+def test_invalid_scope_says_whether_the_client_lacks_it(
+    site: Site, browser: Browser, registered: str, requested: str, description: str
+) -> None:
+    answer = request_token(browser, service_client(site, scope=registered), scope=requested)
+    assert (answer.json["error"], answer.json["error_description"]) == ("invalid_scope", description)

@@ -348,3 +348,10 @@ def test_public_client_redeems_with_its_client_id_and_verifier(setup: Setup, sen
     """Some libraries always send HTTP Basic: an empty secret means none (RFC 6749 section 2.3.1)."""
     setup.code = create_code(setup.site, setup.public_client)
     assert send(setup).status == 200
+
+
+def test_secret_in_the_body_beside_basic_is_named_as_a_second_method(setup: Setup) -> None:
+    body = urlencode(setup.valid_form | {"client_secret": setup.client.secret}).encode()
+    answer = setup.post(body, {"Content-Type": FORM, **setup.basic})
+    assert (answer.status, answer.json["error"]) == (400, "invalid_request")
+    assert answer.json["error_description"].startswith("Authenticate by one method")
