@@ -14,8 +14,14 @@ PLAYGROUND_CALLBACK = "/playground/callback"
 RESERVED = frozenset({ACCOUNT, PLAYGROUND})
 
 
-def find(client_id: str, settings: Settings, playground_secret: Callable[[], str]) -> Client | None:
-    """Return the built-in client with this id, or None."""
+def find(
+    client_id: str, settings: Settings, playground_secret: Callable[[], str], playground_types: Callable[[], list[str]]
+) -> Client | None:
+    """Return the built-in client with this id, or None.
+
+    `playground_secret`, `playground_types`: the secret of the playground's client, and the names of the types of
+    authorization details that it may ask for.
+    """
     if client_id == ACCOUNT:
         # It has no secret and gets no code: it only needs a user who is signed in.
         return Client(
@@ -37,5 +43,6 @@ def find(client_id: str, settings: Settings, playground_secret: Callable[[], str
             post_logout_redirect_uris=(settings.issuer + "/playground",),
             scope="openid profile email offline_access",
             secret_hashes=(secret_hash(playground_secret()),),
+            authorization_details_types=tuple(playground_types()) or None,
         )
     return None

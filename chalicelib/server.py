@@ -120,7 +120,7 @@ class AuthorizationServer:
         Built-in clients have no record, and are never cached. One with a document is read from its record.
         """
         if client_id in builtin_clients.RESERVED:
-            return builtin_clients.find(client_id, self.settings, self.playground_secret)
+            return builtin_clients.find(client_id, self.settings, self.playground_secret, self.playground_types)
         records, read_at = self.read_records_of_client(client_id)
         client = self.store.client_in(records, client_id)
         enabled = client if client and client.disabled_at is None else None
@@ -252,6 +252,20 @@ class AuthorizationServer:
             self._scopes.clear()
             self._resources.clear()
             self.process_memory.clear()
+
+    def playground_types(self) -> list[str]:
+        """Return the names of the types of authorization details that the playground may ask for, sorted.
+
+        Those that any application may ask for that registers itself; all, in the database of a checkout. They are
+        cached for 60 s in this process.
+        """
+        now = self.now()
+        read_at, types = self.process_memory.get("playground types", (now - RESOURCE_CACHE_LIFETIME, []))
+        if now - read_at >= RESOURCE_CACHE_LIFETIME:
+            all_types, is_local = self.store.all_authorization_types(), self.settings.stage == "local"
+            types = [type_.name for type_ in all_types if is_local or type_.self_registered]
+            self.process_memory["playground types"] = (now, types)
+        return list(types)
 
     def playground_secret(self) -> str:
         """Return the secret of the playground's client: the same in every process, and known only to this server."""

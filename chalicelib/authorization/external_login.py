@@ -5,7 +5,7 @@
 along. The answer is kept with the request (`receive`), and the browser is redirected to GET /oauth2/authorize with a
 cookie that names it: there the user's own cookies are sent, and the answer is used (`take_answer`). It is valid in the
 browser that posted it, for the request that was started there, once, and for a minute. The second factor is asked for
-on our own page.
+on our own page, and so is consent to authorization details that the application has not shown (`external_details`).
 
 Only a browser proves an origin: a program that posts an answer gets a cookie that is useless in another browser. A new
 password is chosen on our own page.
@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib.authentication.password import NotSignedIn, SignInAttempt, remember_browser
-from chalicelib.authorization.consent import check_decision, decide, read_decision
+from chalicelib.authorization.external_decision import decision_in, use_decision
 from chalicelib.authorization.flow import proceed
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.recipient import find_recipient, set_recipient_of
@@ -59,10 +59,10 @@ def receive(server: AuthorizationServer, http: Request, form: Params) -> Respons
     request, client = read_stored_request(server, http, handle)
     set_recipient_of(http, client, request)
     if "decision" in form:
-        decision = check_decision(read_decision(form))
+        decision = decision_in(request, form)
         if not request.asked_sub or request.answers >= MAX_ANSWERS:  # no browser has proved anything: write nothing
             return redirect_to_stored_request(server, http, request)
-        return _keep(server, http, request, attr("asked_sub").exists(), {"decision": decision})
+        return _keep(server, http, request, attr("asked_sub").exists(), decision)
     return _receive_sign_in(server, http, form, client, request, stored=True)
 
 
@@ -146,7 +146,7 @@ def take_answer(interaction: Interaction) -> Response | None:
     if "sub" in answer:
         response = _sign_in(interaction)
     elif interaction.signed_in and interaction.signed_in.user.sub == interaction.request.asked_sub:
-        response = decide(interaction, interaction.signed_in, answer["decision"])
+        response = use_decision(interaction, interaction.signed_in, answer)
     return response and response.add(browser_sessions.own_cookie(server, COOKIE, "", 0))
 
 

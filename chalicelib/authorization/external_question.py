@@ -2,12 +2,8 @@
 
 from chalicelib import pages
 from chalicelib.authorization.consent import DECISIONS
-from chalicelib.authorization.descriptions import (
-    describe_access_end,
-    describe_details,
-    describe_permissions,
-    named_resources,
-)
+from chalicelib.authorization.descriptions import describe_access_end, describe_permissions, named_resources
+from chalicelib.authorization.external_details import tell_details
 from chalicelib.authorization.request import read_stored_request
 from chalicelib.http.messages import NO_STORE, Request, Response, json_response
 from chalicelib.protocol.client import Client
@@ -52,17 +48,7 @@ def _description(server: AuthorizationServer, http: Request) -> dict[str, object
             | ({"resource": permission.resource.uri} if permission.resource else {})
             for permission in describe_permissions(server, request, consent)
         ],
-        "authorization_details": [
-            {
-                "type": detail.type.name,
-                "description": detail.type.text,
-                "members": [
-                    {"label": label, "values": [": ".join((*value.path, value.text)) for value in values]}
-                    for label, values in detail.members
-                ],
-            }
-            for detail in describe_details(server, request)
-        ],
+        "authorization_details": tell_details(server, request),
         "resources": [{"uri": each.uri, "name": each.name} for each in named_resources(server, request)],
         "decisions": [each for each in DECISIONS if each != "allow_always" or can_remember_consent(request, client)],
         "access_end": describe_access_end(server, client, request.scope),

@@ -157,9 +157,16 @@ def redirect_to_request(interaction: Interaction) -> Response:
 
 
 def show(
-    interaction: Interaction, step: Step, *, username: str | None = None, problem: Problem | None = None
+    interaction: Interaction,
+    step: Step,
+    *,
+    username: str | None = None,
+    problem: Problem | None = None,
+    on_our_page: bool = False,
 ) -> Response:
     """Return the page for a step, or the redirect to the login application. Nothing is stored for the page.
+
+    `on_our_page`: also where there is a login application.
 
     `username` fills in the sign-in page. `problem`: with the form that was sent before, by default what the cookie of
     the redirect says. A request that is too long for the form's action is stored, and the browser redirected.
@@ -170,6 +177,7 @@ def show(
         browser_id, browser_cookie = request.browser_id, {}
     problem, removed_cookie = (problem, {}) if problem else take_problem(server, http, step)
     external = server.settings.login_url is not None and not problem.code and step in (Step.SIGN_IN, Step.CONSENT)
+    external = external and not on_our_page
     asked_sub = signed_in.user.sub if external and signed_in and step is Step.CONSENT else None
     if not request.stored and (external or not is_short(http.query)):
         request = replace(stored_for(server, request, browser_id), asked_sub=asked_sub)

@@ -36,8 +36,10 @@ def check_type(type_: AuthorizationType) -> None:
 def check_types_of_client(client: Client) -> None:
     """Check the types that a client may ask for; they need not be registered. Raises InvalidClientMetadata."""
     types = client.authorization_details_types or ()
-    if len(types) > MAX_TYPES or len({*types}) < len(types):
-        raise InvalidClientMetadata(f"A client has at most {MAX_TYPES} different {NAMES}.")
+    if len(types) > MAX_TYPES:
+        raise InvalidClientMetadata(f"A client has at most {MAX_TYPES} {NAMES}.")
+    if len({*types}) < len(types):
+        raise InvalidClientMetadata(f"One of the {NAMES} is named twice.")
     if not all(SCOPE_TOKEN.fullmatch(name) for name in types):
         raise InvalidClientMetadata(f"Each of the {NAMES} must have 1 to 128 ASCII characters, without spaces.")
 

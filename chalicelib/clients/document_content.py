@@ -8,7 +8,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from chalicelib.clients.metadata import check_client, problem_with_https
+from chalicelib.clients.metadata import problem_with_https
+from chalicelib.clients.record_checks import check_record
 from chalicelib.clients.registration_body import GRANT_TYPES, flag_member, text_member, texts_member
 from chalicelib.keys.client_keys import read_json, read_jwks
 from chalicelib.protocol.client import Client
@@ -36,26 +37,39 @@ def read_document(url: str, content: bytes, scope: str) -> ClientDocument:
     members = {name: value for name, value in members.items() if value is not None}
     try:
         document = _document(url, members)
-        check_client(Client.of_document(document, scope))
+        check_document(document, scope)
     except (InvalidClientMetadata, InvalidRedirectUri) as error:
         raise ValueError(error.description) from error
     return replace(document, digest=_digest(document))
 
 
+def check_document(document: ClientDocument, scope: str) -> None:
+    """Check the record of a document, also of one that was exported. `scope`: that its client would have.
+
+    Raises InvalidRedirectUri and InvalidClientMetadata.
+    """
+    if not 1 <= len(document.redirect_uris) <= MAX_REDIRECT_URIS:
+        raise InvalidRedirectUri(f"The document must have 1 to {MAX_REDIRECT_URIS} redirect_uris.")
+    if document.jwks_uri is not None and not document.jwks_uri.startswith("https://"):
+        raise InvalidClientMetadata("The jwks_uri of the document must be https.")
+    if not document.auth_methods or set(document.auth_methods) - set(AUTH_METHODS):
+        raise InvalidClientMetadata("The authentication methods of a document are: " + ", ".join(AUTH_METHODS))
+    if "authorization_code" not in document.grant_types or set(document.grant_types) - set(GRANT_TYPES):
+        raise InvalidClientMetadata("A document has the grant type authorization_code, and may have refresh_token.")
+    check_record(Client.of_document(document, scope))
+
+
 def _document(url: str, members: dict[str, Any]) -> ClientDocument:
-    methods = _auth_methods(members)
-    jwks, jwks_uri = members.get("jwks"), _optional(members, "jwks_uri")
-    if jwks_uri is not None and not jwks_uri.startswith("https://"):
-        raise ValueError("the jwks_uri is not https")
-    document = ClientDocument(
+    jwks = members.get("jwks")
+    return ClientDocument(
         url,
         0,
         client_name=_optional(members, "client_name") or host_of_document(url),
         redirect_uris=texts_member(members, "redirect_uris"),
         grant_types=_grant_types(members),
-        auth_methods=methods,
+        auth_methods=_auth_methods(members),
         jwks=None if jwks is None else read_jwks(jwks),
-        jwks_uri=jwks_uri,
+        jwks_uri=_optional(members, "jwks_uri"),
         client_uri=_https_address(members, "client_uri"),
         policy_uri=_https_address(members, "policy_uri"),
         tos_uri=_https_address(members, "tos_uri"),
@@ -63,9 +77,6 @@ def _document(url: str, members: dict[str, Any]) -> ClientDocument:
         require_signed_request_object=flag_member(members, "require_signed_request_object") or None,
         request_object_signing_alg=_optional(members, "request_object_signing_alg"),
     )
-    if not 1 <= len(document.redirect_uris) <= MAX_REDIRECT_URIS:
-        raise ValueError(f"the document must have 1 to {MAX_REDIRECT_URIS} redirect_uris")
-    return document
 
 
 def _digest(document: ClientDocument) -> str:

@@ -8,15 +8,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from chalicelib.clients.acr_values import check_acr_values
-from chalicelib.clients.authorization_types import check_types_of_client
-from chalicelib.clients.metadata import check_client, is_resource_server
-from chalicelib.clients.tls_metadata import check_tls_members
+from chalicelib.clients.metadata import is_resource_server
+from chalicelib.clients.record_checks import check_record
 from chalicelib.keys import signing
 from chalicelib.keys.client_keys import read_jwks
 from chalicelib.protocol.client import SECRET_METHODS, Client
 from chalicelib.protocol.errors import InvalidClientMetadata
-from chalicelib.protocol.fapi import check_profile
 from chalicelib.protocol.handles import new_id, secret_hash
 from chalicelib.protocol.resource_uris import normalize, spellings
 from chalicelib.storage.dynamodb import attr
@@ -58,13 +55,19 @@ def register_client(
         **members,
     )
     client = checked(store, client)
-    if is_resource_server(client.client_id):
-        _check_spelling(store, client.client_id)
-    if client_id and store.users.get(client_id):  # RFC 9700 section 4.15: its own tokens would name that user
-        raise InvalidClientMetadata(f"The client_id {client_id} is the sub of a user. Choose another one.")
+    if client_id:
+        check_new_id(store, client_id)
     if not store.clients.insert(client):
         raise InvalidClientMetadata(f"A client with the id {client.client_id} already exists.")
     return client, secret
+
+
+def check_new_id(store: Store, client_id: str) -> None:
+    """Check that the id of a new client, which is not a random one, is not taken. Raises InvalidClientMetadata."""
+    if is_resource_server(client_id):
+        _check_spelling(store, client_id)
+    if store.users.get(client_id):  # RFC 9700 section 4.15: its own tokens would name that user
+        raise InvalidClientMetadata(f"The client_id {client_id} is the sub of a user. Choose another one.")
 
 
 def _check_spelling(store: Store, uri: str) -> None:
@@ -81,15 +84,13 @@ def _check_spelling(store: Store, uri: str) -> None:
 
 
 def checked(store: Store, client: Client) -> Client:
-    """Check a client, and return it with only those members of its keys that are needed.
+    """Check a client; return it with what is needed of its keys, and without secrets that it may not send.
 
     Raises InvalidRedirectUri and InvalidClientMetadata.
     """
-    check_client(client, signing.algorithms(store.settings))
-    check_acr_values(client)
-    check_profile(client)
-    check_tls_members(client)
-    check_types_of_client(client)
+    check_record(client, signing.algorithms(store.settings))
+    if not client.has_secret_method:
+        client = replace(client, secret_hashes=())
     return client if client.jwks is None else replace(client, jwks=read_jwks(client.jwks))
 
 
@@ -105,10 +106,9 @@ def update_client(store: Store, client: Client, change: Callable[[Client], Clien
     def change_and_check(current: Client) -> Client:
         changed = change(current)
         methods = changed.token_endpoint_auth_methods
-        if methods != current.token_endpoint_auth_methods:
+        if methods != current.token_endpoint_auth_methods or (methods and changed.public != ("none" in methods)):
             changed = replace(changed, token_endpoint_auth_method=next(iter(methods), ""))
-        changed = checked(store, changed)
-        return changed if changed.has_secret_method else replace(changed, secret_hashes=())
+        return checked(store, changed)
 
     return _amend(store, client, change_and_check)
 

@@ -6,7 +6,6 @@ state, nonce and code_verifier, which bind a response to the browser that made t
 
 import base64
 import json
-import secrets
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -14,33 +13,23 @@ from urllib.parse import urlencode, urlsplit
 from chalicelib import pages
 from chalicelib.builtin_clients import PLAYGROUND
 from chalicelib.http.csrf import require_same_origin
-from chalicelib.http.messages import NO_STORE, Request, Response, cookie, json_response, redirect
+from chalicelib.http.messages import NO_STORE, Request, Response, json_response, redirect
 from chalicelib.keys.signing import SigningKey, generate
-from chalicelib.pages.exchange_texts import Exchange, decoded_tokens, request_text, response_text
+from chalicelib.pages.exchange_texts import Exchange, decoded_tokens, is_for_another_api, request_text, response_text
 from chalicelib.protocol import dpop, pkce
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.errors import NotFound, OAuthError
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
-from chalicelib.sessions.browser_sessions import cookie_name
+from chalicelib.sessions.playground_requests import PendingRequest, begin_request, find_request
+from chalicelib.tokens.issue import MAX_TOKEN
+from chalicelib.tokens.playground_details import example_text, granted_details, playground_types
 
-_COOKIE_LIFETIME = HOUR
-_MAX_PENDING = 4  # flows at the same time in one browser, one per tab
 _FIELDS = ("state", "code", "access_token", "refresh_token", "id_token")
 _NOT_PENDING = (
     "The playground no longer remembers this flow. It remembers a flow for one hour, in a cookie. Start again."
 )
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """An authorization request that this browser made, as the client remembers it."""
-
-    state: str
-    nonce: str
-    code_verifier: str
 
 
 def get(server: AuthorizationServer, http: Request) -> Response:
@@ -53,7 +42,8 @@ def get(server: AuthorizationServer, http: Request) -> Response:
 
 
 def _start(server: AuthorizationServer, http: Request, client: Client, problem: str = "") -> Response:
-    pending = _Pending(*(secrets.token_urlsafe(32) for _ in range(3)))
+    pending, remembering = begin_request(server, http)
+    types = playground_types(server)
     parameters = {
         "response_type": "code",
         "client_id": client.client_id,
@@ -67,10 +57,9 @@ def _start(server: AuthorizationServer, http: Request, client: Client, problem: 
     }
     endpoint = server.issuer + server.addresses["authorization_endpoint"]
     text = request_text("GET", f"{endpoint}?{urlencode(parameters)}")
-    page = _page(server, "start", request_text=text, endpoint=endpoint, parameters=parameters, problem=problem)
-    newest = [pending, *_pending_requests(server, http)][:_MAX_PENDING]
-    value = ".".join(part for each in newest for part in (each.state, each.nonce, each.code_verifier))
-    return page.add(cookie(_cookie(server), value, secure=server.settings.secure, max_age=_COOKIE_LIFETIME))
+    shown = {"request_text": text, "endpoint": endpoint, "parameters": parameters, "problem": problem}
+    page = _page(server, "start", types=types, example=example_text(server, types), **shown)
+    return page.add(remembering)
 
 
 def callback(server: AuthorizationServer, http: Request) -> Response:
@@ -79,7 +68,7 @@ def callback(server: AuthorizationServer, http: Request) -> Response:
     answer = {name: http.query.get(name) for name in ("code", "error", "error_description", "state", "iss")}
     present = {name: value for name, value in answer.items() if value is not None}
     problem = ""
-    if _find_pending(server, http, answer["state"]) is None:
+    if find_request(server, http, answer["state"]) is None:
         problem = (
             "The state does not match a request that this browser made in the last hour. The response may be meant for "
             "another user. A real client stops here."
@@ -96,8 +85,8 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     client = _client(server)
     require_same_origin(server.issuer, http)
     form = http.form()
-    fields = {name: value for name in _FIELDS if (value := form.get(name, at_most=8192))}
-    pending = _find_pending(server, http, fields.get("state"))
+    fields = {name: value for name in _FIELDS if (value := form.get(name, at_most=MAX_TOKEN))}
+    pending = find_request(server, http, fields.get("state"))
     step = form.get("step") or ""
     if step not in _STEPS or pending is None or "code" not in fields:
         return _start(server, http, client, _NOT_PENDING)
@@ -113,6 +102,8 @@ def post(server: AuthorizationServer, http: Request) -> Response:
         fields=fields,
         tokens=decoded_tokens(exchanges),
         nonce=pending.nonce,
+        granted=granted_details(server, exchanges[0].members),
+        for_api=is_for_another_api(fields.get("access_token", ""), server.issuer),
     )
 
 
@@ -127,7 +118,7 @@ class _Flow:
     http: Request
     client: Client
     fields: dict[str, str]
-    pending: _Pending
+    pending: PendingRequest
 
     def post(self, endpoint: str, title: str, lesson: str, proof: str = "", **form: str) -> Exchange:
         """Send a form with client authentication, and a DPoP proof if given, to an endpoint of the metadata."""
@@ -151,6 +142,16 @@ class _Flow:
             redirect_uri=self.client.redirect_uris[0],
             code_verifier=self.pending.code_verifier,
         )
+
+    def introspect(self, title: str, lesson: str) -> Exchange:
+        """Ask the server what the access token of the flow allows (RFC 7662)."""
+        return self.post("introspection_endpoint", title, lesson, token=self.fields.get("access_token", ""))
+
+    def use_again(self, lesson: str) -> Exchange:
+        """Use the access token of the flow where it is accepted: at UserInfo, else at introspection."""
+        if is_for_another_api(self.fields.get("access_token", ""), self.server.issuer):
+            return self.introspect("Ask again what the token allows", lesson)
+        return self.userinfo("Call the protected resource again", lesson)
 
     def userinfo(self, title: str, lesson: str, token: str | None = None, proof: str = "") -> Exchange:
         """Call this server's own protected resource, by default with the access token of the flow."""
@@ -207,6 +208,14 @@ def _userinfo(flow: _Flow) -> list[Exchange]:
     return [flow.userinfo("Call a protected resource", lesson)]
 
 
+def _introspect(flow: _Flow) -> list[Exchange]:
+    lesson = (
+        "This access token is for another API, so UserInfo would reject it. The API reads in the token what is "
+        "allowed, or asks the server, as here. A client can ask about its own tokens too."
+    )
+    return [flow.introspect("Ask what the token allows", lesson)]
+
+
 def _refresh(flow: _Flow) -> list[Exchange]:
     lesson = (
         "The access token expires after a few minutes. The refresh token gets a new one without the user, and is "
@@ -238,7 +247,7 @@ def _replay(flow: _Flow) -> list[Exchange]:
     lesson = "A code that is used twice may have been stolen. The server rejects it and revokes the grant."
     after = "The grant is revoked, so its access token is rejected too. Start again to get a new grant."
     replayed = flow.redeem("Use the code again", lesson)
-    return [replayed, flow.userinfo("Call the protected resource again", after)]
+    return [replayed, flow.use_again(after)]
 
 
 def _revoke(flow: _Flow) -> list[Exchange]:
@@ -248,12 +257,13 @@ def _revoke(flow: _Flow) -> list[Exchange]:
     after = "The access token is rejected immediately."
     token = flow.fields.get("refresh_token", "") or flow.fields.get("access_token", "")
     revoked = flow.post("revocation_endpoint", "Revoke", lesson, token=token)
-    return [revoked, flow.userinfo("Call the protected resource again", after)]
+    return [revoked, flow.use_again(after)]
 
 
 _STEPS: dict[str, Callable[[_Flow], list[Exchange]]] = {
     "token": _token,
     "userinfo": _userinfo,
+    "introspect": _introspect,
     "refresh": _refresh,
     "bind": _bind,
     "replay": _replay,
@@ -274,23 +284,7 @@ def _client(server: AuthorizationServer) -> Client:
 def _page(server: AuthorizationServer, step: str, **values: Any) -> Response:
     blank: dict[str, Any] = dict.fromkeys(("endpoint", "request_text", "nonce", "problem"), "")
     blank |= {"parameters": {}, "answer": {}, "exchanges": [], "tokens": [], "demo": server.settings.stage == "local"}
+    blank |= {"types": [], "example": "", "granted": [], "for_api": False}
     values["fields"] = dict.fromkeys(_FIELDS, "") | values.get("fields", {})
     page = pages.page("playground", server.settings, None, step=step, **(blank | values))
     return pages.response(page, 400 if step == "start" and values.get("problem") else 200)
-
-
-def _cookie(server: AuthorizationServer) -> str:
-    return cookie_name(server, "playground")
-
-
-def _pending_requests(server: AuthorizationServer, http: Request) -> list[_Pending]:
-    """Return the requests in the browser's cookie, newest first; none when the cookie is malformed."""
-    parts = (http.cookie(_cookie(server)) or "").split(".")
-    valid = len(parts) % 3 == 0 and all(map(pkce.is_verifier, parts))
-    return [_Pending(*parts[start : start + 3]) for start in range(0, len(parts), 3)] if valid else []
-
-
-def _find_pending(server: AuthorizationServer, http: Request, state: str | None) -> _Pending | None:
-    state_bytes = (state or "").encode()
-    requests = _pending_requests(server, http)
-    return next((each for each in requests if secrets.compare_digest(each.state.encode(), state_bytes)), None)

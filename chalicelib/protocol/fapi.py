@@ -5,6 +5,7 @@ The Security Profile and Message Signing, both Final, of 2025. A client with a p
 """
 
 from collections.abc import Callable, Collection
+from shlex import quote
 from typing import Any
 
 from chalicelib.protocol import mutual_tls
@@ -25,7 +26,8 @@ _LOOPBACK = ("http://127.0.0.1", "http://[::1]")
 _SIGNED = tuple(
     f"{kind}_signed_response_alg" for kind in ("id_token", "access_token", "userinfo", "authorization", "introspection")
 )
-_ALWAYS_SIGNED = tuple(name for name in _SIGNED if name != "userinfo_signed_response_alg")
+_USERINFO = "userinfo_signed_response_alg"
+_ALWAYS_SIGNED = tuple(name for name in _SIGNED if name != _USERINFO)
 _TITLES = {SECURITY: "FAPI 2.0 Security Profile", MESSAGE_SIGNING: "FAPI 2.0 Message Signing"}
 
 
@@ -33,23 +35,27 @@ _TITLES = {SECURITY: "FAPI 2.0 Security Profile", MESSAGE_SIGNING: "FAPI 2.0 Mes
 class Requirement:
     """A clause about clients. `find_problem` returns how a client deviates from it, "" if it does not.
 
-    `fix`: the options of `client update` that end the deviation.
+    `fix`: the options of `client update` that end the deviation, for a client or for all of them.
     """
 
     document: str
     clause: str
     find_problem: Callable[[Client], str]
-    fix: str
+    fix: str | Callable[[Client], str]
 
     @property
     def name(self) -> str:
         """The clause with its document."""
         return f"{_TITLES[self.document]} {self.clause}"
 
+    def fix_for(self, client: Client) -> str:
+        """Return the options of `client update` that end the deviation of a client."""
+        return self.fix if isinstance(self.fix, str) else self.fix(client)
+
 
 @dataclass(frozen=True)
 class Deviation:
-    """How a client deviates from a profile. `clause` has the name of its document."""
+    """How a client deviates from a profile: `clause` with the name of its document, `fix` as of Requirement."""
 
     problem: str
     clause: str
@@ -60,7 +66,7 @@ def find_deviations(client: Client, profile: str) -> list[Deviation]:
     """Return how the record of a client deviates from a profile, whether the client has it or not."""
     documents = PROFILES if profile == MESSAGE_SIGNING else (SECURITY,)
     problems = ((rule, rule.find_problem(client)) for rule in _REQUIREMENTS if rule.document in documents)
-    return [Deviation(problem, rule.name, rule.fix) for rule, problem in problems if problem]
+    return [Deviation(problem, rule.name, rule.fix_for(client)) for rule, problem in problems if problem]
 
 
 def check_profile(client: Client) -> None:
@@ -70,7 +76,12 @@ def check_profile(client: Client) -> None:
     if client.profile not in PROFILES:
         raise InvalidClientMetadata("The profile must be one of: " + ", ".join(PROFILES))
     for deviation in find_deviations(client, client.profile):
-        raise InvalidClientMetadata(f"{deviation.problem}, which {client.profile} does not allow ({deviation.clause}).")
+        raise InvalidClientMetadata(explain(deviation, client.profile))
+
+
+def explain(deviation: Deviation, profile: str) -> str:
+    """Return a sentence about a deviation: what it is, the clause, and the options that end it."""
+    return f"{deviation.problem}, which {profile} does not allow ({deviation.clause}): {deviation.fix}."
 
 
 def derived_members(client: Client, given: Collection[str]) -> dict[str, Any]:
@@ -90,8 +101,8 @@ def derived_members(client: Client, given: Collection[str]) -> dict[str, Any]:
     if (client.authorization_code_lifetime or 0) > CODE_LIFETIME:
         members["authorization_code_lifetime"] = None
     members |= {name: _DEFAULT_ALGORITHM for name in _ALWAYS_SIGNED if not _is_allowed(client, name)}
-    if client.userinfo_signed_response_alg is not None and not _is_allowed(client, "userinfo_signed_response_alg"):
-        members["userinfo_signed_response_alg"] = _DEFAULT_ALGORITHM
+    if client.userinfo_signed_response_alg is not None and not _is_allowed(client, _USERINFO):
+        members[_USERINFO] = _DEFAULT_ALGORITHM
     if client.profile == MESSAGE_SIGNING:
         members["require_signed_request_object"] = True
     return {name: value for name, value in members.items() if name not in given}
@@ -128,7 +139,7 @@ def _is_allowed(client: Client, name: str) -> bool:
 
 
 def _public(client: Client) -> str:
-    return "It is a public client, which does not authenticate" if "none" in client.auth_methods else ""
+    return "It is a public client" if client.public or "none" in client.auth_methods else ""
 
 
 def _bearer_tokens(client: Client) -> str:
@@ -138,6 +149,15 @@ def _bearer_tokens(client: Client) -> str:
 def _other_methods(client: Client) -> str:
     other = [method for method in client.auth_methods if method not in (*_AUTH_METHODS, "none")]
     return f"It may authenticate by {', '.join(other)}" if other else ""
+
+
+def _with_allowed_methods(client: Client) -> str:
+    """Return the options that keep the methods which are allowed; without any, those for a key."""
+    kept = [method for method in client.auth_methods if method in _AUTH_METHODS]
+    if kept:
+        return " ".join(f"--auth-method {method}" for method in kept)
+    has_keys = client.jwks is not None or client.jwks_uri is not None
+    return "--auth-method private_key_jwt" + ("" if has_keys else " --jwks FILE")
 
 
 def _other_audience(client: Client) -> str:
@@ -166,10 +186,19 @@ def _without_pkce(client: Client) -> str:
 
 
 def _unencrypted(client: Client) -> str:
-    for uri in client.redirect_uris:
-        if uri.startswith("http://") and not any(_follows(uri, start) for start in _LOOPBACK):
-            return f"Its responses are sent unencrypted to {uri}"
-    return ""
+    uris = _unencrypted_uris(client)
+    return f"Its responses are sent unencrypted to {', '.join(uris)}" if uris else ""
+
+
+def _with_encryption(client: Client) -> str:
+    uris = _unencrypted_uris(client)
+    other = "" if len(client.redirect_uris) > len(uris) else "--add-redirect-uri HTTPS_URI "
+    return other + " ".join(f"--remove-redirect-uri {quote(uri)}" for uri in uris)
+
+
+def _unencrypted_uris(client: Client) -> list[str]:
+    uris = [uri for uri in client.redirect_uris if uri.startswith("http://")]
+    return [uri for uri in uris if not any(_follows(uri, start) for start in _LOOPBACK)]
 
 
 def _follows(uri: str, start: str) -> bool:
@@ -177,12 +206,30 @@ def _follows(uri: str, start: str) -> bool:
 
 
 def _other_algorithms(client: Client) -> str:
-    for name in (*_SIGNED, "request_object_signing_alg"):
+    problems = []
+    for name in _SIGNED:
         alg = getattr(client, name)
-        if alg is None and name == "authorization_signed_response_alg":
-            return "Its signed authorization responses have the default algorithm, RS256"
         if alg is not None and alg not in ALGORITHMS:
-            return f"Its {name} is {alg}"
+            problems.append(f"its {name} is {alg}")
+        elif alg is None and name in _ALWAYS_SIGNED:
+            problems.append(f"its {name} is the default, RS256")
+    text = ", ".join(problems)
+    return text[:1].upper() + text[1:]
+
+
+def _with_algorithms(client: Client) -> str:
+    other = [name for name in _ALWAYS_SIGNED if not _is_allowed(client, name)]
+    if client.userinfo_signed_response_alg is not None and not _is_allowed(client, _USERINFO):
+        other.append(_USERINFO)
+    return " ".join(f"--{name.replace('_', '-')} {_DEFAULT_ALGORITHM}" for name in other)
+
+
+def _other_request_algorithm(client: Client) -> str:
+    alg = client.request_object_signing_alg
+    return f"Its request_object_signing_alg is {alg}" if alg is not None and alg not in ALGORITHMS else ""
+
+
+def _other_keys(client: Client) -> str:
     keys = client.jwks["keys"] if client.jwks else ()
     if keys and all(key.get("alg") == "RS256" for key in keys):
         return "Its keys are for RS256 only"
@@ -196,13 +243,15 @@ def _unsigned_requests(client: Client) -> str:
 _REQUIREMENTS = (
     Requirement(SECURITY, "5.3.2.1-3", _public, "--auth-method private_key_jwt --jwks FILE"),
     Requirement(SECURITY, "5.3.2.1-4", _bearer_tokens, "--dpop-bound-access-tokens"),
-    Requirement(SECURITY, "5.3.2.1-6", _other_methods, "--auth-method private_key_jwt"),
+    Requirement(SECURITY, "5.3.2.1-6", _other_methods, _with_allowed_methods),
     Requirement(SECURITY, "5.3.2.1-8", _other_audience, "--assertion-audience issuer"),
     Requirement(SECURITY, "5.3.2.1-11", _long_lived_code, "--unset authorization-code-lifetime"),
     Requirement(SECURITY, "5.3.2.2-1", _other_response_types, "--response-type code"),
     Requirement(SECURITY, "5.3.2.2-3", _not_pushed, "--require-pushed-authorization-requests --no-direct-sign-in"),
     Requirement(SECURITY, "5.3.2.2-5", _without_pkce, "--pkce"),
-    Requirement(SECURITY, "5.3.2.2-8", _unencrypted, "--remove-redirect-uri URI"),
-    Requirement(SECURITY, "5.4.1-1", _other_algorithms, "--profile fapi2, and keys for PS256, ES256 or EdDSA"),
+    Requirement(SECURITY, "5.3.2.2-8", _unencrypted, _with_encryption),
+    Requirement(SECURITY, "5.4.1-1", _other_algorithms, _with_algorithms),
+    Requirement(SECURITY, "5.4.1-1", _other_request_algorithm, "--unset request-object-signing-alg"),
+    Requirement(SECURITY, "5.4.1-1", _other_keys, "--jwks FILE"),
     Requirement(MESSAGE_SIGNING, "5.3.1-1", _unsigned_requests, "--require-signed-request-object"),
 )

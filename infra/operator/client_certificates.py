@@ -9,6 +9,7 @@ from chalicelib.clients.certificates import add_certificate, certificates_of, re
 from infra.operator.clients import find_client
 from infra.operator.commands import CommandError, confirm, example, json_option, open_store, record_event, yes_option
 from infra.operator.doctor.stage import Inside
+from infra.operator.option_names import naming_options
 from infra.operator.terminal import print_json
 from infra.operator.truststore import Truststore
 from infra.operator.truststore_commands import certificate_document, find_registered, print_certificates, read_text
@@ -25,7 +26,7 @@ def add_client_certificate(stage: str, /, client_id: str, file: Path, as_json: b
     In AWS, the gateway trusts it from then on. The client authenticates by self_signed_tls_client_auth.
     """
     pem = read_text(file)
-    with open_store(stage) as store:
+    with open_store(stage) as store, naming_options(updating=True):
         changed, certificate = add_certificate(store, find_client(store, client_id), pem)
         detail = f"certificate added: {certificate.thumbprint}"
         record_event(store, events.CLIENT_CHANGED, client=changed, detail=detail)

@@ -40,7 +40,8 @@ class ClientChanges:
             is_text = name == "scope"
             before = tuple(changed.scope.split() if is_text else getattr(changed, name) or ())
             add, remove = self.add.get(name, ()), self.remove.get(name, ())
-            after = edit_list(before, add, remove, f"a {what} of {client.client_id}")
+            article = "an" if what[0] in "aeiou" else "a"
+            after = edit_list(before, add, remove, f"{article} {what} of {client.client_id}")
             if after != before:
                 members: dict[str, Any] = {name: " ".join(after) if is_text else after}
                 changed = replace(changed, **members)

@@ -207,9 +207,16 @@ _OPTIONAL = tuple(
     field.name
     for field in fields(Client)
     if field.default is None
-    and field.name not in ("disabled_at", "expires_at", "registered_with", "tls_client_certificates", *_FLAGS)
+    and field.name
+    not in ("disabled_at", "expires_at", "registered_with", "document", "tls_client_certificates", *_FLAGS)
     and "registration_" not in field.name
 )
+
+
+def flags_of_members(*, updating: bool) -> dict[str, str]:
+    """Return the option of each member of Client that can be set, with its opposite if it has one."""
+    flags = {"client_name": "--name", **{member: flag for flag, member, *_ in _BOTH}}
+    return flags if updating else {"client_id": "--id", **flags}
 
 
 def options(*, updating: bool) -> Callable[[F], F]:
@@ -269,7 +276,9 @@ def given_changes(values: dict[str, Any]) -> ClientChanges:
     unset = dict.fromkeys(name.replace("-", "_") for name in values.pop("unset"))
     members = given_members(values)
     if both := sorted(set(unset) & set(members)):
-        raise click.UsageError(f"{both[0]} is both set and unset.")
+        flag = flags_of_members(updating=True)[both[0]]
+        text = f"Use either {flag} or --unset {both[0].replace('_', '-')}."
+        raise click.UsageError(f"{both[0]} is both set and unset. {text}")
     changes = ClientChanges({**members, **unset}, add, remove)
     if not changes:
         raise click.UsageError("Give at least one option to change; --help lists them.")

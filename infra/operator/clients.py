@@ -17,6 +17,7 @@ from chalicelib.clients.registration import (
     update_client,
 )
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.mutual_tls import SELF_SIGNED
 from chalicelib.protocol.records import Consent
 from chalicelib.sessions.connected_applications import forget_consent
 from chalicelib.storage.store import Store
@@ -35,6 +36,7 @@ from infra.operator.commands import (
     yes_option,
 )
 from infra.operator.doctor.inside import public_url
+from infra.operator.option_names import naming_options
 from infra.operator.terminal import print_json, print_list, print_record, time_text, visible, visible_lines
 
 
@@ -61,7 +63,7 @@ def create_client(stage: str, /, as_json: bool, **values: Any) -> None:
     members = with_profile(with_key_method(with_default_scope(with_response_types(given))), given)
     if not members.get("redirect_uris") and "authorization_code" in members.get("grant_types", ("authorization_code",)):
         raise click.UsageError("Missing option '--redirect-uri'.")
-    with open_store(stage) as store:
+    with open_store(stage) as store, naming_options(updating=False):
         created, secret = register_client(store, **{"redirect_uris": (), **members})
         record_event(store, events.CLIENT_CHANGED, client=created, detail="created")
         issuer = None if as_json else public_url(store)
@@ -69,6 +71,7 @@ def create_client(stage: str, /, as_json: bool, **values: Any) -> None:
     _print_with_secret(created, secret, as_json)
     if as_json:
         return
+    _ask_for_certificate(created, stage)
     click.echo(f"\nTo paste into the application:\n\n{visible_lines(paste_block(created, secret, issuer))}")
     if secret:
         click.echo("\nThe secret is shown only once.")
@@ -119,7 +122,7 @@ def show_client(stage: str, /, client_id: str, profile: str | None, as_json: boo
 def update_client_(stage: str, /, client_id: str, as_json: bool, **values: Any) -> None:
     """Change the given members and no others. The change takes effect within a minute."""
     changes = given_changes(values)
-    with open_store(stage) as store:
+    with open_store(stage) as store, naming_options(updating=True):
         client = find_client(store, client_id)
         changed = update_client(store, client, changes.apply)
         before, after = asdict(client), asdict(changed)
@@ -130,6 +133,8 @@ def update_client_(stage: str, /, client_id: str, as_json: bool, **values: Any) 
     print_record(client_document(changed), as_json)
     if not as_json and changed.has_secret_method and not changed.secret_hashes:
         click.echo(f"\nIt has no secret yet. Create one: signet client rotate-secret {client_id} --stage {stage}")
+    if not as_json:
+        _ask_for_certificate(changed, stage)
 
 
 @client.command("rotate-secret", epilog=example("client rotate-secret demo", "client rotate-secret demo --finish"))
@@ -270,6 +275,13 @@ def _print_warnings(client: Client, before: Client | None = None) -> None:
     for warning in warnings(client):
         if before is None or warning not in warnings(before):
             click.echo(visible(f"Warning: {warning}"), err=True)
+
+
+def _ask_for_certificate(client: Client, stage: str) -> None:
+    """Tell the operator what a client lacks that authenticates by its own certificates."""
+    if SELF_SIGNED in client.auth_methods and not client.tls_client_certificates:
+        command = f"signet client add-certificate {client.client_id} FILE --stage {stage}"
+        click.echo(f"\nIt has no certificate yet. Add one: {command}")
 
 
 def _print_with_secret(client: Client, secret: str | None, as_json: bool) -> None:

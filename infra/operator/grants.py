@@ -231,7 +231,7 @@ def remembered_consents(store: Store, consents: Iterable[Consent]) -> Iterator[C
 def _find_client(store: Store, client_id: str, records: Records | None = None) -> Client | None:
     """Return a client, by these records if they are given. A built-in one has no record, so its grants are valid."""
     if client_id in builtin_clients.RESERVED:  # a stage may have the playground, whatever the settings here
-        return builtin_clients.find(client_id, replace(store.settings, playground=True), lambda: "")
+        return builtin_clients.find(client_id, replace(store.settings, playground=True), lambda: "", list)
     return store.client_in(records or store.read_all(store.lookups_of_client(client_id)), client_id)
 
 

@@ -10,6 +10,7 @@ from infra.operator.commands import CommandError, did_you_mean
 
 _REPEAT = "Repeat the option for each value"
 _SCOPES = ("scope", "default_scope", "add_scope", "remove_scope")
+_NAMES = ("authorization_details_types",)
 _URIS = ("redirect_uris", "post_logout_redirect_uris", "allowed_origins")
 # Two URIs: the separator, and the scheme of the second one.
 _JOINED_URIS = re.compile(r"\s|[,;][A-Za-z][A-Za-z0-9+.-]*:")
@@ -44,6 +45,10 @@ def reject_joined_values(_context: click.Context, option: click.Parameter, given
         for text in texts:
             if "," in text:
                 raise click.BadParameter(f"{text!r} has a comma. Separate the scopes by spaces, in quotation marks.")
+    elif name.removeprefix("add_") in _NAMES:
+        for text in texts:
+            if "," in text and "://" not in text:
+                raise click.BadParameter(f"{text!r} is more than one value. {_REPEAT}.")
     elif name.removeprefix("add_").removeprefix("remove_") in _URIS:
         for text in texts:
             if _JOINED_URIS.search(text.strip()):

@@ -1,5 +1,6 @@
 """The type of the option `--jwks`: a file with a JWK Set."""
 
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -24,5 +25,7 @@ class JwksFile(click.Path):
             self.fail(f"{value} has more than {MAX_FILE} bytes.", param, ctx)
         try:
             return read_jwks(read_json(content))
-        except ValueError as error:  # UnicodeDecodeError is one
+        except (JSONDecodeError, UnicodeDecodeError):
+            self.fail(f"{value} cannot be used: it is not JSON. Give a file with a JWK Set.", param, ctx)
+        except ValueError as error:
             self.fail(f"{value} cannot be used: {error}.", param, ctx)

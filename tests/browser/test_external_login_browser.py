@@ -12,6 +12,8 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
+from chalicelib.protocol.authorization_details import to_text
+from tests.support.authorization_details import PAYMENT, as_json, register_asking_client
 from tests.support.chromium import Application, Window, redeem_latest_code
 from tests.support.site import PASSWORD, Registered, Site
 
@@ -155,6 +157,30 @@ def test_sign_in_and_consent_in_the_login_application(
     window.authorize(client, redirect_uri, scope="openid email")
     assert window.heading() == "Welcome back", "the browser is signed in"
     assert len(application.answers) == 2
+
+
+@pytest.mark.parametrize("kind", ["example", "without_script"])
+def test_authorization_details_are_shown_before_they_are_allowed(
+    site: Site, login: LoginApplication, application: Application, window: Window, kind: str
+) -> None:
+    """The example shows them, and says so. An application that ignores them leaves it to the page of the server."""
+    login.render = getattr(login, kind)
+    client = register_asking_client(site, trusted=False, redirect_uris=[application.url()])
+    window.authorize(client, application.url(), scope="openid", authorization_details=as_json(PAYMENT))
+    window.page.get_by_text("Photo Print").wait_for()
+    window.sign_in()
+    window.page.get_by_role("button", name="Deny").wait_for()
+    assert ("Merchant A" in window.page.inner_text("body")) is (kind == "example")
+    window.press("Allow")
+    if kind == "without_script":
+        assert window.page.url.startswith(site.settings.issuer)
+        assert "Merchant A" in window.text()
+        assert application.answers == []
+        window.press("Allow")
+    assert "code" in application.answer
+    site.secrets.add(application.answer["code"])
+    (grant,) = site.server.store.grants.scan()
+    assert grant.authorization_details == (to_text(PAYMENT),)
 
 
 def test_deny_in_the_login_application(

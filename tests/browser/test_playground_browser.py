@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.authorization_details import PAYMENTS, register_type
 from tests.support.chromium import Window, violations, with_and_without_javascript
+from tests.support.resource_servers import register_resource
 from tests.support.site import Site
 
 pytestmark = pytest.mark.browser
@@ -59,6 +61,34 @@ def test_whole_flow_works_with_the_keyboard(
     assert current_step(window) == "Revoke"
     window.enter("Start again")
     assert current_step(window) == "Authorize"
+
+
+def test_single_permission_is_asked_for_and_shown(playground_site: Site, window: Window) -> None:
+    """The example is sent as it is, with its line breaks. All pages are accessible, also on a phone."""
+    register_resource(playground_site, PAYMENTS)
+    register_type(playground_site, "payment", "Make a payment", "payee=Payee", uri=PAYMENTS, self_registered=True)
+    page = window.page
+    page.set_viewport_size({"width": 320, "height": 640})
+    page.goto(f"{playground_site.settings.issuer}/playground")
+    field = page.get_by_label("authorization_details")
+    assert json.loads(field.input_value()) == [{"type": "payment", "payee": "example"}]
+    assert violations(page) == []
+    field.fill(field.input_value().replace("example", "Merchant A"))
+    window.press("Ask for this permission")
+    window.sign_in()
+    assert "Merchant A" in window.text()
+    window.press("Allow")
+    code = page.locator('input[name="code"]').input_value()
+    playground_site.secrets.add(code)
+    window.press("Get access token")
+    record_tokens(window, playground_site)
+    assert "Merchant A" in page.locator(".permission").inner_text()
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    window.press("Ask what the token allows")
+    assert current_step(window) == "Introspect"
+    assert '"active": true' in messages(window)[1]
+    assert "Merchant A" in page.locator(".permission").inner_text()
 
 
 def test_callback_page_with_a_wrong_state_is_accessible(playground_site: Site, window: Window) -> None:

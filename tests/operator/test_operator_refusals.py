@@ -213,7 +213,7 @@ ERRORS: list[tuple[tuple[str, ...], str]] = [
     ),
     (("authorization-type", "delete", "albums"), NO_TERMINAL),
     ((*UPDATE, "--authorization-details-type", "two words"), "without spaces."),
-    ((*UPDATE, "--remove-authorization-details-type", "pay"), "pay is not a authorization details type of print."),
+    ((*UPDATE, "--remove-authorization-details-type", "pay"), "pay is not an authorization details type of print."),
     (("scope", "set", "photos.read"), "Missing argument 'DESCRIPTION'."),
     (("scope", "set", "photos.read", "See", "your", "photos"), "Got unexpected extra arguments (your photos)"),
     (("client", "delete", "print"), NO_TERMINAL),

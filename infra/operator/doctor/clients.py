@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from chalicelib.clients.client_lifetime import last_use
-from chalicelib.clients.metadata import check_client
+from chalicelib.clients.record_checks import check_members
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import DAY, HOUR, MINUTE
 from chalicelib.protocol.errors import OAuthError
@@ -38,7 +38,6 @@ class Rule:
 
 
 def inspect(store: Store) -> Iterator[Finding]:
-    """Yield a finding for each rule that a client breaks, or one when all rules are kept, and those of the key sets."""
     """Yield a finding for each rule that a client breaks, or a single one when all rules are kept.
 
     The findings about documents of other clients follow.
@@ -163,7 +162,7 @@ def _demo_secret(client: Client, stage: str) -> list[str]:
 
 def _invalid_metadata(client: Client, _stage: str) -> list[str]:
     try:
-        check_client(client)
+        check_members(client)
     except OAuthError as error:
         return [f"Its registration is no longer valid: {error.description.rstrip('.')}"]
     return []

@@ -3,16 +3,22 @@
 from collections.abc import Iterator
 
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.fapi import PROFILES, find_deviations
+from chalicelib.protocol.fapi import PROFILES, SECURITY, find_deviations
 from infra.operator.doctor.findings import Finding
 
 
 def inspect(clients: list[Client]) -> Iterator[Finding]:
     """Yield a finding for each deviation of a client from its own profile, or one when there is none."""
-    clients = [client for client in clients if client.profile in PROFILES and client.disabled_at is None]
+    clients = [client for client in clients if client.profile is not None and client.disabled_at is None]
     ok = True
     for client in clients:
-        for deviation in find_deviations(client, client.profile or ""):
+        if client.profile not in PROFILES:
+            ok = False
+            detail = f"Its profile {client.profile!r} is none of: {', '.join(PROFILES)}."
+            fix = f"Run `signet client update {client.client_id} --profile {SECURITY}`."
+            yield Finding(f"client {client.client_id}", False, detail, fix)
+            continue
+        for deviation in find_deviations(client, client.profile):
             ok = False
             detail = f"{deviation.problem}, which {client.profile} does not allow ({deviation.clause})."
             fix = f"Run `signet client update {client.client_id} {deviation.fix}`."

@@ -6,13 +6,9 @@ from typing import Any
 
 from chalicelib.authentication import passwords
 from chalicelib.aws.client import AwsError
-from chalicelib.clients.authorization_types import check_types_of_client
-from chalicelib.clients.metadata import check_client
-from chalicelib.clients.tls_metadata import check_tls_members
-from chalicelib.keys import signing
+from chalicelib.clients.registration import check_new_id, checked
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import OAuthError, TemporarilyUnavailable
-from chalicelib.protocol.fapi import check_profile
 from chalicelib.protocol.handles import new_id
 from chalicelib.protocol.records import Consent, User
 from chalicelib.storage.dynamodb import is_possible_key
@@ -78,12 +74,8 @@ def _check_values(value: Any, level: int = 0) -> None:
 
 
 def _insert_client(store: Store, client: Client) -> Outcome:
-    check_client(client, signing.algorithms(store.settings))
-    check_profile(client)
-    check_tls_members(client)
-    check_types_of_client(client)
-    if store.users.get(client.client_id):
-        raise ValueError("its client_id is the sub of a user")  # RFC 9700 section 4.15
+    client = checked(store, client)
+    check_new_id(store, client.client_id)
     client = replace(client, registration_id=new_id())  # grants to an earlier client with this id stay ended
     if store.clients.insert(client):
         return Outcome(added=True)

@@ -5,11 +5,10 @@ So are blocked hosts. Existing records are kept.
 
 from chalicelib.clients import document_control
 from chalicelib.clients.authorization_types import check_type
-from chalicelib.clients.metadata import check_client
+from chalicelib.clients.document_content import check_document
 from chalicelib.clients.resources import check_resource, check_scope, insert_resource
 from chalicelib.keys import signing
 from chalicelib.protocol.authorization_type import AuthorizationType
-from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import BLOCKED_HOSTS, BlockedHosts, ClientDocument, is_document_url
 from chalicelib.protocol.own_scope import Scope
 from chalicelib.protocol.passkey import Passkey
@@ -49,7 +48,7 @@ def _insert_document(store: Store, document: ClientDocument) -> Outcome:
     if store.resources.get(normalize(document.document_id)):
         return Outcome(problem=f"{document.document_id} is the URI of a resource")
     if document.redirect_uris or document.blocked_at is None:
-        check_client(Client.of_document(document, store.settings.open_client_scope))
+        check_document(document, store.settings.open_client_scope)
     if document.expires_at <= store.now():
         return Outcome(problem="it has expired")
     if store.documents.insert(document):

@@ -10,12 +10,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 
 from chalicelib.authorization.external_login import ANSWER_LIFETIME, MAX_ANSWERS
-from chalicelib.protocol.authorization_details import to_text
 from chalicelib.protocol.own_scope import Scope
 from chalicelib.protocol.records import User
 from tests.endpoints.authorize.conftest import read_stored_request
 from tests.endpoints.code.conftest import CREDENTIALS, WRONG_CREDENTIALS, count_sessions_and_grants, is_error_page
-from tests.support.authorization_details import PAYMENT, as_json, register_asking_client
 from tests.support.browser import Answer, Browser, authorization_parameters
 from tests.support.faults import Wire
 from tests.support.gateways import GATEWAYS, Gateway, GatewayBrowser
@@ -290,31 +288,6 @@ def test_details_of_the_request(site: Site, browser: Browser, user: User) -> Non
         "photos.read": True,
     }
     assert "alice" not in str(details), "the user who is signed in is not disclosed"
-
-
-@pytest.mark.spec("RFC 9396 §3.1 b")
-def test_login_application_is_told_the_authorization_details(site: Site, browser: Browser, user: User) -> None:
-    client = register_asking_client(site, trusted=False)
-    parameters = {"scope": "openid", "authorization_details": as_json(PAYMENT)}
-    handle = read_handle(browser.authorize(client, **parameters))
-    details = fetch_request(browser, handle).json
-    assert details["authorization_details"] == [
-        {
-            "type": "payment",
-            "description": "Make a payment",
-            "members": [
-                {"label": "Instructed amount", "values": ["amount: 123.50", "currency: EUR"]},
-                {"label": "Payee", "values": ["Merchant A"]},
-            ],
-        }
-    ]
-    assert details["decisions"] == ["allow_once", "deny"]
-    post_and_follow(browser, handle, **CREDENTIALS)
-    handle = read_handle(browser.authorize(client, **parameters))
-    assert post_and_follow(browser, handle, decision="allow_always").code
-    (grant,) = site.server.store.grants.scan()
-    assert grant.authorization_details == (to_text(PAYMENT),)
-    assert not [*site.server.store.consents.scan()]
 
 
 def test_native_application_cannot_be_allowed_always(site: Site, browser: Browser, user: User) -> None:

@@ -321,7 +321,7 @@ def test_import_rejects_a_user_or_client_whose_id_is_taken_by_the_other(site: Si
     assert outcome.problem == "its sub is the client_id of a client"
     site.server.store.users.put(alice)
     outcome = insert_record(site.server.store, replace(client.record, client_id=alice.sub))
-    assert outcome.problem == "its client_id is the sub of a user"
+    assert "is the sub of a user" in outcome.problem
 
 
 @pytest.mark.parametrize(
