@@ -1,6 +1,7 @@
 """The structure of the code: import order, owners of libraries, size limits, and the cost of importing `app`."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -74,8 +75,13 @@ def unit_of(module: str) -> str:
 MODULES = {module_of(path) for path in files("app", "chalicelib", "infra")}
 
 
-def imports(path: Path, *, everywhere: bool = True) -> Iterator[str]:
-    """Yield the modules that a file imports. Without `everywhere`: only those imported when the file itself is."""
+@functools.cache
+def imports(path: Path, *, everywhere: bool = True) -> tuple[str, ...]:
+    """Return the modules that a file imports. Without `everywhere`: only those imported when the file itself is."""
+    return tuple(_imports(path, everywhere))
+
+
+def _imports(path: Path, everywhere: bool) -> Iterator[str]:
     tree = ast.parse(path.read_text("utf-8"))
     inside = {
         id(node)

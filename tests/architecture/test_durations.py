@@ -57,6 +57,19 @@ def test_slowest_file_is_first_in_a_parallel_run_only(
     assert select(monkeypatch, [Item(f"rules/{name}") for name in "abc"], quick=False) == order
 
 
+def test_quick_does_not_import_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durations, "read", lambda: {"tests/rules/b.py": durations.QUICK_LIMIT + 0.1})
+    tests = durations.ROOT / "tests"
+    for quick in (True, False):
+        config = cast(Any, SimpleNamespace(getoption=lambda name, quick=quick: quick and name == "--quick"))
+        ignored = [
+            path
+            for path in ("rules", "rules/a.py", "rules/b.py", "browser", "browser/d.py", "conftest.py", ".")
+            if durations.pytest_ignore_collect(tests / path, config)
+        ]
+        assert ignored == (["rules/b.py", "browser", "browser/d.py"] if quick else [])
+
+
 def test_quick_leaves_out_slow_files_marks_and_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     items = [Item("rules/a"), Item("rules/b"), Item("rules/c"), Item("browser/d"), Item("deployment/e")]

@@ -1,5 +1,6 @@
 """The mails that moto's SES has received, read as a mail client reads them."""
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -121,14 +122,20 @@ class Mailbox:
         return sent
 
 
+@functools.cache
+def _ses() -> Any:
+    """Return one client for all tests; creating one takes some milliseconds."""
+    return boto3.client("sesv2", region_name="us-east-1")
+
+
 @pytest.fixture
 def mailbox(_moto: None) -> Iterator[Mailbox]:
     """The mails to come. The sender's domain is verified."""
     box = Mailbox()
-    boto3.client("sesv2", region_name="us-east-1").create_email_identity(EmailIdentity="example.com")
+    _ses().create_email_identity(EmailIdentity="example.com")
     box.clear()
     yield box
-    boto3.client("sesv2", region_name="us-east-1").delete_email_identity(EmailIdentity="example.com")
+    _ses().delete_email_identity(EmailIdentity="example.com")
     box.clear()
 
 

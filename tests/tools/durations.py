@@ -17,7 +17,7 @@ FILE = ROOT / "tests" / "durations.json"
 # Files that take less time are left out: their order does not matter.
 MIN_SECONDS = 1.0
 # `--quick` leaves out files that take longer, the tests in these folders, and those with these marks.
-QUICK_LIMIT = 3.0  # seconds
+QUICK_LIMIT = 2.0  # seconds
 QUICK_FOLDERS = ("browser", "deployment")
 QUICK_MARKS = ("browser", "slow")
 
@@ -32,6 +32,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Recorder(), "record-durations")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import the files that `--quick` leaves out."""
+    if config.getoption("--quick") and collection_path.is_relative_to(ROOT / "tests"):
+        return not is_quick_path(collection_path, read()) or None
+    return None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out slow tests with `--quick`. In a parallel run, sort the files, the slowest first."""
@@ -41,18 +48,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if is_quick(item, durations)]
         config.hook.pytest_deselected(items=left_out)
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: -durations.get(_name(item), 0.0))
+        items.sort(key=lambda item: -durations.get(_name(item.path), 0.0))
 
 
 def is_quick(item: pytest.Item, durations: dict[str, float]) -> bool:
     """Return whether a test runs with `--quick`."""
     marked = any(item.get_closest_marker(mark) for mark in QUICK_MARKS)
-    in_folder = item.path.relative_to(ROOT).parts[1] in QUICK_FOLDERS
-    return not marked and not in_folder and durations.get(_name(item), 0.0) <= QUICK_LIMIT
+    return not marked and is_quick_path(item.path, durations)
 
 
-def _name(item: pytest.Item) -> str:
-    return item.path.relative_to(ROOT).as_posix()
+def is_quick_path(path: Path, durations: dict[str, float]) -> bool:
+    """Return whether `--quick` collects a file or folder of tests."""
+    in_folder = any(part in QUICK_FOLDERS for part in path.relative_to(ROOT).parts[1:2])
+    return not in_folder and durations.get(_name(path), 0.0) <= QUICK_LIMIT
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
 
 
 class Recorder:

@@ -9,11 +9,11 @@ import json
 import re
 from collections.abc import Iterable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import botocore.session
-import cfnlint  # type: ignore[import-untyped]
 import yaml
 from botocore import xform_name
 
@@ -22,7 +22,10 @@ from infra.operator.truststore import KEY
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "infra" / "aws" / "iam"
 MAX_SIZE = 6144  # characters of a managed policy, without white space
-_SCHEMAS = Path(cfnlint.__file__).parent / "data" / "schemas"
+_CFN_LINT = find_spec("cfnlint")  # importing it takes half a second
+assert _CFN_LINT
+assert _CFN_LINT.origin
+_SCHEMAS = Path(_CFN_LINT.origin).parent / "data" / "schemas"
 _TABLES = ["arn:aws:dynamodb:*:*:table/signet-*", "arn:aws:dynamodb:*:*:table/signet-*/index/*"]
 _ALIAS = {"ForAnyValue:StringLike": {"kms:ResourceAliases": "alias/signet-*"}}
 _THROUGH_DYNAMODB = {"StringLike": {"kms:ViaService": "dynamodb.*.amazonaws.com"}}

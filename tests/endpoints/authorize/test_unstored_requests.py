@@ -61,12 +61,12 @@ def with_length(client: Registered, size: int) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_ten_thousand_requests_leave_the_tables_empty(site: Site, wire: Wire, client: Registered) -> None:
+def test_a_thousand_requests_leave_the_tables_empty(site: Site, wire: Wire, client: Registered) -> None:
     before = dump_tables()
     browser = GatewayBrowser(site, GATEWAYS[0])
     browser.authorize(client)
     called = len(wire.calls)
-    for number in range(10_000):
+    for number in range(1_000):
         browser.cookies.clear()
         answer = browser.authorize(client, state=f"{number}", scope="openid email")
         assert answer.status == 200
