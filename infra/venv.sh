@@ -130,6 +130,8 @@ if [ -z "$again" ] && [ "$(cat .venv/run.cksum 2>/dev/null)" = "$run_sum" ] && .
 fi
 
 if [ "$up_to_date" = no ]; then
+    # `--clear` would empty the folder of another checkout.
+    [ ! -L .venv ] || fail ".venv is a link to $(readlink .venv), and is not up to date. Remove the link."
     choose_python
     echo "Creating .venv with Python $version. This takes a minute, once." >&2
     rm -f .venv/run.cksum .venv/test.cksum

@@ -271,6 +271,20 @@ def test_wrong_python_is_reported_with_those_that_were_found(checkout: Checkout,
     assert checkout.installed() == []
 
 
+def test_linked_venv_is_used_but_never_emptied(checkout: Checkout, tmp_path: Path) -> None:
+    assert venv(checkout.path, checkout.python).returncode == 0
+    checkout.installed()
+    other = tmp_path / "other"
+    (checkout.path / ".venv").rename(other)
+    (checkout.path / ".venv").symlink_to(other)
+    assert venv(checkout.path, checkout.python).returncode == 0
+    (other / "run.cksum").unlink()
+    done = venv(checkout.path, checkout.python)
+    assert done.returncode == 1
+    assert done.stderr == f".venv is a link to {other}, and is not up to date. Remove the link.\n"
+    assert checkout.installed() == []
+
+
 def test_progress_of_an_installation_is_shown(checkout: Checkout) -> None:
     pins = sum(file.read_text("utf-8").count("==") for file in (CHECKOUT / name for name in REQUIREMENTS[:2]))
     assert venv(checkout.path, checkout.python).stderr.splitlines() == [
