@@ -1,6 +1,5 @@
 """AuthorizationServer: what every endpoint is given."""
 
-import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import field, replace
@@ -10,6 +9,7 @@ from chalicelib import builtin_clients, pages
 from chalicelib.http import mutual_tls, proxy
 from chalicelib.http.messages import Request, Response
 from chalicelib.keys.ring import KeyRing
+from chalicelib.protocol.authorization_type import AuthorizationType
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import is_on_host
 from chalicelib.protocol.durations import HOUR
@@ -19,17 +19,12 @@ from chalicelib.protocol.resource_uris import normalize, spellings
 from chalicelib.protocol.scopes import SCOPES, describe_scope, sort_scopes
 from chalicelib.protocol.values import dataclass
 from chalicelib.settings import Settings
+from chalicelib.storage.cache import LIFETIME, Cache
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Records, Store
 from chalicelib.storage.table import Lookup
 
-CLIENT_CACHE_LIFETIME = 60
-CLIENT_CACHE_SIZE = 1000
-BLOCKED_HOSTS_LIFETIME = 30  # of what is cached for CLIENT_CACHE_LIFETIME in all
-SCOPE_CACHE_LIFETIME = 60
-SCOPE_CACHE_SIZE = 1000
-RESOURCE_CACHE_LIFETIME = 60
-RESOURCE_CACHE_SIZE = 1000
+BLOCKED_HOSTS_LIFETIME = 30  # of the time for which a client is cached in all
 MAX_FULL_COUNTERS = 10_000
 
 
@@ -45,7 +40,7 @@ class AuthorizationServer:
     `now` returns seconds since 1970. `addresses`: the paths of the endpoints by their names in the metadata (RFC 8414
     section 2). `endpoints`: the endpoints by method and path, for the playground, whose client calls them as any other
     client does. `web` fills both in. `process_memory`: what this process remembers between requests, or between
-    runs of a schedule.
+    runs of a schedule. `authorization_types`: those that it has read, by name.
     """
 
     settings: Settings
@@ -55,10 +50,10 @@ class AuthorizationServer:
     addresses: dict[str, str] = field(default_factory=dict)
     endpoints: dict[tuple[str, str], "Endpoint"] = field(default_factory=dict, repr=False)
     process_memory: dict[str, Any] = field(default_factory=dict, repr=False)
-    _clients: dict[str, tuple[int, Client]] = field(default_factory=dict, repr=False)
-    _scopes: dict[str, tuple[int, Scope | None]] = field(default_factory=dict, repr=False)
-    _resources: dict[str, tuple[int, Resource]] = field(default_factory=dict, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    authorization_types: Cache[AuthorizationType] = field(default_factory=Cache, repr=False)
+    _clients: Cache[Client] = field(default_factory=Cache, repr=False)
+    _scopes: Cache[Scope | None] = field(default_factory=Cache, repr=False)
+    _resources: Cache[Resource] = field(default_factory=Cache, repr=False)
 
     @classmethod
     def connect(cls, settings: Settings, now: Callable[[], int] = system_time) -> "AuthorizationServer":
@@ -108,9 +103,9 @@ class AuthorizationServer:
         A record is cached for 60 s in this process; that there is none is never cached. No client is rejected because
         of a cached record: it is read again first.
         """
-        cached = self._clients.get(client_id)
-        if cached and self.now() - cached[0] < CLIENT_CACHE_LIFETIME and accept(cached[1]):
-            return cached[1]
+        cached = self._clients.get(client_id, self.now())
+        if cached and accept(cached):
+            return cached
         client = self.read_client(client_id)
         return client if client and accept(client) else None
 
@@ -146,12 +141,10 @@ class AuthorizationServer:
 
     def cache_client(self, client_id: str, client: Client | None, read_at: int | None = None) -> None:
         """Cache the record of an enabled client in this process, or with None drop it."""
-        with self._lock:
-            self._clients.pop(client_id, None)
-            if client:
-                while len(self._clients) >= CLIENT_CACHE_SIZE:
-                    self._clients.pop(next(iter(self._clients)))
-                self._clients[client_id] = (self.now() if read_at is None else read_at, client)
+        if client:
+            self._clients.update({client_id: client}, self.now() if read_at is None else read_at)
+        else:
+            self._clients.drop((client_id,))
 
     def scope_descriptions(self, scopes: Collection[str]) -> dict[str, str]:
         """Return the description of each of these scopes, in the order in which users should read them.
@@ -175,19 +168,15 @@ class AuthorizationServer:
 
         For a caller that reads them together with other records, and calls `cache_scopes`.
         """
-        now, own = self.now(), {*names} - SCOPES.keys()
-        cached = {name: entry for name in own if (entry := self._scopes.get(name))}
-        recent = {name: scope for name, (read_at, scope) in cached.items() if now - read_at < SCOPE_CACHE_LIFETIME}
+        own = {*names} - SCOPES.keys()
+        recent = self._scopes.recent(own, self.now())
         lookups = [self.store.scopes.lookup(name) for name in sorted(own - recent.keys())]
         return {name: scope for name, scope in recent.items() if scope}, lookups
 
     def cache_scopes(self, lookups: Sequence[Lookup[Scope]], records: Records) -> dict[str, Scope]:
         """Cache the scopes that a read has looked up, also that there is none, and return them by name."""
-        now, read = self.now(), {lookup.key[0]: records.get(lookup) for lookup in lookups}
-        with self._lock:
-            if len(self._scopes) + len(read) > SCOPE_CACHE_SIZE:
-                self._scopes.clear()
-            self._scopes.update((name, (now, scope)) for name, scope in read.items())
+        read = {lookup.key[0]: records.get(lookup) for lookup in lookups}
+        self._scopes.update(read, self.now())
         return {name: scope for name, scope in read.items() if scope}
 
     def resources(self, uris: Collection[str], *, fresh: bool = False) -> dict[str, Resource]:
@@ -198,26 +187,22 @@ class AuthorizationServer:
         too, as before resources had records.
         """
         now = self.now()
-        cached = {} if fresh else {uri: self._resources[uri] for uri in uris if uri in self._resources}
-        resources = {uri: record for uri, (at, record) in cached.items() if now - at < RESOURCE_CACHE_LIFETIME}
-        missing = sorted(set(uris) - resources.keys())
+        cached = {} if fresh else self._resources.recent(uris, now)
+        missing = sorted(set(uris) - cached.keys())
         lookups = {uri: [self.store.clients.lookup(each) for each in spellings(uri)] for uri in missing}
         by_record = {uri: self.store.resources.lookup(normalize(uri)) for uri in missing}
         records = self.store.read_all(
             [*by_record.values(), *(each for clients in lookups.values() for each in clients)]
         )
+        read = {}
         for uri in missing:
             clients = (client for lookup in lookups[uri] if (client := records.get(lookup)))
             enabled = next((client for client in clients if client.disabled_at is None), None)
             if resource := records.get(by_record[uri]) or (Resource.of_client(enabled) if enabled else None):
-                resources[uri] = resource
-        with self._lock:
-            if len(self._resources) + len(missing) > RESOURCE_CACHE_SIZE:
-                self._resources.clear()
-            for uri in missing:
-                self._resources.pop(uri, None)
-            self._resources.update((uri, (now, resources[uri])) for uri in missing if uri in resources)
-        return resources
+                read[uri] = resource
+        self._resources.update(read, now)
+        self._resources.drop(uri for uri in missing if uri not in read)
+        return cached | read
 
     def count_in_hour(self, purpose: str, counted: str, limit: int) -> bool:
         """Count something in this clock hour, by one write; return False beyond the limit.
@@ -247,11 +232,8 @@ class AuthorizationServer:
 
     def forget_cached_records(self) -> None:
         """Drop the cached records, so that the next use reads them again, and what the process remembers."""
-        with self._lock:
-            self._clients.clear()
-            self._scopes.clear()
-            self._resources.clear()
-            self.process_memory.clear()
+        for cache in (self._clients, self._scopes, self._resources, self.authorization_types, self.process_memory):
+            cache.clear()
 
     def playground_types(self) -> list[str]:
         """Return the names of the types of authorization details that the playground may ask for, sorted.
@@ -260,8 +242,8 @@ class AuthorizationServer:
         cached for 60 s in this process.
         """
         now = self.now()
-        read_at, types = self.process_memory.get("playground types", (now - RESOURCE_CACHE_LIFETIME, []))
-        if now - read_at >= RESOURCE_CACHE_LIFETIME:
+        read_at, types = self.process_memory.get("playground types", (now - LIFETIME, []))
+        if now - read_at >= LIFETIME:
             all_types, is_local = self.store.all_authorization_types(), self.settings.stage == "local"
             types = [type_.name for type_ in all_types if is_local or type_.self_registered]
             self.process_memory["playground types"] = (now, types)

@@ -50,6 +50,7 @@ MODULES = (
     "pyotp",
     "segno",
 )
+_show_error: Callable[[AuthorizationServer, Request, OAuthError], Response] = endpoints.Endpoints("error_page").show
 
 
 @dataclass(frozen=True)
@@ -164,8 +165,7 @@ class Application:
                 http.error = error = unsigned
         if http.path not in self._page_paths and not (isinstance(error, NotFound) and accept.may_show_page(http)):
             return json_response(error.parameters(), error.status, NO_STORE | error.headers)
-        page: Response = endpoints.Endpoints("error_page").show(server, http, error)
-        return page
+        return _show_error(server, http, error)
 
 
 def build(

@@ -6,8 +6,8 @@ from chalicelib.authentication.password import NotSignedIn, SignInAttempt, Verif
 from chalicelib.authorization.flow import finish, proceed, remaining_step
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import Problem
-from chalicelib.authorization.recipient import find_recipient
-from chalicelib.authorization.request import read_request
+from chalicelib.authorization.request import receive_request
+from chalicelib.authorization.request_object import SentRequest
 from chalicelib.authorization.screens import show
 from chalicelib.authorization.sign_in import start_session
 from chalicelib.clients.credentials import basic_credentials
@@ -32,9 +32,8 @@ def receive(server: AuthorizationServer, http: Request) -> Response:
     that.
     """
     require_top_level_navigation(http)
-    recipient = find_recipient(server, http, http.query)
-    request = read_request(server, http.query, recipient)
-    client = server.client(recipient.client.client_id, accept=lambda client: client.direct_sign_in)
+    request, asking = receive_request(server, http, SentRequest(http.query))
+    client = server.client(asking.client_id, accept=lambda client: client.direct_sign_in)
     if client is None:
         raise UnauthorizedClient("The client is not registered for direct sign-in.")
     interaction = Interaction(server, http, client, request)

@@ -18,8 +18,9 @@ from chalicelib.authentication.password import NotSignedIn, SignInAttempt, remem
 from chalicelib.authorization.external_decision import decision_in, use_decision
 from chalicelib.authorization.flow import proceed
 from chalicelib.authorization.interaction import Interaction
-from chalicelib.authorization.recipient import find_recipient, set_recipient_of
-from chalicelib.authorization.request import ended, read_request, read_stored_request
+from chalicelib.authorization.recipient import set_recipient_of
+from chalicelib.authorization.request import ended, read_stored_request, receive_request
+from chalicelib.authorization.request_object import SentRequest
 from chalicelib.authorization.restoration import offer_restoration
 from chalicelib.authorization.second_factor import waiting_members
 from chalicelib.authorization.stored_request import redirect_to_stored_request, store_unauthenticated
@@ -54,8 +55,8 @@ def receive(server: AuthorizationServer, http: Request, form: Params) -> Respons
     """
     handle = form.get("request_uri")
     if handle is None:
-        recipient = find_recipient(server, http, form)
-        return _receive_sign_in(server, http, form, recipient.client, read_request(server, form, recipient))
+        request, client = receive_request(server, http, SentRequest(form))
+        return _receive_sign_in(server, http, form, client, request)
     request, client = read_stored_request(server, http, handle)
     set_recipient_of(http, client, request)
     if "decision" in form:

@@ -19,8 +19,9 @@ from chalicelib.authentication.passkey_options import (
 )
 from chalicelib.authentication.passkey_sign_in import second_factor_options
 from chalicelib.authorization.interaction import Interaction
-from chalicelib.authorization.recipient import find_recipient, set_recipient_of
-from chalicelib.authorization.request import read_request, require_current, require_repeatable
+from chalicelib.authorization.recipient import set_recipient_of
+from chalicelib.authorization.request import receive_request, require_current, require_repeatable
+from chalicelib.authorization.request_object import SentRequest
 from chalicelib.authorization.stored_request import is_short, stored_if_expired
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.client import Client
@@ -175,15 +176,15 @@ def request_of(
     if (stored is None or (answered and not stored.stored)) and not http.query.raw("request_uri"):
         if stored is not None:
             require_repeatable(server, stored)
-        recipient = find_recipient(server, http, http.query)
-        request = read_request(server, http.query, recipient, seen_at=sent.shown_at)
+        in_query = SentRequest(http.query)
+        request, client = receive_request(server, http, in_query, seen_at=sent.shown_at)
         expires_at = sent.shown_at + server.settings.request_lifetime
         request = replace(request, request_id=sent.request_id, created_at=sent.shown_at, expires_at=expires_at)
         if stored is not None:
             request = request.answered_as(stored)
         if _terms(request) != sent.terms:
             return None
-        return stored_if_expired(server, http, request), recipient.client
+        return stored_if_expired(server, http, request, in_query.expires_at), client
     if stored is None and "client_id" in http.query:
         return None
     request, client = require_current(server, http, stored)

@@ -9,6 +9,7 @@ from typing import Any
 
 from chalicelib.authorization.recipient import read_recipient, require_client_id
 from chalicelib.authorization.request import ended, read_request
+from chalicelib.authorization.request_object import SentRequest
 from chalicelib.authorization.stored_request import store_unauthenticated
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.client import Client
@@ -32,7 +33,8 @@ def push(server: AuthorizationServer, http: Request, params: Params, client: Cli
     params = params.replaced("client_id", client.client_id)
     for credential in ("client_secret", "client_assertion"):
         params = params.replaced(credential, None)
-    request = read_request(server, params, read_recipient(server, http, params), pushed=True)
+    sent = SentRequest(params)
+    request = read_request(server, sent, read_recipient(server, http, sent), pushed=True)
     if http.proof and request.dpop_jkt not in (None, http.proof.jkt):
         raise InvalidRequest("The dpop_jkt is not the thumbprint of the key of the DPoP proof.")
     if http.proof:

@@ -5,7 +5,7 @@ Until the recipient is known, an error is shown on a page and never redirected (
 
 from urllib.parse import quote_plus
 
-from chalicelib.authorization.request_object import apparent_parameters
+from chalicelib.authorization.request_object import SentRequest
 from chalicelib.builtin_clients import ACCOUNT
 from chalicelib.clients.document_cache import DocumentUnusable
 from chalicelib.clients.documents import find_client
@@ -25,19 +25,19 @@ MAX_ENCODED_STATE = 8192
 MAX_SHOWN = 300  # characters of a redirect_uri on an error page and in the log
 
 
-def find_recipient(server: AuthorizationServer, http: Request, params: Params) -> Recipient:
+def find_recipient(server: AuthorizationServer, http: Request, sent: SentRequest) -> Recipient:
     """Return the client that asks and its redirect URI; errors of this HTTP request are sent to it from now on.
 
     Raises InvalidRequest, which is shown on a page: there is no recipient yet to send it to.
     """
-    recipient = read_recipient(server, http, params)
+    recipient = read_recipient(server, http, sent)
     set_recipient(http, recipient)
     return recipient
 
 
-def read_recipient(server: AuthorizationServer, http: Request, params: Params) -> Recipient:
+def read_recipient(server: AuthorizationServer, http: Request, sent: SentRequest) -> Recipient:
     """Return the client that asks, which `http.client` becomes, and its redirect URI. Raises InvalidRequest."""
-    client_id, params = require_client_id(params), apparent_parameters(params)
+    client_id, params = require_client_id(sent.params), sent.apparent
     http.ui_locales = first_tags(params.raw("ui_locales"))
     redirect_uri = params.get("redirect_uri")
 

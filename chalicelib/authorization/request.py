@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib.authorization.openid_parameters import read_openid_parameters
-from chalicelib.authorization.recipient import read_state, redirect_target
-from chalicelib.authorization.request_object import verified_parameters
+from chalicelib.authorization.recipient import find_recipient, read_state, redirect_target
+from chalicelib.authorization.request_object import SentRequest, verified_parameters
 from chalicelib.authorization.requested_access import may_ask, read_access
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol import claims_parameter, pkce
@@ -40,9 +40,21 @@ PUSHED_LIFETIME = 5 * MINUTE  # until a browser opens it; then it is that of any
 MAX_SHOWN = 200  # characters of the request in the description of an error
 
 
+def receive_request(
+    server: AuthorizationServer, http: Request, sent: SentRequest, *, seen_at: int | None = None
+) -> tuple[AuthorizationRequest, Client]:
+    """Return a request that a browser has sent, every check passed, and its client.
+
+    Errors of this HTTP request are sent to its recipient, as soon as that is known. Raises as `find_recipient` and
+    `read_request`.
+    """
+    recipient = find_recipient(server, http, sent)
+    return read_request(server, sent, recipient, seen_at=seen_at), recipient.client
+
+
 def read_request(
     server: AuthorizationServer,
-    params: Params,
+    sent: SentRequest,
     recipient: Recipient,
     *,
     pushed: bool = False,
@@ -54,19 +66,19 @@ def read_request(
     """
     seen_at = server.now() if seen_at is None else seen_at
     try:
-        return _read(server, params, recipient, pushed, seen_at)
+        return _read(server, sent, recipient, pushed, seen_at)
     except OAuthError:
         # No client is rejected because of a cached record: it is read again first.
         client = server.read_client(recipient.client.client_id)
         if client is None or client == recipient.client:
             raise
-        return _read(server, params, replace(recipient, client=client), pushed, seen_at)
+        return _read(server, sent, replace(recipient, client=client), pushed, seen_at)
 
 
 def _read(
-    server: AuthorizationServer, params: Params, recipient: Recipient, pushed: bool, seen_at: int
+    server: AuthorizationServer, sent: SentRequest, recipient: Recipient, pushed: bool, seen_at: int
 ) -> AuthorizationRequest:
-    params = verified_parameters(server, recipient.client, params, _IN_OBJECT, pushed=pushed, seen_at=seen_at)
+    params = verified_parameters(server, recipient.client, sent, _IN_OBJECT, pushed=pushed, seen_at=seen_at)
     state = read_state(params)
     if params.get("registration", at_most=65536):
         raise RegistrationNotSupported("Clients cannot register themselves.")

@@ -19,6 +19,7 @@ from chalicelib.protocol.durations import HOUR, MINUTE
 from chalicelib.protocol.errors import (
     InvalidRequest,
     InvalidRequestObject,
+    OAuthError,
     RequestNotSupported,
     RequestUriNotSupported,
 )
@@ -34,31 +35,42 @@ _JSON = ("claims", "authorization_details")
 _OF_RECIPIENT = ("redirect_uri", "scope", "response_type", "response_mode", "state")
 
 
-def apparent_parameters(params: Params) -> Params:
-    """Return the parameters that say who gets the answer to a request, before it is verified.
+class SentRequest:
+    """The parameters of an authorization request as they were sent, and the request object among them, read once."""
 
-    Those of a signed request object. Of one that is not signed, or cannot be read, at most `response_mode` and `state`
-    where the request does not name them: the error is sent as the client asked for.
-    """
-    if "request" not in params:
-        return params
-    try:
-        jwt = _read(params.get("request", at_most=MAX_LENGTH) or "")
-    except (InvalidRequest, InvalidRequestObject):
-        return params
-    names = _OF_RECIPIENT if jwt.alg else ("response_mode", "state")
-    claims = Params((name, text) for name in names if isinstance(text := jwt.claims.get(name), str))
-    return params.only("client_id").with_fallback(claims) if jwt.alg else params.with_fallback(claims)
+    def __init__(self, params: Params):
+        self.params = params
+        self._outcome = _read(params)
 
+    @property
+    def request_object(self) -> Jwt | None:
+        """The request object, not verified; None without one. Raises InvalidRequest and InvalidRequestObject."""
+        if isinstance(self._outcome, OAuthError):
+            raise self._outcome
+        return self._outcome
 
-def expires_at(params: Params) -> float | None:
-    """Return when the request object of a verified request expires, None without one."""
-    text = params.get("request", at_most=MAX_LENGTH)
-    return float(_read(text).claims["exp"]) if text else None
+    @property
+    def apparent(self) -> Params:
+        """The parameters that say who gets the answer, before the request is verified.
+
+        Those of a signed request object. Of one that is not signed, or cannot be read, at most `response_mode` and
+        `state` where the request does not name them: the error is sent as the client asked for.
+        """
+        params, jwt = self.params, self._outcome
+        if not isinstance(jwt, Jwt):
+            return params
+        names = _OF_RECIPIENT if jwt.alg else ("response_mode", "state")
+        claims = Params((name, text) for name in names if isinstance(text := jwt.claims.get(name), str))
+        return params.only("client_id").with_fallback(claims) if jwt.alg else params.with_fallback(claims)
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the request object of a verified request expires, None without one."""
+        return float(self.request_object.claims["exp"]) if self.request_object else None
 
 
 def verified_parameters(
-    server: AuthorizationServer, client: Client, params: Params, names: Iterable[str], *, pushed: bool, seen_at: int
+    server: AuthorizationServer, client: Client, sent: SentRequest, names: Iterable[str], *, pushed: bool, seen_at: int
 ) -> Params:
     """Return the parameters `names` of a request: those of its request object, once all of it has been verified.
 
@@ -68,18 +80,17 @@ def verified_parameters(
     """
     if not pushed and _must_be_pushed(server, client):
         raise InvalidRequest("The request must be pushed: POST it to the pushed_authorization_request_endpoint.")
-    if params.get("request_uri"):
+    if sent.params.get("request_uri"):
         raise RequestUriNotSupported("The request_uri was not issued by this server.")
-    text = params.get("request", at_most=MAX_LENGTH)
-    if text is None:
+    jwt = sent.request_object
+    if jwt is None:
         if client.require_signed_request_object:
             raise InvalidRequest("The request must be signed: send it as a request object (RFC 9101).")
-        return params
-    jwt = _read(text)
+        return sent.params
     if jwt.header.get("alg") == "none" and not pushed and not client.require_signed_request_object:
         raise RequestNotSupported("Request objects that are not signed are not supported.")
     _check_header(client, jwt)
-    _check_claims(server, client, params, jwt)
+    _check_claims(server, client, sent.params, jwt)
     _check_times(client, jwt, seen_at)
     if not has_signed(server, client, jwt):
         raise InvalidRequestObject("No key of the client has signed the request object.")
@@ -89,17 +100,21 @@ def verified_parameters(
         raise InvalidRequestObject("The request object is nested too deeply.") from error
 
 
+def _read(params: Params) -> Jwt | OAuthError | None:
+    """Return the request object, or why there is none that can be read."""
+    try:
+        text = params.get("request", at_most=MAX_LENGTH)
+        return None if text is None else read_jwt(text)
+    except InvalidRequest as error:
+        return error
+    except ValueError as error:
+        return InvalidRequestObject("The request object is not a signed JWT.", detail=str(error))
+
+
 def _must_be_pushed(server: AuthorizationServer, client: Client) -> bool:
     """Return whether a client must push its requests (RFC 9126 sections 5 and 6). The server's own pages cannot."""
     required = server.settings.require_pushed_authorization_requests
     return client.require_pushed_authorization_requests or (required and client.client_id not in RESERVED)
-
-
-def _read(text: str) -> Jwt:
-    try:
-        return read_jwt(text)
-    except ValueError as error:
-        raise InvalidRequestObject("The request object is not a signed JWT.", detail=str(error)) from error
 
 
 def _check_header(client: Client, jwt: Jwt) -> None:

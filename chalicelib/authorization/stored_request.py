@@ -7,7 +7,6 @@ that a login application asks about: without authentication, so their size and t
 from dataclasses import fields, replace
 from typing import Any
 
-from chalicelib.authorization.request_object import expires_at
 from chalicelib.http.addresses import network_of
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
 from chalicelib.protocol.errors import InvalidRequest, TemporarilyUnavailable
@@ -51,14 +50,15 @@ def store_unauthenticated(
 
 
 def stored_if_expired(
-    server: AuthorizationServer, http: Request, request: AuthorizationRequest
+    server: AuthorizationServer, http: Request, request: AuthorizationRequest, expires_at: float | None
 ) -> AuthorizationRequest:
     """Return the request, stored if its request object has expired while its page was shown.
 
-    The next page could not be shown again otherwise. Raises TemporarilyUnavailable as `store_unauthenticated`.
+    `expires_at`: of the request object, None without one. The next page could not be shown again otherwise. Raises
+    TemporarilyUnavailable as `store_unauthenticated`.
     """
-    expires, browser_id = expires_at(http.query), browser_id_of(server, http)
-    if expires is None or expires > server.now() or request.stored or request.answered or browser_id is None:
+    browser_id = browser_id_of(server, http)
+    if expires_at is None or expires_at > server.now() or request.stored or request.answered or browser_id is None:
         return request
     request = stored_for(server, request, browser_id)
     store_unauthenticated(server, http, http.query, request)

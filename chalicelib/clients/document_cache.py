@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
+from chalicelib.storage.cache import Cache
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.table import Refused, Table, Write
 
 PAUSE = 30  # seconds in which a process does not try again what it has not got
-MAX_REMEMBERED = 1000
 # A claim is refused if one of these has changed since the document was read.
 _CLAIMED = ("refreshing_until", "fetched_at", "pinned_at", "blocked_at")
 
@@ -78,11 +78,10 @@ class DocumentCache(Generic[D]):
         `count` raises DocumentUnusable when this caller must not cause a fetch. `checks` are conditions on other
         records, without which the document is forbidden. Raises DocumentUnusable, for PAUSE without another attempt.
         """
-        failed: dict[str, tuple[int, type[DocumentUnusable], str]]
-        failed = self.server.process_memory.setdefault("unusable documents", {})
-        failed_at, kind, problem = failed.get(document_id, (-PAUSE, DocumentUnusable, ""))
-        if self.server.now() - failed_at < PAUSE:
-            raise kind(problem)
+        failed: Cache[DocumentUnusable]
+        failed = self.server.process_memory.setdefault("unusable documents", Cache(PAUSE))
+        if failure := failed.get(document_id, self.server.now()):
+            raise type(failure)(str(failure))
         # Not in what is remembered: it would be a failure for other callers too.
         count()
         try:
@@ -92,9 +91,7 @@ class DocumentCache(Generic[D]):
             if refused and any(refused.of(check) for check in checks):
                 raise DocumentForbidden("another record does not allow the document")
         except DocumentUnusable as error:
-            while len(failed) >= MAX_REMEMBERED:
-                failed.pop(next(iter(failed)), None)
-            failed[document_id] = (self.server.now(), type(error), str(error))
+            failed.update({document_id: type(error)(str(error))}, self.server.now())  # without its traceback
             raise
         stored = refused.of(inserting) if refused else None
         # Another process may have stored the same document, or the operator another one.

@@ -5,6 +5,7 @@ the pages. SnapStart loads all before its snapshot (`load_all`).
 """
 
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -20,8 +21,13 @@ class Endpoints:
         if name.startswith("_"):
             raise AttributeError(name)
 
+        @cache
+        def load() -> Callable[..., Any]:
+            loaded: Callable[..., Any] = getattr(import_module(self._module), name)
+            return loaded
+
         def endpoint(*arguments: Any) -> Any:
-            return getattr(import_module(self._module), name)(*arguments)
+            return load()(*arguments)
 
         endpoint.__qualname__ = f"{self._module}.{name}"
         return endpoint

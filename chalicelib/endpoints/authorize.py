@@ -7,8 +7,9 @@ from chalicelib.authorization.flow import answer_again, proceed
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import address_of
 from chalicelib.authorization.pushed_request import is_pushed, lifetime_when_opened, read_pushed_request
-from chalicelib.authorization.recipient import find_recipient, set_recipient_of
-from chalicelib.authorization.request import PARAMETERS, ended, read_request, require_current, require_unanswered
+from chalicelib.authorization.recipient import set_recipient_of
+from chalicelib.authorization.request import PARAMETERS, ended, receive_request, require_current, require_unanswered
+from chalicelib.authorization.request_object import SentRequest
 from chalicelib.authorization.second_factor import lookups_of_waiting, waiting_user
 from chalicelib.authorization.stored_request import is_short, redirect_to_stored_request, store_unauthenticated
 from chalicelib.http.messages import Request, Response, redirect
@@ -40,10 +41,9 @@ def get(server: AuthorizationServer, http: Request) -> Response:
         if "client_id" not in http.query or (stored and not of_another):
             return _continue(server, http, stored)
         http.query = http.query.replaced("request_uri", None)
-    recipient = find_recipient(server, http, http.query)
-    request = read_request(server, http.query, recipient)
-    browser = read_browser(server, http, client_id=recipient.client.client_id)
-    return proceed(Interaction(server, http, recipient.client, request, browser.signed_in, browser.consent))
+    request, client = receive_request(server, http, SentRequest(http.query))
+    browser = read_browser(server, http, client_id=client.client_id)
+    return proceed(Interaction(server, http, client, request, browser.signed_in, browser.consent))
 
 
 def _own_request_uri(http: Request) -> str | None:
@@ -63,7 +63,7 @@ def post(server: AuthorizationServer, http: Request) -> Response:
     form = http.form()
     if is_pushed(form):
         return redirect(http, address_of(server, form.only("client_id", "request_uri").encoded()))
-    request = read_request(server, form, find_recipient(server, http, form))
+    request, _ = receive_request(server, http, SentRequest(form))
     sent = form.only("client_id", "request") if "request" in form else form.only(*PARAMETERS)
     names_user = any(name in form for name in PERSONAL) or any("sub" in names for names in request.claims.values())
     names_user = names_user or request.login_hint is not None or request.hinted_sub is not None

@@ -1,6 +1,5 @@
 """/oauth2/introspect: token introspection (RFC 7662), in JSON or as a signed JWT (RFC 9701)."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClient, InvalidToken
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.handles import Handle
+from chalicelib.protocol.weights import weighted
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.validity import read_state
 from chalicelib.tokens.authorization_details import issuable
@@ -22,7 +22,6 @@ INACTIVE = {"active": False}
 JWT_TYPE = "token-introspection+jwt"
 # The claims of an access token that the response contains (RFC 7662 section 2.2).
 RETURNED_CLAIMS = ("scope", "client_id", "sub", "aud", "iss", "exp", "iat", "jti", "auth_time", "acr", "cnf")
-_WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
 def post(server: AuthorizationServer, http: Request) -> Response:
@@ -48,17 +47,10 @@ def post(server: AuthorizationServer, http: Request) -> Response:
 
 def _accepts_jwt(http: Request) -> bool:
     """Return whether the request prefers a JWT to JSON, which is what a request without preference gets."""
-    weights = {}
-    for item in (http.header("accept") or "").lower().split(","):
-        media_type, *parameters = (part.strip() for part in item.split(";"))
-        weights[media_type] = next((part[2:] for part in parameters if part.startswith("q=")), "1")
-    jwt, json = (_weight(weights.get(f"application/{each}", "0")) for each in (JWT_TYPE, "json"))
+    items = weighted((http.header("accept") or "").lower())
+    weights = {item.partition(";")[0]: weight for item, weight in items}
+    jwt, json = weights.get(f"application/{JWT_TYPE}", 0), weights.get("application/json", 0)
     return jwt > 0 and jwt >= json
-
-
-def _weight(text: str) -> float:
-    """Return a weight (RFC 9110 section 12.4.2); 0 for one that is malformed."""
-    return float(text) if _WEIGHT.fullmatch(text) else 0.0
 
 
 def _signed(server: AuthorizationServer, caller: Client, members: Mapping[str, Any]) -> Response:

@@ -9,8 +9,8 @@ from chalicelib.keys.ring import JWKS_LIFETIME
 from chalicelib.protocol import claims, pkce, response_types, scopes
 from chalicelib.protocol.client import SUBJECT_TYPES
 from chalicelib.protocol.languages import LANGUAGES
-from chalicelib.server import RESOURCE_CACHE_LIFETIME, AuthorizationServer
-from chalicelib.tokens import dpop
+from chalicelib.server import AuthorizationServer
+from chalicelib.tokens import dpop, resources
 
 CACHEABLE = {"Cache-Control": "public, max-age=300"}
 
@@ -80,17 +80,9 @@ def _client_documents(server: AuthorizationServer) -> dict[str, bool]:
 def _protected_resources(server: AuthorizationServer) -> dict[str, list[str]]:
     """Return the registered resources (RFC 9728 section 4) and types of authorization details (RFC 9396 section 10).
 
-    They are cached for 60 s in this process; nothing without any.
-
-    While they cannot be read, those that were read last: clients must find the other metadata.
+    Nothing without any.
     """
-    now = server.now()
-    read_at, uris = server.process_memory.get("protected_resources", (-RESOURCE_CACHE_LIFETIME, []))
-    types = server.process_memory.get("authorization_details_types", [])
-    if now - read_at >= RESOURCE_CACHE_LIFETIME:
-        uris, types = server.store.resource_uris() or (uris, types)
-        server.process_memory["protected_resources"] = (now, uris)
-        server.process_memory["authorization_details_types"] = types
+    uris, types = resources.list_registered(server)
     members = {"protected_resources": uris, "authorization_details_types_supported": types}
     return {name: values for name, values in members.items() if values}
 

@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterable
 
 from chalicelib.protocol.values import dataclass
+from chalicelib.protocol.weights import weighted
 
 MAX_LISTED = 10  # languages that a request can ask for
 MAX_HEADER = 1000  # characters of an Accept-Language header that are looked at
 _TAG = re.compile(r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8}){0,7}")
-_RANGE = re.compile(rf"\s*({_TAG.pattern})\s*(?:;\s*[Qq]\s*=\s*(0(?:\.[0-9]{{0,3}})?|1(?:\.0{{0,3}})?)\s*)?")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,6 @@ def accepted(header: str) -> Language | None:
 
     What is malformed is ignored, and so is what is beyond MAX_HEADER. `*` prefers none.
     """
-    ranges = filter(None, map(_RANGE.fullmatch, header[:MAX_HEADER].split(",")))
-    weighted = [(float(range_[2] or 1), range_[1]) for range_ in ranges]
     # Sorting keeps the order of those with one weight.
-    return first_match(tag for weight, tag in sorted(weighted, key=lambda each: -each[0]) if weight > 0)
+    ranges = sorted(weighted(header[:MAX_HEADER]), key=lambda each: -each[1])
+    return first_match(tag for tag, weight in ranges if weight > 0)

@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from chalicelib.aws.client import Account, AwsError
 from chalicelib.aws.messages import NotConfigured
@@ -50,17 +50,15 @@ class Store(Tables):
         self.account = account or Account(settings.region, aws_environment)
         super().__init__(DynamoDB(settings, self.account), now, settings.stage)
 
-    def resource_uris(self) -> tuple[list[str], list[str]] | None:
-        """Return the URIs of all resources, and the names of all types of authorization details, sorted.
-
-        None when they cannot be read, for whatever reason.
-        """
+    def registered_names(self) -> "RegisteredNames | None":
+        """Return what the table of resources has, by one scan; None when it cannot be read, for whatever reason."""
         try:
             records = list(self.resources.scan())
         except (TemporarilyUnavailable, AwsError, NotConfigured):
             return None
-        types = [record.name for record in records if is_type_key(record.resource_id)]
-        return sorted(record.uri for record in records if not is_type_key(record.resource_id)), sorted(types)
+        uris = sorted(record.uri for record in records if not is_type_key(record.resource_id))
+        types = sorted(record.name for record in records if is_type_key(record.resource_id))
+        return RegisteredNames(uris, types)
 
     def all_resources(self) -> list[Resource]:
         """Return all resources, in the order of their URIs."""
@@ -216,6 +214,13 @@ class Store(Tables):
         for write in writes:
             write.succeed()
         return None
+
+
+class RegisteredNames(NamedTuple):
+    """The URIs of all resources, and the names of all types of authorization details, both sorted."""
+
+    uris: list[str]
+    types: list[str]
 
 
 class Records:

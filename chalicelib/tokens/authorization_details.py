@@ -20,14 +20,12 @@ from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidAuthorizationDetails
 from chalicelib.protocol.resource import Resource
 from chalicelib.protocol.values import dataclass
-from chalicelib.server import RESOURCE_CACHE_LIFETIME, AuthorizationServer
+from chalicelib.server import AuthorizationServer
 from chalicelib.storage.store import Records
 from chalicelib.storage.table import Lookup
 from chalicelib.tokens.resources import MAX_RESOURCES
 
 MAX_PARAMETER = 65536  # what is longer is an invalid request; what is longer than MAX_LENGTH, invalid details
-_CACHE = "authorization types"
-_CACHE_SIZE = 1000
 Types = Mapping[str, AuthorizationType]
 
 
@@ -71,7 +69,7 @@ def read_details(server: AuthorizationServer, client: Client, params: Params) ->
     try:
         return _checked(server, texts, find_types(server, names))
     except InvalidAuthorizationDetails:
-        forget_types(server, names)
+        server.authorization_types.drop(names)
         return _checked(server, texts, find_types(server, names))
 
 
@@ -152,9 +150,7 @@ def cached_types(server: AuthorizationServer, names: Collection[str]) -> tuple[T
     """
     if not names:  # as those of most grants
         return {}, []
-    now, cache = server.now(), _cache(server)
-    entries = {name: cache[name] for name in sorted(names) if name in cache}
-    recent = {name: type_ for name, (read_at, type_) in entries.items() if now - read_at < RESOURCE_CACHE_LIFETIME}
+    recent = server.authorization_types.recent(sorted(names), server.now())
     missing = sorted({*names} - recent.keys())
     return recent, [server.store.authorization_types.lookup(type_key(name)) for name in missing]
 
@@ -164,19 +160,5 @@ def cache_types(server: AuthorizationServer, lookups: Sequence[Lookup[Authorizat
     if not lookups:
         return {}
     read = {type_.name: type_ for lookup in lookups if (type_ := records.get(lookup))}
-    cache = _cache(server)
-    if len(cache) + len(read) > _CACHE_SIZE:
-        cache.clear()
-    cache.update((name, (server.now(), type_)) for name, type_ in read.items())
+    server.authorization_types.update(read, server.now())
     return read
-
-
-def forget_types(server: AuthorizationServer, names: Iterable[str]) -> None:
-    """Drop types from the cache, so that the next use reads them again."""
-    for name in names:
-        _cache(server).pop(name, None)
-
-
-def _cache(server: AuthorizationServer) -> dict[str, tuple[int, AuthorizationType]]:
-    cache: dict[str, tuple[int, AuthorizationType]] = server.process_memory.setdefault(_CACHE, {})
-    return cache

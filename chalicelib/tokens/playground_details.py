@@ -9,6 +9,7 @@ from chalicelib.protocol.authorization_type import AuthorizationType
 from chalicelib.protocol.example_details import example_of, needs_location
 from chalicelib.server import AuthorizationServer
 from chalicelib.tokens.authorization_details import find_types
+from chalicelib.tokens.resources import list_registered
 
 
 def playground_types(server: AuthorizationServer) -> list[AuthorizationType]:
@@ -21,7 +22,7 @@ def example_text(server: AuthorizationServer, types: list[AuthorizationType]) ->
     """Return authorization details to ask for, of the first of these types, as JSON; "" without a type."""
     if not types:
         return ""
-    uris = (server.store.resource_uris() or ([], []))[0] if needs_location(types[0]) else []
+    uris = list_registered(server).uris if needs_location(types[0]) else []
     return json.dumps([example_of(types[0], next(iter(uris), ""))], indent=2, ensure_ascii=False)
 
 

@@ -19,7 +19,9 @@ from chalicelib.protocol.resource_uris import find, near_misses, normalize, spel
 from chalicelib.protocol.scopes import SCOPES
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
+from chalicelib.storage.cache import LIFETIME
 from chalicelib.storage.dynamodb import Condition, attr
+from chalicelib.storage.store import RegisteredNames
 
 MAX_RESOURCES = 10
 
@@ -118,13 +120,31 @@ def find_resources(server: AuthorizationServer, uris: frozenset[str], *, fresh: 
     return Resources(by_uri)
 
 
+def list_registered(server: AuthorizationServer) -> RegisteredNames:
+    """Return all registered resources and types of authorization details. They are read once in 60 s.
+
+    While they cannot be read, those that were read last: clients must find the other metadata.
+    """
+    read_at, names = _remembered(server)
+    if server.now() - read_at >= LIFETIME:
+        read_at, names = server.now(), server.store.registered_names() or names
+        server.process_memory["registered names"] = (read_at, names)
+    return names
+
+
+def _remembered(server: AuthorizationServer) -> tuple[int, RegisteredNames]:
+    """Return what this process remembers of the registered names, and when it was read."""
+    nothing = (-LIFETIME, RegisteredNames([], []))
+    remembered: tuple[int, RegisteredNames] = server.process_memory.get("registered names", nothing)
+    return remembered
+
+
 def _unknown(server: AuthorizationServer, uri: str) -> str:
     """Return for the log which resource is unknown, and the similar ones of those that this process remembers.
 
     It reads nothing, because any caller can name an unknown resource.
     """
-    _, registered = server.process_memory.get("protected_resources", (0, []))
-    near = near_misses(registered, uri)
+    near = near_misses(_remembered(server)[1].uris, uri)
     return f"{uri} (similar, registered: {' '.join(near)})" if near else uri
 
 

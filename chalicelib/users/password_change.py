@@ -10,10 +10,11 @@ from chalicelib.http.messages import Request
 from chalicelib.mail.notices import tell
 from chalicelib.protocol.errors import AccessDenied
 from chalicelib.protocol.next_step import SignedInUser
-from chalicelib.protocol.records import Session, User
+from chalicelib.protocol.records import User
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_sessions import browser_id_of, signed_in_again
 from chalicelib.sessions.lifetime import renewed
+from chalicelib.sessions.repeated_form import find_repeated
 from chalicelib.sessions.revocation import keep_session, tell_clients, without_grants, without_sessions
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Write
@@ -59,7 +60,7 @@ def change_own_password(
         kept_session = keep_session(store, session, user, changed, **changes)
         _write(store, user, changed, kept_session, *writes, *tell(server, http, changed, "password_changed"))
     except AccessDenied:
-        signed_in_now = _after_same_change(store, session, password)
+        signed_in_now = find_repeated(server, http, session.sub, form, password)
         if signed_in_now is None:
             raise
         if verified:
@@ -67,15 +68,6 @@ def change_own_password(
         return signed_in_now
     kept = replace(session, sessions_generation=changed.sessions_generation, **changes)
     return SignedInUser(changed, kept)
-
-
-def _after_same_change(store: Store, session: Session, password: str) -> SignedInUser | None:
-    """Return the user and this session, if the session has just continued after a change to the same password."""
-    user, current = store.read(store.users.lookup(session.sub), store.sessions.lookup(session.session_id))
-    if user is None or current is None or current.generation != session.generation + 1:
-        return None
-    valid = current.ended_at is None and current.sessions_generation == user.sessions_generation
-    return SignedInUser(user, current) if valid and passwords.matches(password, user.password_hash) else None
 
 
 def _with_password(user: User, password: str, *, must_be_replaced: bool = False) -> User:

@@ -8,27 +8,13 @@ from playwright.sync_api import expect
 
 from tests.browser.test_look import MAX_BYTES, check_reflow, check_targets_and_fields
 from tests.browser.test_passkeys_browser import Keys, add_passkey, hold_list, passkeys, sign_out
-from tests.support.authenticator import passkey_site
+from tests.browser.test_passkeys_browser import client as client
+from tests.browser.test_passkeys_browser import site as site
+from tests.browser.test_passkeys_browser import window as window
 from tests.support.chromium import Application, Window, redeem_latest_code, violations
 from tests.support.site import PASSWORD, Registered, Site
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-def site(site_with: Callable[..., Site]) -> Site:
-    return passkey_site(site_with)
-
-
-@pytest.fixture
-def window(site: Site, windows: Callable[..., Window]) -> Window:
-    site.user("alice")
-    return windows()
-
-
-@pytest.fixture
-def client(site: Site, application: Application) -> Registered:
-    return site.client(redirect_uris=[application.url()], trusted=True)
 
 
 def sign_in_until_offered(window: Window, client: Registered, application: Application) -> None:

@@ -168,6 +168,7 @@ def test_two_changes_of_the_password_change_it_once_and_say_so(site: Site, wire:
 
     for order in every_order(wire, actions):
         assert {answer.location for _, answer in order.results} == {"/account/password?done=password_changed"}, order
+        assert [session.repeats for session in site.server.store.sessions.scan()] == [1], order
         assert scene.count_events("password_changed") == 1, order
         assert scene.count_events("sign_in_failed") == 0, order
 
@@ -184,3 +185,4 @@ def test_two_required_new_passwords_change_it_once_and_continue(site: Site, wire
     for order in every_order(wire, actions):
         assert len({answer.code for _, answer in order.results}) == 2, order
         assert scene.count_events("password_changed") == 1, order
+        assert [session.repeats for session in site.server.store.sessions.scan()] == [1], order

@@ -14,7 +14,7 @@ from chalicelib.protocol.authentication_context import REFEDS_MFA
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClientMetadata
 from chalicelib.protocol.records import Consent
-from chalicelib.server import CLIENT_CACHE_LIFETIME
+from chalicelib.storage.cache import LIFETIME
 from infra.operator.client_changes import ClientChanges
 from tests.support.browser import Browser
 from tests.support.faults import Wire
@@ -146,7 +146,7 @@ def plain(value: Any) -> Any:
 
 def expire_client_cache(site: Site) -> None:
     """Let the lifetime of cached clients pass."""
-    site.clock.advance(CLIENT_CACHE_LIFETIME)
+    site.clock.advance(LIFETIME)
 
 
 # ---- create and update

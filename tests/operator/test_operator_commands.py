@@ -18,7 +18,7 @@ from chalicelib import __version__
 from chalicelib.clients import registration
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import AccessDenied, InvalidClientMetadata
-from chalicelib.server import CLIENT_CACHE_LIFETIME
+from chalicelib.storage.cache import LIFETIME
 from chalicelib.users.password_change import change_password
 from infra.__main__ import command, main
 from infra.operator.common_options import add_common_options
@@ -181,7 +181,7 @@ def rotate(run_command: RunCommand, site: Site, *arguments: str) -> dict[str, An
 
 def is_accepted(browser: Browser, client: Registered, secret: str | None) -> bool:
     """Return whether the client can authenticate with this secret, in a process that has not cached its record."""
-    browser.site.clock.advance(CLIENT_CACHE_LIFETIME)
+    browser.site.clock.advance(LIFETIME)
     answer = browser.refresh(replace(client, secret=secret), "unknown")
     assert answer.json["error"] in ("invalid_grant", "invalid_client")
     return bool(answer.json["error"] == "invalid_grant")

@@ -11,7 +11,7 @@ from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.records import Consent, Session, User
-from chalicelib.server import CLIENT_CACHE_LIFETIME
+from chalicelib.storage.cache import LIFETIME
 from chalicelib.storage.store import Store
 from chalicelib.storage.table import Table
 from tests.support.browser import Browser
@@ -272,7 +272,7 @@ def test_revoke_by_user_by_client_or_by_both_forgets_the_consents_too(
     documents = output_json(run_command("grant", "revoke", *arguments, "--yes", "--json"))
     assert {(document["username"], document["client_id"]) for document in documents} == revoked
     assert {document["ended"] for document in documents} == {ended}
-    site.clock.advance(CLIENT_CACHE_LIFETIME)
+    site.clock.advance(LIFETIME)
     for (user, client), grant_tokens in tokens.items():
         browser = browsers()
         status = browser.refresh(clients[client], grant_tokens["refresh_token"]).status

@@ -108,6 +108,8 @@ def test_tag_matches_without_its_last_parts(tag: object, expected: str | None) -
         ("*", None),
         ("*,de;q=0.1", "de"),
         ("de;q=2,fr;q=0.1", "fr"),
+        ("de;Q = 0,fr;q=0.1", "fr"),
+        ("de;q=0.5;x=1,fr;q=0.1", "fr"),
         ("de;q=1.5,fr;q=0.1", "fr"),
         ("de;q=-1,fr;q=0.1", "fr"),
         ("de;q=nan,fr;q=0.1", "fr"),

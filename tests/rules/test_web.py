@@ -1,5 +1,6 @@
 """HTTP handling of all endpoints: CORS, methods, headers, exceptions. Gateways: tests/deployment/test_gateways.py."""
 
+import importlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,7 +10,7 @@ from urllib.parse import urlencode
 import pytest
 
 import app
-from chalicelib import web
+from chalicelib import endpoints, web
 from chalicelib.http.messages import Request, Response
 from chalicelib.protocol.errors import ServerError
 from chalicelib.server import AuthorizationServer
@@ -452,3 +453,18 @@ def test_invalid_header_from_an_endpoint_is_a_server_error(site: Site) -> None:
 
     _, handler = web.build([web.Route("GET", "/x", endpoint)], [], lambda: site.server)
     assert handler(_event("/x"), None)["statusCode"] == 500
+
+
+def test_module_of_an_endpoint_is_looked_up_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    imported: list[str] = []
+
+    def import_module(name: str) -> Any:
+        imported.append(name)
+        return importlib.import_module(name)
+
+    monkeypatch.setattr(endpoints, "import_module", import_module)
+    get = endpoints.Endpoints("health").get
+    assert imported == [], "the first request imports it"
+    for _ in range(2):
+        assert get(site.server, Request("GET", "/healthz")).status == 200
+    assert imported == ["chalicelib.endpoints.health"]

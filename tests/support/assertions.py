@@ -88,6 +88,20 @@ def signed(site: Site, client: Registered, **changes: Any) -> dict[str, str]:
     return with_assertion(make_assertion(site, client.id, **changes))
 
 
+def resolve_claims(site: Site, client: Registered, claims: dict[str, Any]) -> dict[str, Any]:
+    """Return claims whose times count from now, and where ISSUER, TOKEN and CLIENT are values."""
+    names = {"ISSUER": site.settings.issuer, "TOKEN": f"{site.settings.issuer}/oauth2/token", "CLIENT": client.id}
+
+    def resolved(name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return [resolved("", each) for each in value]
+        if name in ("exp", "iat", "nbf") and isinstance(value, int | float) and not isinstance(value, bool):
+            return site.clock.time + value
+        return names.get(value, value) if isinstance(value, str) else value
+
+    return {name: resolved(name, value) for name, value in claims.items()}
+
+
 def as_json(value: Any) -> bytes:
     """Return a value as the JSON of a part of a JWT."""
     return json.dumps(value, separators=(",", ":")).encode()

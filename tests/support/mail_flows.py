@@ -5,15 +5,41 @@ from urllib.parse import urlsplit
 from tests.support.browser import Answer, Browser
 from tests.support.mailbox import Mailbox, ReceivedMail
 from tests.support.site import Registered, Site
+from tests.support.user_changes import disable
 
 ADDRESS = "alice@example.com"
 NEW_PASSWORD = "seven green bicycles sing"
 VERIFIED = {"email": ADDRESS, "email_verified": True}
+# Names for which no email is sent, once there are the users of `create_users_without_mail`.
+WITHOUT_MAIL = {
+    "an unknown username": "nobody",
+    "an unknown address": "nobody@example.com",
+    "a user without an address": "bob",
+    "a user whose address is not verified": "carol",
+    "an address that is not verified": "carol@example.com",
+    "a disabled user": "dave",
+    "something that is no address": "a b@c d",
+    "a text that is too long": "x" * 321,
+}
 
 
 def verified_user(site: Site, username: str = "alice", address: str = ADDRESS) -> None:
     """Create a user whose address is verified."""
     site.user(username, claims={"email": address, "email_verified": True})
+
+
+def create_users_without_mail(site: Site) -> None:
+    """Create a user for each name in WITHOUT_MAIL that is one's."""
+    site.user("bob")
+    site.user("carol", claims={"email": "carol@example.com"})
+    verified_user(site, "dave", "dave@example.com")
+    disable(site, site.read_user("dave"))
+
+
+def mask_ids(body: str) -> str:
+    """Return a page without the values of its hidden fields."""
+    parts = body.split('value="')
+    return parts[0] + "".join(part.partition('"')[2] for part in parts[1:])
 
 
 def open_recovery(browser: Browser, client: Registered) -> Answer:

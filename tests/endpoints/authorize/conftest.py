@@ -7,7 +7,8 @@ from urllib.parse import urlencode, urlsplit
 import jwt
 import pytest
 
-from chalicelib.authorization import recipient, request
+from chalicelib.authorization import request
+from chalicelib.authorization.request_object import SentRequest
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.grant import Grant
 from chalicelib.protocol.records import AuthorizationRequest
@@ -75,7 +76,7 @@ def read_request(site: Site, page: Answer) -> AuthorizationRequest:
         assert stored
         return stored
     http = Request("POST", "/oauth2/code", query=params)
-    return request.read_request(site.server, params, recipient.find_recipient(site.server, http, params))
+    return request.receive_request(site.server, http, SentRequest(params))[0]
 
 
 def authorize_stored(browser: Browser, client: Registered, **parameters: str) -> Answer:

@@ -20,7 +20,7 @@ from chalicelib.protocol.errors import InvalidClientMetadata
 from chalicelib.protocol.handles import base64url, from_base64url
 from tests.endpoints.authorize.conftest import asks_to_sign_in
 from tests.endpoints.par.conftest import PAR
-from tests.support.assertions import KeyPair, as_json, key_pair, sign
+from tests.support.assertions import KeyPair, as_json, key_pair, resolve_claims, sign
 from tests.support.browser import Browser, basic
 from tests.support.grants import update_client
 from tests.support.request_objects import TYPE, authorize_signed, claims_of_request, request_object
@@ -50,16 +50,7 @@ def claims(**changes: Any) -> Make:
     """Return what makes an object with other claims: NULL is null, and times count from now."""
 
     def make(site: Site, client: Registered) -> str:
-        names = {"ISSUER": site.settings.issuer, "CLIENT": client.id, "TOKEN": f"{site.settings.issuer}/oauth2/token"}
-
-        def resolved(name: str, value: Any) -> Any:
-            if isinstance(value, list):
-                return [resolved("", each) for each in value]
-            if name in ("exp", "iat", "nbf") and isinstance(value, int | float) and not isinstance(value, bool):
-                return site.clock.time + value
-            return names.get(value, value) if isinstance(value, str) else value
-
-        given = claims_of_request(site, client, **{name: resolved(name, value) for name, value in changes.items()})
+        given = claims_of_request(site, client, **resolve_claims(site, client, changes))
         return sign(key_pair(), HEADER, {name: None if value == "NULL" else value for name, value in given.items()})
 
     return make

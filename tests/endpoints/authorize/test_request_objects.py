@@ -13,7 +13,7 @@ from chalicelib.clients.registration import update_client as change_client
 from chalicelib.keys.client_keys import ACCEPTED
 from chalicelib.protocol.errors import InvalidClientMetadata
 from tests.endpoints.authorize.conftest import asks_for_consent, asks_to_sign_in
-from tests.support.assertions import KeyPair, key_client, key_pair, make_assertion, sign
+from tests.support.assertions import KeyPair, key_client, key_pair, make_assertion, resolve_claims, sign
 from tests.support.browser import CHALLENGE, Browser, authorization_parameters, basic
 from tests.support.grants import update_client
 from tests.support.request_objects import TYPE, answer_signed, authorize_signed, claims_of_request, request_object
@@ -74,22 +74,9 @@ ACCEPTED_CLAIMS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("case", ACCEPTED_CLAIMS)
 def test_request_object_is_accepted(site: Site, browser: Browser, client: Registered, case: str) -> None:
-    claims = claims_of_request(site, client, **with_values(site, ACCEPTED_CLAIMS[case]))
+    claims = claims_of_request(site, client, **resolve_claims(site, client, ACCEPTED_CLAIMS[case]))
     text = sign(key_pair(), {"alg": "ES256", "kid": "key-1"}, claims)
     assert asks_to_sign_in(authorize_signed(browser, client, text)), case
-
-
-def with_values(site: Site, claims: dict[str, Any]) -> dict[str, Any]:
-    """Return claims whose times count from now, and where ISSUER is a value."""
-
-    def resolved(name: str, value: Any) -> Any:
-        if isinstance(value, list):
-            return [resolved("", each) for each in value]
-        if name in ("exp", "iat", "nbf") and isinstance(value, int | float) and not isinstance(value, bool):
-            return site.clock.time + value
-        return site.settings.issuer if value == "ISSUER" else value
-
-    return {name: resolved(name, value) for name, value in claims.items()}
 
 
 @pytest.mark.spec("RFC 9101 §4 b")

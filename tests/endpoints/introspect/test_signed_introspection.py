@@ -106,6 +106,8 @@ ACCEPTS = [
     (f"{MEDIA_TYPE};q=x", False),
     (f"{MEDIA_TYPE};q=nan", False),
     (f"{MEDIA_TYPE};q=2", False),
+    (f"{MEDIA_TYPE};q = 0", False),
+    (f"{MEDIA_TYPE};profile=a;q=0.5;x=1", True),
     (JSON, False),
     ("*/*", False),
     ("application/*", False),

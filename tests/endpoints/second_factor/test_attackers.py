@@ -89,20 +89,31 @@ def test_other_forms_with_the_tag_of_the_code_page_are_rejected(
     assert grants_and_sessions(site) == 0
 
 
+def find_request_uri(browser: Browser, client: Registered) -> str:
+    """Return the handle of a new request, with which the browser is sent to the login application."""
+    handle = re.search(r"request_uri=([^&]+)", browser.authorize(client).location)
+    assert handle
+    return handle[1]
+
+
+def post_from_the_login_application(browser: Browser, request_uri: str, **also: str) -> Answer:
+    """Post the password as the login application does; return the page that follows."""
+    form = {"request_uri": request_uri, "username": "alice", "password": PASSWORD, **also}
+    headers = {"Origin": ORIGIN, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    return browser.follow(browser.post("/oauth2/code", form, headers))
+
+
 def test_login_application_cannot_vouch_for_the_second_factor(
     site: Site, site_with: Any, client: Registered, phone: Authenticator
 ) -> None:
     own = site_with(login_url=f"{ORIGIN}/sign-in", login_origins=(ORIGIN,))
     browser = Browser(own)
     try:
-        handle = re.search(r"request_uri=([^&]+)", browser.authorize(client).location)
-        assert handle
-        form = {"request_uri": handle[1], "username": "alice", "password": PASSWORD, "amr": "pwd otp mfa", "acr": "mfa"}
-        headers = {"Origin": ORIGIN, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
-        page = browser.follow(browser.post("/oauth2/code", form, headers))
+        request_uri = find_request_uri(browser, client)
+        page = post_from_the_login_application(browser, request_uri, amr="pwd otp mfa", acr="mfa")
         assert is_code_page(page), page.body
         assert grants_and_sessions(own) == 0
-        again = browser.follow(browser.post("/oauth2/code", form, headers))
+        again = post_from_the_login_application(browser, request_uri, amr="pwd otp mfa", acr="mfa")
         assert is_code_page(again)
         answer = browser.submit(again, one_time_code=phone.code())
         assert browser.redeem(client, answer.code).status == 200
@@ -119,11 +130,7 @@ def test_login_application_restores_no_deleted_account_without_the_second_factor
     own.server.store.users.put(deleted)
     browser = Browser(own)
     try:
-        handle = re.search(r"request_uri=([^&]+)", browser.authorize(client).location)
-        assert handle
-        form = {"request_uri": handle[1], "username": "alice", "password": PASSWORD}
-        headers = {"Origin": ORIGIN, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
-        page = browser.follow(browser.post("/oauth2/code", form, headers))
+        page = post_from_the_login_application(browser, find_request_uri(browser, client))
         assert is_code_page(page), page.body
         assert "signet-restore" not in browser.cookies
         assert "Your account is deleted" in browser.submit(page, one_time_code=phone.code()).body
@@ -139,11 +146,7 @@ def test_login_application_leads_to_the_setup_that_policy_demands(
     own = site_with(login_url=f"{ORIGIN}/sign-in", login_origins=(ORIGIN,), mfa="required")
     browser = Browser(own)
     try:
-        handle = re.search(r"request_uri=([^&]+)", browser.authorize(client).location)
-        assert handle
-        form = {"request_uri": handle[1], "username": "alice", "password": PASSWORD}
-        headers = {"Origin": ORIGIN, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
-        page = browser.follow(browser.post("/oauth2/code", form, headers))
+        page = post_from_the_login_application(browser, find_request_uri(browser, client))
         assert page.form.fields["set_up"] == "code"
     finally:
         browser.close()

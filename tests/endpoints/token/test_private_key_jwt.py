@@ -22,6 +22,7 @@ from tests.support.assertions import (
     key_client,
     key_pair,
     make_assertion,
+    resolve_claims,
     sign,
     signed,
     with_assertion,
@@ -109,16 +110,8 @@ def test_assertion_is_accepted(site: Site, browser: Browser, client: Registered,
 
 def make_changed(site: Site, client: Registered, changes: dict[str, Any]) -> str:
     """Return an assertion with changes, whose times count from now, and where ISSUER, TOKEN and CLIENT are values."""
-    names = {"ISSUER": site.settings.issuer, "TOKEN": f"{site.settings.issuer}/oauth2/token", "CLIENT": client.id}
-
-    def resolved(name: str, value: Any) -> Any:
-        if isinstance(value, list):
-            return [resolved("", each) for each in value]
-        if name in ("exp", "iat", "nbf") and isinstance(value, int | float) and not isinstance(value, bool):
-            return site.clock.time + value
-        return names.get(value, value) if isinstance(value, str) else value
-
-    given = {name: resolved(name, value) for name, value in changes.items() if name != "headers"}
+    claims = {name: value for name, value in changes.items() if name != "headers"}
+    given = resolve_claims(site, client, claims)
     header = {"alg": "ES256", "kid": "key-1", **changes.get("headers", {})}
     assertion = sign(key_pair(), header, claims_of_assertion(site, client.id, **given))
     site.secrets.add(assertion)
