@@ -20,7 +20,7 @@ from chalicelib.server import AuthorizationServer
 from chalicelib.storage.table import Write
 
 LIFETIME = 5 * MINUTE
-_NONCE, _EXPIRY, _TAG = 16, 4, 16  # bytes
+_NONCE, _EXPIRY = 16, 4  # bytes, before the tag
 _CLOCK_DIFFERENCE = 60  # seconds by which another process may be ahead
 
 
@@ -41,7 +41,7 @@ class Purpose:
 
         def is_challenge(challenge: bytes) -> bool:
             head, tag = challenge[: _NONCE + _EXPIRY], challenge[_NONCE + _EXPIRY :]
-            if len(tag) != _TAG or not server.keys.is_valid_form_tag(self._subject(head), base64url(tag)):
+            if not server.keys.is_valid_form_tag(self._subject(head), base64url(tag)):
                 return False
             left = int.from_bytes(head[_NONCE:], "big") - server.now()
             if not 0 < left <= LIFETIME + _CLOCK_DIFFERENCE:

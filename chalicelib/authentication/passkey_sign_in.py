@@ -70,11 +70,12 @@ class PasskeyAttempt:
     @property
     def lookups(self) -> tuple[Lookup[Any], ...]:
         """The records that `verify` needs: the passkey, its user, and the browser where users are told of sign-ins."""
-        if self._answer is None or not self.sub:
+        answer, store = self._answer, self._server.store
+        if answer is None or not answer.user_handle:
             return ()
-        store = self._server.store
-        of_browser = lookups_of_browser(self._server, self._http, self.sub, self._browser_id)
-        return store.passkeys.lookup(self.sub, self._answer.passkey_id), store.users.lookup(self.sub), *of_browser
+        sub = answer.user_handle
+        of_browser = lookups_of_browser(self._server, self._http, sub, self._browser_id)
+        return store.passkeys.lookup(sub, answer.passkey_id), store.users.lookup(sub), *of_browser
 
     def verify(self, records: Records, client: Client | None = None) -> VerifiedPasskey:
         """Return the user who has used the passkey. `records` were read for `lookups`. Raises PasskeyError."""

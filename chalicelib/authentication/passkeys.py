@@ -252,7 +252,7 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 def _bytes(value: object) -> bytes:
     """Return the bytes of base64url, which some clients pad. Raises PasskeyError for anything else."""
     try:
-        if isinstance(value, str) and value.isascii():
+        if isinstance(value, str):
             return from_base64url(value.rstrip("="))
     except ValueError:
         pass

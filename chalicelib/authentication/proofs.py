@@ -98,7 +98,7 @@ def find(server: AuthorizationServer, proof_id: str | None) -> Proof | None:
 def find_by_link(server: AuthorizationServer, handle: str | None) -> Proof:
     """Return the proof of a link. Raises RequestEnded without one; a forged link is rejected without a read."""
     proof_id = proof_codes.read_link(server, handle)
-    proof = find(server, proof_id) if proof_id else None
+    proof = find(server, proof_id)
     if proof is None:
         raise ended(server, (proof_id or "").partition(".")[0])
     return proof
@@ -179,7 +179,7 @@ def ended(server: AuthorizationServer, purpose: str = "", query: str = "", text:
     `query`: of the authorization request with which to continue.
     """
     path = ASK_AGAIN.get(purpose, "")
-    retry = pages.base(server.settings) + path + (f"?{query}" if query and path else "") if path else ""
+    retry = pages.base(server.settings) + path + (f"?{query}" if query else "") if path else ""
     return RequestEnded(text, code="email_link_ended", retry=retry)
 
 

@@ -43,5 +43,5 @@ def answer(interaction: Interaction, form: Params, records: Records) -> Response
     if ASK in form:
         return ask(interaction, form, records if "username" in form else None)
     code = form.raw(CODE) or ""
-    proof = proofs.find(server, request.email_proof) if request.email_proof else None
+    proof = proofs.find(server, request.email_proof)
     return use(interaction, proof, digest_form(server, f"{form.get('tag')} {code}"), code)

@@ -29,7 +29,7 @@ def opened_email(server: AuthorizationServer, request: AuthorizationRequest) -> 
 
     One read, none if no email was asked for.
     """
-    if request.email_proof is None or not server.settings.offers_email_code:
+    if not server.settings.offers_email_code:
         return None
     proof = proofs.find(server, request.email_proof)
     if proof is None or proof.spent_at is not None or proof.tries >= MAX_TRIES:

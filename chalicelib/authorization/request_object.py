@@ -161,9 +161,8 @@ def _check_times(client: Client, jwt: Jwt, now: int) -> None:
         raise InvalidRequestObject("The exp of the request object is more than an hour ahead.")
     if any(claims[name] > now + CLOCK_DIFFERENCE for name in ("nbf", "iat") if name in claims):
         raise InvalidRequestObject("The request object is not valid yet: its nbf or iat is in the future.")
-    if not_before is not None and (
-        not_before < now - MAX_LIFETIME - CLOCK_DIFFERENCE or expires - not_before > MAX_LIFETIME
-    ):
+    # It has not expired, so its nbf is not earlier than MAX_LIFETIME and CLOCK_DIFFERENCE ago either.
+    if not_before is not None and expires - not_before > MAX_LIFETIME:
         raise InvalidRequestObject("The request object is valid for more than an hour: from its nbf to its exp.")
 
 

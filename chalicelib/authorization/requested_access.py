@@ -3,7 +3,7 @@
 from chalicelib.http.messages import Params
 from chalicelib.protocol.authorization_details import types_in
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.records import NO_SCOPE, AuthorizationRequest
+from chalicelib.protocol.records import AuthorizationRequest
 from chalicelib.server import AuthorizationServer
 from chalicelib.tokens import resources
 from chalicelib.tokens.authorization_details import read_details
@@ -19,7 +19,7 @@ def read_access(
     InvalidAuthorizationDetails, and as `resources.grantable`.
     """
     details = read_details(server, client, params)
-    named = resources.parse_resources(params) if "resource" in params else NO_SCOPE
+    named = resources.parse_resources(params)
     targets, allowed = resources.grantable(server, client, named, scope, frozenset(details.resources))
     return Resources({**details.resources, **targets.by_uri}), allowed, details.texts
 

@@ -78,7 +78,7 @@ def _find_problem(
 
 def _is_authentic(client: Client, credentials: ClientCredentials) -> bool:
     # An empty secret is the same as none (RFC 6749 section 2.3.1): some libraries use HTTP Basic for every client.
-    if client.public or not credentials.secret:
-        return client.public and not credentials.secret
+    if not credentials.secret:
+        return client.public
     presented = secret_hash(credentials.secret)
     return any(secrets.compare_digest(presented, stored) for stored in client.secret_hashes)

@@ -4,7 +4,7 @@ from base64 import b64decode, b64encode
 from dataclasses import replace
 
 from chalicelib.clients.registration import update_client
-from chalicelib.keys.certificates import problem_with_self_signed, read_der, read_pem
+from chalicelib.keys.certificates import read_der, read_pem
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidClientMetadata
 from chalicelib.protocol.mutual_tls import Certificate
@@ -14,11 +14,11 @@ from chalicelib.storage.store import Store
 def add_certificate(store: Store, client: Client, pem: str) -> tuple[Client, Certificate]:
     """Register a certificate that a client has signed itself, beside the others; return the record and it.
 
-    Raises InvalidClientMetadata.
+    Raises InvalidClientMetadata, as `tls_metadata.check_tls_members` does for one that must not be trusted.
     """
     try:
         certificate = read_pem(pem)
-        problem = certificate.problem_at(store.now()) or problem_with_self_signed(certificate.der)
+        problem = certificate.problem_at(store.now())
     except ValueError as error:
         raise InvalidClientMetadata(f"The certificate cannot be registered: {error}.") from error
     if problem:

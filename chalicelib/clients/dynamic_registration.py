@@ -86,7 +86,7 @@ def authenticate(server: AuthorizationServer, client_id: str | None, token: str 
     Raises InvalidToken, in the same way and after the same read for an unknown client as for a wrong token.
     """
     client = server.store.clients.get(client_id or "-")
-    if not _is_authentic(server, client, secret_hash(token or "")) or client is None or not token:
+    if not _is_authentic(server, client, secret_hash(token or "")) or client is None:
         raise _invalid()
     return client
 

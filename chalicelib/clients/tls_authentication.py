@@ -23,7 +23,7 @@ def read_certificate_of(server: AuthorizationServer, http: Request) -> None:
 
 def expects_certificate(client: Client) -> bool:
     """Return whether a certificate is enough for the client to authenticate."""
-    return not client.public and not set(METHODS).isdisjoint(client.auth_methods)
+    return not set(METHODS).isdisjoint(client.auth_methods)
 
 
 def method_of(client: Client, certificate: Certificate) -> str:
@@ -54,6 +54,4 @@ def _names(client: Client, certificate: Certificate) -> bool:
         return client.tls_client_auth_san_uri in certificate.uris
     if client.tls_client_auth_san_ip is not None:
         return ip_address(client.tls_client_auth_san_ip) in certificate.addresses
-    if client.tls_client_auth_san_email is not None:
-        return client.tls_client_auth_san_email in certificate.emails
-    return False
+    return client.tls_client_auth_san_email in certificate.emails

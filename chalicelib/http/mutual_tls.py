@@ -13,7 +13,7 @@ from chalicelib.protocol.mutual_tls import ENDPOINTS
 
 def served(addresses: Mapping[str, str]) -> dict[str, str]:
     """Return the endpoints that this domain serves, of all by their names in the metadata."""
-    return {name: addresses[name] for name in ENDPOINTS if name in addresses}
+    return {name: addresses[name] for name in ENDPOINTS}
 
 
 def admit(http: Request, domain: str | None, addresses: Mapping[str, str]) -> bool:
@@ -22,7 +22,7 @@ def admit(http: Request, domain: str | None, addresses: Mapping[str, str]) -> bo
     `addresses`: the paths of all endpoints, by their names in the metadata. Raises NotFound for another path, because
     pages have one address only, and Forbidden without a certificate: then the gateway does not demand one.
     """
-    if domain is None or http.domain != domain:
+    if http.domain != domain:
         http.presented_certificate = None
         return False
     if http.presented_certificate is None:

@@ -1,7 +1,6 @@
 """Certificates of clients (RFC 5280), their names as text (RFC 4514), and which of them can be registered."""
 
 import hashlib
-import ipaddress
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -125,9 +124,9 @@ def normal_name(text: str) -> str:
     """
     from cryptography import x509
 
-    spelled = _ENCODED.sub(_decoded, _SPACE.sub(r"\1", text.strip()))
     oids = {name: x509.ObjectIdentifier(oid) for name, oid in _NAMES.items()}
     try:
+        spelled = _ENCODED.sub(_decoded, _SPACE.sub(r"\1", text.strip()))
         name = x509.Name.from_rfc4514_string(spelled, oids)
     except ValueError as error:
         raise ValueError("it is not a distinguished name (RFC 4514)") from error
@@ -154,10 +153,13 @@ def _relative_names(name: "x509.Name") -> list[str]:
 
 
 def _decoded(match: re.Match[str]) -> str:
-    """Return an attribute whose value was encoded, with each of its bytes escaped."""
+    """Return an attribute whose value was encoded, with each of its bytes escaped.
+
+    Raises ValueError for another length than that of its bytes, which the library does not compare.
+    """
     length, value = match.groups()
     if int(length, 16) * 2 != len(value):
-        return match[0]
+        raise ValueError("its length is wrong")
     return "=" + "".join(f"\\{value[at : at + 2]}" for at in range(0, len(value), 2))
 
 
@@ -190,7 +192,6 @@ def _content_of(certificate: "x509.Certificate") -> Certificate:
     of_kind: dict[Any, list[Any]] = {}
     for each in names or ():
         of_kind.setdefault(type(each), []).append(each.value)
-    kinds = ipaddress.IPv4Address, ipaddress.IPv6Address
     return Certificate(
         der,
         base64url(hashlib.sha256(der).digest()),
@@ -200,7 +201,7 @@ def _content_of(certificate: "x509.Certificate") -> Certificate:
         int(certificate.not_valid_after_utc.timestamp()),
         frozenset(name.lower() for name in of_kind.get(x509.DNSName, ())),
         frozenset(of_kind.get(x509.UniformResourceIdentifier, ())),
-        frozenset(each for each in of_kind.get(x509.IPAddress, ()) if isinstance(each, kinds)),
+        frozenset(of_kind.get(x509.IPAddress, ())),
         frozenset(of_kind.get(x509.RFC822Name, ())),
     )
 

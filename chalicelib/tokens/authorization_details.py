@@ -157,8 +157,6 @@ def cached_types(server: AuthorizationServer, names: Collection[str]) -> tuple[T
 
 def cache_types(server: AuthorizationServer, lookups: Sequence[Lookup[AuthorizationType]], records: Records) -> Types:
     """Cache the types that a read has looked up, and return them by name. That there is none is never cached."""
-    if not lookups:
-        return {}
     read = {type_.name: type_ for lookup in lookups if (type_ := records.get(lookup))}
     server.authorization_types.update(read, server.now())
     return read

@@ -119,15 +119,21 @@ def _check_nonce(server: AuthorizationServer, http: Request, client: Client, non
 
     No other client is given one: then it would have to send one (section 11.3). Raises UseDpopNonce.
     """
-    if nonce is None and not client.dpop_nonce_required:
-        return
-    issued = dpop.split_nonce(nonce) if isinstance(nonce, str) else None
-    valid = issued is not None and server.keys.is_valid_form_tag(dpop.nonce_subject(issued[0]), issued[1])
-    if valid and issued and dpop.nonce_period(server.now()) - issued[0] <= 1:
+    if (nonce is None and not client.dpop_nonce_required) or _is_current(server, nonce):
         return
     if not client.dpop_nonce_required:
         _offer_nonce(server, http)
     raise UseDpopNonce("The DPoP proof must have the nonce in the DPoP-Nonce header of this response.")
+
+
+def _is_current(server: AuthorizationServer, nonce: object) -> bool:
+    """Return whether a nonce was issued in this period or the last."""
+    issued = dpop.split_nonce(nonce) if isinstance(nonce, str) else None
+    if issued is None:
+        return False
+    period, tag = issued
+    is_recent = dpop.nonce_period(server.now()) - period <= 1
+    return is_recent and server.keys.is_valid_form_tag(dpop.nonce_subject(period), tag)
 
 
 def _offer_nonce(server: AuthorizationServer, http: Request) -> None:

@@ -1,12 +1,15 @@
 """Certificates of clients: how they are read, which can be registered, and how their names are compared."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from chalicelib.clients import registration
 from chalicelib.clients.certificates import add_certificate, certificates_of, remove_certificate
 from chalicelib.clients.tls_metadata import MAX_CERTIFICATES
 from chalicelib.keys.certificates import (
@@ -82,6 +85,8 @@ def test_spellings_of_a_name_have_one_normal_form(text: str, normal: str) -> Non
         "C=Germany",
         'CN="a"',
         "CN=#zz",
+        "CN=#0c07636c69656e",
+        "CN=#0c05636c69656e74",
     ],
 )
 def test_text_that_is_no_name_is_rejected(text: str) -> None:
@@ -193,7 +198,34 @@ GOOD: dict[str, Pair] = {
     "without basicConstraints": issue("CN=x", authority=None),
     "with clientAuth": issue("CN=x", extensions=[with_client_auth(), _key_usage(key_cert_sign=False)]),
 }
+
+
+def _version_1() -> Pair:
+    """Return a certificate without extensions, so that it has no basicConstraints, and some programs let it sign."""
+    pair = issue("CN=x", authority=None)
+    content = pair.certificate.tbs_certificate_bytes
+    assert content[0] == 0x30
+    assert content[1] & 0x80 == 0x80, "a long form of the length"
+    content = content[2 + (content[1] & 0x7F) :]
+    assert content.startswith(_VERSION_3)
+    content = _sequence(content.removeprefix(_VERSION_3))
+    signature = b"\x00" + pair.key.sign(content, ec.ECDSA(hashes.SHA256()))
+    der = _sequence(content + _ECDSA_WITH_SHA256 + b"\x03" + bytes([len(signature)]) + signature)
+    return replace(pair, certificate=x509.load_der_x509_certificate(der))
+
+
+_VERSION_3 = bytes.fromhex("a003020102")
+_ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
+
+
+def _sequence(content: bytes) -> bytes:
+    length = len(content).to_bytes(2, "big").lstrip(b"\x00")
+    assert len(content) > 127, "a short form of the length"
+    return b"\x30" + bytes([0x80 + len(length)]) + length + content
+
+
 BAD: dict[str, tuple[Pair, str]] = {
+    "version 1": (_version_1(), "may sign other"),
     "an authority": (issue("CN=x", authority=True), "may sign other"),
     "keyCertSign": (issue("CN=x", authority=None, extensions=[_key_usage(key_cert_sign=True)]), "may sign other"),
     "of an authority": (of_authority(), "not signed by its own key"),
@@ -287,6 +319,7 @@ PKI = (TLS_CLIENT_AUTH,)
         ({"tls_client_auth_subject_dn": "CN=a", "tls_client_auth_san_ip": "192.0.2.1"}, "by one name"),
         ({"tls_client_auth_subject_dn": "client"}, "tls_client_auth_subject_dn must be"),
         ({"tls_client_auth_subject_dn": "CN=" + "a," * 600}, "tls_client_auth_subject_dn must be"),
+        ({"tls_client_auth_subject_dn": ",".join(["DC=aaaa"] * 126)}, "tls_client_auth_subject_dn must be"),
         ({"tls_client_auth_san_dns": "*.example.com"}, "tls_client_auth_san_dns must be"),
         ({"tls_client_auth_san_dns": "https://a.example"}, "tls_client_auth_san_dns must be"),
         ({"tls_client_auth_san_dns": ""}, "tls_client_auth_san_dns must be"),
@@ -309,6 +342,20 @@ def test_client_metadata_that_cannot_work_are_refused(site: Site, members: dict[
     with pytest.raises(InvalidClientMetadata) as refused:
         site.client(**members)
     assert problem in refused.value.description
+
+
+def test_name_of_a_certificate_may_have_a_thousand_characters(site: Site) -> None:
+    client = site.client(token_endpoint_auth_methods=PKI, tls_client_auth_subject_dn=",".join(["DC=aaaa"] * 125))
+    assert len(client.record.tls_client_auth_subject_dn or "") == 999
+
+
+def test_record_has_no_certificate_twice(site: Site) -> None:
+    client = self_signed_client(site).record
+    twice = (client.tls_client_certificates or ()) * 2
+    with pytest.raises(InvalidClientMetadata, match="at most 5 different certificates"):
+        registration.update_client(
+            site.server.store, client, lambda current: replace(current, tls_client_certificates=twice)
+        )
 
 
 def test_certificates_are_for_their_method(site: Site) -> None:

@@ -3,7 +3,8 @@
 The conditions of `chalicelib` implement its state machine. This finds their clauses in the source (operands of `&` and
 `|` between `attr(…)` conditions, single conditions, names of fields that must be unchanged, and terms of condition
 strings), removes one at a time in a copy of the project, and runs the tests of that file. At least one of them must
-fail. New clauses are found automatically. In the functions of RULES, also the conditions of `if` and `return`.
+fail. New clauses are found automatically. In the functions of RULES, also the conditions of `if` and `return`, and
+those of elements, in `all`, `any` and comprehensions.
 
     make prove                                  all clauses
     make prove ARGS=grants/refresh_token.py     clauses whose place or text contains this
@@ -59,8 +60,19 @@ METHODS = {
     "ne",
     "not_exists",
 }
+EVERY = ("*",)
 # file -> functions whose Python conditions are clauses too
 RULES: dict[str, tuple[str, ...]] = {
+    "chalicelib/authentication/passkeys.py": EVERY,
+    "chalicelib/authentication/proofs.py": EVERY,
+    "chalicelib/authorization/request_object.py": EVERY,
+    "chalicelib/clients/assertions.py": EVERY,
+    "chalicelib/clients/document_content.py": EVERY,
+    "chalicelib/clients/tls_authentication.py": EVERY,
+    "chalicelib/clients/tls_metadata.py": EVERY,
+    "chalicelib/http/mutual_tls.py": EVERY,
+    "chalicelib/protocol/authorization_details.py": EVERY,
+    "chalicelib/protocol/fapi.py": EVERY,
     "chalicelib/protocol/grant.py": ("ends_with_session", "has_user", "depends_on_session"),
     "chalicelib/protocol/records.py": ("empty", "valid_for", "is_valid_for"),
     "chalicelib/protocol/validity.py": ("why_ended", "why_entry_ended", "_in_valid_session"),
@@ -68,10 +80,13 @@ RULES: dict[str, tuple[str, ...]] = {
     "chalicelib/sessions/browser_sessions.py": ("read_browser", "_is_valid"),
     "chalicelib/sessions/lifetime.py": ("extend",),
     "chalicelib/sessions/validity.py": ("read_state", "require_valid", "_may_be_torn"),
+    "chalicelib/tokens/dpop.py": EVERY,
+    "chalicelib/tokens/mutual_tls.py": EVERY,
 }
 # A condition that is always true, where no attribute is named.
 _ATTRIBUTE = "__import__('chalicelib.storage.dynamodb', fromlist=['attr']).attr('attempt')"
 _ALWAYS = f"(lambda name: name.exists() | name.not_exists())({_ATTRIBUTE})"
+_BOOLEANS = ("bool", "TypeGuard[str]")
 # A term of a condition string.
 _TERM = re.compile(r"attribute_(?:not_)?exists\([^()\s]+\)|#[\w{}.]+ (?:=|<>|<=?|>=?) :[\w{}]+")
 
@@ -139,7 +154,7 @@ class _Finder:
         for node in ast.walk(self._tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "unchanged":
                 yield from self._fields(node)
-            if isinstance(node, ast.FunctionDef) and node.name in RULES.get(self._path, ()):
+            if isinstance(node, ast.FunctionDef) and has_rules(self._path, node.name):
                 yield from self._rules(node)
 
     def _fields(self, call: ast.Call) -> Iterator[Clause]:
@@ -169,9 +184,14 @@ class _Finder:
         ]
 
     def _rules(self, function: ast.FunctionDef) -> Iterator[Clause]:
-        """Yield the conditions of a function: of `if` and `return`, and those with a name."""
-        for node in ast.walk(function):
+        """Yield the conditions of a function: of `if` and `return`, those with a name, and those of elements."""
+        for node in _inside(function):
             match node:
+                case ast.comprehension(ifs=conditions):
+                    for condition in conditions:
+                        yield from self._rule_operands(condition, single="True")
+                case ast.Call(func=ast.Name(id="all" | "any" as name), args=[ast.GeneratorExp(elt=element)]):
+                    yield from self._rule_operands(element, single="True" if name == "all" else "False")
                 case ast.If(test=ast.BoolOp(op=ast.And()) as test):
                     yield self._rule(test, "False")
                     yield from self._rule_operands(test)
@@ -183,7 +203,7 @@ class _Finder:
                     yield self._rule(value, "True")
                     yield self._rule(value, "False")
                 case ast.Return(value=ast.expr() as value) if not isinstance(value, ast.Constant):
-                    boolean = isinstance(function.returns, ast.Name) and function.returns.id == "bool"
+                    boolean = function.returns is not None and ast.unparse(function.returns) in _BOOLEANS
                     yield from self._rule_operands(value, single="True") if boolean else ()
 
     def _rule_operands(self, node: ast.expr, single: str = "") -> Iterator[Clause]:
@@ -282,6 +302,20 @@ class _Finder:
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
         return self._lines[node.lineno - 1] + node.col_offset, self._lines[node.end_lineno - 1] + node.end_col_offset
+
+
+def has_rules(path: str, function: str) -> bool:
+    """Return whether the Python conditions of a function are clauses."""
+    names = RULES.get(path, ())
+    return names == EVERY or function in names
+
+
+def _inside(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes in a function, without those of functions in it, and of f-strings, which have no position."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.JoinedStr):
+            yield child
+            yield from _inside(child)
 
 
 def is_attr(node: ast.AST) -> bool:

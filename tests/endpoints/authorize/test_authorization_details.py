@@ -121,7 +121,17 @@ REFUSED: list[tuple[str, str, str]] = [
     ("a number of 5,000 digits", '[{"type":"payment","instructedAmount":' + "9" * 5000 + "}]", "not JSON"),
     ("a lone surrogate", payment(creditorName="\ud800"), "not valid Unicode"),
     ("a lone surrogate in a name", '[{"type":"payment","instructedAmount":{"\\udfff":1}}]', "not valid Unicode"),
-    ("the issuer as location", "ISSUER", "No resource is registered|The issuer is no location"),
+    ("the issuer as location", "ISSUER", "The issuer is no location"),
+    (
+        "more locations than a request may name resources",
+        detail(locations=[f"{ALBUMS}/{number}" for number in range(11)]),
+        "for more than 10 resources",
+    ),
+    (
+        "more locations together",
+        as_json(*(ANYWHERE | {"locations": [f"{ALBUMS}/{n}{each}" for n in range(6)]} for each in "ab")),
+        "for more than 10 resources",
+    ),
 ]
 
 

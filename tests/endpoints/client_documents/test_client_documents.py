@@ -566,6 +566,9 @@ def test_key_in_the_document_must_be_fresh(site: Site, browser: Browser, host: H
     assert redeem_by_key(site, browser, host).json["error"] == "invalid_client"
     assert redeem_by_key(site, browser, host, pair=new).status == 200
     assert host.fetches == 2
+    site.clock.advance(FRESH_FOR)
+    assert browser.redeem(host.client, create_code(site, host.client)).status == 200, "without a key, by the same copy"
+    assert host.fetches == 2
 
 
 def test_first_fetches_of_the_keys_of_documents_are_limited_for_each_host(

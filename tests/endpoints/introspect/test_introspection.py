@@ -86,6 +86,25 @@ def test_token_is_inactive_for_another_client(setup: Setup) -> None:
     assert introspect(setup.browser, setup.resource_server, setup.tokens["refresh_token"]).body == INACTIVE
 
 
+def test_refresh_token_is_inactive_for_another_client_of_an_older_version(setup: Setup) -> None:
+    """Records from before there were registration ids do not tell two clients apart by them."""
+    other = setup.site.client(client_name="Other")
+    for client in (setup.client, other):
+        update_client(setup.site, client, registration_id=None)
+    (grant,) = setup.site.server.store.grants.scan()
+    setup.site.server.store.grants.put(replace(grant, registration_id=None))
+    assert introspect(setup.browser, other, setup.tokens["refresh_token"]).body == INACTIVE
+    assert introspect(setup.browser, setup.client, setup.tokens["refresh_token"]).json["active"] is True
+
+
+def test_access_token_for_several_audiences_is_introspected_by_each(setup: Setup) -> None:
+    """As an earlier version issued them: they are valid until they expire."""
+    token = forged_token(setup, aud=["https://other.example.com", API])
+    assert introspect(setup.browser, setup.resource_server, token).json["aud"] == ["https://other.example.com", API]
+    token = forged_token(setup, aud=["https://other.example.com"])
+    assert introspect(setup.browser, setup.resource_server, token).body == INACTIVE
+
+
 @pytest.mark.spec("RFC 7662 §2.1 b")
 @pytest.mark.parametrize("hint", ["access_token", "refresh_token", "pqc_token", ""])
 @pytest.mark.parametrize("name", ["access_token", "refresh_token"])
@@ -139,6 +158,12 @@ def token_of_a_disabled_client(setup: Setup) -> str:
     return str(setup.tokens["access_token"])
 
 
+def token_of_a_disabled_user(setup: Setup, name: str) -> str:
+    user = setup.site.read_user()
+    setup.site.server.store.users.put(replace(user, disabled_at=1))
+    return str(setup.tokens[name])
+
+
 def token_of_a_client_without_the_refresh_grant(setup: Setup) -> str:
     update_client(setup.site, setup.client, grant_types=("authorization_code",))
     return str(setup.tokens["refresh_token"])
@@ -162,6 +187,8 @@ INACTIVE_TOKENS: dict[str, MakeToken] = {
     "a revoked refresh token": lambda setup: revoked_token(setup, "refresh_token"),
     "a rotated refresh token": rotated_refresh_token,
     "an access token of a disabled client": token_of_a_disabled_client,
+    "an access token of a disabled user": lambda setup: token_of_a_disabled_user(setup, "access_token"),
+    "a refresh token of a disabled user": lambda setup: token_of_a_disabled_user(setup, "refresh_token"),
     "a refresh token of a client without the grant type": token_of_a_client_without_the_refresh_grant,
     "8,192 characters": lambda setup: "x" * 8192,
     "characters that are not ASCII": lambda setup: "é☃",

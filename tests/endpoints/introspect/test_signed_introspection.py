@@ -102,6 +102,8 @@ ACCEPTS = [
     (f"{MEDIA_TYPE};q=0.5", True),
     (f"{JSON};q=0.5, {MEDIA_TYPE}; q=0.9", True),
     (f"{JSON}, {MEDIA_TYPE};q=0.9", False),
+    (f"{MEDIA_TYPE};version=1;q=0.9, {JSON};q=0.5", True),
+    (f"{MEDIA_TYPE};version=1", True),
     (f"{MEDIA_TYPE};q=0", False),
     (f"{MEDIA_TYPE};q=x", False),
     (f"{MEDIA_TYPE};q=nan", False),

@@ -154,6 +154,8 @@ def test_cached_record_binds_no_tokens_any_longer(
     assert is_refused(ordinary.redeem(client, code), "invalid_request")
     record = mtls_site.server.store.clients.get(client.id)
     assert record
+    mtls_site.server.store.clients.delete(client.id)
+    assert is_refused(ordinary.redeem(client, code), "invalid_request"), "deleted, and still cached"
     mtls_site.server.store.clients.put(replace(record, tls_client_certificate_bound_access_tokens=None))
     assert ordinary.redeem(client, code).status == 200
 
@@ -246,7 +248,9 @@ def test_token_is_bound_to_one_key(
     """RFC 7800 section 3.1: `cnf` is about one key. A client that has asked for its certificate sends no proof."""
     code = ordinary.code(client, scope=SCOPE)
     proof = make_proof(mtls_site, htu=f"https://{DOMAIN}/oauth2/token")
-    assert is_refused(holder.redeem(client, code, headers={"DPoP": proof}), "invalid_request")
+    answer = holder.redeem(client, code, headers={"DPoP": proof})
+    assert is_refused(answer, "invalid_request")
+    assert "send no DPoP proof" in answer.json["error_description"]
     assert holder.redeem(client, code).status == 200
 
 

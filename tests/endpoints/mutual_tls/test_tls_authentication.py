@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from chalicelib.protocol.mutual_tls import METHODS, SELF_SIGNED, SUBJECT_MEMBERS, TLS_CLIENT_AUTH
+from chalicelib.clients.authentication import authenticate_client
+from chalicelib.http.messages import Params, Request
+from chalicelib.protocol.mutual_tls import METHODS, SELF_SIGNED, SUBJECT_MEMBERS, TLS_CLIENT_AUTH, PresentedCertificate
 from tests.support.assertions import key_pair, signed
 from tests.support.browser import Answer, Browser, authorization_parameters, basic
 from tests.support.client_certificates import (
@@ -166,6 +168,35 @@ def test_certificate_is_no_second_method(mtls_site: Site) -> None:
     assert is_authenticated(browser.post(PATHS[0], {"grant_type": "x"}, basic(client.id, client.secret or "")))
     assert not is_authenticated(browser.post(PATHS[0], {"grant_type": "x"}, basic(client.id, "wrong")))
     assert not is_authenticated(send(browser, client)), "it is not registered for a certificate"
+
+
+def test_certificate_does_not_make_up_for_a_wrong_secret(mtls_site: Site) -> None:
+    """Of a client that may use either: a request authenticates by what it presents."""
+    client = pki_client(mtls_site, token_endpoint_auth_methods=("client_secret_basic", TLS_CLIENT_AUTH))
+    browser = CertificateBrowser(mtls_site)
+    assert not is_authenticated(browser.post(PATHS[0], {"grant_type": "x"}, basic(client.id, "wrong")))
+    assert is_authenticated(browser.post(PATHS[0], {"grant_type": "x"}, basic(client.id, client.secret or "")))
+    assert is_authenticated(send(browser, client))
+
+
+def test_method_of_a_request_is_the_one_by_which_it_has_authenticated(mtls_site: Site) -> None:
+    """Not that of the certificate, if the client has presented something else beside it."""
+    methods = (TLS_CLIENT_AUTH, "private_key_jwt")
+    client = pki_client(mtls_site, token_endpoint_auth_methods=methods, jwks=key_pair().jwks)
+    http = Request("POST", PATHS[0], presented_certificate=PresentedCertificate(of_authority().pem, SUBJECT))
+    for presented, method in ((signed(mtls_site, client), methods[1]), ({"client_id": client.id}, methods[0])):
+        authenticate_client(mtls_site.server, http, Params(presented.items()))
+        assert http.client_auth_method == method
+
+
+def test_log_asks_only_clients_with_that_method_for_a_certificate(
+    mtls_site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser = CertificateBrowser(mtls_site)
+    for client in (mtls_site.client(), self_signed_client(mtls_site)):
+        assert not is_authenticated(send(browser, client))
+    assert caplog.text.count("wrong or missing client secret") == 1
+    assert caplog.text.count("the certificate is not the client's") == 1
 
 
 def test_client_may_be_registered_for_an_assertion_too(mtls_site: Site) -> None:
