@@ -79,7 +79,13 @@ def _activity(visit: Visit) -> Response:
 
 def password(server: AuthorizationServer, http: Request) -> Response:
     """Show the form that changes the password."""
-    return show_page(server, http, lambda visit: visit.page("password", field=""))
+    return show_page(server, http, _password_page)
+
+
+def _password_page(visit: Visit, status: int = 200, problem: str = "", field: str = "") -> Response:
+    """Return the page of the password. `field`: which of its fields the problem is about, or the passkey."""
+    ways = password_form.ways_to_confirm(visit.server, visit.signed_in)
+    return visit.page("password", status, problem=problem, field=field, **ways)
 
 
 def post(server: AuthorizationServer, http: Request) -> Response:
@@ -116,15 +122,14 @@ def _sign_out_others(visit: Visit, form: Params) -> Response:
 
 
 def _change_password(visit: Visit, form: Params) -> Response:
-    """Change the password. The current one is required too, because the browser may be unattended."""
+    """Change the password. The current one or a passkey is required too, because the browser may be unattended."""
     client = visit.server.client(builtin_clients.ACCOUNT)
     if client is None:
         raise NotFound("There is nothing at this address.")
     try:
         signed_in = password_form.change(visit.server, visit.http, client, visit.signed_in, form)
     except password_form.NotChanged as failure:
-        page = visit.page("password", failure.status, problem=failure.text, field=failure.field)
-        return page.add(failure.headers)
+        return _password_page(visit, failure.status, failure.text, failure.field).add(failure.headers)
     return _password_changed(replace(visit, signed_in=signed_in))
 
 

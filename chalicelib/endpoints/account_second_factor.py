@@ -11,6 +11,7 @@ from chalicelib.protocol.errors import NotFound
 from chalicelib.protocol.next_step import RECENT_ELSEWHERE, SignedInUser
 from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.repeated_form import digest_form
+from chalicelib.users import confirmation, second_factor_removal
 from chalicelib.users import second_factor_setup as setup
 from chalicelib.users.account_visit import Action, Visit, answer_form, show_page, sign_in_address
 
@@ -34,7 +35,9 @@ def _require_offered(server: AuthorizationServer) -> None:
         raise NotFound("There is nothing at this address.")
 
 
-def _page(visit: Visit, problem: str = "", status: int = 200, action: str = "") -> Response:
+def _page(
+    visit: Visit, problem: str = "", status: int = 200, action: str = "", *, by_passkey: bool = False
+) -> Response:
     server, user = visit.server, visit.signed_in.user
     recent, codes = setup.is_recent(server, visit.signed_in), setup.shown_codes(server, visit.signed_in)
     sets_up = recent and not user.has_second_factor and (bool(codes) or "set_up" in visit.http.query or bool(problem))
@@ -47,6 +50,8 @@ def _page(visit: Visit, problem: str = "", status: int = 200, action: str = "") 
         "required": server.settings.authentication_policy.requires_two(server.now()),
         "sign_in_again": _sign_in_again(server),
         "failed_action": action,
+        "by_passkey": by_passkey,
+        "passkey": second_factor_removal.passkey_options(server, visit.signed_in) if recent else "",
     }
     return visit.page("second_factor", status, problem=problem, **values)
 
@@ -89,7 +94,7 @@ def _turn_on(visit: Visit, form: Params) -> Response:
 def _with_code(
     name: str, change: Callable[[AuthorizationServer, Request, SignedInUser, Params], None], done: str
 ) -> Callable[[Visit, Params], Response]:
-    """Return the action `name`, which needs a code: it calls `change`, and then says what was done."""
+    """Return the action `name`, which needs a code or a passkey: it calls `change`, and then says what was done."""
 
     def act(visit: Visit, form: Params) -> Response:
         if not visit.signed_in.user.has_second_factor:
@@ -98,6 +103,8 @@ def _with_code(
             change(visit.server, visit.http, visit.signed_in, form)
         except NotSignedIn as failure:
             return _page(visit, failure.text, failure.status(400), name).add(failure.headers)
+        except confirmation.NotConfirmed as failure:
+            return _page(visit, failure.text, failure.status, name, by_passkey=True)
         return visit.back(PATH, done)
 
     return act
@@ -111,7 +118,7 @@ def _hide_codes(visit: Visit, _form: Params) -> Response:
 _ACTIONS: dict[str, Action] = {
     "first_code": _take_first_code,
     "turn_on": _turn_on,
-    "turn_off": _with_code("turn_off", setup.turn_off, "second_factor_off"),
+    "turn_off": _with_code("turn_off", second_factor_removal.turn_off, "second_factor_off"),
     "new_codes": _with_code("new_codes", setup.replace_recovery_codes, "new_codes"),
     "hide_codes": _hide_codes,
 }

@@ -1,9 +1,9 @@
 """What limits mails: three for an address in 15 minutes and ten in a day, twenty for a caller in an hour.
 
-Each is one conditional write, and all are one transaction, so that a request makes the same calls whether its address
-is limited or not. A caller beyond the limit is told so before anything is written, which tells nothing of the address.
-The periods are those of the clock: the counters need no read. The server's ceiling for a day counts what is sent, when
-it is sent: so no request waits for that counter, which all share.
+A request makes the same calls whether its address is limited or not, and counts for its caller in any case. A caller
+beyond the limit is told so before anything is written, which tells nothing of the address. The periods are those of the
+clock: the counters need no read. The server's ceiling for a day counts what is sent, when it is sent: so no request
+waits for that counter, which all share.
 """
 
 from chalicelib import events
@@ -24,20 +24,20 @@ FOR_CALLER = (HOUR, 20)
 def admit(server: AuthorizationServer, http: Request, counted: str) -> bool:
     """Count a mail that a request asks for; return whether its address may get one.
 
-    `counted`: its address in the canonical form, or the text that was typed where an address is looked up. Always one
-    call with the same writes. Raises TooManyEmails when the caller has asked for too many.
+    `counted`: its address in the canonical form, or the text that was typed where an address is looked up. Always two
+    calls with the same writes. The caller's is made for itself: a caller who asks for an address at its limit is
+    counted as for any other, so that the own limit does not tell which names are of one account. Raises TooManyEmails
+    when the caller has asked for too many.
     """
-    caller = network_of(http.source_ip or "")
-    of_address = [_counting(server, "address", counted, period, limit) for period, limit in FOR_ADDRESS]
-    of_caller = _counting(server, "caller", caller, *FOR_CALLER)
-    refused = server.store.transact(*of_address, of_caller)
-    if refused is None:
-        return True
-    events.note(http, events.EMAIL_LIMITED)
-    if refused.of(of_caller):
-        period, _ = FOR_CALLER
+    caller, (period, limit) = network_of(http.source_ip or ""), FOR_CALLER
+    if isinstance(server.store.mail_counts.write(_counting(server, "caller", caller, period, limit)), Refused):
+        events.note(http, events.EMAIL_LIMITED)
         raise TooManyEmails(period - server.now() % period)
-    return False
+    of_address = [_counting(server, "address", counted, *period_and_limit) for period_and_limit in FOR_ADDRESS]
+    allowed = server.store.transact(*of_address) is None
+    if not allowed:
+        events.note(http, events.EMAIL_LIMITED)
+    return allowed
 
 
 def count_sent(server: AuthorizationServer) -> int:

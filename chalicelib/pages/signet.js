@@ -62,7 +62,9 @@ const show = (id, shown) => {
   if (element) element.hidden = !shown;
 };
 const send = (form, members) => {
-  for (const field of form.querySelectorAll("input[type=password]")) field.value = "";
+  // The passkey replaces the current password. A new one is sent, hidden again so that no browser stores it as text.
+  for (const field of form.querySelectorAll("input[autocomplete=current-password]")) field.value = "";
+  for (const field of form.querySelectorAll("input[autocomplete=new-password]")) field.type = "password";
   const field = document.createElement("input");
   Object.assign(field, { type: "hidden", name: "passkey", value: JSON.stringify(members) });
   form.append(field);
@@ -115,6 +117,8 @@ if (signInButton && window.PublicKeyCredential) {
     ask("conditional").catch(() => {}); // the user has asked for nothing yet: only the button says what is wrong
   };
   signInButton.addEventListener("click", () => {
+    const chosen = signInButton.form.querySelectorAll("input[autocomplete=new-password]");
+    if (![...chosen].every((field) => field.reportValidity())) return;
     show("passkey_problem", false);
     ask("optional").catch((error) => {
       show("passkey_problem", !isCancelled(error));

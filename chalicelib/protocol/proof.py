@@ -27,11 +27,11 @@ MAX_LINK_TRIES = 20  # of a code, by all who have the link
 class Proof:
     """An email with a code and a link, neither of which is stored: the key ring derives both from the `proof_id`.
 
-    `proof_key` is the purpose with a digest of whom it is for, so that a newer email replaces the older one. `nonce`:
-    random, of this email. `browser_id`: the browser that may use it; None until the code is typed in one. `sub`: the
-    user; None for a decoy, whose email is not sent, and where there is no user yet. `sealed`: the address and what to
-    continue with, encrypted. `generation`: a copy of a number of the user, a change of which ends the proof. `tries`:
-    of the code; `link_tries`: those in other browsers, which programs that read messages can cause.
+    `proof_key` is the purpose with a digest of whom it is for, where a newer email replaces the older one, else random.
+    `nonce`: random, of this email. `browser_id`: the browser that may use it; None until the code is typed in one.
+    `sub`: the user; None for a decoy, whose email is not sent, and where there is no user yet. `sealed`: the address
+    and what to continue with, encrypted. `generation`: a copy of a number of the user, a change of which ends the
+    proof. `tries`: of the code; `link_tries`: those in other browsers, which programs that read messages can cause.
     """
 
     proof_key: str

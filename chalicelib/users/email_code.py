@@ -25,7 +25,7 @@ from chalicelib.users import requested_email
 from chalicelib.users.requested_email import Asked, Kind
 
 AMR = BY_EMAIL_CODE
-KIND = Kind(SIGN_IN, "sign_in_code", events.SIGN_IN_CODE_REQUESTED, "sessions_generation", of_browser=True)
+KIND = Kind(SIGN_IN, "sign_in_code", events.SIGN_IN_CODE_REQUESTED, "sessions_generation", replaces=True)
 
 
 @dataclass(frozen=True)

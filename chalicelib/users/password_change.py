@@ -37,13 +37,15 @@ def change_own_password(
     password: str,
     form: str,
     verified: VerifiedSignIn | None = None,
+    by_passkey: tuple[Write[Any], ...] = (),
 ) -> SignedInUser:
     """Change the password of the signed-in user, whose session continues under a new cookie. All others end.
 
     `form`: the digest of the form. `verified`: the attempt that has proved the current password, if it was asked for:
-    it is a new sign-in, and records the change in the history. This browser and its network stay known. All is one
-    transaction, with the mail that tells the user. The same form, sent twice, changes the password once. Raises
-    AccessDenied when the user or the session has been changed in between.
+    it is a new sign-in, and records the change in the history. `by_passkey`: the writes of a passkey that was used in
+    its place, with the event. This browser and its network stay known. All is one transaction, with the mail that tells
+    the user. The same form, sent twice, changes the password once. Raises AccessDenied when the user or the session has
+    been changed in between, or the passkey was used.
     """
     store, user, session = server.store, signed_in.user, signed_in.session
     changed = _with_password(user, password)
@@ -53,9 +55,9 @@ def change_own_password(
         writes = verified.writes_for(changed)
     else:
         changes = renewed(server, session, form)
-        event = events.record(store, http, events.PASSWORD_CHANGED, user.sub)
+        recorded = by_passkey or (events.record(store, http, events.PASSWORD_CHANGED, user.sub),)
         browser = remember_browser(server, http, changed, browser_id_of(server, http))
-        writes = (event, *browser, *remember_network(server, http, changed))
+        writes = (*recorded, *browser, *remember_network(server, http, changed))
     try:
         kept_session = keep_session(store, session, user, changed, **changes)
         _write(store, user, changed, kept_session, *writes, *tell(server, http, changed, "password_changed"))

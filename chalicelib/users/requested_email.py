@@ -29,15 +29,16 @@ from chalicelib.users.identifiers import address_identifier
 class Kind:
     """What such an email is for: the purpose of its proof, its template, the event of asking for it.
 
-    `generation`: the number of the user with whose change it ends. `of_browser`: whether a newer email replaces those
-    that the same browser has asked for by the same name, and no others.
+    `generation`: the number of the user with whose change it ends. `replaces`: whether a newer email replaces those
+    that the same browser has asked for by the same name; otherwise it replaces none. It never depends on the user: two
+    names of one user must look like two of different users, or of none.
     """
 
     purpose: str
     template: str
     event: str
     generation: str
-    of_browser: bool = False
+    replaces: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,10 @@ def prepare(
     allowed = limits.admit(server, http, key or keys[-1])
     recipient = user if key and allowed else None
     to = (verified_address(recipient) or "") if recipient else ""
-    about = (user.sub if user and key else keys[-1]) if allowed else None
-    if kind.of_browser:  # by what was typed: two names of one user look like two of no user
-        about = f"{keys[-1]} {browser_id}"
     proof = proofs.new_proof(
         server,
         kind.purpose,
-        about,
+        f"{keys[-1]} {browser_id}" if kind.replaces else None,
         Content(to, typed, query),
         browser_id=browser_id,
         sub=recipient.sub if recipient else None,

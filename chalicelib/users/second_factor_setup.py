@@ -22,6 +22,8 @@ from chalicelib.sessions.browser_sessions import CodeSpent
 from chalicelib.sessions.step_up import step_up
 from chalicelib.storage.table import Write
 
+# The fields of a user that are removed with the second factor.
+OF_FACTOR = ("totp_secret", "totp_confirmed_at", "recovery_codes", "recovery_batch")
 _STATE = ("disabled_at", "sessions_generation", "totp_generation", "totp_confirmed_at")
 
 
@@ -119,9 +121,8 @@ def turn_on(
 
 def turn_off(server: AuthorizationServer, http: Request, signed_in: SignedInUser, form: Params) -> None:
     """Turn the second factor off, which needs a code of it or a recovery code. Raises NotSignedIn."""
-    removed = ("totp_secret", "totp_confirmed_at", "recovery_codes", "recovery_batch")
     changes = {"totp_generation": signed_in.user.totp_generation + 1}
-    _spend(server, http, signed_in.user, form, events.SECOND_FACTOR_REMOVED, "second_factor_off", changes, removed)
+    _spend(server, http, signed_in.user, form, events.SECOND_FACTOR_REMOVED, "second_factor_off", changes, OF_FACTOR)
 
 
 def replace_recovery_codes(server: AuthorizationServer, http: Request, signed_in: SignedInUser, form: Params) -> None:

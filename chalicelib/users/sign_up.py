@@ -47,15 +47,16 @@ def check_domain(settings: Settings, address: str) -> str:
 def ask(server: AuthorizationServer, http: Request, address: str, browser_id: str, query: str) -> Proof:
     """Send an email with a code to the address of a person who wants an account.
 
-    If there is an account with this address, the email says so, and no code is right: the page must not tell. `query`:
-    leads to the authorization request with which to continue. Raises ValueError, with a sentence for users.
+    If there is an account with this address, the email says so, and no code is right: the page must not tell. An email
+    replaces no other, which would tell whether the address, or a username of its account, has reached its limit.
+    `query`: leads to the authorization request with which to continue. Raises ValueError, with a sentence for users.
     """
     address = check_domain(server.settings, address)
     key = email_identifier(address)
     taken = identifiers.is_used_by_another(server.store, address, None)
     allowed = limits.admit(server, http, key)
-    content = Content("" if taken else address, address, query)
-    proof = proofs.new_proof(server, SIGN_UP, key if allowed else None, content, browser_id=browser_id)
+    content = Content("" if taken or not allowed else address, address, query)
+    proof = proofs.new_proof(server, SIGN_UP, None, content, browser_id=browser_id)
     locale = locale_of_reader(server, http)
     template, proof_id = ("already_registered", None) if taken else ("sign_up", proof.proof_id)
     mail = Mail(

@@ -2,16 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from urllib.parse import parse_qs
 
 import pytest
 from playwright.sync_api import expect
 
+from chalicelib.authentication import passwords
 from tests.browser.test_look import MAX_BYTES, check_reflow, check_targets_and_fields
 from tests.browser.test_passkeys_browser import Keys, add_passkey, hold_list, passkeys, sign_out
 from tests.browser.test_passkeys_browser import client as client
 from tests.browser.test_passkeys_browser import site as site
 from tests.browser.test_passkeys_browser import window as window
 from tests.support.chromium import Application, Window, redeem_latest_code, violations
+from tests.support.mail_flows import NEW_PASSWORD
+from tests.support.second_factor import add_second_factor
 from tests.support.site import PASSWORD, Registered, Site
 
 pytestmark = pytest.mark.browser
@@ -127,6 +131,89 @@ def test_data_is_downloaded_with_a_passkey(site: Site, window: Window) -> None:
     with window.page.expect_download() as download:
         window.page.get_by_role("button", name="Download my data with a passkey").click()
     assert download.value.suggested_filename == "account-data.json"
+
+
+@pytest.mark.parametrize("has_password", [True, False])
+def test_password_is_changed_with_a_passkey(site: Site, window: Window, has_password: bool) -> None:
+    keys = Keys(window)
+    hold_list(window)
+    add_passkey(window)
+    if not has_password:
+        site.server.store.users.put(replace(site.read_user(), password_hash=""))
+    site.secrets.add(NEW_PASSWORD)
+    window.to("/account/password")
+    assert window.page.locator("#password").count() == has_password
+    assert violations(window.page) == []
+    name = "Change password with a passkey" if has_password else "Save password with a passkey"
+    button = window.page.get_by_role("button", name=name)
+    button.click()
+    expect(window.page.locator("#new_password")).to_be_focused()
+    assert [credential["signCount"] for credential in keys.credentials] == [1], "no new password, no question"
+    fill_new_password(window)
+    keys.call("setResponseOverrideBits", isBogusSignature=True)
+    window.expected_errors.append("400 (Bad Request)")
+    window.press(name)
+    assert "The passkey could not be verified." in window.text()
+    assert violations(window.page) == []
+    keys.call("setResponseOverrideBits", isBogusSignature=False)
+    fill_new_password(window)
+    window.page.locator("button[data-shows^=new_password]").click()
+    if has_password:
+        window.page.locator("#password").fill("a wrong password")
+    window.press(name)
+    assert "Your password is changed." in window.text()
+    assert passwords.matches(NEW_PASSWORD, site.read_user().password_hash)
+
+
+def fill_new_password(window: Window) -> None:
+    for field in ("#new_password", "#new_password_again"):
+        window.page.locator(field).fill(NEW_PASSWORD)
+
+
+def test_current_password_is_not_sent_with_a_passkey(site: Site, window: Window) -> None:
+    Keys(window)
+    hold_list(window)
+    add_passkey(window)
+    window.to("/account/password")
+    fill_new_password(window)
+    window.page.locator("#password").fill(PASSWORD)
+    window.page.locator("button[data-shows=password]").click()
+    with window.page.expect_request(lambda sent: sent.method == "POST") as request:
+        window.press("Change password with a passkey")
+    sent = parse_qs(request.value.post_data or "", keep_blank_values=True)
+    assert (sent["password"], sent["new_password"]) == ([""], [NEW_PASSWORD])
+
+
+def test_password_is_changed_with_the_current_one_without_javascript(
+    site: Site, window: Window, windows: Callable[..., Window]
+) -> None:
+    Keys(window)
+    add_passkey(window)
+    plain = windows(java_script_enabled=False)
+    plain.to("/account")
+    plain.sign_in()
+    plain.to("/account/password")
+    expect(plain.page.get_by_role("button", name="Change password with a passkey")).to_be_hidden()
+    plain.page.locator("#password").fill(PASSWORD)
+    fill_new_password(plain)
+    plain.press("Change password")
+    assert "Your password is changed." in plain.text()
+
+
+def test_second_factor_is_turned_off_with_a_passkey(site: Site, window: Window) -> None:
+    Keys(window)
+    hold_list(window)
+    add_passkey(window)
+    sign_out(window)
+    add_second_factor(site)
+    window.to("/account")
+    window.press("Sign in with a passkey")
+    window.to("/account/second-factor")
+    window.page.get_by_text("Turn the second factor off").click()
+    assert violations(window.page) == []
+    window.press("Turn off with a passkey")
+    assert "Your second factor is off." in window.text()
+    assert not site.read_user().has_second_factor
 
 
 def test_account_is_deleted_with_the_password_without_javascript(

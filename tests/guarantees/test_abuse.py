@@ -3,11 +3,15 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import takewhile
 
 import pytest
 
+from chalicelib.mail.proof_codes import code_of
 from chalicelib.protocol.authentication_context import PHISHING_RESISTANT
+from chalicelib.protocol.durations import DAY
 from chalicelib.protocol.passkey import Passkey
+from chalicelib.protocol.proof import SIGN_UP
 from chalicelib.storage.store import Store
 from chalicelib.tokens.resources import MAX_RESOURCES
 from chalicelib.users import passkeys
@@ -16,9 +20,11 @@ from tests.endpoints.email_sign_in.flow import ask, email_site, is_code_form
 from tests.endpoints.passkeys.test_passkey_offer import OPTIONS, is_offer, sign_in
 from tests.support.authenticator import Authenticator, options_of, passkey_site, user_with_passkey
 from tests.support.authorization_details import ALBUMS, as_json, register_asking_client
-from tests.support.browser import Browser
-from tests.support.mail_flows import verified_user
-from tests.support.mailbox import Mailbox
+from tests.support.browser import Answer, Browser
+from tests.support.faults import Wire
+from tests.support.mail_flows import ADDRESS, verified_user
+from tests.support.mail_flows import ask as ask_for_a_password
+from tests.support.mailbox import SENDER, Mailbox
 from tests.support.resource_servers import register_resource
 from tests.support.second_factor import add_second_factor, sign_in_with_code
 from tests.support.site import Site
@@ -72,6 +78,87 @@ def test_second_email_does_not_tell_that_two_names_are_of_one_user(
     first, second = (ask(browser, browser.authorize(client, state=name), name) for name in names)
     assert is_code_form(browser.get(second.url))
     assert is_code_form(browser.get(first.url))
+
+
+# Two names that one browser types, and for which of them there are users.
+TWO_NAMES = {
+    "of one user": ("alice", ADDRESS),
+    "of one user, the address first": (ADDRESS, "alice"),
+    "of two users": ("alice", "bob"),
+    "of no user": ("nobody", "nobody@example.com"),
+}
+
+
+@pytest.mark.parametrize("names", TWO_NAMES.values(), ids=TWO_NAMES)
+def test_forgotten_password_does_not_tell_that_two_names_are_of_one_user(
+    mail_site: Site, browsers: Browsers, mailbox: Mailbox, wire: Wire, names: tuple[str, str]
+) -> None:
+    site = mail_site
+    verified_user(site)
+    verified_user(site, "bob", "bob@example.com")
+    begin_a_day(site)
+    browser = browsers(site)
+    pages, calls = [], set()
+    for number in range(10):  # more than an address gets, for each name
+        form = browser.get("/account/recover")
+        with wire.counted() as counted:
+            answer = browser.send(form, username=names[number % 2])
+        calls.add(tuple(counted[1:]))
+        pages.append(browser.follow(answer))
+    assert calls == {("GetItem", "UpdateItem", "TransactWriteItems", "TransactWriteItems")}
+    for page in pages:
+        assert browser.get(page.url).body == page.body, "no email has ended another one"
+        assert "This is not the code" in browser.submit(page, code="WRNG2345").body
+    assert emails_until_told(browser, "/account/recover", "username") == 10
+
+
+@pytest.mark.parametrize("username", ["alice", "bob", "nobody"])
+@pytest.mark.parametrize("address", [ADDRESS, "nobody@example.com"])
+def test_sign_up_does_not_tell_whose_address_it_is(
+    site_with: Sites, browsers: Browsers, mailbox: Mailbox, username: str, address: str
+) -> None:
+    site = site_with(email_from=SENDER, sign_up=True)
+    verified_user(site)
+    verified_user(site, "bob", "bob@example.com")
+    begin_a_day(site)
+    browser = browsers(site)
+    pages = [ask_to_sign_up(browser, address)]
+    for _ in range(3):
+        ask_for_a_password(browser, username)
+    pages += [ask_to_sign_up(browser, address) for _ in range(4)]
+    for page in pages:
+        assert browser.get(page.url).body == page.body
+        assert "This is not the code" in browser.submit(page, code="WRNG2345").body
+    assert emails_until_told(browser, "/account/sign-up", "email") == 12
+
+
+def test_code_of_a_sign_up_beyond_the_limit_is_never_right(
+    site_with: Sites, browsers: Browsers, mailbox: Mailbox
+) -> None:
+    site = site_with(email_from=SENDER, sign_up=True)
+    begin_a_day(site)
+    browser = browsers(site)
+    pages, right = [ask_to_sign_up(browser, "new@example.com") for _ in range(8)], 0
+    for page in pages:
+        code = code_of(site.server, page.form.fields["proof"], SIGN_UP)
+        right += "new_password" in browser.submit(page, code=code).form.fields
+    assert right == len(mailbox.deliver(site)) == 3
+
+
+def begin_a_day(site: Site) -> None:
+    """Let the clock stand at the beginning of a day, so that no period ends by chance."""
+    site.clock.advance(DAY - site.clock() % DAY)
+
+
+def ask_to_sign_up(browser: Browser, address: str) -> Answer:
+    return browser.submit(browser.get("/account/sign-up"), email=address)
+
+
+def emails_until_told(browser: Browser, path: str, field: str) -> int:
+    """Return how many emails a caller can ask for, each to another address, before the limit is told."""
+    page = browser.get(path)
+    statuses = (browser.send(page, None, **{field: f"other{number}@example.com"}).status for number in range(100))
+    return len(list(takewhile(lambda status: status == 303, statuses)))
 
 
 @pytest.mark.parametrize("count", [MAX_RESOURCES, MAX_RESOURCES + 1, 90])

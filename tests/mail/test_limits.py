@@ -81,7 +81,7 @@ def test_caller_beyond_the_limit_is_told_when_to_try_again_for_any_address(
     with wire.counted() as calls, pytest.raises(TooManyEmails) as refused:
         admit(site.server, http_of("192.0.2.1"), address)
     assert (refused.value.status, refused.value.headers) == (429, {"Retry-After": str(50 * MINUTE)})
-    assert calls == ["TransactWriteItems"]
+    assert calls == ["UpdateItem"]
     assert dump_tables() == before
 
 
@@ -89,7 +89,7 @@ def test_limit_of_an_address_is_told_to_no_caller(site: Site, ask: Ask) -> None:
     assert [admit(site.server, http_of("192.0.2.1"), "alice@example.com") for _ in range(5)] == [True] * 3 + [False] * 2
 
 
-def test_refused_mail_is_counted_nowhere(site: Site, ask: Ask) -> None:
+def test_mail_of_a_caller_beyond_the_limit_is_not_counted_for_its_address(site: Site, ask: Ask) -> None:
     for number in range(20):
         assert ask(f"user{number}@example.com")
     for _ in range(5):
@@ -97,11 +97,19 @@ def test_refused_mail_is_counted_nowhere(site: Site, ask: Ask) -> None:
     assert [ask(source_ip=f"198.51.100.{number}") for number in range(4)] == [True] * 3 + [False]
 
 
+@pytest.mark.parametrize("addresses", [1, 2, 20])
+def test_caller_is_told_after_twenty_mails_for_however_few_addresses(site: Site, ask: Ask, addresses: int) -> None:
+    for number in range(20):
+        admit(site.server, http_of("192.0.2.1"), f"user{number % addresses}@example.com")
+    with pytest.raises(TooManyEmails):
+        admit(site.server, http_of("192.0.2.1"), "user0@example.com")
+
+
 def test_mail_costs_the_same_calls_whether_it_is_limited_or_not(site: Site, ask: Ask, wire: Wire) -> None:
     for _ in range(5):
         with wire.counted() as calls:
             ask()
-        assert calls == ["TransactWriteItems"]
+        assert calls == ["UpdateItem", "TransactWriteItems"]
 
 
 def test_limited_request_says_so_in_the_log_and_not_otherwise(site: Site, ask: Ask) -> None:
@@ -134,6 +142,7 @@ def test_counters_expire(site: Site, ask: Ask) -> None:
     assert list(site.server.store.mail_counts.scan()) == []
 
 
-def test_database_that_cannot_be_reached_admits_nothing(site: Site, ask: Ask, wire: Wire) -> None:
-    with wire.every("TransactWriteItems", faults.unreachable), pytest.raises(TemporarilyUnavailable):
+@pytest.mark.parametrize("operation", ["UpdateItem", "TransactWriteItems"])
+def test_database_that_cannot_be_reached_admits_nothing(site: Site, ask: Ask, wire: Wire, operation: str) -> None:
+    with wire.every(operation, faults.unreachable), pytest.raises(TemporarilyUnavailable):
         ask()

@@ -688,7 +688,7 @@ def test_caller_beyond_twenty_emails_in_an_hour_is_told_and_nothing_is_written(
     before = dump_tables()
     with wire.counted() as calls:
         answer = browser.send(page, username=name, email_me="yes")
-    assert calls == ["BatchGetItem", "GetItem", "TransactWriteItems"]
+    assert calls == ["BatchGetItem", "GetItem", "UpdateItem"]
     assert dump_tables() == before
     page = browser.follow(answer)
     assert_refused(page, "Too many emails were asked for from your network.", 429)

@@ -88,6 +88,7 @@ def test_user_without_a_passkey_sees_the_password_alone(local: Site, browser: Br
         ("not verified", "The passkey could not be verified."),
         ("malformed", "The passkey could not be verified."),
         ("late", "This took too long"),
+        ("removed", "This passkey does not belong to an account here."),
         ("sign-in", "This took too long"),
         ("other action", "This took too long"),
     ],
@@ -110,6 +111,8 @@ def test_passkey_that_proves_nothing_changes_nothing(
         answer["signature"] = "AAAA"
     if change == "malformed":
         answer = {"id": "x"}
+    if change == "removed":
+        local.server.store.passkeys.delete(alice.sub, next(iter(local.server.store.passkeys.scan())).passkey_id)
     if change == "late":
         local.clock.advance(301)
     shown = send(browser, page, answer, action)
