@@ -9,17 +9,15 @@ from chalicelib import builtin_clients, pages
 from chalicelib.http import mutual_tls, proxy
 from chalicelib.http.messages import Request, Response
 from chalicelib.keys.ring import KeyRing
-from chalicelib.protocol.authorization_type import AuthorizationType
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import is_on_host
 from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.own_scope import Scope
 from chalicelib.protocol.resource import Resource
-from chalicelib.protocol.resource_uris import normalize, spellings
 from chalicelib.protocol.scopes import SCOPES, describe_scope, sort_scopes
 from chalicelib.protocol.values import dataclass
 from chalicelib.settings import Settings
-from chalicelib.storage.cache import LIFETIME, Cache
+from chalicelib.storage.cache import RecordCaches
 from chalicelib.storage.dynamodb import attr
 from chalicelib.storage.store import Records, Store
 from chalicelib.storage.table import Lookup
@@ -40,7 +38,7 @@ class AuthorizationServer:
     `now` returns seconds since 1970. `addresses`: the paths of the endpoints by their names in the metadata (RFC 8414
     section 2). `endpoints`: the endpoints by method and path, for the playground, whose client calls them as any other
     client does. `web` fills both in. `process_memory`: what this process remembers between requests, or between
-    runs of a schedule. `authorization_types`: those that it has read, by name.
+    runs of a schedule. `caches`: the records that it remembers.
     """
 
     settings: Settings
@@ -50,10 +48,7 @@ class AuthorizationServer:
     addresses: dict[str, str] = field(default_factory=dict)
     endpoints: dict[tuple[str, str], "Endpoint"] = field(default_factory=dict, repr=False)
     process_memory: dict[str, Any] = field(default_factory=dict, repr=False)
-    authorization_types: Cache[AuthorizationType] = field(default_factory=Cache, repr=False)
-    _clients: Cache[Client] = field(default_factory=Cache, repr=False)
-    _scopes: Cache[Scope | None] = field(default_factory=Cache, repr=False)
-    _resources: Cache[Resource] = field(default_factory=Cache, repr=False)
+    caches: RecordCaches = field(default_factory=RecordCaches, repr=False)
 
     @classmethod
     def connect(cls, settings: Settings, now: Callable[[], int] = system_time) -> "AuthorizationServer":
@@ -103,7 +98,7 @@ class AuthorizationServer:
         A record is cached for 60 s in this process; that there is none is never cached. No client is rejected because
         of a cached record: it is read again first.
         """
-        cached = self._clients.get(client_id, self.now())
+        cached = self.caches.clients.get(client_id, self.now())
         if cached and accept(cached):
             return cached
         client = self.read_client(client_id)
@@ -142,9 +137,9 @@ class AuthorizationServer:
     def cache_client(self, client_id: str, client: Client | None, read_at: int | None = None) -> None:
         """Cache the record of an enabled client in this process, or with None drop it."""
         if client:
-            self._clients.update({client_id: client}, self.now() if read_at is None else read_at)
+            self.caches.clients.update({client_id: client}, self.now() if read_at is None else read_at)
         else:
-            self._clients.drop((client_id,))
+            self.caches.clients.drop((client_id,))
 
     def scope_descriptions(self, scopes: Collection[str]) -> dict[str, str]:
         """Return the description of each of these scopes, in the order in which users should read them.
@@ -169,14 +164,14 @@ class AuthorizationServer:
         For a caller that reads them together with other records, and calls `cache_scopes`.
         """
         own = {*names} - SCOPES.keys()
-        recent = self._scopes.recent(own, self.now())
+        recent = self.caches.scopes.recent(own, self.now())
         lookups = [self.store.scopes.lookup(name) for name in sorted(own - recent.keys())]
         return {name: scope for name, scope in recent.items() if scope}, lookups
 
     def cache_scopes(self, lookups: Sequence[Lookup[Scope]], records: Records) -> dict[str, Scope]:
         """Cache the scopes that a read has looked up, also that there is none, and return them by name."""
         read = {lookup.key[0]: records.get(lookup) for lookup in lookups}
-        self._scopes.update(read, self.now())
+        self.caches.scopes.update(read, self.now())
         return {name: scope for name, scope in read.items() if scope}
 
     def resources(self, uris: Collection[str], *, fresh: bool = False) -> dict[str, Resource]:
@@ -187,21 +182,14 @@ class AuthorizationServer:
         too, as before resources had records.
         """
         now = self.now()
-        cached = {} if fresh else self._resources.recent(uris, now)
+        cached = {} if fresh else self.caches.resources.recent(uris, now)
         missing = sorted(set(uris) - cached.keys())
-        lookups = {uri: [self.store.clients.lookup(each) for each in spellings(uri)] for uri in missing}
-        by_record = {uri: self.store.resources.lookup(normalize(uri)) for uri in missing}
-        records = self.store.read_all(
-            [*by_record.values(), *(each for clients in lookups.values() for each in clients)]
-        )
-        read = {}
-        for uri in missing:
-            clients = (client for lookup in lookups[uri] if (client := records.get(lookup)))
-            enabled = next((client for client in clients if client.disabled_at is None), None)
-            if resource := records.get(by_record[uri]) or (Resource.of_client(enabled) if enabled else None):
-                read[uri] = resource
-        self._resources.update(read, now)
-        self._resources.drop(uri for uri in missing if uri not in read)
+        lookups = {uri: self.store.lookups_of_resource(uri) for uri in missing}
+        records = self.store.read_all(each for of_uri in lookups.values() for each in of_uri)
+        resources = {uri: self.store.resource_in(records, uri) for uri in missing}
+        read = {uri: resource for uri, resource in resources.items() if resource}
+        self.caches.resources.update(read, now)
+        self.caches.resources.drop(uri for uri in missing if uri not in read)
         return cached | read
 
     def count_in_hour(self, purpose: str, counted: str, limit: int) -> bool:
@@ -232,8 +220,8 @@ class AuthorizationServer:
 
     def forget_cached_records(self) -> None:
         """Drop the cached records, so that the next use reads them again, and what the process remembers."""
-        for cache in (self._clients, self._scopes, self._resources, self.authorization_types, self.process_memory):
-            cache.clear()
+        self.caches.clear()
+        self.process_memory.clear()
 
     def playground_types(self) -> list[str]:
         """Return the names of the types of authorization details that the playground may ask for, sorted.
@@ -242,12 +230,12 @@ class AuthorizationServer:
         cached for 60 s in this process.
         """
         now = self.now()
-        read_at, types = self.process_memory.get("playground types", (now - LIFETIME, []))
-        if now - read_at >= LIFETIME:
+        types = self.caches.playground_types.get("", now)
+        if types is None:
             all_types, is_local = self.store.all_authorization_types(), self.settings.stage == "local"
             types = [type_.name for type_ in all_types if is_local or type_.self_registered]
-            self.process_memory["playground types"] = (now, types)
-        return list(types)
+            self.caches.playground_types.update({"": types}, now)
+        return types
 
     def playground_secret(self) -> str:
         """Return the secret of the playground's client: the same in every process, and known only to this server."""

@@ -7,7 +7,7 @@ the code, until the user signs in, wants to use the password, or the email ends.
 from dataclasses import replace
 
 from chalicelib.authorization.email_sign_in_page import opened_email, show_problem
-from chalicelib.authorization.forms import MAX_KEPT_QUERY, query_of
+from chalicelib.authorization.forms import MAX_KEPT_QUERY, query_of_side_page
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.request import ended
 from chalicelib.authorization.screens import redirect_to_request
@@ -44,9 +44,10 @@ def ask(interaction: Interaction, form: Params, records: Records | None) -> Resp
     browser_id, _ = browser_sessions.identify_browser(server, http)
     stored = stored_for(server, request, browser_id)
     stored = replace(stored, expires_at=max(stored.expires_at, server.now() + LIFETIMES[SIGN_IN]))
-    query = query_of(replace(interaction, request=stored))
-    if len(query) > MAX_KEPT_QUERY:
-        query = Params.from_urlencoded(query).only("request_uri").encoded()
+    query = query_of_side_page(replace(interaction, request=stored))
+    for names in (("request_uri", "ui_locales"), ("request_uri",)):
+        if len(query) > MAX_KEPT_QUERY:
+            query = Params.from_urlencoded(query).only(*names).encoded()
     try:
         email = email_code.ask(server, http, typed, browser_id, query, records)
     except TooManyEmails as limit:

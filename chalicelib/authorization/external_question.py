@@ -6,6 +6,7 @@ from chalicelib.authorization.descriptions import describe_access_end, describe_
 from chalicelib.authorization.external_details import tell_details
 from chalicelib.authorization.request import read_stored_request
 from chalicelib.http.messages import NO_STORE, Request, Response, json_response
+from chalicelib.protocol import redirect_uris
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import OAuthError
 from chalicelib.protocol.next_step import can_remember_consent
@@ -41,8 +42,10 @@ def _description(server: AuthorizationServer, http: Request) -> dict[str, object
     return {
         "step": "consent" if request.asked_sub else "sign_in",
         "client": {name: value for name in shown if (value := getattr(client, name)) is not None}
-        | ({"host": client.document_host} if client.document_host else {}),
+        | ({"host": client.document_host} if client.document_host else {})
+        | ({"name_not_checked": True} if client.document_host or client.registered_with else {}),
         "host": pages.host_of(request.redirect_uri),
+        "on_device": True if redirect_uris.can_be_impersonated(request.redirect_uri) else None,
         "scopes": [
             {"scope": permission.name, "description": permission.description, "allowed": permission.allowed}
             | ({"resource": permission.resource.uri} if permission.resource else {})

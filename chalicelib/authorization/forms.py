@@ -20,8 +20,7 @@ from chalicelib.authentication.passkey_options import (
 from chalicelib.authentication.passkey_sign_in import second_factor_options
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.recipient import set_recipient_of
-from chalicelib.authorization.request import receive_request, require_current, require_repeatable
-from chalicelib.authorization.request_object import SentRequest
+from chalicelib.authorization.request import receive_query, require_current, require_repeatable
 from chalicelib.authorization.stored_request import is_short, stored_if_expired
 from chalicelib.http.messages import Params, Request
 from chalicelib.protocol.client import Client
@@ -37,6 +36,7 @@ from chalicelib.sessions.repeated_form import digest_form
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TIME = re.compile(r"[0-9]{1,12}")
+SIGNED_UP = "signed_up"  # a parameter that no request has, once the page to create an account was shown
 MAX_KEPT_QUERY = 2000  # bytes of a request that are kept with an email
 _MAX_HANDLE = 128  # bytes of the parameter request_uri: that of a handle has 74
 OF_BROWSER = (Step.SIGN_IN, Step.SECOND_FACTOR)  # the steps before there is a session
@@ -73,13 +73,23 @@ def query_of(interaction: Interaction) -> str:
     """Return the query that leads to the request again: the request itself, with its handle if it is stored.
 
     So the request can be started again once its record has expired. Only the handle, if the request came by POST, with
-    what the language menu has put into the address.
+    what the language menu and the page to create an account have put into the address.
     """
     query, request = interaction.http.query, interaction.request
     if not request.stored:
         return query.replaced("request_uri", None).encoded()
-    carried = query if "client_id" in query else query.only("ui_locales")
+    carried = query if "client_id" in query else query.only("ui_locales", SIGNED_UP)
     return carried.replaced("request_uri", interaction.server.keys.make_handle("req", request.request_id)).encoded()
+
+
+def query_of_side_page(interaction: Interaction) -> str:
+    """Return the query of a page from which the request is continued, with the languages that its user reads.
+
+    A request that was signed or pushed has them in itself, which such a page does not read.
+    """
+    query, languages = Params.from_urlencoded(query_of(interaction)), " ".join(interaction.request.ui_locales)
+    needed = languages and "ui_locales" not in query
+    return (query.replaced("ui_locales", languages) if needed else query).encoded()
 
 
 def make_form(interaction: Interaction, step: Step, browser_id: str) -> Form:
@@ -176,15 +186,14 @@ def request_of(
     if (stored is None or (answered and not stored.stored)) and not http.query.raw("request_uri"):
         if stored is not None:
             require_repeatable(server, stored)
-        in_query = SentRequest(http.query)
-        request, client = receive_request(server, http, in_query, seen_at=sent.shown_at)
+        request, client, object_expires_at = receive_query(server, http, seen_at=sent.shown_at)
         expires_at = sent.shown_at + server.settings.request_lifetime
         request = replace(request, request_id=sent.request_id, created_at=sent.shown_at, expires_at=expires_at)
         if stored is not None:
             request = request.answered_as(stored)
         if _terms(request) != sent.terms:
             return None
-        return stored_if_expired(server, http, request, in_query.expires_at), client
+        return stored_if_expired(server, http, request, object_expires_at), client
     if stored is None and "client_id" in http.query:
         return None
     request, client = require_current(server, http, stored)

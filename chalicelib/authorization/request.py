@@ -52,6 +52,14 @@ def receive_request(
     return read_request(server, sent, recipient, seen_at=seen_at), recipient.client
 
 
+def receive_query(
+    server: AuthorizationServer, http: Request, *, seen_at: int
+) -> tuple[AuthorizationRequest, Client, float | None]:
+    """Return the request in the query as `receive_request` does, and when its request object expires, if it has one."""
+    sent = SentRequest(http.query)
+    return *receive_request(server, http, sent, seen_at=seen_at), sent.expires_at
+
+
 def read_request(
     server: AuthorizationServer,
     sent: SentRequest,

@@ -31,8 +31,8 @@ CLOCK_DIFFERENCE = MINUTE
 TYPES = ("jwt", "oauth-authz-req+jwt")  # RFC 9101 section 10.8; the header may leave it out
 # Parameters whose value is JSON, and not a text that contains it.
 _JSON = ("claims", "authorization_details")
-# What decides who gets an error, and how.
-_OF_RECIPIENT = ("redirect_uri", "scope", "response_type", "response_mode", "state")
+# What decides who gets an error, and how; also in which language the pages are.
+_OF_RECIPIENT = ("redirect_uri", "scope", "response_type", "response_mode", "state", "ui_locales")
 
 
 class SentRequest:

@@ -22,7 +22,7 @@ from chalicelib.authorization.descriptions import (
 )
 from chalicelib.authorization.email_sign_in_page import EmailSignInPage, opened_email
 from chalicelib.authorization.external_redirect import ask_externally
-from chalicelib.authorization.forms import Form, make_form, query_of
+from chalicelib.authorization.forms import SIGNED_UP, Form, make_form, query_of, query_of_side_page
 from chalicelib.authorization.interaction import Interaction
 from chalicelib.authorization.problems import Problem, address_of, take_problem
 from chalicelib.authorization.request import answered_in_between
@@ -41,8 +41,6 @@ from chalicelib.protocol.records import User
 from chalicelib.protocol.values import dataclass
 from chalicelib.sessions import browser_sessions
 from chalicelib.users.second_factor_setup import Setup, setup_of
-
-SIGNED_UP = "signed_up"  # a parameter that no request has, once the page to create an account was shown
 
 
 @dataclass(frozen=True)
@@ -207,7 +205,7 @@ def _begins_with_sign_up(interaction: Interaction, problem: Problem) -> bool:
 
 def _sign_up_address(interaction: Interaction) -> str:
     """Return the address where an account is created. From there, the request continues with the sign-in page."""
-    query = query_of(interaction)
+    query = query_of_side_page(interaction)
     return f"{pages.base(interaction.server.settings)}/account/sign-up?{query}&{SIGNED_UP}=1"
 
 
@@ -223,7 +221,7 @@ def _page_values(
         return SecondFactorPage(client, user, waiting is not None, code, form, problem.text, problem.code, may_decline)
     if step is Step.SIGN_IN or signed_in is None:
         name = username if username is not None else request.login_hint or ""
-        settings, query = server.settings, query_of(interaction)
+        settings, query = server.settings, query_of_side_page(interaction)
         offers, base = settings.keep_signed_in, f"{pages.base(settings)}/account/"
         recover = f"{base}recover?{query}" if settings.can_send_mail else ""
         sign_up = f"{base}sign-up?{query}" if settings.offers_sign_up else ""

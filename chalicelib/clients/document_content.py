@@ -10,19 +10,20 @@ from typing import Any
 
 from chalicelib.clients.metadata import problem_with_https
 from chalicelib.clients.record_checks import check_record
-from chalicelib.clients.registration_body import GRANT_TYPES, flag_member, text_member, texts_member
+from chalicelib.clients.registration_body import flag_member, text_member, texts_member
 from chalicelib.keys.client_keys import read_json, read_jwks
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import ClientDocument, host_of_document
 from chalicelib.protocol.errors import InvalidClientMetadata, InvalidRedirectUri
 from chalicelib.protocol.handles import base64url
+from chalicelib.protocol.open_clients import EVERYTHING, GRANT_TYPES, OpenClientPolicy
 
 MAX_REDIRECT_URIS = 10
 AUTH_METHODS = ("none", "private_key_jwt")
 _SHARED_SECRET = "client_secret"  # noqa: S105
 
 
-def read_document(url: str, content: bytes, scope: str) -> ClientDocument:
+def read_document(url: str, content: bytes, scope: str, policy: OpenClientPolicy = EVERYTHING) -> ClientDocument:
     """Return the record of the document at a URL, without its times. `scope`: that its client would have.
 
     Raises ValueError, whose text says what cannot be accepted.
@@ -38,6 +39,8 @@ def read_document(url: str, content: bytes, scope: str) -> ClientDocument:
     try:
         document = _document(url, members)
         check_document(document, scope)
+        if not policy.allowed(document.redirect_uris):
+            raise ValueError("no redirect URI in the document is of a kind that is allowed")
     except (InvalidClientMetadata, InvalidRedirectUri) as error:
         raise ValueError(error.description) from error
     return replace(document, digest=_digest(document))
@@ -73,6 +76,7 @@ def _document(url: str, members: dict[str, Any]) -> ClientDocument:
         client_uri=_https_address(members, "client_uri"),
         policy_uri=_https_address(members, "policy_uri"),
         tos_uri=_https_address(members, "tos_uri"),
+        require_pushed_authorization_requests=flag_member(members, "require_pushed_authorization_requests"),
         dpop_bound_access_tokens=flag_member(members, "dpop_bound_access_tokens"),
         require_signed_request_object=flag_member(members, "require_signed_request_object") or None,
         request_object_signing_alg=_optional(members, "request_object_signing_alg"),

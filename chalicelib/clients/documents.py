@@ -70,15 +70,19 @@ def find_client(
     if document is None or document.blocked_at is not None:  # blocked since it was read
         server.cache_client(client_id, None)
         return None
-    client = Client.of_document(document, server.settings.open_client_scope)
+    client = _client_of(server, document)
     server.cache_client(client_id, client, read_at)
     return client if accept(client) else None
+
+
+def _client_of(server: AuthorizationServer, document: ClientDocument) -> Client:
+    return Client.of_document(document, server.settings.open_client_scope, server.settings.open_client_policy)
 
 
 def _may_be_outdated(server: AuthorizationServer, document: ClientDocument, accept: Callable[[Client], bool]) -> bool:
     """Return whether the client may have changed what is not accepted, since the document was fetched."""
     old = document.pinned_at is None and server.now() - document.fetched_at >= FRESH_AT_LEAST
-    return old and not accept(Client.of_document(document, server.settings.open_client_scope))
+    return old and not accept(_client_of(server, document))
 
 
 def _cache(server: AuthorizationServer) -> DocumentCache[ClientDocument]:
@@ -131,7 +135,7 @@ def _fetch(server: AuthorizationServer, url: str) -> ClientDocument:
         content, headers = get_with_headers(url, networks, at_most=MAX_BYTES, seconds=SECONDS)
         if not _is_json(headers.get("content-type", "")):
             raise DocumentUnusable("the response is not JSON")
-        document = read_document(url, content, server.settings.open_client_scope)
+        document = read_document(url, content, server.settings.open_client_scope, server.settings.open_client_policy)
     except (Undeliverable, ValueError) as error:
         raise DocumentUnusable(str(error)) from error
     now = server.now()

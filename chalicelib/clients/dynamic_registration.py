@@ -16,7 +16,7 @@ from chalicelib.clients.registration_limits import CHALLENGE
 from chalicelib.http.messages import with_query
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import MINUTE
-from chalicelib.protocol.errors import InvalidClientMetadata, InvalidToken, TemporarilyUnavailable
+from chalicelib.protocol.errors import InvalidClientMetadata, InvalidRedirectUri, InvalidToken, TemporarilyUnavailable
 from chalicelib.protocol.handles import new_id, secret_hash
 from chalicelib.server import AuthorizationServer
 from chalicelib.storage.dynamodb import Condition, attr
@@ -56,9 +56,9 @@ def new_client(server: AuthorizationServer, body: dict[str, Any]) -> tuple[Clien
         registration_token_hash=secret_hash(token),
         expires_at=now + UNUSED_LIFETIME,
         authorization_details_types=self_registered_types(server.store, body),
-        **client_members(body, server.settings.open_client_scope),
+        **client_members(body, server.settings.open_client_scope, server.settings.open_client_policy),
     )
-    client = checked(server.store, client)
+    client = _checked(server, client)
     if client.has_secret_method:
         client = replace(client, secret_hashes=(secret_hash(secret),))
     return client, response_members(server, client, token, secret if client.has_secret_method else None)
@@ -120,9 +120,9 @@ def update(
             previous_registration_token_hash=presented,
             # A repeated update does not make the earlier token last longer.
             registration_token_replaced_at=current.registration_token_replaced_at if repeated else server.now(),
-            **client_members(body, server.settings.open_client_scope),
+            **client_members(body, server.settings.open_client_scope, server.settings.open_client_policy),
         )
-        changed = checked(server.store, changed)
+        changed = _checked(server, changed)
         if not changed.has_secret_method or not changed.secret_hashes:
             changed = replace(changed, secret_hashes=(secret_hash(new_secret),) if changed.has_secret_method else ())
         elif repeated and "client_secret" not in body:  # the answer that was lost may have had the secret
@@ -147,6 +147,19 @@ def delete(server: AuthorizationServer, client: Client, token: str) -> None:
     server.cache_client(client.client_id, None)
     if refused:
         raise _invalid()
+
+
+def _checked(server: AuthorizationServer, client: Client) -> Client:
+    """Return a client whose members are valid, and allowed by the operator's policy.
+
+    Raises InvalidRedirectUri and InvalidClientMetadata.
+    """
+    client, policy = checked(server.store, client), server.settings.open_client_policy
+    if policy.allowed(client.redirect_uris) != client.redirect_uris:
+        raise InvalidRedirectUri(
+            "An application may register redirect URIs of these kinds here: " + ", ".join(policy.redirects)
+        )
+    return client
 
 
 def _check_secret(client: Client, secret: object) -> None:

@@ -17,9 +17,9 @@ from chalicelib.keys.client_keys import ACCEPTED, read_json
 from chalicelib.protocol import response_types
 from chalicelib.protocol.client import SECRET_METHODS, Client
 from chalicelib.protocol.errors import InvalidClientMetadata, InvalidRedirectUri
+from chalicelib.protocol.open_clients import EVERYTHING, OpenClientPolicy
 
 MAX_BODY = 16 * 1024
-GRANT_TYPES = ("authorization_code", "refresh_token")
 _ADDRESSES = ("logo_uri", "client_uri", "policy_uri", "tos_uri")
 _TEXTS = (
     *("client_name", *_ADDRESSES, "jwks_uri", "backchannel_logout_uri"),
@@ -54,10 +54,11 @@ def read_body(http: Request) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value is not None}
 
 
-def client_members(body: dict[str, Any], allowed_scope: str) -> dict[str, Any]:
+def client_members(body: dict[str, Any], allowed_scope: str, policy: OpenClientPolicy = EVERYTHING) -> dict[str, Any]:
     """Return all members of Client that a registration sets. `check_client` checks their values.
 
-    `allowed_scope`: what such a client may request. Raises InvalidRedirectUri and InvalidClientMetadata.
+    `allowed_scope`: what such a client may request; `policy`: its grant types. Raises InvalidRedirectUri and
+    InvalidClientMetadata.
     """
     if "sector_identifier_uri" in body:
         raise InvalidClientMetadata("A sector_identifier_uri is not supported: register redirect URIs of one host.")
@@ -69,7 +70,7 @@ def client_members(body: dict[str, Any], allowed_scope: str) -> dict[str, Any]:
     redirect_uris = _redirect_uris(body)
     members["redirect_uris"] = redirect_uris
     members["client_name"] = members.get("client_name") or _name_from(redirect_uris)
-    members["grant_types"] = _supported(body, "grant_types", GRANT_TYPES, ("authorization_code",))
+    members["grant_types"] = _supported(body, "grant_types", policy.grant_types, ("authorization_code",))
     members["response_types"] = _response_types(body)
     named = "token_endpoint_auth_method"
     method = text_member(body, named) if named in body else next(iter(METHODS))

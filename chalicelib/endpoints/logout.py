@@ -14,6 +14,7 @@ from chalicelib.http.csrf import is_cross_origin, require_same_origin, require_t
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidRequest, InvalidToken, RequestEnded
+from chalicelib.protocol.languages import first_tags
 from chalicelib.protocol.records import Session, User
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
@@ -81,6 +82,7 @@ def _log_out(server: AuthorizationServer, http: Request, params: Params) -> Resp
         "client_id": logout.client.client_id if logout.client else None,
         "post_logout_redirect_uri": logout.target,
         "state": logout.state,
+        "ui_locales": " ".join(http.ui_locales) or None,
     }
     # Without the tag and the ID token. The question is the same without them.
     about = {name: value for name, value in fields.items() if name != "tag"}
@@ -153,6 +155,7 @@ def _read(server: AuthorizationServer, http: Request, params: Params) -> _Logout
     shown on a page, for any other problem.
     """
     values = _parameters(params)
+    http.ui_locales = first_tags(values["ui_locales"])
     client_id, target, state = values["client_id"], values["post_logout_redirect_uri"], read_state(params)
     hint: dict[str, Any] | None = None
     if values["id_token_hint"]:

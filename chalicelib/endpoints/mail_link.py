@@ -17,7 +17,6 @@ from chalicelib.http.csrf import require_own_page, send_no_referrer
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
 from chalicelib.protocol.email_addresses import masked
 from chalicelib.protocol.identifiers import trim
-from chalicelib.protocol.languages import first_tags
 from chalicelib.protocol.proof import INVITATION, RESET, RESTORE, SIGN_IN, SIGN_UP, UNDO, VERIFY, Proof
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
@@ -105,7 +104,7 @@ def _visit(server: AuthorizationServer, http: Request, parameters: Params) -> Vi
     """Return the visit about the proof of a link, or about one that this browser asked for. Raises RequestEnded."""
     visit = _find_visit(server, http, parameters)
     # The page continues the request from which the user came.
-    http.ui_locales = first_tags(Params.from_urlencoded(visit.content.query).raw("ui_locales"))
+    pages.prefer_languages(http, Params.from_urlencoded(visit.content.query))
     return visit
 
 

@@ -106,7 +106,8 @@ def _write(line: dict[str, Any], settings: Settings) -> None:
     present = {name: value for name, value in line.items() if value not in (None, "", [])}
     level = logging.ERROR if line["level"] == "ERROR" else logging.INFO
     # `log.log` would search the stack for its caller, which takes as long as the rest.
-    log.handle(log.makeRecord(log.name, level, __file__, 0, json.dumps(present), (), None))
+    if log.isEnabledFor(level):
+        log.handle(log.makeRecord(log.name, level, __file__, 0, json.dumps(present), (), None))
 
 
 @cache

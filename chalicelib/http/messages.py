@@ -239,8 +239,8 @@ class Response:
 
     def values(self, name: str) -> list[str]:
         """Return all values of a header field."""
-        wanted = name.lower()
-        return [value for key, value in self.headers if key.lower() == wanted]
+        field_name = name.lower()
+        return [value for key, value in self.headers if key.lower() == field_name]
 
 
 def present_members(members: Mapping[str, object], *, keep_empty: bool = False) -> dict[str, object]:

@@ -53,6 +53,7 @@ from chalicelib.pages.languages import answer_menu as answer_menu
 from chalicelib.pages.languages import date_text as date_text
 from chalicelib.pages.languages import day_text as day_text
 from chalicelib.pages.languages import language_of as language_of
+from chalicelib.pages.languages import prefer_languages as prefer_languages
 from chalicelib.pages.languages import translate as translate
 from chalicelib.pages.stylesheet import brand_colors, style_sheet
 from chalicelib.protocol.languages import ENGLISH, LANGUAGES, Language

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from chalicelib.http.messages import Request, Response, cookie, redirect
+from chalicelib.http.messages import Params, Request, Response, cookie, redirect
 from chalicelib.pages.date_names import DATE_NAMES
 from chalicelib.protocol.durations import YEAR
 from chalicelib.protocol.languages import ENGLISH, LANGUAGES, Language, accepted, first_match, first_tags, match
@@ -81,6 +81,11 @@ def menu(settings: Settings, http: Request | None, page_address: str = "") -> Me
         return None
     fields = parse_qsl(query, keep_blank_values=True)
     return Menu(path, [(name, value) for name, value in fields if name != PARAMETER])
+
+
+def prefer_languages(http: Request, params: Params) -> None:
+    """Show the pages of this request in the languages that an authorization request asks for by `ui_locales`."""
+    http.ui_locales = first_tags(params.raw("ui_locales"))
 
 
 def answer_menu(settings: Settings, http: Request) -> Response | None:

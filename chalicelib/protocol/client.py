@@ -4,6 +4,7 @@ from functools import cached_property
 from typing import Any
 
 from chalicelib.protocol.client_document import ClientDocument, host_of_document
+from chalicelib.protocol.open_clients import EVERYTHING, OpenClientPolicy
 from chalicelib.protocol.values import dataclass
 
 # The authentication methods that send a client secret (RFC 6749 section 2.3.1).
@@ -115,13 +116,13 @@ class Client:
     authorization_details_types: tuple[str, ...] | None = None
 
     @classmethod
-    def of_document(cls, document: ClientDocument, scope: str) -> "Client":
-        """Return the client that a document describes, with the scope that the operator gives such clients."""
+    def of_document(cls, document: ClientDocument, scope: str, policy: OpenClientPolicy = EVERYTHING) -> "Client":
+        """Return the client that a document describes, with what the operator gives and allows such clients."""
         return cls(
             client_id=document.document_id,
             client_name=document.client_name,
-            redirect_uris=document.redirect_uris,
-            grant_types=document.grant_types,
+            redirect_uris=policy.allowed(document.redirect_uris),
+            grant_types=tuple(each for each in document.grant_types if each in policy.grant_types),
             token_endpoint_auth_method=document.auth_methods[0],
             token_endpoint_auth_methods=document.auth_methods,
             jwks=document.jwks,
@@ -131,6 +132,7 @@ class Client:
             tos_uri=document.tos_uri,
             scope=scope,
             client_id_issued_at=document.first_seen_at,
+            require_pushed_authorization_requests=document.require_pushed_authorization_requests,
             dpop_bound_access_tokens=document.dpop_bound_access_tokens or None,
             require_signed_request_object=document.require_signed_request_object,
             request_object_signing_alg=document.request_object_signing_alg,

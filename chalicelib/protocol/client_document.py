@@ -54,6 +54,7 @@ class ClientDocument:
     dpop_bound_access_tokens: bool = False
     require_signed_request_object: bool | None = None
     request_object_signing_alg: str | None = None
+    require_pushed_authorization_requests: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from chalicelib.protocol.claims import DEFAULT_PROFILE_CLAIMS
 from chalicelib.protocol.client_document import MODES
 from chalicelib.protocol.durations import DAY, HOUR
 from chalicelib.protocol.languages import ENGLISH, LANGUAGES
+from chalicelib.protocol.open_clients import GRANT_TYPES, REDIRECTS, OpenClientPolicy
 from chalicelib.protocol.passkey import origins_of, rp_id_of
 from chalicelib.protocol.scopes import OPEN_SCOPES
 from chalicelib.protocol.values import dataclass
-from chalicelib.settings import values
+from chalicelib.settings import open_clients, values
 from chalicelib.settings.values import LOOPBACK as LOOPBACK
 from chalicelib.settings.values import SettingsError as SettingsError
 
@@ -51,7 +52,7 @@ class Settings:
     `client_document_hosts`, which are hosts or URLs. `client_registration`: whether applications register themselves,
     never (`off`), with a `token`, or all (`open`); `registrations_per_address`: in an hour without a token.
     `rp_id`: the domain of passkeys, by default the host of the issuer; `related_origins`: other origins that use them.
-    `open_client_scope`: the scopes that these clients, which the operator has not registered, may have.
+    `open_client_…`: what these clients, which the operator has not registered, may have (`protocol.open_clients`).
     `mfa`: whether users may (`optional`) or must (`required`) have a second factor; `mfa_acr`: the `acr` of one;
     `mfa_required_from`: when `required` begins, in seconds since 1970; before that, users are asked.
     `email_from`: the address that mails are sent from, None to send none; `email_configuration_set`: the one of SES;
@@ -90,6 +91,8 @@ class Settings:
     require_pushed_authorization_requests: bool = False
     client_registration: str = "off"
     open_client_scope: str = " ".join(OPEN_SCOPES)
+    open_client_redirects: tuple[str, ...] = REDIRECTS
+    open_client_grant_types: tuple[str, ...] = GRANT_TYPES
     registrations_per_address: int = 60
     caller_address_header: str | None = None
     proxy_secret_hash: tuple[str, ...] = ()
@@ -151,6 +154,11 @@ class Settings:
     def passkey_domain(self) -> str | None:
         """The domain of the passkeys (the relying party identifier); None at an IP address, where there can be none."""
         return rp_id_of(self.rp_id, self.issuer)
+
+    @cached_property
+    def open_client_policy(self) -> OpenClientPolicy:
+        """What clients may have that the operator has not registered, besides scopes."""
+        return OpenClientPolicy(self.open_client_redirects, self.open_client_grant_types)
 
     @property
     def passkey_origins(self) -> tuple[str, ...]:
@@ -232,7 +240,6 @@ class Settings:
             client_documents=values.choice(environ, "SIGNET_CLIENT_DOCUMENTS", MODES),
             client_document_hosts=values.document_hosts(environ.get("SIGNET_CLIENT_DOCUMENT_HOSTS", "")),
             client_registration=values.choice(environ, "SIGNET_CLIENT_REGISTRATION", ("off", "token", "open")),
-            open_client_scope=values.scope(environ, "SIGNET_OPEN_CLIENT_SCOPE", cls.open_client_scope),
             outbound_networks=values.networks(environ, "SIGNET_OUTBOUND_NETWORKS"),
             backchannel_networks=values.networks(environ, "SIGNET_BACKCHANNEL_NETWORKS"),
             mfa=values.choice(environ, "SIGNET_MFA", authentication_context.MODES),
@@ -253,6 +260,7 @@ class Settings:
             sign_in_notice=values.choice(environ, "SIGNET_SIGN_IN_NOTICE", ("off", "on")) == "on",
             mtls_domain=values.mtls_domain(environ.get("SIGNET_MTLS_DOMAIN", ""), issuer),
             email_code_sign_in=values.choice(environ, "SIGNET_EMAIL_CODE_SIGN_IN", ("off", "on")) == "on",
+            **open_clients.read(environ),
             **values.declared_proxy(environ),
             **numbers,
         )

@@ -4,7 +4,11 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Generic, TypeVar
 
+from chalicelib.protocol.authorization_type import AuthorizationType
+from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import MINUTE
+from chalicelib.protocol.own_scope import Scope
+from chalicelib.protocol.resource import Resource
 
 LIFETIME = MINUTE
 SIZE = 1000
@@ -59,3 +63,28 @@ class Cache(Generic[V]):
         """Drop all values."""
         with self._lock:
             self._entries.clear()
+
+
+class RecordCaches:
+    """What a process remembers of each kind of record, by its name; resources by URI, in any spelling.
+
+    `playground_types`: the names of the types that the playground may ask for, by "".
+    """
+
+    def __init__(self) -> None:
+        self.clients = Cache[Client]()
+        self.scopes = Cache[Scope | None]()
+        self.resources = Cache[Resource]()
+        self.authorization_types = Cache[AuthorizationType]()
+        self.playground_types = Cache[list[str]]()
+
+    def clear(self) -> None:
+        """Drop all values."""
+        for cache in (
+            self.clients,
+            self.scopes,
+            self.resources,
+            self.authorization_types,
+            self.playground_types,
+        ):
+            cache.clear()

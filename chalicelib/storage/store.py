@@ -19,6 +19,7 @@ from chalicelib.protocol.client_document import (
 )
 from chalicelib.protocol.errors import TemporarilyUnavailable
 from chalicelib.protocol.resource import Resource
+from chalicelib.protocol.resource_uris import normalize, spellings
 from chalicelib.settings import Settings, aws_environment
 from chalicelib.storage.dynamodb import TRIES, DynamoDB, is_possible_key
 from chalicelib.storage.table import Lookup, R, Refusals, Refused, Table, Write
@@ -89,6 +90,17 @@ class Store(Tables):
             lookups += [self.documents.lookup(client_id), self.lookup_of_blocked_hosts]
         return lookups
 
+    def lookups_of_resource(self, uri: str) -> list[Lookup[Any]]:
+        """Return the records that say what is registered with a URI: its own, and the clients whose id it is."""
+        return [self.resources.lookup(normalize(uri)), *(self.clients.lookup(each) for each in spellings(uri))]
+
+    def resource_in(self, records: "Records", uri: str) -> Resource | None:
+        """Return the resource of a URI that was looked up; None without one. A client with such an id is one too."""
+        of_resource, *of_clients = self.lookups_of_resource(uri)
+        clients = (client for lookup in of_clients if (client := records.get(lookup)))
+        enabled = next((client for client in clients if client.disabled_at is None), None)
+        return records.get(of_resource) or (Resource.of_client(enabled) if enabled else None)
+
     def document_in(self, records: "Records", client_id: str) -> ClientDocument | None:
         """Return the document of a client that was looked up; None without one, or when it is blocked."""
         if not self.may_have_document(client_id) or self.is_blocked(records, client_id):
@@ -106,7 +118,9 @@ class Store(Tables):
         """Return a client that was looked up, also a disabled one. A registered client wins over a document."""
         client = records.get(self.clients.lookup(client_id))
         document = None if client else self.document_in(records, client_id)
-        return Client.of_document(document, self.settings.open_client_scope) if document else client
+        if document is None:
+            return client
+        return Client.of_document(document, self.settings.open_client_scope, self.settings.open_client_policy)
 
     @overload
     def read(self, first: Lookup[A], second: Lookup[B], /) -> tuple[A | None, B | None]: ...

@@ -69,7 +69,7 @@ def read_details(server: AuthorizationServer, client: Client, params: Params) ->
     try:
         return _checked(server, texts, find_types(server, names))
     except InvalidAuthorizationDetails:
-        server.authorization_types.drop(names)
+        server.caches.authorization_types.drop(names)
         return _checked(server, texts, find_types(server, names))
 
 
@@ -150,7 +150,7 @@ def cached_types(server: AuthorizationServer, names: Collection[str]) -> tuple[T
     """
     if not names:  # as those of most grants
         return {}, []
-    recent = server.authorization_types.recent(sorted(names), server.now())
+    recent = server.caches.authorization_types.recent(sorted(names), server.now())
     missing = sorted({*names} - recent.keys())
     return recent, [server.store.authorization_types.lookup(type_key(name)) for name in missing]
 
@@ -158,5 +158,5 @@ def cached_types(server: AuthorizationServer, names: Collection[str]) -> tuple[T
 def cache_types(server: AuthorizationServer, lookups: Sequence[Lookup[AuthorizationType]], records: Records) -> Types:
     """Cache the types that a read has looked up, and return them by name. That there is none is never cached."""
     read = {type_.name: type_ for lookup in lookups if (type_ := records.get(lookup))}
-    server.authorization_types.update(read, server.now())
+    server.caches.authorization_types.update(read, server.now())
     return read

@@ -66,6 +66,7 @@ NOT_IN_GALLERY = {
     "script",
     "language_menu",
     "links",
+    "hidden_fields",
     "sign_out_again",
     "offer_passkey",
 }

@@ -404,7 +404,7 @@ MISTAKES = [
     (("user", "show", "alica"), "Did you mean 'alice'?"),
     (("--stage", "no stage", "client", "list"), "SIGNET_STAGE"),
     (("--stage",), "--stage"),
-    (("serve", "--port", "x"), "'x' is not a valid integer"),
+    (("serve", "--port", "x"), "'x' is not a valid whole number"),
     (("serve", "--port", "0"), "--port"),
     (("serve", "--port", "65536"), "--port"),
     (("serve", "--host", "localhost"), "--host must be an IPv4 address"),

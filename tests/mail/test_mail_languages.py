@@ -18,12 +18,15 @@ from chalicelib.pages import languages
 from chalicelib.protocol.outgoing_mail import OutgoingMail
 from chalicelib.protocol.records import User
 from tests.rules.test_languages import Marked
-from tests.support.browser import Browser
-from tests.support.mail_flows import verified_user
+from tests.support.assertions import key_client, signed
+from tests.support.browser import Answer, Browser, authorization_parameters
+from tests.support.mail_flows import NEW_PASSWORD, link_in, verified_user
 from tests.support.mailbox import SENDER, Mailbox, ReceivedMail
+from tests.support.request_objects import authorize_signed, request_object
 from tests.support.site import Site
 
 TEMPLATES = sorted(path.stem for path in (Path(pages.__file__).parent / "mail").glob("*.txt"))
+NEW_PASSWORDS: dict[str, Any] = {"new_password": NEW_PASSWORD, "new_password_again": NEW_PASSWORD}
 PROOF = "reset.digest-of-43-characters.nonce"
 VALUES = {
     "passkeys": "2",
@@ -126,6 +129,53 @@ def test_mail_that_a_reader_asks_for_is_in_the_language_of_the_page_and_so_is_it
     assert (again.status, again.header("content-language")) == (400, "fr")
     menu = again.body[again.body.index('class="languages"') :]
     assert 'name="link"' in menu, "the menu leads back to the page with the form"
+
+
+def open_request(site: Site, browser: Browser, how: str) -> Answer:
+    """Open the sign-in page of a request that asks for French, and whose address does not say so."""
+    client = key_client(site, scope="openid email")
+    if how == "signed":
+        return authorize_signed(browser, client, request_object(site, client, ui_locales="pt fr"))
+    parameters = authorization_parameters(client, ui_locales="pt fr", login_hint="alice")
+    if how == "posted":
+        return browser.follow(browser.post("/oauth2/authorize", parameters))
+    uri = str(browser.post("/oauth2/par", parameters | signed(site, client)).json["request_uri"])
+    site.secrets.add(uri)
+    return browser.get("/oauth2/authorize", client_id=client.id, request_uri=uri)
+
+
+@pytest.mark.parametrize("how", ["signed", "pushed", "posted"])
+def test_new_password_is_in_the_language_of_a_request_whose_address_does_not_say_it(
+    mail_site: Site, browsers: Callable[..., Browser], mailbox: Mailbox, how: str
+) -> None:
+    verified_user(mail_site)
+    browser = browsers(mail_site)
+    recover = browser.get(link_in(open_request(mail_site, browser, how), "/account/recover"))
+    assert recover.header("content-language") == "fr"
+    browser.submit(recover, username="alice")
+    (mail,) = mailbox.deliver(mail_site)
+    assert mail.message["Content-Language"] == "fr"
+    mail_site.secrets.add(mail.code)
+    done = browser.submit(browser.get(mail.link.removeprefix(mail_site.settings.issuer)), **NEW_PASSWORDS)
+    back = browser.get(link_in(browser.follow(done), "/oauth2/authorize"))
+    assert (back.status, back.header("content-language")) == (200, "fr"), "the request is continued"
+
+
+@pytest.mark.parametrize("how", ["signed", "pushed", "posted"])
+def test_code_to_sign_in_is_in_the_language_of_a_request_whose_address_does_not_say_it(
+    site_with: Callable[..., Site], browsers: Callable[..., Browser], mailbox: Mailbox, how: str
+) -> None:
+    site = site_with(email_from=SENDER, email_code_sign_in=True)
+    verified_user(site)
+    browser = browsers(site)
+    page = browser.follow(browser.submit(open_request(site, browser, how), username="alice", email_me="email_me"))
+    assert page.header("content-language") == "fr"
+    (mail,) = mailbox.deliver(site)
+    assert mail.message["Content-Language"] == "fr"
+    site.secrets.add(mail.code)
+    link = mail.link.removeprefix(site.settings.issuer)
+    assert browser.get(link).header("content-language") == "fr"
+    assert browsers(site).get(link).header("content-language") == "fr", "in another browser too"
 
 
 def test_time_and_unknown_browser_in_a_notice_are_in_its_language(

@@ -413,3 +413,10 @@ def test_command_prints_the_steps_and_fails_with_one(deployment: Deployment, run
 def test_signet_that_accepts_no_unknown_clients_names_the_settings(site: Site) -> None:
     findings = list(connect("claude", site.settings.issuer))
     assert failure(findings).name == "client registration"
+
+
+def test_signet_that_allows_other_redirect_uris_names_the_setting(site_with: Callable[..., Site]) -> None:
+    site = site_with(client_registration="open", open_client_redirects=("https",))
+    failed = failure(list(connect("cursor", site.settings.issuer)))
+    assert (failed.name, "invalid_redirect_uri" in failed.detail) == ("client registration", True)
+    assert "SIGNET_OPEN_CLIENT_REDIRECTS" in failed.fix

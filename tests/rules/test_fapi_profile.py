@@ -137,7 +137,7 @@ def test_compliant_client_does_not_deviate() -> None:
         ({"userinfo_signed_response_alg": "RS256"}, "userinfo_signed_response_alg is RS256"),
         ({"introspection_signed_response_alg": "RS256"}, "introspection_signed_response_alg is RS256"),
         ({"request_object_signing_alg": "RS256"}, "request_object_signing_alg is RS256"),
-        ({"authorization_signed_response_alg": None}, "default algorithm, RS256"),
+        ({"authorization_signed_response_alg": None}, "is the default, RS256"),
     ],
 )
 def test_each_deviation_is_found_alone(members: dict[str, Any], problem: str) -> None:

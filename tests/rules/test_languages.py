@@ -14,7 +14,9 @@ from chalicelib.protocol.languages import LANGUAGES, accepted, match
 from chalicelib.protocol.texts import Text, from_json, plural_text, to_json
 from chalicelib.settings import Settings
 from tests.support.account import sign_in_to_account, submit_action
+from tests.support.assertions import key_client
 from tests.support.browser import Answer, Browser, authorization_parameters
+from tests.support.request_objects import authorize_signed, request_object
 from tests.support.site import Registered, Site
 
 SETTINGS = Settings()
@@ -169,6 +171,23 @@ def test_languages_of_a_request_survive_its_steps(site: Site, browser: Browser) 
 def test_languages_of_a_stored_request_survive(site: Site, browser: Browser) -> None:
     page = browser.follow(browser.authorize(site.client(), ui_locales="de", state="x" * 2000, nonce="y" * 2000))
     assert shown_language(page) == "de"
+
+
+def test_languages_of_a_signed_request_survive(site: Site, browser: Browser) -> None:
+    site.user()
+    client = key_client(site, scope="openid email")
+    page = authorize_signed(browser, client, request_object(site, client, ui_locales="de"))
+    assert shown_language(page) == "de"
+    assert shown_language(choose(browser, page, "fr")) == "fr", "the menu is preferred"
+    other = authorize_signed(browser, client, request_object(site, client, ui_locales="ja"), ui_locales="ja")
+    assert shown_language(browser.follow(browser.sign_in(other))) == "ja"
+
+
+def test_errors_of_a_request_object_are_in_its_languages(site: Site, browser: Browser) -> None:
+    client = key_client(site)
+    text = request_object(site, client, ui_locales="de", redirect_uri="https://other.example/")
+    page = authorize_signed(browser, client, text)
+    assert (page.status, shown_language(page)) == (400, "de")
 
 
 def test_errors_are_in_the_languages_of_the_request(browser: Browser) -> None:

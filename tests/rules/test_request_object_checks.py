@@ -11,8 +11,7 @@ from chalicelib import builtin_clients
 from chalicelib.authorization.request_object import (
     CLOCK_DIFFERENCE,
     MAX_LIFETIME,
-    apparent_parameters,
-    expires_at,
+    SentRequest,
     verified_parameters,
 )
 from chalicelib.http.messages import Params
@@ -47,7 +46,7 @@ def verify(site: Site, client: Registered, text: str | None, *, pushed: bool = F
     record = site.server.store.clients.get(client.id)
     assert record
     params, now = Params(given.items()), site.clock.time
-    return verified_parameters(site.server, record, params, NAMES, pushed=pushed, seen_at=now)
+    return verified_parameters(site.server, record, SentRequest(params), NAMES, pushed=pushed, seen_at=now)
 
 
 def of(site: Site, client: Registered, header: dict[str, Any] | None = None, **changes: Any) -> str:
@@ -245,19 +244,19 @@ def test_server_that_requires_pushed_requests_exempts_its_own_pages(site_with: C
     own, now = site.server.client(builtin_clients.ACCOUNT), site.clock.time
     assert own
     params = Params([("client_id", own.client_id), ("state", "x")])
-    assert verified_parameters(site.server, own, params, NAMES, pushed=False, seen_at=now) is params
+    assert verified_parameters(site.server, own, SentRequest(params), NAMES, pushed=False, seen_at=now) is params
 
 
 def test_expiry_of_a_request_is_that_of_its_object(site: Site, client: Registered) -> None:
-    assert expires_at(Params([("request", of(site, client, exp=59))])) == site.clock.time + 59
-    assert expires_at(Params([("state", "x")])) is None
+    assert SentRequest(Params([("request", of(site, client, exp=59))])).expires_at == site.clock.time + 59
+    assert SentRequest(Params([("state", "x")])).expires_at is None
 
 
 # ---- who gets an error, before anything is verified
 
 
 def apparent(text: str, **beside: str) -> dict[str, str | None]:
-    params = apparent_parameters(Params([("client_id", "c"), ("request", text), *beside.items()]))
+    params = SentRequest(Params([("client_id", "c"), ("request", text), *beside.items()])).apparent
     return {name: params.get(name) for name in ("redirect_uri", "scope", "response_mode", "state", "nonce")}
 
 
@@ -286,6 +285,6 @@ def test_unsigned_object_says_only_how_the_error_is_sent(site: Site, client: Reg
 
 def test_object_that_cannot_be_read_says_nothing() -> None:
     assert apparent("x.y.z", state="outside")["state"] == "outside"
-    assert apparent_parameters(Params([("state", "x")])).encoded() == "state=x"
+    assert SentRequest(Params([("state", "x")])).apparent.encoded() == "state=x"
     repeated = Params([("request", "a"), ("request", "b"), ("state", "x")])
-    assert apparent_parameters(repeated).get("state") == "x"
+    assert SentRequest(repeated).apparent.get("state") == "x"

@@ -10,6 +10,7 @@ import pytest
 import app
 from chalicelib import web
 from chalicelib.protocol.authentication_context import PASSWORD as PASSWORD_ACR
+from chalicelib.protocol.open_clients import GRANT_TYPES, REDIRECTS
 from chalicelib.server import AuthorizationServer
 from chalicelib.settings import Settings, SettingsError
 from tests.support.browser import Answer
@@ -411,6 +412,30 @@ def test_hosts_of_documents_are_read() -> None:
 def test_scope_of_open_clients_must_be_scope_tokens(text: str) -> None:
     with pytest.raises(SettingsError, match="SIGNET_OPEN_CLIENT_SCOPE is"):
         Settings.from_environ({"SIGNET_OPEN_CLIENT_SCOPE": text})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("REDIRECTS", "http", "it must be some of these, separated by spaces: https loopback private-use"),
+        ("REDIRECTS", "https,loopback", "it must be some of these"),
+        ("REDIRECTS", "https none", "it must be some of these"),
+        ("GRANT_TYPES", "authorization_code client_credentials", "of these, .*: authorization_code refresh_token"),
+        ("GRANT_TYPES", "refresh_token", "lacks authorization_code"),
+    ],
+)
+def test_policy_of_open_clients_has_only_what_there_is(name: str, text: str, problem: str) -> None:
+    with pytest.raises(SettingsError, match=f"SIGNET_OPEN_CLIENT_{name} .*{problem}"):
+        Settings.from_environ({f"SIGNET_OPEN_CLIENT_{name}": text})
+
+
+def test_policy_of_open_clients_allows_all_that_it_does_not_restrict() -> None:
+    policy = Settings.from_environ({}).open_client_policy
+    assert policy == Settings().open_client_policy
+    assert (policy.redirects, policy.grant_types) == (REDIRECTS, GRANT_TYPES)
+    environ = {"SIGNET_OPEN_CLIENT_REDIRECTS": " loopback  https loopback", "SIGNET_OPEN_CLIENT_GRANT_TYPES": " "}
+    policy = Settings.from_environ(environ).open_client_policy
+    assert (policy.redirects, policy.grant_types) == (("https", "loopback"), GRANT_TYPES)
 
 
 def test_mode_of_documents_is_one_of_three() -> None:

@@ -1,7 +1,9 @@
 """Flows with mails: ask for one, read it, type its code, open its link."""
 
+from dataclasses import replace
 from urllib.parse import urlsplit
 
+from chalicelib.protocol.durations import DAY
 from tests.support.browser import Answer, Browser
 from tests.support.mailbox import Mailbox, ReceivedMail
 from tests.support.site import Registered, Site
@@ -18,6 +20,7 @@ WITHOUT_MAIL = {
     "a user whose address is not verified": "carol",
     "an address that is not verified": "carol@example.com",
     "a disabled user": "dave",
+    "an account that the schedule is about to remove": "grace",
     "something that is no address": "a b@c d",
     "a text that is too long": "x" * 321,
 }
@@ -34,6 +37,9 @@ def create_users_without_mail(site: Site) -> None:
     site.user("carol", claims={"email": "carol@example.com"})
     verified_user(site, "dave", "dave@example.com")
     disable(site, site.read_user("dave"))
+    verified_user(site, "grace", "grace@example.com")
+    now = site.clock.time
+    site.server.store.users.put(replace(site.read_user("grace"), deleted_at=now - DAY, deletion_due_at=now))
 
 
 def mask_ids(body: str) -> str:

@@ -23,6 +23,7 @@ _FIXES = {
     " with `signet resource list`. The log names similar ones.",
     "invalid_scope": "Add the scopes to the resource (`signet resource update … --add-scope …`), and to"
     " SIGNET_OPEN_CLIENT_SCOPE.",
+    "invalid_redirect_uri": "Allow the kinds of its redirect URIs in SIGNET_OPEN_CLIENT_REDIRECTS.",
     "invalid_client": "Look in the server's log for the reason: its document may not be available to the server.",
 }
 

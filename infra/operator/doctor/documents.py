@@ -13,7 +13,8 @@ from infra.operator.doctor.stage import Inside
 
 _NAMES = (
     *("SIGNET_CLIENT_DOCUMENTS", "SIGNET_CLIENT_DOCUMENT_HOSTS"),
-    *("SIGNET_OPEN_CLIENT_SCOPE", "SIGNET_OUTBOUND_NETWORKS"),
+    *("SIGNET_OPEN_CLIENT_SCOPE", "SIGNET_OPEN_CLIENT_REDIRECTS", "SIGNET_OPEN_CLIENT_GRANT_TYPES"),
+    "SIGNET_OUTBOUND_NETWORKS",
 )
 
 
@@ -32,7 +33,7 @@ def inspect(inside: Inside) -> Iterator[Finding]:
             continue
         try:
             content, _ = get_with_headers(url, settings.outbound_networks, at_most=MAX_BYTES, seconds=SECONDS)
-            read_document(url, content, settings.open_client_scope)
+            read_document(url, content, settings.open_client_scope, settings.open_client_policy)
         except (Undeliverable, ValueError) as error:
             fix = "Ask the people who run the application, or use a copy: `signet client pin …`."
             yield Finding(f"document {url}", False, f"It cannot be used: {error}.", fix)

@@ -116,6 +116,7 @@ HOSTILE: list[tuple[str, Any]] = [
     ("another response type only", changed(response_types=["token"])),
     ("a control character in the name", changed(client_name="Claude\u202e\n")),
     ("a name that is a number", changed(client_name=1)),
+    ("require_pushed_authorization_requests is a number", changed(require_pushed_authorization_requests=1)),
     ("dpop_bound_access_tokens is a text", changed(dpop_bound_access_tokens="true")),
     ("require_signed_request_object is a text", changed(require_signed_request_object="true")),
     ("require_signed_request_object without keys", changed(require_signed_request_object=True)),

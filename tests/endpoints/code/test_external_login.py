@@ -295,6 +295,15 @@ def test_native_application_cannot_be_allowed_always(site: Site, browser: Browse
     details = fetch_request(browser, read_handle(browser.authorize(client))).json
     assert details["decisions"] == ["allow_once", "deny"]
     assert details["host"] == "com.example.app:"
+    assert details["on_device"] is True
+
+
+def test_application_that_has_registered_itself_has_an_unchecked_name(site: Site, browser: Browser, user: User) -> None:
+    client = site.client()
+    site.server.store.clients.put(replace(client.record, registered_with="token"))
+    details = fetch_request(browser, read_handle(browser.authorize(client))).json
+    assert details["client"]["name_not_checked"] is True
+    assert "on_device" not in details
 
 
 @pytest.mark.spec("RFC 9700 §2.6")

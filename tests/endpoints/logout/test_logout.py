@@ -333,6 +333,22 @@ def test_unsupported_ui_locales_are_ignored(browser: Browser, client: Registered
     assert answer.location == TARGET
 
 
+@pytest.mark.spec(f"{RP} §2 b")
+@pytest.mark.parametrize("decision", ["sign_out", "stay"])
+def test_all_pages_are_in_the_language_that_the_request_asks_for(
+    browser: Browser, client: Registered, alice: User, decision: str
+) -> None:
+    browser.tokens(client)
+    given = {"client_id": client.id, "ui_locales": "tlh de"}
+    for page in (log_out(browser, **given), browser.post("/oauth2/logout", given)):
+        assert (is_confirmation(page), page.header("content-language")) == (True, "de")
+    again = browser.post("/oauth2/logout", given, {**CROSS_SITE[0], "Cookie": ""})
+    assert again.header("content-language") == "de"
+    confirmation = browser.send(again)
+    assert confirmation.header("content-language") == "de"
+    assert browser.send(confirmation, decision=decision).header("content-language") == "de"
+
+
 # ---- without a session
 
 

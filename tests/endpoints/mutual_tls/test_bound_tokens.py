@@ -65,6 +65,7 @@ def bound_tokens(holder: Browser, ordinary: Browser, client: Registered, **param
 
 @pytest.mark.parametrize("kind", ["confidential", "public", "by certificate"])
 @pytest.mark.spec("RFC 8705 §3 a", "RFC 8705 §3 b", "RFC 8705 §3.1", "RFC 8705 §3.4")
+@pytest.mark.spec("RFC 9700 §2.2.1", "RFC 9700 §4.9.3 a", "RFC 9700 §4.10 a")
 def test_access_token_is_bound_to_the_certificate(
     mtls_site: Site, ordinary: GatewayBrowser, thief: CertificateBrowser, kind: str
 ) -> None:

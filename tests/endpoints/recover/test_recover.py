@@ -317,6 +317,25 @@ def test_five_wrong_codes_end_the_code(site: Site, browser: Browser, client: Reg
     assert f"client_id={client.id}" in answer.body, "a new email leads back to the application too"
 
 
+def test_codes_that_are_typed_with_the_link_elsewhere_share_twenty_tries_and_leave_those_of_the_browser_that_asked(
+    site: Site, browser: Browser, browsers: Browsers, client: Registered, mailbox: Mailbox
+) -> None:
+    page = ask(browser)
+    mail = receive(site, mailbox)
+    elsewhere = [browsers(site) for _ in range(2)]
+    pages = [open_link(other, mail) for other in elsewhere]
+    for n in range(19):
+        answer = elsewhere[n % 2].submit(pages[n % 2], code="WRNG2345")
+        assert (answer.status, "This is not the code" in answer.body) == (400, True)
+    assert_ended(elsewhere[1].submit(pages[1], code="WRNG2345"), "There were too many wrong codes.")
+    assert_ended(elsewhere[0].submit(pages[0], code=mail.code), "There were too many wrong codes.")
+    for _ in range(4):
+        assert browser.submit(page, code="WRNG2345").status == 400
+    done = choose(browser, browser.submit(page, code=mail.code))
+    assert "Your password is changed" in done.body
+    assert signs_in(browser, client, "alice", NEW_PASSWORD)
+
+
 def test_parallel_tries_of_codes_get_no_further(
     site: Site, browser: Browser, browsers: Browsers, mailbox: Mailbox
 ) -> None:

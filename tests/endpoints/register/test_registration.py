@@ -153,6 +153,22 @@ def test_name_is_shown_as_it_was_sent(open_site: Site, app: Browser) -> None:
 
 
 @pytest.mark.spec("RFC 7591 §2 b", "RFC 7591 §2 d")
+@pytest.mark.spec("RFC 7591 §5 e", "RFC 7591 §5 f")
+@pytest.mark.parametrize("site_name", ["open_site", "token_site"])
+def test_consent_page_says_that_the_application_has_registered_itself(
+    request: pytest.FixtureRequest, browsers: Browsers, site_name: str
+) -> None:
+    site: Site = request.getfixturevalue(site_name)
+    site.user()
+    browser = browsers(site)
+    headers = bearer(initial_token(site)[1]) if site_name == "token_site" else None
+    own = as_client(site, register(browser, headers).json)
+    of_operator = site.client(client_name="Notes")
+    text = "This application has registered itself and chosen its name itself: Signet has not checked it."
+    assert text in browser.sign_in(browser.authorize(own)).body
+    assert "has not checked it" not in browser.authorize(of_operator).body
+
+
 def test_website_of_the_application_is_a_link_on_the_consent_page(open_site: Site, app: Browser) -> None:
     open_site.user()
     names = ("client_uri", "policy_uri", "tos_uri")

@@ -11,11 +11,13 @@ from chalicelib import events
 from chalicelib.protocol.durations import DAY, HOUR
 from chalicelib.protocol.identifiers import email_identifier
 from tests.support.account import is_signed_in, sign_in_to_account
-from tests.support.browser import Answer, Browser
+from tests.support.assertions import key_client, signed
+from tests.support.browser import Answer, Browser, authorization_parameters
 from tests.support.faults import Wire, throttled
 from tests.support.mail_flows import link_in, open_link, receive, signs_in, verified_user
 from tests.support.mailbox import SENDER, Mailbox, ReceivedMail
 from tests.support.operator import RunCommand, output_json
+from tests.support.request_objects import authorize_signed, request_object
 from tests.support.second_factor import add_second_factor, enter_password
 from tests.support.site import Registered, Site, dump_tables
 from tests.support.threads import run_concurrently
@@ -297,6 +299,32 @@ def test_prompt_create_leads_to_the_sign_in_page_for_a_person_who_has_an_account
     page = browser.follow(browser.authorize(client, prompt="create"))
     sign_in = browser.get(link_in(page, "/oauth2/authorize"))
     assert browser.sign_in(sign_in).code
+
+
+@pytest.mark.parametrize("how", ["by GET", "by POST", "pushed", "signed"])
+def test_sign_in_page_after_prompt_create_can_be_reloaded_however_the_request_came(
+    site: Site, browser: Browser, how: str
+) -> None:
+    """Also after a wrong password: the person is not sent to create another account."""
+    verified_user(site)
+    client = key_client(site, trusted=True, scope="openid email")
+    parameters = authorization_parameters(client, prompt="create")
+    if how == "signed":
+        page = authorize_signed(browser, client, request_object(site, client, prompt="create"))
+    elif how == "pushed":
+        uri = str(browser.post("/oauth2/par", parameters | signed(site, client)).json["request_uri"])
+        site.secrets.add(uri)
+        page = browser.get("/oauth2/authorize", client_id=client.id, request_uri=uri)
+    elif how == "by POST":
+        page = browser.follow(browser.post("/oauth2/authorize", parameters | {"login_hint": "alice"}))
+    else:
+        page = browser.get("/oauth2/authorize", **parameters)
+    sign_up = browser.follow(page)
+    sign_in = browser.get(link_in(sign_up, "/oauth2/authorize"))
+    wrong = browser.follow(browser.submit(sign_in, username="alice", password="a wrong password"))
+    again = browser.get(wrong.url)
+    assert "password" in again.form.fields
+    assert browser.sign_in(again).code
 
 
 def test_prompt_create_with_none_is_rejected(browser: Browser, client: Registered) -> None:

@@ -49,6 +49,7 @@ def is_refused(answer: Answer, error: str) -> bool:
 
 @pytest.mark.parametrize("kind", ["confidential", "public"])
 @pytest.mark.spec("RFC 9449 §5 a", "RFC 9449 §6 a", "RFC 9449 §6.1")
+@pytest.mark.spec("RFC 9700 §2.2.1", "RFC 9700 §4.9.3 a", "RFC 9700 §4.10 a")
 def test_tokens_are_bound_to_the_key_of_the_proof(site: Site, browser: Browser, kind: str) -> None:
     site.user("alice", claims={"name": "Alice"})
     client = site.client(public=kind == "public", scope="openid profile offline_access")
@@ -97,7 +98,7 @@ def machine_client(site: Site, **members: Any) -> Registered:
     )
 
 
-@pytest.mark.spec("RFC 9449 §5.2")
+@pytest.mark.spec("RFC 9449 §5.2", "RFC 9700 §2.2.1")
 def test_client_that_is_registered_for_bound_tokens_gets_no_others(site: Site, browser: Browser) -> None:
     site.user()
     for client in (site.client(dpop_bound_access_tokens=True), site.client(public=True, dpop_bound_access_tokens=True)):

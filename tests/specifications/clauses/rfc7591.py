@@ -57,7 +57,8 @@ SPECIFICATION = Specification(
             "5 f",
             "MUST",
             "The server takes steps against applications that impersonate others.",
-            note="Users are asked about each application, and see where its response goes.",
+            note="Users are asked about each application, and see where its response goes and that it has registered "
+            "itself.",
         ),
         Clause(
             "5 g",
