@@ -21,6 +21,8 @@ from chalicelib.server import AuthorizationServer
 from chalicelib.sessions.browser_sessions import browser_id_of, require_active_user
 from chalicelib.storage.table import Write
 
+_WRONG_PASSWORD = Text("This is not your password.")
+
 
 class NotConfirmed(Exception):
     """The password or the passkey was not accepted. `text` says why."""
@@ -79,17 +81,22 @@ def confirm(
     try:
         verified = attempt.verify(server.store.read_all(attempt.lookups), client, purpose=purpose)
     except NotSignedIn as failure:
-        text = failure.text if failure.retry_after else Text("This is not your password.")
+        text = failure.text if failure.retry_after else _WRONG_PASSWORD
         raise NotConfirmed(text, failure.status(400), failure.headers) from failure
     of_user, *writes = verified.checked_writes(server.store)
     return Confirmed(verified.user, tuple(writes), of_user, verified.attempt.writes_if_repeated(verified.user))
 
 
 def commit(server: AuthorizationServer, confirmed: Confirmed) -> None:
-    """Make the writes of a proof alone. Raises NotConfirmed when the passkey was used in between."""
+    """Make the writes of a proof alone.
+
+    Raises NotConfirmed when the passkey was used, or the password was changed, in between.
+    """
     refused = server.store.transact(confirmed.of_user, *confirmed.writes)
     if refused and confirmed.by_passkey:
         raise NotConfirmed(TEXTS["passkey_expired"], by_passkey=True)
+    if refused and refused.of(confirmed.of_user):
+        raise NotConfirmed(_WRONG_PASSWORD)
 
 
 def _by_passkey(

@@ -11,6 +11,7 @@ from chalicelib.protocol.records import User
 from tests.support.account import is_signed_in, sign_in_to_account
 from tests.support.authenticator import BE, BS, UP, Authenticator, options_of, sign_in_with_passkey
 from tests.support.browser import Answer, Browser
+from tests.support.faults import Wire
 from tests.support.site import PASSWORD, Site
 
 PATHS = {"delete": "/account/delete", "download": "/account/data"}
@@ -73,6 +74,21 @@ def test_user_with_a_password_can_still_enter_it(local: Site, browser: Browser, 
     page = open_page(local, browser, "delete")
     assert "you need JavaScript" not in page.body
     assert browser.send(page, action="delete", password=PASSWORD).location == "/account/restore"
+
+
+def test_password_that_is_changed_in_between_downloads_nothing(
+    local: Site, browser: Browser, alice: User, wire: Wire
+) -> None:
+    page = open_page(local, browser, "download")
+
+    def change() -> None:
+        user = local.read_user()
+        local.server.store.users.put(replace(user, password_generation=user.password_generation + 1))
+
+    with wire.before("TransactWriteItems", change):
+        answer = browser.send(page, action="download", password=PASSWORD)
+    assert (answer.status, "This is not your password." in answer.body) == (400, True)
+    assert events.DATA_DOWNLOADED not in dict(history(local, alice))
 
 
 def test_user_without_a_passkey_sees_the_password_alone(local: Site, browser: Browser) -> None:
