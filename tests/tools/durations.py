@@ -17,7 +17,7 @@ FILE = ROOT / "tests" / "durations.json"
 # Files that take less time are left out: their order does not matter.
 MIN_SECONDS = 1.0
 # `--quick` leaves out files that take longer, the tests in these folders, and those with these marks.
-QUICK_LIMIT = 2.0  # seconds
+QUICK_LIMIT = 1.0  # seconds
 QUICK_FOLDERS = ("browser", "deployment")
 QUICK_MARKS = ("browser", "slow")
 
