@@ -16,15 +16,15 @@ from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import ClientDocument, host_of_document
 from chalicelib.protocol.errors import InvalidClientMetadata, InvalidRedirectUri
 from chalicelib.protocol.handles import base64url
-from chalicelib.protocol.open_clients import EVERYTHING, GRANT_TYPES, OpenClientPolicy
+from chalicelib.protocol.open_clients import GRANT_TYPES, OpenClientPolicy
 
 MAX_REDIRECT_URIS = 10
 AUTH_METHODS = ("none", "private_key_jwt")
 _SHARED_SECRET = "client_secret"  # noqa: S105
 
 
-def read_document(url: str, content: bytes, scope: str, policy: OpenClientPolicy = EVERYTHING) -> ClientDocument:
-    """Return the record of the document at a URL, without its times. `scope`: that its client would have.
+def read_document(url: str, content: bytes, policy: OpenClientPolicy) -> ClientDocument:
+    """Return the record of the document at a URL, without its times. `policy`: for its client.
 
     Raises ValueError, whose text says what cannot be accepted.
     """
@@ -38,7 +38,7 @@ def read_document(url: str, content: bytes, scope: str, policy: OpenClientPolicy
     members = {name: value for name, value in members.items() if value is not None}
     try:
         document = _document(url, members)
-        check_document(document, scope)
+        check_document(document, policy.scope)
         if not policy.allowed(document.redirect_uris):
             raise ValueError("no redirect URI in the document is of a kind that is allowed")
     except (InvalidClientMetadata, InvalidRedirectUri) as error:
@@ -59,7 +59,7 @@ def check_document(document: ClientDocument, scope: str) -> None:
         raise InvalidClientMetadata("The authentication methods of a document are: " + ", ".join(AUTH_METHODS))
     if "authorization_code" not in document.grant_types or set(document.grant_types) - set(GRANT_TYPES):
         raise InvalidClientMetadata("A document has the grant type authorization_code, and may have refresh_token.")
-    check_record(Client.of_document(document, scope))
+    check_record(Client.of_document(document, OpenClientPolicy(scope)))
 
 
 def _document(url: str, members: dict[str, Any]) -> ClientDocument:

@@ -59,7 +59,7 @@ def pin(store: Store, url: str, content: bytes) -> ClientDocument:
     if not is_document_url(url):
         raise InvalidClientMetadata(f"{url} cannot be the URL of a client metadata document.")
     try:
-        document = read_document(url, content, store.settings.open_client_scope, store.settings.open_client_policy)
+        document = read_document(url, content, store.settings.open_client_policy)
     except ValueError as error:
         raise InvalidClientMetadata(f"The document cannot be used: {error}") from error
     if store.resources.get(normalize(url)):

@@ -76,7 +76,7 @@ def find_client(
 
 
 def _client_of(server: AuthorizationServer, document: ClientDocument) -> Client:
-    return Client.of_document(document, server.settings.open_client_scope, server.settings.open_client_policy)
+    return Client.of_document(document, server.settings.open_client_policy)
 
 
 def _may_be_outdated(server: AuthorizationServer, document: ClientDocument, accept: Callable[[Client], bool]) -> bool:
@@ -135,7 +135,7 @@ def _fetch(server: AuthorizationServer, url: str) -> ClientDocument:
         content, headers = get_with_headers(url, networks, at_most=MAX_BYTES, seconds=SECONDS)
         if not _is_json(headers.get("content-type", "")):
             raise DocumentUnusable("the response is not JSON")
-        document = read_document(url, content, server.settings.open_client_scope, server.settings.open_client_policy)
+        document = read_document(url, content, server.settings.open_client_policy)
     except (Undeliverable, ValueError) as error:
         raise DocumentUnusable(str(error)) from error
     now = server.now()

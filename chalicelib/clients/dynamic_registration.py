@@ -56,7 +56,7 @@ def new_client(server: AuthorizationServer, body: dict[str, Any]) -> tuple[Clien
         registration_token_hash=secret_hash(token),
         expires_at=now + UNUSED_LIFETIME,
         authorization_details_types=self_registered_types(server.store, body),
-        **client_members(body, server.settings.open_client_scope, server.settings.open_client_policy),
+        **client_members(body, server.settings.open_client_policy),
     )
     client = _checked(server, client)
     if client.has_secret_method:
@@ -120,7 +120,7 @@ def update(
             previous_registration_token_hash=presented,
             # A repeated update does not make the earlier token last longer.
             registration_token_replaced_at=current.registration_token_replaced_at if repeated else server.now(),
-            **client_members(body, server.settings.open_client_scope, server.settings.open_client_policy),
+            **client_members(body, server.settings.open_client_policy),
         )
         changed = _checked(server, changed)
         if not changed.has_secret_method or not changed.secret_hashes:

@@ -17,7 +17,7 @@ from chalicelib.keys.client_keys import ACCEPTED, read_json
 from chalicelib.protocol import response_types
 from chalicelib.protocol.client import SECRET_METHODS, Client
 from chalicelib.protocol.errors import InvalidClientMetadata, InvalidRedirectUri
-from chalicelib.protocol.open_clients import EVERYTHING, OpenClientPolicy
+from chalicelib.protocol.open_clients import OpenClientPolicy
 
 MAX_BODY = 16 * 1024
 _ADDRESSES = ("logo_uri", "client_uri", "policy_uri", "tos_uri")
@@ -54,11 +54,10 @@ def read_body(http: Request) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value is not None}
 
 
-def client_members(body: dict[str, Any], allowed_scope: str, policy: OpenClientPolicy = EVERYTHING) -> dict[str, Any]:
+def client_members(body: dict[str, Any], policy: OpenClientPolicy) -> dict[str, Any]:
     """Return all members of Client that a registration sets. `check_client` checks their values.
 
-    `allowed_scope`: what such a client may request; `policy`: its grant types. Raises InvalidRedirectUri and
-    InvalidClientMetadata.
+    `policy`: which scopes and grant types such a client may have. Raises InvalidRedirectUri and InvalidClientMetadata.
     """
     if "sector_identifier_uri" in body:
         raise InvalidClientMetadata("A sector_identifier_uri is not supported: register redirect URIs of one host.")
@@ -85,7 +84,7 @@ def client_members(body: dict[str, Any], allowed_scope: str, policy: OpenClientP
         if not isinstance(body["jwks"], dict):
             raise InvalidClientMetadata("The jwks must be a JSON object.")
         members["jwks"] = body["jwks"]
-    return members | _scopes(body, allowed_scope)
+    return members | _scopes(body, policy.scope)
 
 
 def _scopes(body: dict[str, Any], allowed: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from functools import cached_property
 from typing import Any
 
 from chalicelib.protocol.client_document import ClientDocument, host_of_document
-from chalicelib.protocol.open_clients import EVERYTHING, OpenClientPolicy
+from chalicelib.protocol.open_clients import OpenClientPolicy
 from chalicelib.protocol.values import dataclass
 
 # The authentication methods that send a client secret (RFC 6749 section 2.3.1).
@@ -116,7 +116,7 @@ class Client:
     authorization_details_types: tuple[str, ...] | None = None
 
     @classmethod
-    def of_document(cls, document: ClientDocument, scope: str, policy: OpenClientPolicy = EVERYTHING) -> "Client":
+    def of_document(cls, document: ClientDocument, policy: OpenClientPolicy) -> "Client":
         """Return the client that a document describes, with what the operator gives and allows such clients."""
         return cls(
             client_id=document.document_id,
@@ -130,7 +130,7 @@ class Client:
             client_uri=document.client_uri,
             policy_uri=document.policy_uri,
             tos_uri=document.tos_uri,
-            scope=scope,
+            scope=policy.scope,
             client_id_issued_at=document.first_seen_at,
             require_pushed_authorization_requests=document.require_pushed_authorization_requests,
             dpop_bound_access_tokens=document.dpop_bound_access_tokens or None,

@@ -13,17 +13,15 @@ GRANT_TYPES = ("authorization_code", "refresh_token")
 
 @dataclass(frozen=True)
 class OpenClientPolicy:
-    """What the operator allows them, besides scopes. `redirects`: kinds of redirect URIs."""
+    """What the operator allows them. `redirects`: kinds of redirect URIs."""
 
+    scope: str
     redirects: tuple[str, ...] = REDIRECTS
     grant_types: tuple[str, ...] = GRANT_TYPES
 
     def allowed(self, redirect_uris: Iterable[str]) -> tuple[str, ...]:
         """Return those of the redirect URIs, which are valid, whose kind is allowed."""
         return tuple(uri for uri in redirect_uris if kind_of(uri) in self.redirects)
-
-
-EVERYTHING = OpenClientPolicy()
 
 
 def kind_of(redirect_uri: str) -> str:

@@ -22,6 +22,7 @@ from chalicelib.protocol.scopes import OPEN_SCOPES
 from chalicelib.protocol.values import dataclass
 from chalicelib.settings import open_clients, values
 from chalicelib.settings.values import LOOPBACK as LOOPBACK
+from chalicelib.settings.values import LOOPBACK_NAMES as LOOPBACK_NAMES
 from chalicelib.settings.values import SettingsError as SettingsError
 
 LOCAL_SENDER = "signet@signet.example"  # of the local server, which keeps its mails
@@ -157,8 +158,8 @@ class Settings:
 
     @cached_property
     def open_client_policy(self) -> OpenClientPolicy:
-        """What clients may have that the operator has not registered, besides scopes."""
-        return OpenClientPolicy(self.open_client_redirects, self.open_client_grant_types)
+        """What clients may have that the operator has not registered."""
+        return OpenClientPolicy(self.open_client_scope, self.open_client_redirects, self.open_client_grant_types)
 
     @property
     def passkey_origins(self) -> tuple[str, ...]:

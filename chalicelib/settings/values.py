@@ -17,6 +17,7 @@ from chalicelib.protocol.texts import is_printable
 from chalicelib.protocol.urls import match_url
 
 LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
+LOOPBACK_NAMES = frozenset(host.strip("[]") for host in LOOPBACK)  # as urlsplit returns them
 FIRST_YEAR = 2020  # of a date in a setting: an earlier one is a mistake
 
 

@@ -120,7 +120,7 @@ class Store(Tables):
         document = None if client else self.document_in(records, client_id)
         if document is None:
             return client
-        return Client.of_document(document, self.settings.open_client_scope, self.settings.open_client_policy)
+        return Client.of_document(document, self.settings.open_client_policy)
 
     @overload
     def read(self, first: Lookup[A], second: Lookup[B], /) -> tuple[A | None, B | None]: ...

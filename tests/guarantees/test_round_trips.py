@@ -25,6 +25,7 @@ from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import NEVER
 from chalicelib.protocol.durations import HOUR
 from chalicelib.protocol.key_set import KeySet, key_set_id
+from chalicelib.protocol.open_clients import OpenClientPolicy
 from chalicelib.protocol.proof import Proof
 from chalicelib.storage.dynamodb import DynamoDB
 from chalicelib.users import accounts, email_address
@@ -1530,10 +1531,10 @@ DOCUMENT: dict[str, Any] = {
 
 def document_client(site: Site) -> Registered:
     """Return a client whose document was fetched a moment ago."""
-    record = read_document(DOCUMENT["client_id"], json.dumps(DOCUMENT).encode(), "openid")
+    record = read_document(DOCUMENT["client_id"], json.dumps(DOCUMENT).encode(), OpenClientPolicy("openid"))
     record = replace(record, expires_at=NEVER, fetched_at=site.clock(), fresh_until=site.clock() + 60)
     site.server.store.documents.put(record)
-    return Registered(Client.of_document(record, "openid"), None)
+    return Registered(Client.of_document(record, OpenClientPolicy("openid")), None)
 
 
 @pytest.mark.parametrize(("again", "more_reads"), [(True, 1), (False, 2)])

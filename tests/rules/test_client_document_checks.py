@@ -10,10 +10,11 @@ from chalicelib.clients import documents
 from chalicelib.clients.document_content import MAX_REDIRECT_URIS, read_document
 from chalicelib.clients.documents import FRESH_AT_LEAST, FRESH_AT_MOST, FRESH_FOR
 from chalicelib.protocol.client_document import ClientDocument
+from chalicelib.protocol.open_clients import OpenClientPolicy
 from tests.support.assertions import key_pair
 
 URL = "https://app.example.com/client.json"
-SCOPE = "openid profile"
+POLICY = OpenClientPolicy("openid profile")
 
 
 def content(**members: Any) -> bytes:
@@ -23,7 +24,7 @@ def content(**members: Any) -> bytes:
 
 
 def read(**members: Any) -> ClientDocument:
-    return read_document(URL, content(**members), SCOPE)
+    return read_document(URL, content(**members), POLICY)
 
 
 def uris(count: int) -> list[str]:
@@ -64,7 +65,7 @@ REJECTED: dict[str, tuple[bytes, str]] = {
 def test_error_says_what_is_wrong_with_a_document(case: str) -> None:
     text, problem = REJECTED[case]
     with pytest.raises(ValueError, match=re.escape(problem)):
-        read_document(URL, text, SCOPE)
+        read_document(URL, text, POLICY)
 
 
 def test_members_of_a_document_are_those_of_its_client() -> None:

@@ -14,6 +14,7 @@ from chalicelib.clients.registration import register_client, update_client
 from chalicelib.protocol.client import SECRET_METHODS, Client
 from chalicelib.protocol.client_document import NEVER, ClientDocument
 from chalicelib.protocol.errors import InvalidClientMetadata, InvalidRedirectUri
+from chalicelib.protocol.open_clients import OpenClientPolicy
 from infra.operator.transfer.insertion import insert_record
 from tests.endpoints.register.conftest import manage, register, registered, replacement
 from tests.support.assertions import key_pair
@@ -281,7 +282,7 @@ def test_document_that_is_refused_when_it_is_fetched_is_not_imported_either(site
     stored, members = DOCUMENTS[case]
     document = {"client_id": DOCUMENT, "client_name": "App", "redirect_uris": [URI], **members}
     with pytest.raises(ValueError, match=r"\w"):
-        read_document(DOCUMENT, json.dumps(document).encode(), "openid")
+        read_document(DOCUMENT, json.dumps(document).encode(), OpenClientPolicy("openid"))
     given: dict[str, Any] = {"client_name": "App", "redirect_uris": (URI,), **stored}
     outcome = insert_record(site.server.store, ClientDocument(DOCUMENT, NEVER, **given))
     assert outcome.problem
@@ -289,5 +290,7 @@ def test_document_that_is_refused_when_it_is_fetched_is_not_imported_either(site
 
 
 def test_document_with_none_of_these_is_fetched_and_imported(site: Site) -> None:
-    read = read_document(DOCUMENT, json.dumps({"client_id": DOCUMENT, "redirect_uris": [URI]}).encode(), "openid")
+    read = read_document(
+        DOCUMENT, json.dumps({"client_id": DOCUMENT, "redirect_uris": [URI]}).encode(), OpenClientPolicy("openid")
+    )
     assert insert_record(site.server.store, replace(read, expires_at=NEVER)).added

@@ -33,7 +33,7 @@ def inspect(inside: Inside) -> Iterator[Finding]:
             continue
         try:
             content, _ = get_with_headers(url, settings.outbound_networks, at_most=MAX_BYTES, seconds=SECONDS)
-            read_document(url, content, settings.open_client_scope, settings.open_client_policy)
+            read_document(url, content, settings.open_client_policy)
         except (Undeliverable, ValueError) as error:
             fix = "Ask the people who run the application, or use a copy: `signet client pin …`."
             yield Finding(f"document {url}", False, f"It cannot be used: {error}.", fix)

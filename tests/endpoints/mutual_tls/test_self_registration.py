@@ -7,6 +7,7 @@ import pytest
 
 from chalicelib.clients.document_content import read_document
 from chalicelib.protocol.mutual_tls import METHODS, SUBJECT_MEMBERS
+from chalicelib.protocol.open_clients import OpenClientPolicy
 from tests.support.client_certificates import DOMAIN, ISSUER, SUBJECT
 from tests.support.gateways import HTTP_2, GatewayBrowser
 from tests.support.site import Site
@@ -44,7 +45,7 @@ def test_application_that_registers_itself_has_no_member_of_mutual_tls(browser: 
 def test_document_of_a_client_cannot_name_certificates(method: str) -> None:
     url = "https://app.example.com/oauth/client.json"
     members = {"client_id": url, "client_name": "App", "redirect_uris": ["https://app.example.com/cb"]}
-    read_document(url, json.dumps(members).encode(), "openid")
+    read_document(url, json.dumps(members).encode(), OpenClientPolicy("openid"))
     named = members | {"token_endpoint_auth_method": method, "tls_client_auth_subject_dn": SUBJECT}
     with pytest.raises(ValueError, match="authentication method"):
-        read_document(url, json.dumps(named).encode(), "openid")
+        read_document(url, json.dumps(named).encode(), OpenClientPolicy("openid"))
