@@ -26,8 +26,6 @@ _LOOPBACK = ("http://127.0.0.1", "http://[::1]")
 _SIGNED = tuple(
     f"{kind}_signed_response_alg" for kind in ("id_token", "access_token", "userinfo", "authorization", "introspection")
 )
-_USERINFO = "userinfo_signed_response_alg"
-_ALWAYS_SIGNED = tuple(name for name in _SIGNED if name != _USERINFO)
 _TITLES = {SECURITY: "FAPI 2.0 Security Profile", MESSAGE_SIGNING: "FAPI 2.0 Message Signing"}
 
 
@@ -76,12 +74,12 @@ def check_profile(client: Client) -> None:
     if client.profile not in PROFILES:
         raise InvalidClientMetadata("The profile must be one of: " + ", ".join(PROFILES))
     for deviation in find_deviations(client, client.profile):
-        raise InvalidClientMetadata(explain(deviation, client.profile))
+        raise InvalidClientMetadata(f"{explain(deviation, client.profile)}: {deviation.fix}.")
 
 
 def explain(deviation: Deviation, profile: str) -> str:
-    """Return a sentence about a deviation: what it is, the clause, and the options that end it."""
-    return f"{deviation.problem}, which {profile} does not allow ({deviation.clause}): {deviation.fix}."
+    """Return what a deviation is, with the clause."""
+    return f"{deviation.problem}, which {profile} does not allow ({deviation.clause})"
 
 
 def derived_members(client: Client, given: Collection[str]) -> dict[str, Any]:
@@ -100,9 +98,7 @@ def derived_members(client: Client, given: Collection[str]) -> dict[str, Any]:
         members[_BOUND_BY_CERTIFICATE if by_certificate else _BOUND_BY_KEY] = True
     if (client.authorization_code_lifetime or 0) > CODE_LIFETIME:
         members["authorization_code_lifetime"] = None
-    members |= {name: _DEFAULT_ALGORITHM for name in _ALWAYS_SIGNED if not _is_allowed(client, name)}
-    if client.userinfo_signed_response_alg is not None and not _is_allowed(client, _USERINFO):
-        members[_USERINFO] = _DEFAULT_ALGORITHM
+    members |= dict.fromkeys(_signed_otherwise(client), _DEFAULT_ALGORITHM)
     if client.profile == MESSAGE_SIGNING:
         members["require_signed_request_object"] = True
     return {name: value for name, value in members.items() if name not in given}
@@ -134,8 +130,14 @@ def requires_signed_response(client: Client) -> bool:
 # ---- the clauses
 
 
-def _is_allowed(client: Client, name: str) -> bool:
-    return getattr(client, name) in ALGORITHMS
+def _signed_otherwise(client: Client) -> list[str]:
+    """Return the members of algorithms that are not allowed. UserInfo is not signed without one, all else by RS256."""
+    algorithms = {name: getattr(client, name) for name in _SIGNED}
+    return [
+        name
+        for name, alg in algorithms.items()
+        if alg not in ALGORITHMS and not (alg is None and name == "userinfo_signed_response_alg")
+    ]
 
 
 def _public(client: Client) -> str:
@@ -206,22 +208,13 @@ def _follows(uri: str, start: str) -> bool:
 
 
 def _other_algorithms(client: Client) -> str:
-    problems = []
-    for name in _SIGNED:
-        alg = getattr(client, name)
-        if alg is not None and alg not in ALGORITHMS:
-            problems.append(f"its {name} is {alg}")
-        elif alg is None and name in _ALWAYS_SIGNED:
-            problems.append(f"its {name} is the default, RS256")
-    text = ", ".join(problems)
+    algorithms = {name: getattr(client, name) or "the default, RS256" for name in _signed_otherwise(client)}
+    text = ", ".join(f"its {name} is {alg}" for name, alg in algorithms.items())
     return text[:1].upper() + text[1:]
 
 
 def _with_algorithms(client: Client) -> str:
-    other = [name for name in _ALWAYS_SIGNED if not _is_allowed(client, name)]
-    if client.userinfo_signed_response_alg is not None and not _is_allowed(client, _USERINFO):
-        other.append(_USERINFO)
-    return " ".join(f"--{name.replace('_', '-')} {_DEFAULT_ALGORITHM}" for name in other)
+    return " ".join(f"--{name.replace('_', '-')} {_DEFAULT_ALGORITHM}" for name in _signed_otherwise(client))
 
 
 def _other_request_algorithm(client: Client) -> str:

@@ -9,7 +9,7 @@ from chalicelib.clients.key_sets import MAX_BYTES
 from chalicelib.http.outbound import Undeliverable, get
 from chalicelib.keys.client_keys import read_json, read_jwks
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.fapi import find_deviations
+from chalicelib.protocol.fapi import explain, find_deviations
 from chalicelib.protocol.key_set import key_set_id
 from chalicelib.storage.store import Store
 from infra.operator.doctor.findings import Finding
@@ -56,7 +56,7 @@ def _deviations(client: Client, keys: dict[str, Any]) -> Iterator[str]:
         own = find_deviations(client, client.profile)
         for each in find_deviations(replace(client, jwks=keys), client.profile):
             if each not in own:
-                yield f"{each.problem} ({client.jwks_uri}), which {client.profile} does not allow ({each.clause})."
+                yield explain(replace(each, problem=f"{each.problem} ({client.jwks_uri})"), client.profile) + "."
 
 
 def _copy(store: Store, uri: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from chalicelib.protocol.client import Client
-from chalicelib.protocol.fapi import PROFILES, SECURITY, find_deviations
+from chalicelib.protocol.fapi import PROFILES, SECURITY, explain, find_deviations
 from infra.operator.doctor.findings import Finding
 
 
@@ -20,7 +20,7 @@ def inspect(clients: list[Client]) -> Iterator[Finding]:
             continue
         for deviation in find_deviations(client, client.profile):
             ok = False
-            detail = f"{deviation.problem}, which {client.profile} does not allow ({deviation.clause})."
+            detail = f"{explain(deviation, client.profile)}."
             fix = f"Run `signet client update {client.client_id} {deviation.fix}`."
             yield Finding(f"client {client.client_id}", False, detail, fix)
     if clients and ok:
