@@ -75,11 +75,7 @@ def query_of(interaction: Interaction) -> str:
     So the request can be started again once its record has expired. Only the handle, if the request came by POST, with
     what the language menu and the page to create an account have put into the address.
     """
-    query, request = interaction.http.query, interaction.request
-    if not request.stored:
-        return query.replaced("request_uri", None).encoded()
-    carried = query if "client_id" in query else query.only("ui_locales", SIGNED_UP)
-    return carried.replaced("request_uri", interaction.server.keys.make_handle("req", request.request_id)).encoded()
+    return _parameters_of(interaction).encoded()
 
 
 def query_of_side_page(interaction: Interaction) -> str:
@@ -87,9 +83,18 @@ def query_of_side_page(interaction: Interaction) -> str:
 
     A request that was signed or pushed has them in itself, which such a page does not read.
     """
-    query, languages = Params.from_urlencoded(query_of(interaction)), " ".join(interaction.request.ui_locales)
-    needed = languages and "ui_locales" not in query
-    return (query.replaced("ui_locales", languages) if needed else query).encoded()
+    parameters, languages = _parameters_of(interaction), " ".join(interaction.request.ui_locales)
+    if languages and "ui_locales" not in parameters:
+        parameters = parameters.replaced("ui_locales", languages)
+    return parameters.encoded()
+
+
+def _parameters_of(interaction: Interaction) -> Params:
+    query, request = interaction.http.query, interaction.request
+    if not request.stored:
+        return query.replaced("request_uri", None)
+    carried = query if "client_id" in query else query.only("ui_locales", SIGNED_UP)
+    return carried.replaced("request_uri", interaction.server.keys.make_handle("req", request.request_id))
 
 
 def make_form(interaction: Interaction, step: Step, browser_id: str) -> Form:
