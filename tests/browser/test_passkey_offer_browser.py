@@ -184,16 +184,22 @@ def test_current_password_is_not_sent_with_a_passkey(site: Site, window: Window)
     assert (sent["password"], sent["new_password"]) == ([""], [NEW_PASSWORD])
 
 
-def test_password_is_changed_with_the_current_one_without_javascript(
-    site: Site, window: Window, windows: Callable[..., Window]
-) -> None:
+def plain_page(window: Window, windows: Callable[..., Window], path: str, button: str) -> Window:
+    """Add a passkey, and open a page in a browser without JavaScript. Check that it does not show the button."""
     Keys(window)
     add_passkey(window)
     plain = windows(java_script_enabled=False)
     plain.to("/account")
     plain.sign_in()
-    plain.to("/account/password")
-    expect(plain.page.get_by_role("button", name="Change password with a passkey")).to_be_hidden()
+    plain.to(path)
+    expect(plain.page.get_by_role("button", name=button)).to_be_hidden()
+    return plain
+
+
+def test_password_is_changed_with_the_current_one_without_javascript(
+    site: Site, window: Window, windows: Callable[..., Window]
+) -> None:
+    plain = plain_page(window, windows, "/account/password", "Change password with a passkey")
     plain.page.locator("#password").fill(PASSWORD)
     fill_new_password(plain)
     plain.press("Change password")
@@ -219,13 +225,7 @@ def test_second_factor_is_turned_off_with_a_passkey(site: Site, window: Window) 
 def test_account_is_deleted_with_the_password_without_javascript(
     site: Site, window: Window, windows: Callable[..., Window]
 ) -> None:
-    Keys(window)
-    add_passkey(window)
-    plain = windows(java_script_enabled=False)
-    plain.to("/account")
-    plain.sign_in()
-    plain.to("/account/delete")
-    expect(plain.page.get_by_role("button", name="Delete my account with a passkey")).to_be_hidden()
+    plain = plain_page(window, windows, "/account/delete", "Delete my account with a passkey")
     plain.page.locator("#password").fill(PASSWORD)
     plain.press("Delete my account")
     assert plain.heading() == "Your account is deleted"

@@ -1,12 +1,15 @@
 """A server at http://localhost, an authenticator for its pages, and a user who has a passkey."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from chalicelib.protocol.records import User
 from tests.support.authenticator import Authenticator, passkey_site, user_with_passkey
 from tests.support.browser import Browser
+from tests.support.mail_flows import VERIFIED
+from tests.support.mailbox import SENDER, Mailbox
 from tests.support.site import Registered, Site
 
 
@@ -36,3 +39,20 @@ def alice(local: Site, browser: Browser, authenticator: Authenticator) -> User:
 @pytest.fixture
 def client(local: Site) -> Registered:
     return local.client(scope="openid profile email offline_access", trusted=True)
+
+
+@pytest.fixture
+def sender(local: Site) -> None:
+    """Let the server send mails."""
+    object.__setattr__(local.server, "settings", replace(local.server.settings, email_from=SENDER))
+
+
+@pytest.fixture
+def alice_with_address(
+    local: Site, sender: None, browser: Browser, authenticator: Authenticator, mailbox: Mailbox
+) -> User:
+    """A user with a passkey and a verified address, whose mails have been delivered; not signed in."""
+    user = local.user("alice", claims=VERIFIED)
+    user_with_passkey(browser, authenticator)
+    mailbox.deliver(local)
+    return user

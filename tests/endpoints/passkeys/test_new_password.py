@@ -318,13 +318,8 @@ def test_change_in_between_wins(
 
 
 def test_change_is_told_by_mail(
-    site_with: Callable[..., Site], browsers: Browsers, mailbox: Mailbox, local: Site, authenticator: Authenticator
+    mailbox: Mailbox, local: Site, browser: Browser, alice_with_address: User, authenticator: Authenticator
 ) -> None:
-    object.__setattr__(local.server, "settings", replace(local.server.settings, email_from=SENDER))
-    local.user("alice", claims=VERIFIED)
-    browser = browsers(local)
-    user_with_passkey(browser, authenticator)
-    mailbox.deliver(local)
     page = open_page(local, browser)
     assert send(browser, page, authenticator.get(options_of(page))).location == DONE
     assert [mail.subject for mail in mailbox.deliver(local)] == ["Your password was changed · Signet"]
@@ -373,18 +368,16 @@ def test_page_that_asks_for_a_proof_leads_a_user_who_has_none_to_a_password(
     assert next_steps(page)["Choose a password"] == PATH
 
 
-def test_user_who_forgot_the_password_finds_the_way_to_a_new_one(local: Site, browser: Browser) -> None:
-    object.__setattr__(local.server, "settings", replace(local.server.settings, email_from=SENDER))
+def test_user_who_forgot_the_password_finds_the_way_to_a_new_one(local: Site, browser: Browser, sender: None) -> None:
     local.user("alice", claims=VERIFIED)
     sign_in_to_account(browser)
     assert next_steps(browser.get(PATH))["Forgot your password?"] == "/account/recover"
 
 
 def test_user_with_a_passkey_alone_can_use_all_account_pages(
-    local: Site, browser: Browser, alice: User, authenticator: Authenticator
+    local: Site, browser: Browser, alice: User, authenticator: Authenticator, sender: None
 ) -> None:
     """Those that ask for a recent sign-in, and those that ask for a proof."""
-    object.__setattr__(local.server, "settings", replace(local.server.settings, email_from=SENDER))
     sign_in_without_password(local, browser, authenticator)
     assert 'name="email"' in browser.get("/account/email").body
     assert "data-new-passkey" in browser.get("/account/passkeys").body

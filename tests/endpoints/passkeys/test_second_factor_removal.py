@@ -13,8 +13,7 @@ from tests.support.account import open_sign_in
 from tests.support.authenticator import BE, BS, UP, Authenticator, options_of, sign_in_with_passkey, user_with_passkey
 from tests.support.browser import Answer, Browser
 from tests.support.faults import Wire
-from tests.support.mail_flows import VERIFIED
-from tests.support.mailbox import SENDER, Mailbox
+from tests.support.mailbox import Mailbox
 from tests.support.second_factor import add_second_factor
 from tests.support.site import Site
 
@@ -57,13 +56,8 @@ def test_second_factor_is_turned_off_with_a_passkey(
 
 
 def test_user_is_told_by_mail(
-    local: Site, browsers: Callable[..., Browser], authenticator: Authenticator, mailbox: Mailbox
+    local: Site, browser: Browser, alice_with_address: User, authenticator: Authenticator, mailbox: Mailbox
 ) -> None:
-    object.__setattr__(local.server, "settings", replace(local.server.settings, email_from=SENDER))
-    local.user("alice", claims=VERIFIED)
-    browser = browsers(local)
-    user_with_passkey(browser, authenticator)
-    mailbox.deliver(local)
     page = open_page(local, browser, authenticator)
     send(browser, page, authenticator.get(options_of(page)))
     assert [mail.subject for mail in mailbox.deliver(local)] == ["Two-step sign-in is off · Signet"]
