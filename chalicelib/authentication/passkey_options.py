@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from chalicelib.authentication.passkeys import IsChallenge, PasskeyError
+from chalicelib.protocol.compact_json import to_json
 from chalicelib.protocol.durations import MINUTE
 from chalicelib.protocol.handles import base64url, from_base64url
 from chalicelib.protocol.passkey import ALGORITHMS, Passkey, is_own_domain, user_handle
@@ -107,7 +108,7 @@ def sign_in_options(
     options: dict[str, Any] = {"challenge": purpose.challenge(server), "rpId": rp_id, "timeout": LIFETIME * 1000}
     options |= {"userVerification": "preferred" if allowed and not user_verification else "required"}
     options |= {"ownDomain": is_own_domain(rp_id, server.issuer)}
-    return json.dumps(options | ({"allowCredentials": allowed} if allowed else {}), separators=(",", ":"))
+    return to_json(options | ({"allowCredentials": allowed} if allowed else {}))
 
 
 def creation_options(server: AuthorizationServer, purpose: Purpose, user: User, passkeys: Iterable[Passkey]) -> str:
@@ -131,7 +132,7 @@ def creation_options(server: AuthorizationServer, purpose: Purpose, user: User, 
         "timeout": LIFETIME * 1000,
         "extensions": {"credProps": True},
     }
-    return json.dumps(options, separators=(",", ":"))
+    return to_json(options)
 
 
 def _descriptor(passkey: Passkey) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Until the recipient is known, an error is shown on a page and never redirected (
 
 from urllib.parse import quote_plus
 
+from chalicelib import pages
 from chalicelib.authorization.request_object import SentRequest
 from chalicelib.builtin_clients import ACCOUNT
 from chalicelib.clients.document_cache import DocumentUnusable
@@ -14,7 +15,6 @@ from chalicelib.protocol import redirect_uris, response_types
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.client_document import MAX_URL
 from chalicelib.protocol.errors import InvalidRequest
-from chalicelib.protocol.languages import first_tags
 from chalicelib.protocol.recipient import Recipient
 from chalicelib.protocol.records import AuthorizationRequest
 from chalicelib.server import AuthorizationServer
@@ -38,7 +38,7 @@ def find_recipient(server: AuthorizationServer, http: Request, sent: SentRequest
 def read_recipient(server: AuthorizationServer, http: Request, sent: SentRequest) -> Recipient:
     """Return the client that asks, which `http.client` becomes, and its redirect URI. Raises InvalidRequest."""
     client_id, params = require_client_id(sent.params), sent.apparent
-    http.ui_locales = first_tags(params.raw("ui_locales"))
+    pages.prefer_languages(http, params)
     redirect_uri = params.get("redirect_uri")
 
     def accept(client: Client) -> bool:

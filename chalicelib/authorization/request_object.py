@@ -6,7 +6,6 @@ A browser may send it again, because pages are reloaded: only a pushed one is us
 verified, it says no more than parameters do: to which of the registered redirect URIs an error is sent, and how.
 """
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +14,7 @@ from chalicelib.clients.signatures import has_signed
 from chalicelib.http.messages import Params
 from chalicelib.keys.client_keys import SAME, Jwt, read_jwt
 from chalicelib.protocol.client import Client
+from chalicelib.protocol.compact_json import to_json
 from chalicelib.protocol.durations import HOUR, MINUTE
 from chalicelib.protocol.errors import (
     InvalidRequest,
@@ -175,7 +175,7 @@ def _texts(name: str, value: Any) -> list[str]:
     if name == "resource" and isinstance(value, list) and all(isinstance(each, str) for each in value):
         return value
     if name in _JSON and isinstance(value, dict | list):
-        return [json.dumps(value, separators=(",", ":"))]
+        return [to_json(value)]
     raise InvalidRequestObject(f"The member {name} of the request object has the wrong type.")
 
 

@@ -1,13 +1,12 @@
 """/account/passkeys: a user's passkeys: add one, rename and remove them."""
 
-import json
-
 from chalicelib import events
 from chalicelib.authentication import passkey_options
 from chalicelib.authentication.passkey_sign_in import FIELD
 from chalicelib.authentication.passkeys import PasskeyError
 from chalicelib.http.messages import Params, Request, Response
 from chalicelib.mail.notices import tell
+from chalicelib.protocol.compact_json import to_json
 from chalicelib.protocol.handles import base64url
 from chalicelib.protocol.passkey import MAX_ANSWER, MAX_NAME, Passkey, user_handle
 from chalicelib.protocol.texts import Text
@@ -56,7 +55,7 @@ def _accepted(server: AuthorizationServer, sub: str, listed: list[Passkey]) -> s
     rp_id = server.settings.passkey_domain
     ids = [passkey.credential_id for passkey in listed if passkey.rp_id == rp_id]
     members = {"rpId": rp_id, "userId": base64url(user_handle(sub) or b""), "allAcceptedCredentialIds": ids}
-    return json.dumps(members, separators=(",", ":"))
+    return to_json(members)
 
 
 # ---- what the buttons do

@@ -14,7 +14,6 @@ from chalicelib.http.csrf import is_cross_origin, require_same_origin, require_t
 from chalicelib.http.messages import Params, Request, Response, redirect, with_query
 from chalicelib.protocol.client import Client
 from chalicelib.protocol.errors import InvalidRequest, InvalidToken, RequestEnded
-from chalicelib.protocol.languages import first_tags
 from chalicelib.protocol.records import Session, User
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
@@ -155,7 +154,7 @@ def _read(server: AuthorizationServer, http: Request, params: Params) -> _Logout
     shown on a page, for any other problem.
     """
     values = _parameters(params)
-    http.ui_locales = first_tags(values["ui_locales"])
+    pages.prefer_languages(http, params)
     client_id, target, state = values["client_id"], values["post_logout_redirect_uri"], read_state(params)
     hint: dict[str, Any] | None = None
     if values["id_token_hint"]:

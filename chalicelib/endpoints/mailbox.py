@@ -15,7 +15,7 @@ from chalicelib.http.messages import NO_STORE, Request, Response
 from chalicelib.protocol.errors import NotFound
 from chalicelib.protocol.values import dataclass
 from chalicelib.server import AuthorizationServer
-from chalicelib.settings import LOOPBACK
+from chalicelib.settings import LOOPBACK_NAMES
 
 SHOWN = 50
 _NAME = re.compile(r"[0-9]{1,20}-[0-9a-f]{8}")
@@ -50,7 +50,7 @@ def raw(server: AuthorizationServer, http: Request) -> Response:
 
 
 def _folder(server: AuthorizationServer, http: Request) -> Path:
-    own = {name.strip("[]") for name in LOOPBACK} | {urlsplit(server.issuer).hostname}
+    own = LOOPBACK_NAMES | {urlsplit(server.issuer).hostname}
     if server.settings.mailbox is None or _host(http) not in own:
         raise NotFound("There is nothing at this address.")
     return Path(server.settings.mailbox)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote_plus, urlencode
 
+from chalicelib.protocol.compact_json import to_json
 from chalicelib.protocol.errors import InvalidRequest, OAuthError, ServerError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 JSON_SPACE = re.compile(r"[\t\n\r]")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
-_to_json = json.JSONEncoder(separators=(",", ":")).encode
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
@@ -253,7 +253,7 @@ def json_response(
     members: Mapping[str, object], status: int = 200, headers: Mapping[str, str] = NO_STORE, *, keep_empty: bool = False
 ) -> Response:
     """Return a response with a JSON object, without the members that `present_members` leaves out."""
-    body = _to_json(present_members(members, keep_empty=keep_empty))
+    body = to_json(present_members(members, keep_empty=keep_empty))
     return Response(status, body=body).add({"Content-Type": "application/json", **headers})
 
 

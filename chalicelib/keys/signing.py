@@ -13,6 +13,7 @@ from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from chalicelib.aws.client import Client
+from chalicelib.protocol.compact_json import to_json
 from chalicelib.protocol.handles import base64url
 from chalicelib.protocol.values import dataclass
 from chalicelib.settings import Settings
@@ -23,7 +24,6 @@ ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
 REQUIRED = ("crv", "e", "kty", "n", "x", "y")
 _REQUIRED_OF_TYPE = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
 MAX_RAW_MESSAGE = 4096  # bytes that KMS hashes itself
-_to_json = json.JSONEncoder(separators=(",", ":")).encode
 # Two algorithms only: each needs its own key (RFC 8725 section 3.1), which KMS bills by the month, and KMS signs at
 # most 4,096 bytes with Ed25519.
 KMS_ALGORITHMS = {"RS256": "RSASSA_PKCS1_V1_5_SHA_256", "ES256": "ECDSA_SHA_256"}
@@ -72,7 +72,7 @@ class SigningKey:
 
 
 def _encoded(part: dict[str, Any]) -> str:
-    return base64url(_to_json(part).encode())
+    return base64url(to_json(part).encode())
 
 
 @lru_cache(64)

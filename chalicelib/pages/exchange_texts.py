@@ -56,12 +56,15 @@ def decoded_tokens(exchanges: Iterable[Exchange]) -> list[tuple[str, str, str]]:
 def is_for_another_api(token: str, issuer: str) -> bool:
     """Return whether an access token names another audience than this server. It is not verified: only for display."""
     try:
-        audience = json.loads(_json_of(token.split(".")[1]))["aud"]
+        audience = _content_of(token.split(".")[1])["aud"]
         return issuer not in ([audience] if isinstance(audience, str) else audience)
     except (ValueError, LookupError, TypeError):
         return False
 
 
 def _json_of(part: str) -> str:
-    decoded = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    return json.dumps(decoded, indent=2)
+    return json.dumps(_content_of(part), indent=2)
+
+
+def _content_of(part: str) -> Any:
+    return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))

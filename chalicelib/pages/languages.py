@@ -84,7 +84,7 @@ def menu(settings: Settings, http: Request | None, page_address: str = "") -> Me
 
 
 def prefer_languages(http: Request, params: Params) -> None:
-    """Show the pages of this request in the languages that an authorization request asks for by `ui_locales`."""
+    """Show the pages of this request in the languages that its parameters ask for by `ui_locales`."""
     http.ui_locales = first_tags(params.raw("ui_locales"))
 
 

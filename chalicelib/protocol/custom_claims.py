@@ -3,12 +3,12 @@
 Both are released in tokens, which travel in header fields and cookies, so a user has at most what fits there.
 """
 
-import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any
 
+from chalicelib.protocol.compact_json import to_json
 from chalicelib.protocol.records import User
 from chalicelib.protocol.scopes import CLAIMS
 from chalicelib.protocol.texts import UNPRINTABLE, is_printable
@@ -134,4 +134,4 @@ def _check_value(name: str, value: Any, level: int = 1) -> None:
 
 
 def _size(value: Any) -> int:
-    return len(json.dumps(value, separators=(",", ":")))
+    return len(to_json(value))

@@ -80,11 +80,5 @@ class RecordCaches:
 
     def clear(self) -> None:
         """Drop all values."""
-        for cache in (
-            self.clients,
-            self.scopes,
-            self.resources,
-            self.authorization_types,
-            self.playground_types,
-        ):
+        for cache in vars(self).values():
             cache.clear()

@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-NAMES = ("localhost", "127.0.0.1", "::1")
+from chalicelib.settings import LOOPBACK_NAMES
 
 
 def redirect_to_issuer(issuer: str) -> None:
@@ -15,7 +15,7 @@ def redirect_to_issuer(issuer: str) -> None:
     import chalice.local
 
     own = urlsplit(issuer)
-    if own.hostname not in NAMES:
+    if own.hostname not in LOOPBACK_NAMES:
         return
     handler = chalice.local.ChaliceRequestHandler
     handle = handler.do_GET
@@ -37,7 +37,7 @@ def _is_other_name(host: str, own: SplitResult) -> bool:
     """Return whether a Host header field names this server by another name than that of the issuer."""
     try:
         other = urlsplit(f"//{host}")
-        return other.hostname in NAMES and other.hostname != own.hostname and other.port == own.port
+        return other.hostname in LOOPBACK_NAMES and other.hostname != own.hostname and other.port == own.port
     except ValueError:
         return False
 
@@ -45,6 +45,6 @@ def _is_other_name(host: str, own: SplitResult) -> bool:
 def serving_line(issuer: str, host: str, port: int) -> str:
     """Return what the server prints once it listens: the address to open, and how to stop it."""
     own = urlsplit(issuer)
-    is_here = own.hostname in NAMES and (own.port or 80) == port
+    is_here = own.hostname in LOOPBACK_NAMES and (own.port or 80) == port
     where = issuer if is_here else f"http://{host}:{port}, for the issuer {issuer}"
     return f"Serving on {where}. Press Ctrl-C to stop."

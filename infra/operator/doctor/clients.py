@@ -10,7 +10,7 @@ from chalicelib.protocol.client import Client
 from chalicelib.protocol.durations import DAY, HOUR, MINUTE
 from chalicelib.protocol.errors import OAuthError
 from chalicelib.protocol.handles import secret_hash
-from chalicelib.settings import LOOPBACK
+from chalicelib.settings import LOOPBACK_NAMES
 from chalicelib.storage.store import Store
 from infra.local import demo, embedded
 from infra.operator.doctor import documents, key_sets, mutual_tls, profiles
@@ -25,7 +25,6 @@ MAX_LIFETIMES = {
     "access_token_lifetime": (HOUR, "RFC 6750 §5.3"),
     "refresh_token_lifetime": (90 * DAY, "RFC 9700 §4.14.2"),
 }
-_LOCAL_HOSTS = [host.strip("[]") for host in LOOPBACK]
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def _without_pkce(client: Client, stage: str) -> list[str]:
 
 def _plain_http(client: Client, _stage: str) -> list[str]:
     uris = [
-        uri for uri in client.redirect_uris if uri.startswith("http:") and urlsplit(uri).hostname not in _LOCAL_HOSTS
+        uri for uri in client.redirect_uris if uri.startswith("http:") and urlsplit(uri).hostname not in LOOPBACK_NAMES
     ]
     return [f"The code is sent unencrypted to {uri}" for uri in uris]
 

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from chalicelib.protocol.client import Client
-from chalicelib.settings import LOOPBACK
+from chalicelib.settings import LOOPBACK_NAMES
 
 OPENID = "/.well-known/openid-configuration"
 OAUTH = "/.well-known/oauth-authorization-server"
@@ -127,7 +127,7 @@ class Visit:
     @property
     def is_local(self) -> bool:
         """Return whether it runs on this machine."""
-        return urlsplit(self.url).hostname in [host.strip("[]") for host in LOOPBACK]
+        return urlsplit(self.url).hostname in LOOPBACK_NAMES
 
     @property
     def metadata(self) -> dict[str, Any]:
